@@ -1,0 +1,160 @@
+# sockmesh. The two commands a newcomer needs are `make demo` and `make test`; `make help` lists the rest.
+# Objects go to $(BUILD); V=1 shows the commands; CC=clang builds with clang.
+
+BUILD   ?= build
+CLANG   ?= clang
+BPFTOOL ?= $(or $(shell command -v bpftool 2>/dev/null),/usr/sbin/bpftool)
+PREFIX  ?= /usr
+VERSION := 0.1.0
+Q := $(if $(V),,@)
+say = $(if $(V),@:,@printf '  %-6s %s\n' $(1) $(2))
+
+CFLAGS  ?= -O2 -g
+WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wpointer-arith \
+           -Wno-unused-parameter -Wno-missing-field-initializers -Werror
+ALL_CFLAGS = -std=gnu11 $(WARN) -D_GNU_SOURCE -DMESH_VERSION='"$(VERSION)"' -I. -Iinclude -I$(BUILD) \
+             -fno-strict-aliasing -fstack-protector-strong $(CFLAGS) -MMD -MP
+SAN     := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+
+LIB_SRC    := $(wildcard lib/*.c)
+AGENT_SRC  := $(wildcard agent/*.c agent/*/*.c)
+MESHD_SRC  := $(wildcard ctl/meshd/*.c)
+CTL_SRC    := $(wildcard ctl/meshctl/*.c)
+DEMO_SRC   := $(wildcard demo/*.c)
+BPF_SRC    := $(filter-out %.test.bpf.c,$(wildcard bpf/*.bpf.c))
+SKELS      := $(BUILD)/bpf/mesh.skel.h $(BUILD)/bpf/decide.skel.h
+
+UNIT_SRC   := $(wildcard tests/unit/test_*.c)
+BPFT_SRC   := $(wildcard tests/bpf/test_*.c)
+E2E_SRC    := $(wildcard tests/e2e/test_*.c)
+HARNESS    := $(filter-out $(E2E_SRC),$(wildcard tests/e2e/*.c))
+TOOL_SRC   := $(wildcard tests/bench/*.c tests/fuzz/*.c)
+
+PROGRAMS   := $(BUILD)/meshd $(BUILD)/mesh-agent $(BUILD)/meshctl
+DEMOS      := $(DEMO_SRC:%.c=$(BUILD)/%)
+TOOLS      := $(TOOL_SRC:%.c=$(BUILD)/%)
+UNIT_TESTS := $(UNIT_SRC:%.c=$(BUILD)/%)
+BPF_TESTS  := $(BPFT_SRC:%.c=$(BUILD)/%)
+E2E_TESTS  := $(E2E_SRC:%.c=$(BUILD)/%)
+
+obj  = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
+sobj = $(patsubst %.c,$(BUILD)/san/%.o,$(1))
+lib_libs   := -lcurl -lcjson -lmicrohttpd
+agent_libs := -lbpf -lelf -lz -lseccomp $(lib_libs)
+meshd_libs := -lsqlite3 $(lib_libs)
+
+.PHONY: all help deps demo test unit bpf-tests e2e bench soak fuzz format format-check install clean
+.DELETE_ON_ERROR:
+.SECONDARY:
+.DEFAULT_GOAL := all
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-13s %s\n",$$1,$$2}' $(MAKEFILE_LIST)
+
+deps: ## install what is missing (apt), as root or through sudo
+	$(Q)deploy/install-deps.sh
+
+all: deps ## build everything into build/
+	$(Q)$(MAKE) --no-print-directory programs
+
+.PHONY: programs everything
+programs: $(PROGRAMS) $(DEMOS)
+everything: programs $(UNIT_TESTS) $(BPF_TESTS) $(E2E_TESTS) $(TOOLS)
+
+demo: deps ## four services, the mesh and some traffic on a virtual host; Ctrl-C cleans up (DEMO_SECONDS=20 ends by itself)
+	$(Q)$(MAKE) --no-print-directory programs
+	$(Q)BUILD=$(BUILD) demo/run.sh
+
+test: deps ## every test: unit (ASan, UBSan), BPF, end to end
+	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) everything
+	$(Q)BUILD=$(BUILD) tests/run.sh unit bpf e2e
+
+unit: deps ## unit tests only
+	$(Q)$(MAKE) --no-print-directory $(UNIT_TESTS)
+	$(Q)BUILD=$(BUILD) tests/run.sh unit
+
+bpf-tests: deps ## BPF tests only (needs root)
+	$(Q)$(MAKE) --no-print-directory $(BPF_TESTS)
+	$(Q)BUILD=$(BUILD) tests/run.sh bpf
+
+e2e: deps ## end-to-end tests only (needs root); T=name runs one
+	$(Q)$(MAKE) --no-print-directory programs $(E2E_TESTS) $(TOOLS)
+	$(Q)BUILD=$(BUILD) tests/run.sh e2e $(T)
+
+bench: deps ## compare with no mesh, nginx and HAProxy in one interleaved run
+	$(Q)$(MAKE) --no-print-directory programs $(TOOLS)
+	$(Q)BUILD=$(BUILD) tests/bench/bench.sh
+
+soak: deps ## a million checked requests through two hops (N=20000 for a short one)
+	$(Q)$(MAKE) --no-print-directory programs $(TOOLS)
+	$(Q)BUILD=$(BUILD) tests/bench/soak.sh $(N)
+
+format: ## clang-format the tree
+	$(Q)git ls-files '*.c' '*.h' | grep -v '^vmlinux.h' | xargs clang-format -i
+format-check:
+	$(Q)git ls-files '*.c' '*.h' | grep -v '^vmlinux.h' | xargs clang-format --dry-run -Werror
+
+install: programs ## install to $(DESTDIR)$(PREFIX)
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/sbin $(BUILD)/meshd $(BUILD)/mesh-agent
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(BUILD)/meshctl
+
+clean: ## remove build/
+	$(Q)rm -rf $(BUILD)
+
+# --- BPF: each hook is one object; they are linked into one, and that becomes a skeleton ------------
+$(BUILD)/bpf/%.o: bpf/%.c vmlinux.h
+	$(call say,BPF,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CLANG) -target bpf -mcpu=v3 -O2 -g -Wall -Werror -I. -Iinclude -D__TARGET_ARCH_x86 -MMD -MP -c $< -o $@
+$(BUILD)/bpf/mesh.linked.o: $(BPF_SRC:%.c=$(BUILD)/%.o)
+	$(Q)$(BPFTOOL) gen object $@ $^
+$(BUILD)/bpf/decide.linked.o: $(BUILD)/bpf/decide.test.bpf.o
+	$(Q)$(BPFTOOL) gen object $@ $^
+$(BUILD)/bpf/%.skel.h: $(BUILD)/bpf/%.linked.o
+	$(call say,SKEL,$@)
+	$(Q)$(BPFTOOL) gen skeleton $< name $* > $@
+
+# --- C ---------------------------------------------------------------------------------------------
+$(BUILD)/obj/%.o: %.c | $(SKELS)
+	$(call say,CC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -c $< -o $@
+$(BUILD)/san/%.o: %.c | $(SKELS)
+	$(call say,SAN,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) $(SAN) -c $< -o $@
+%.a:
+	$(Q)rm -f $@; ar rcs $@ $^
+
+mains := agent/main.c ctl/meshd/main.c ctl/meshctl/main.c
+$(foreach p,LIB AGENT MESHD CTL,$(eval $(BUILD)/$(p).a: $$(call obj,$$(filter-out $(mains),$$($(p)_SRC)))))
+$(foreach p,LIB AGENT MESHD CTL,$(eval $(BUILD)/$(p).san.a: $$(call sobj,$$(filter-out $(mains),$$($(p)_SRC)))))
+
+$(BUILD)/mesh-agent: $(call obj,agent/main.c) $(BUILD)/AGENT.a $(BUILD)/LIB.a
+	$(call say,LD,$@)
+	$(Q)$(CC) $(CFLAGS) -o $@ $^ $(agent_libs)
+$(BUILD)/meshd: $(call obj,ctl/meshd/main.c) $(BUILD)/MESHD.a $(BUILD)/LIB.a
+	$(call say,LD,$@)
+	$(Q)$(CC) $(CFLAGS) -o $@ $^ $(meshd_libs)
+$(BUILD)/meshctl: $(call obj,ctl/meshctl/main.c) $(BUILD)/CTL.a $(BUILD)/LIB.a
+	$(call say,LD,$@)
+	$(Q)$(CC) $(CFLAGS) -o $@ $^ $(lib_libs) -lbpf -lelf -lz
+
+$(DEMOS) $(TOOLS): $(BUILD)/%: $(BUILD)/obj/%.o $(BUILD)/LIB.a
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) -o $@ $^ $(lib_libs)
+$(UNIT_TESTS): $(BUILD)/%: $(BUILD)/san/%.o $(BUILD)/AGENT.san.a $(BUILD)/MESHD.san.a $(BUILD)/CTL.san.a $(BUILD)/LIB.san.a
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(SAN) -o $@ $^ $(agent_libs) -lsqlite3 -lcmocka
+$(BPF_TESTS): $(BUILD)/%: $(BUILD)/obj/%.o $(BUILD)/AGENT.a $(BUILD)/LIB.a
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) -o $@ $^ $(agent_libs) -lcmocka
+$(E2E_TESTS): $(BUILD)/%: $(BUILD)/obj/%.o $(call obj,$(HARNESS)) $(BUILD)/LIB.a
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) -o $@ $^ $(lib_libs) -lcmocka
+
+-include $(shell [ -d $(BUILD) ] && find $(BUILD) -name '*.d')

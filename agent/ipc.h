@@ -1,0 +1,92 @@
+/*
+ * Between the supervisor and a worker: one SOCK_SEQPACKET pair per worker, one struct ipc_msg a
+ * packet, descriptors beside it by SCM_RIGHTS. The supervisor re-executes its own binary as
+ * `mesh-agent worker`, with the socket as descriptor IPC_FD and nothing else open but 0, 1 and 2.
+ *
+ * Order matters and is relied on: a snapshot that names a service is sent before any map lets a
+ * connection for it in, so a worker that meets an unknown service reads its socket once and knows
+ * it.
+ */
+#ifndef AGENT_IPC_H
+#define AGENT_IPC_H
+
+#include <stdint.h>
+#include <stddef.h>
+
+#define IPC_FD	    3
+#define IPC_MAX_FDS 16
+
+enum ipc_kind {
+	/* supervisor to worker */
+	IPC_INIT = 1, /* first: fds[] in the order of enum ipc_init_fd */
+	IPC_LISTENER, /* one listening socket; shared by all workers, watch it with EPOLLEXCLUSIVE
+		       */
+	IPC_LISTENER_GONE, /* close listener `id`; connections accepted from it go on */
+	IPC_SNAPSHOT,	   /* a sealed memfd, see control/snapshot.h; replaces the one before */
+	IPC_SOCKET,	   /* answer to IPC_WANT_SOCKET: a socket, or none and `error` */
+	IPC_DRAIN,	   /* accept nothing more, finish what runs within `millis`, exit 0 */
+	/* worker to supervisor */
+	IPC_READY,	   /* privileges are gone, the loop runs; `pid` */
+	IPC_SNAPSHOT_USED, /* `generation` is in force */
+	IPC_WANT_SOCKET,   /* an unconnected non-blocking TCP socket inside namespace `netns` */
+};
+
+enum ipc_init_fd {
+	IPC_FD_CTL, /* BPF arrays, to be mapped read-only: */
+	IPC_FD_UPSTREAMS,
+	IPC_FD_SLOTS,
+	IPC_FD_ENDPOINTS,
+	IPC_FD_EP_STATS, /* BPF arrays, to be mapped read-write: */
+	IPC_FD_EP_INFLIGHT,
+	IPC_FD_UP_STATS,
+	IPC_FD_ORIGDST, /* read-only map descriptor, kept for BPF_MAP_LOOKUP_ELEM */
+	IPC_FD_RING,	/* memfd of this worker's telemetry ring, telemetry/ring.h */
+	IPC_INIT_FDS,
+};
+
+enum ipc_listener_role { IPC_CAPTURE, IPC_GATEWAY };
+
+struct ipc_msg {
+	uint32_t kind;
+	union {
+		struct {
+			uint32_t worker; /* 0 .. workers - 1: this worker's gauge */
+			uint32_t workers;
+			uint32_t uid, gid; /* whom to become; 0: stay (not started as root) */
+			uint64_t instance; /* random; makes request ids unique */
+			uint64_t ring_size;
+		} init;
+		struct {
+			uint32_t id;
+			uint32_t role;	/* enum ipc_listener_role */
+			uint64_t netns; /* cookie of the namespace it is in */
+		} listener;
+		struct {
+			uint64_t generation;
+			uint64_t size;
+		} snapshot;
+		struct {
+			uint64_t request; /* the worker's, echoed */
+			uint64_t netns;
+			uint32_t family; /* AF_INET or AF_INET6 */
+			int32_t error;	 /* 0 or -errno */
+		} socket;
+		struct {
+			uint32_t millis;
+		} drain;
+		struct {
+			int32_t pid;
+		} ready;
+	};
+};
+
+/* Sends one message with nfds descriptors (they stay the caller's). 0; -EAGAIN when the peer's
+ * queue is full; -EPIPE when it is gone. Never blocks. */
+int ipc_send(int fd, const struct ipc_msg *msg, const int *fds, size_t nfds);
+
+/* Receives one message. 1 with *msg and *nfds descriptors in fds[IPC_MAX_FDS] (now the caller's,
+ * close-on-exec); 0 when there is none now; -EPIPE when the peer is gone; -EPROTO for a packet of
+ * another form. */
+int ipc_recv(int fd, struct ipc_msg *msg, int *fds, size_t *nfds);
+
+#endif

@@ -1,0 +1,91 @@
+/*
+ * A worker's records on their way to the supervisor: a ring in shared memory with one writer (the
+ * worker) and one reader (the supervisor). Never blocks, never allocates; what does not fit is
+ * counted in `lost`. Records are variable in length (a struct record and its text), 8-byte aligned;
+ * one that would cross the end is preceded by a filler. The reader trusts nothing that the worker
+ * wrote: lengths and offsets are checked before use.
+ */
+#ifndef AGENT_TELEMETRY_RING_H
+#define AGENT_TELEMETRY_RING_H
+
+#include <stdint.h>
+#include <stddef.h>
+#include <stdbool.h>
+
+#define RING_SIZE	(1u << 20) /* data bytes of one worker's ring, a power of two */
+#define RECORD_TEXT_MAX 512	   /* bytes of text behind a record: longer fields are cut */
+
+enum record_kind { RECORD_REQUEST = 1, RECORD_TUNNEL = 2 };
+
+enum record_flags {
+	RECORD_LOCAL = 1,	/* the answer was made by the mesh; cause says why */
+	RECORD_GATEWAY = 2,	/* came in through the gateway */
+	RECORD_CLIENT_GONE = 4, /* the caller left before the answer was whole */
+	RECORD_REUSED = 8,	/* on a pooled upstream connection */
+};
+
+/* Why the mesh itself answered. The names (cause_name) are in the contract: header, log, metric,
+ * span. */
+enum mesh_cause {
+	CAUSE_NONE,
+	CAUSE_BREAKER_OPEN,
+	CAUSE_NO_ENDPOINT,
+	CAUSE_NO_HEALTHY_ENDPOINT,
+	CAUSE_NO_ROUTE,
+	CAUSE_BULKHEAD_FULL,
+	CAUSE_CONNECT_FAILED,
+	CAUSE_CONNECT_TIMEOUT,
+	CAUSE_TRY_TIMEOUT,
+	CAUSE_REQUEST_TIMEOUT,
+	CAUSE_UPSTREAM_RESET,
+	CAUSE_UPSTREAM_PROTOCOL,
+	CAUSE_BAD_REQUEST,
+	CAUSE_HEADER_TOO_LARGE,
+	CAUSE_BODY_TOO_LARGE,
+	CAUSE_RETRY_BUDGET,
+	CAUSE_FAULT_INJECTED,
+	CAUSE_DRAINING,
+	CAUSE_DENIED,
+	CAUSE_MAX,
+};
+/* "" for CAUSE_NONE and for anything out of range. */
+const char *cause_name(uint32_t cause);
+
+struct record {
+	uint32_t size; /* of record and text, a multiple of 8 */
+	uint8_t kind, flags, cause, tries;
+	uint64_t start_ns; /* CLOCK_MONOTONIC: first byte of the request / accept() of a tunnel */
+	uint64_t duration_ns; /* to the last byte of the answer / to the end of the tunnel */
+	uint64_t head_ns;     /* from start to the end of the answer's head; 0 for tunnels */
+	uint64_t upstream_ns; /* of that, spent waiting for the endpoint */
+	uint64_t bytes_in, bytes_out; /* body bytes from and to the caller */
+	uint32_t caller;	      /* workload id, or MESH_NONE */
+	uint32_t service;	      /* service id, or MESH_NONE: no route */
+	uint32_t upstream;	      /* or MESH_NONE */
+	uint32_t endpoint;	      /* index, or MESH_NONE: none was chosen */
+	uint32_t endpoint_gen;
+	uint16_t status; /* HTTP status sent to the caller; 0: none (tunnel, caller gone before) */
+	uint16_t pad;
+	uint16_t method_len, path_len, host_len,
+		request_id_len; /* text: these four, one behind the other */
+};
+
+struct ring {			    /* head of the shared block; data follows at RING_DATA */
+	_Alignas(64) uint64_t head; /* written so far; the worker's */
+	_Alignas(64) uint64_t tail; /* read so far; the supervisor's */
+	_Alignas(64) uint64_t lost; /* records that did not fit; the worker's */
+};
+#define RING_DATA 4096
+
+/* Writer: space for a record of `size` bytes (multiple of 8), or NULL (counted). Valid until
+ * ring_commit. */
+void *ring_reserve(struct ring *r, uint32_t size);
+void ring_commit(struct ring *r, uint32_t size);
+
+/* Reader: calls fn for at most `max` records; returns how many. A ring that makes no sense is
+ * emptied and counted in *corrupt. The record passed to fn is a private copy: the worker can no
+ * longer change it. */
+uint32_t ring_drain(struct ring *r, uint32_t max, void (*fn)(const struct record *rec, void *arg),
+		    void *arg, uint64_t *corrupt);
+
+#endif

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * What the kernel programs, the supervisor and the workers share: map keys and values, and limits.
+ * Included by bpf/ (after vmlinux.h) and by user space alike; only fixed-size types, explicit
+ * padding, sizes asserted. Addresses are always 16 bytes in network order, IPv4 as ::ffff:a.b.c.d,
+ * so that one key serves both families. Ports are in network order where the type says __be16.
+ *
+ * A change of any layout here raises MESH_ABI_VERSION: maps are pinned and outlive a process.
+ */
+#ifndef MESH_ABI_H
+#define MESH_ABI_H
+
+#ifndef __VMLINUX_H__
+#include <linux/types.h>
+#endif
+
+#define MESH_ABI_VERSION   1
+
+#define MESH_MAX_SERVICES  1024	 /* names known on this host */
+#define MESH_MAX_UPSTREAMS 2048	 /* (service, port) pairs that can be called */
+#define MESH_MAX_ENDPOINTS 4096	 /* one address and port each */
+#define MESH_MAX_SUBSETS   4096	 /* (upstream, version) pairs, each with a slot table */
+#define MESH_MAX_WORKLOADS 4096	 /* managed cgroups */
+#define MESH_MAX_NETNS	   1024	 /* network namespaces with a capture listener */
+#define MESH_MAX_DESTS	   65536 /* addresses that are captured */
+#define MESH_MAX_ORIGDST   65536 /* captured connections that no worker has accepted yet */
+#define MESH_MAX_LISTENERS 16384 /* listening sockets of workloads */
+#define MESH_MAX_WORKERS   16
+#define MESH_SPLITS	   8   /* weighted subsets of one upstream */
+#define MESH_SLOTS	   256 /* slots of one subset's table */
+#define MESH_ID_MAX	   64  /* instance id, NUL included */
+#define MESH_NAME_MAX	   64  /* service or version name, NUL included */
+#define MESH_NONE	   0xffffffffu
+
+enum mesh_protocol { MESH_PROTO_AUTO = 0, MESH_PROTO_HTTP = 1, MESH_PROTO_TCP = 2 };
+enum mesh_policy { MESH_LB_P2C, MESH_LB_LEAST_REQUEST, MESH_LB_ROUND_ROBIN, MESH_LB_RANDOM };
+
+/* dests: an address that somebody may connect() to. `netns` is the cookie of the namespace for
+ * loopback addresses, which exist once in each, and 0 for all others. */
+struct mesh_dest_key {
+	__u8 ip[16];
+	__be16 port;
+	__u16 pad[3];
+	__u64 netns;
+};
+_Static_assert(sizeof(struct mesh_dest_key) == 32, "abi");
+
+struct mesh_dest {
+	__u32 upstream; /* index into upstreams */
+	__u32 workload; /* the workload that listens there, MESH_NONE for none or several */
+};
+_Static_assert(sizeof(struct mesh_dest) == 8, "abi");
+
+/* workloads: by cgroup id (inode of the cgroup2 directory). */
+struct mesh_workload {
+	__u32 id;      /* the supervisor's index; what events and records carry */
+	__u32 service; /* MESH_NONE: a pure caller */
+	__u64 netns;   /* cookie of its network namespace */
+};
+_Static_assert(sizeof(struct mesh_workload) == 16, "abi");
+
+/* netns: by cookie: the capture listeners there. A cookie of 0 means there is none of that family.
+ * The hook compares cookies, so that nobody else's socket on the same port is ever taken for ours.
+ */
+struct mesh_netns {
+	__u64 listener4;
+	__u64 listener6;
+	__be16 port;
+	__u16 pad[3];
+};
+_Static_assert(sizeof(struct mesh_netns) == 24, "abi");
+
+/* origdst: what a captured connection was meant for, by the client's side of the tuple. Written by
+ * sockops at TCP_CONNECT_CB, read by the worker after accept(), removed when the client's socket
+ * closes; LRU, so a client that vanishes costs nothing. */
+struct mesh_origdst_key {
+	__u64 netns;
+	__u8 ip[16];
+	__be16 port;
+	__u16 pad[3];
+};
+_Static_assert(sizeof(struct mesh_origdst_key) == 32, "abi");
+
+struct mesh_origdst {
+	__u8 ip[16];
+	__be16 port;
+	__u16 pad;
+	__u32 upstream;
+	__u32 workload; /* the caller */
+	__u32 pad2;
+	__u64 netns;   /* the caller's */
+	__u64 time_ns; /* CLOCK_MONOTONIC of connect() */
+};
+_Static_assert(sizeof(struct mesh_origdst) == 48, "abi");
+
+/* listeners: by socket cookie: what must be told when it goes. */
+struct mesh_listener {
+	__u64 cgroup;
+	__u64 netns;
+	__u8 ip[16];
+	__be16 port;
+	__u16 pad[3];
+};
+_Static_assert(sizeof(struct mesh_listener) == 40, "abi");
+
+/*
+ * Arrays below are BPF_F_MMAPABLE. "Steers": written by the supervisor alone, mapped read-only by
+ * workers. "Counts": single 64-bit words that workers and the kernel change by compare-and-swap.
+ */
+
+/* upstreams (steers): a service's port as something to call. Split weights add up to 65536 (or
+ * nsplit is 0: no endpoints); a draw of 16 bits picks the subset. */
+struct mesh_upstream {
+	__u32 seq; /* odd while being written, see mesh_seq_* in seq.h */
+	__u32 service;
+	__u8 protocol; /* enum mesh_protocol, as declared */
+	__u8 policy;   /* enum mesh_policy */
+	__be16 port;
+	__u32 nsplit;
+	struct {
+		__u32 subset;
+		__u32 upto; /* cumulative weight; the last one is 65536 */
+	} split[MESH_SPLITS];
+	__u8 pad[48];
+};
+_Static_assert(sizeof(struct mesh_upstream) == 128, "abi");
+
+/* slots (steers): the slot table of a subset. Entries beyond the number of endpoints repeat them in
+ * proportion to weight / latency. n is MESH_SLOTS, or 0 when the subset has nobody to call. A slot
+ * is one 16-bit store: readers need no lock, at worst they see the previous endpoint. */
+struct mesh_slots {
+	__u32 n;
+	__u32 nendpoints; /* different endpoints in it */
+	__u16 ep[MESH_SLOTS];
+};
+_Static_assert(sizeof(struct mesh_slots) == 520, "abi");
+
+/* endpoints (steers). An index is not given to another endpoint for some seconds after its end. */
+enum mesh_endpoint_flags {
+	MESH_EP_USED = 1,
+	MESH_EP_ALIVE = 2,    /* it listens, as far as the kernel knows */
+	MESH_EP_LOOPBACK = 4, /* reachable only from within its own namespace */
+	MESH_EP_EXTERNAL = 8, /* registered by hand, not discovered */
+};
+struct mesh_endpoint {
+	__u32 seq; /* odd while being written */
+	__u32 gen; /* changes when the index is given to another endpoint */
+	__u8 ip[16];
+	__be16 port;
+	__u16 flags; /* enum mesh_endpoint_flags */
+	__u32 service;
+	__u32 workload; /* MESH_NONE when external */
+	__u32 pad;
+	__u64 netns;	      /* cookie of its namespace, 0 when external */
+	char id[MESH_ID_MAX]; /* instance id, for x-instance-id; NUL-terminated */
+	char version[MESH_NAME_MAX];
+	__u8 pad2[16];
+};
+_Static_assert(sizeof(struct mesh_endpoint) == 192, "abi");
+
+/* ep_stats (counts): per endpoint, same index. */
+struct mesh_ep_stat {
+	__u64 ewma;	   /* ewma.h */
+	__u64 reserved[7]; /* rolling window, breaker: the words that resilience adds */
+};
+_Static_assert(sizeof(struct mesh_ep_stat) == 64, "abi");
+
+/* ep_inflight (counts): per endpoint, one gauge per worker. A worker writes its own only; the
+ * supervisor zeroes the gauges of a worker that died. */
+struct mesh_ep_inflight {
+	__u32 worker[MESH_MAX_WORKERS];
+};
+_Static_assert(sizeof(struct mesh_ep_inflight) == 64, "abi");
+
+/* up_stats (counts): per upstream. */
+struct mesh_up_stat {
+	__u64 cursor;  /* round robin */
+	__u64 learned; /* enum mesh_learned: what an `auto` port turned out to speak */
+	__u64 reserved[6];
+};
+_Static_assert(sizeof(struct mesh_up_stat) == 64, "abi");
+enum mesh_learned { MESH_LEARNED_NOTHING = 0, MESH_LEARNED_HTTP = 1, MESH_LEARNED_TCP = 2 };
+
+/* ctl (steers): one element. */
+struct mesh_ctl {
+	__u32 abi;
+	__u32 workers;
+	__u64 heartbeat_ns; /* CLOCK_MONOTONIC; the hook fails open when it is older than
+			       MESH_HEARTBEAT_MAX_NS */
+	__u64 probe_cookie; /* meshctl check: see connect.bpf.c */
+	__u64 reserved[5];
+};
+_Static_assert(sizeof(struct mesh_ctl) == 64, "abi");
+
+/* counters: per CPU, indexed by this. */
+enum mesh_counter {
+	MESH_C_CAPTURED,    /* connect() sent to a worker */
+	MESH_C_KERNEL,	    /* endpoint chosen in the kernel */
+	MESH_C_PASSED,	    /* a workload's connect() left alone: not a destination of ours */
+	MESH_C_REFUSED,	    /* refused in the hook */
+	MESH_C_PASSED_SELF, /* a workload calling itself */
+	MESH_C_PASSED_NO_LISTENER, /* failed open: no worker listens in that namespace */
+	MESH_C_PASSED_STALE,	   /* failed open: heartbeat too old */
+	MESH_C_PASSED_DEVICE,	   /* bound to a device, cannot be sent to loopback */
+	MESH_C_ORIGDST_LOST,   /* the origdst map did not take an entry; that connection fails */
+	MESH_C_LISTENERS_FULL, /* reconciling will find the listener */
+	MESH_C_EVENTS_LOST,    /* ring buffer full */
+	MESH_C_CLOSED,	       /* captured sockets closed */
+	MESH_C_MAX,
+};
+
+#define MESH_HEARTBEAT_MAX_NS 500000000ULL
+
+#endif

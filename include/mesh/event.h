@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Events from the kernel to the supervisor, through the ring buffer `events`. One fixed-size record
+ * for all kinds; an event that does not fit is counted (MESH_C_EVENTS_LOST) and made good by
+ * reconciling with the sockets that exist.
+ */
+#ifndef MESH_EVENT_H
+#define MESH_EVENT_H
+
+#include <mesh/abi.h>
+
+enum mesh_event_kind {
+	MESH_EV_LISTEN = 1,   /* a socket in a cgroup under ours began to listen: cookie, cgroup,
+				 netns, local */
+	MESH_EV_UNLISTEN = 2, /* it stopped: cookie, cgroup, netns, local */
+	MESH_EV_CLOSE = 3, /* a captured client socket closed: upstream, workload, bytes, duration,
+			      remote */
+};
+
+struct mesh_event {
+	__u32 kind;
+	__u32 upstream;
+	__u32 workload;
+	__u32 error; /* errno-like: 0, or ECONNREFUSED, ECONNRESET, ETIMEDOUT ... of a close */
+	__u64 cookie;
+	__u64 cgroup;
+	__u64 netns;
+	__u64 time_ns;
+	__u64 duration_ns;
+	__u64 bytes_sent;
+	__u64 bytes_received;
+	__u8 ip[16];
+	__be16 port;
+	__u16 pad[3];
+};
+_Static_assert(sizeof(struct mesh_event) == 96, "abi");
+
+#endif

@@ -1,0 +1,27 @@
+/* A growing string with an upper limit. After a failure (limit or memory) `failed` stays set, the
+ * content is what fitted before, and further appends do nothing: check once at the end. */
+#ifndef LIB_BUF_H
+#define LIB_BUF_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct buf {
+	char *data; /* NUL-terminated; NULL while empty */
+	size_t len, cap, max;
+	bool failed;
+};
+
+void buf_init(struct buf *b, size_t max);
+void buf_done(struct buf *b);  /* frees; harmless twice */
+void buf_reset(struct buf *b); /* empties, keeps the memory */
+void buf_add(struct buf *b, const void *data, size_t len);
+void buf_str(struct buf *b, const char *s);
+void buf_char(struct buf *b, char c);
+__attribute__((format(printf, 2, 3))) void buf_printf(struct buf *b, const char *fmt, ...);
+/* A JSON string with its quotes; invalid UTF-8 becomes U+FFFD. */
+void buf_json(struct buf *b, const char *s, size_t len);
+/* Gives the string away (caller frees); NULL if it failed. The buffer is empty afterwards. */
+char *buf_take(struct buf *b);
+
+#endif

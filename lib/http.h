@@ -1,0 +1,53 @@
+/*
+ * HTTP client for the control plane (libcurl). Never used for traffic of services. Bounded: answers
+ * over `max` bytes are an error. No redirects, no proxies, no cookies, HTTP only.
+ */
+#ifndef LIB_HTTP_H
+#define LIB_HTTP_H
+
+#include "lib/loop.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define HTTP_ANSWER_MAX (16u << 20)
+
+struct http_call {
+	const char *method;   /* "GET" ... */
+	const char *base;     /* "http://127.0.0.1:15000", or "unix:/run/mesh/meshd.sock" */
+	const char *path;     /* "/api/services", already escaped */
+	const char *token;    /* bearer token, or NULL */
+	const char *if_match; /* or NULL */
+	const char *body;     /* JSON, or NULL */
+	size_t body_len;
+	uint32_t timeout_ms; /* for all of it; 0: 10 s */
+};
+
+struct http_answer {
+	int error;  /* 0, or -errno: -ECONNREFUSED / -ENOENT nobody there, -ETIMEDOUT, -EMSGSIZE,
+		       -EPROTO ... */
+	int status; /* HTTP status when error is 0 */
+	char *body; /* NUL-terminated, "" when empty; never NULL when error is 0 */
+	size_t len;
+	char etag[64]; /* "" when there is none */
+};
+
+/* Blocking. Fills *a (release with http_answer_done). Returns a->error. */
+int http_call(const struct http_call *c, struct http_answer *a);
+void http_answer_done(struct http_answer *a);
+
+/* Asynchronous, on a loop. One client per loop; calls in flight are cancelled by http_client_free
+ * (their callback is not called). */
+struct http_client;
+int http_client_new(struct loop *l, struct http_client **out);
+void http_client_free(struct http_client **c);
+/* Starts a call (everything in *c is copied). `done` runs once from the loop, never from inside
+ * this call; the answer is released after it returns. 0 or -errno (then done is not called). */
+int http_client_start(struct http_client *hc, const struct http_call *c,
+		      void (*done)(const struct http_answer *a, void *arg), void *arg);
+
+/* Percent-encodes a path segment into out (cap bytes). 0 or -ENOBUFS. */
+int http_escape(const char *s, char *out, size_t cap);
+
+#endif
