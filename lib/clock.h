@@ -31,7 +31,8 @@ char *clock_iso(uint64_t wall_ms, char *out);
 /* "1h30m", "500ms", "2s", "250us" (rounded up to a ms) into milliseconds. 0 or -EINVAL (also for a
  * bare number, an empty string, anything over 1000 days). */
 int duration_parse(const char *s, uint64_t *ms);
-/* The shortest form that duration_parse reads back, into out[32]; returns out. */
+/* As duration_parse reads it back, largest unit first, zero parts left out: 5400000 is "1h30m",
+ * 1500 "1s500ms", 0 "0s". Into out[32]; returns out. */
 char *duration_format(uint64_t ms, char *out);
 
 #endif

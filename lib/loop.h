@@ -55,7 +55,8 @@ int loop_mod(struct loop *l, struct watch *w, uint32_t events);
 /* Stops watching; does not close. Harmless when it is not watched. */
 void loop_del(struct loop *l, struct watch *w);
 
-/* (Re)arms a timer `ms` milliseconds from now. O(1). */
+/* (Re)arms a timer `ms` milliseconds after l->now_ns (the start of this round: a handler that has
+ * worked for long adds its own time). O(1). */
 void timer_arm(struct loop *l, struct timer *t, uint64_t ms, void (*fn)(struct timer *));
 /* Harmless when it is not armed. */
 void timer_cancel(struct loop *l, struct timer *t);

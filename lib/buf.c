@@ -1,0 +1,139 @@
+/* See buf.h. Used for everything that is written out as text; bounded by the limit each caller
+ * gives. */
+#include "lib/buf.h"
+#include "lib/utf8.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void buf_init(struct buf *b, size_t max)
+{
+	*b = (struct buf){.max = max};
+}
+
+void buf_done(struct buf *b)
+{
+	free(b->data);
+	*b = (struct buf){.max = b->max};
+}
+
+void buf_reset(struct buf *b)
+{
+	b->len = 0;
+	b->failed = false;
+	if (b->data)
+		b->data[0] = 0;
+}
+
+/* Makes room for `more` bytes and a NUL. */
+static bool reserve(struct buf *b, size_t more)
+{
+	size_t cap = b->cap ? b->cap : 64;
+	char *data;
+
+	if (b->failed)
+		return false;
+	if (more > b->max || b->len > b->max - more) {
+		b->failed = true;
+		return false;
+	}
+	while (cap < b->len + more + 1)
+		cap *= 2;
+	if (cap == b->cap)
+		return true;
+	data = realloc(b->data, cap);
+	if (!data) {
+		b->failed = true;
+		return false;
+	}
+	b->data = data;
+	b->cap = cap;
+	return true;
+}
+
+void buf_add(struct buf *b, const void *data, size_t len)
+{
+	if (!reserve(b, len))
+		return;
+	if (len)
+		memcpy(b->data + b->len, data, len);
+	b->len += len;
+	b->data[b->len] = 0;
+}
+
+void buf_str(struct buf *b, const char *s)
+{
+	buf_add(b, s, strlen(s));
+}
+
+void buf_char(struct buf *b, char c)
+{
+	buf_add(b, &c, 1);
+}
+
+void buf_printf(struct buf *b, const char *fmt, ...)
+{
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vsnprintf(NULL, 0, fmt, ap);
+	va_end(ap);
+	if (n < 0)
+		b->failed = true;
+	if (n < 0 || !reserve(b, (size_t)n))
+		return;
+	va_start(ap, fmt);
+	vsnprintf(b->data + b->len, (size_t)n + 1, fmt, ap);
+	va_end(ap);
+	b->len += (size_t)n;
+}
+
+static void json_escape(struct buf *b, unsigned char c)
+{
+	static const char named[] = {['\b'] = 'b', ['\f'] = 'f', ['\n'] = 'n', ['\r'] = 'r',
+				     ['\t'] = 't', ['"'] = '"',	 ['\\'] = '\\'};
+
+	if (c < sizeof(named) && named[c]) {
+		buf_char(b, '\\');
+		buf_char(b, named[c]);
+	} else {
+		buf_printf(b, "\\u%04x", c);
+	}
+}
+
+void buf_json(struct buf *b, const char *s, size_t len)
+{
+	const unsigned char *p = (const unsigned char *)s;
+	size_t plain = 0, n;
+
+	buf_char(b, '"');
+	for (size_t i = 0; i < len; i += n ? n : 1) {
+		n = utf8_len(p + i, len - i);
+		if (n && p[i] >= 0x20 && p[i] != '"' && p[i] != '\\' && p[i] != 0x7f)
+			continue;
+		buf_add(b, s + plain, i - plain);
+		if (n)
+			json_escape(b, p[i]);
+		else
+			buf_str(b, "\xef\xbf\xbd");
+		plain = i + 1;
+	}
+	if (len > plain)
+		buf_add(b, s + plain, len - plain);
+	buf_char(b, '"');
+}
+
+char *buf_take(struct buf *b)
+{
+	char *data;
+
+	buf_add(b, "", 0); /* an empty string is a string too */
+	data = b->failed ? NULL : b->data;
+	if (!data)
+		free(b->data);
+	*b = (struct buf){.max = b->max};
+	return data;
+}

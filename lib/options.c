@@ -1,0 +1,175 @@
+/* See options.h. */
+#include "lib/options.h"
+
+#include <ctype.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void options_usage(const struct program *p, const char *fmt, ...)
+{
+	va_list ap;
+
+	fprintf(stderr, "%s: ", p->name);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fprintf(stderr, " (see %s --help)\n", p->name);
+	exit(EXIT_USAGE);
+}
+
+static void print_help(const struct program *p)
+{
+	char left[64];
+
+	printf("Usage: %s %s\n%s\n\n", p->name, p->usage, p->summary);
+	for (const struct option_spec *o = p->options; o->name; o++) {
+		snprintf(left, sizeof(left), "%c%c%s--%s%s%s", o->short_name ? '-' : ' ',
+			 o->short_name ? o->short_name : ' ', o->short_name ? ", " : "  ", o->name,
+			 o->arg ? " " : "", o->arg ? o->arg : "");
+		printf("  %-30s %s", left, o->help);
+		if (o->arg && o->fallback && *o->fallback)
+			printf(" (%s)", o->fallback);
+		putchar('\n');
+	}
+	printf("      --help                   this help\n      --version                the "
+	       "version\n"
+	       "Every flag can also be given in the environment: --some-name as MESH_SOME_NAME.\n");
+}
+
+static const char *from_environment(const struct option_spec *o)
+{
+	char name[64];
+	const char *v;
+	size_t n = (size_t)snprintf(name, sizeof(name), "MESH_%s", o->name);
+
+	if (n >= sizeof(name))
+		return NULL;
+	for (char *c = name; *c; c++)
+		*c = *c == '-' ? '_' : (char)toupper((unsigned char)*c);
+	v = getenv(name);
+	return v && *v ? v : NULL;
+}
+
+static bool environment_switch(const struct program *p, const struct option_spec *o, const char *v)
+{
+	if (!strcmp(v, "1") || !strcmp(v, "true") || !strcmp(v, "yes") || !strcmp(v, "on"))
+		return true;
+	if (!strcmp(v, "0") || !strcmp(v, "false") || !strcmp(v, "no") || !strcmp(v, "off"))
+		return false;
+	options_usage(p, "--%s from the environment is neither on nor off: %s", o->name, v);
+}
+
+static void set_defaults(const struct program *p)
+{
+	for (const struct option_spec *o = p->options; o->name; o++) {
+		const char *v = from_environment(o);
+
+		if (o->arg)
+			*o->value = v ? v : o->fallback;
+		else
+			*o->set = v && environment_switch(p, o, v);
+	}
+}
+
+static const struct option_spec *find(const struct program *p, const char *name, size_t len)
+{
+	const struct option_spec *o = p->options;
+
+	while (o->name && !(strlen(o->name) == len && !memcmp(o->name, name, len)))
+		o++;
+	return o->name ? o : NULL;
+}
+
+static const struct option_spec *find_short(const struct program *p, char c)
+{
+	const struct option_spec *o = p->options;
+
+	while (o->name && o->short_name != c)
+		o++;
+	return o->name ? o : NULL;
+}
+
+static void builtin(const struct program *p, const char *flag)
+{
+	if (!strcmp(flag, "--help") || !strcmp(flag, "-h")) {
+		print_help(p);
+	} else if (!strcmp(flag, "--version")) {
+		printf("%s %s\n", p->name, MESH_VERSION);
+	} else {
+		options_usage(p, "unknown flag %s", flag);
+	}
+	exit(fflush(stdout) ? EXIT_FAILED : EXIT_OK);
+}
+
+/* Takes the flag at argv[i], and its value; returns the index behind them. */
+static int take_flag(const struct program *p, int argc, char **argv, int i)
+{
+	const char *flag = argv[i], *name = flag + 2, *value = NULL;
+	const struct option_spec *o;
+	size_t len;
+
+	if (flag[1] == '-') {
+		len = strcspn(name, "=");
+		o = find(p, name, len);
+		value = name[len] ? name + len + 1 : NULL;
+	} else {
+		len = 0;
+		o = find_short(p, flag[1]);
+		value = flag[2] ? flag + 2 : NULL;
+	}
+	if (!o)
+		builtin(p, flag);
+	if (!o->arg) {
+		if (value)
+			options_usage(p, "--%s takes no value", o->name);
+		*o->set = true;
+		return i + 1;
+	}
+	if (!value) {
+		if (++i == argc)
+			options_usage(p, "--%s needs a value: %s", o->name, o->arg);
+		value = argv[i];
+	}
+	*o->value = value;
+	return i + 1;
+}
+
+static bool is_flag(const char *word)
+{
+	return word[0] == '-' && word[1];
+}
+
+int options_parse(const struct program *p, int argc, char **argv)
+{
+	int i = 1;
+
+	set_defaults(p);
+	while (i < argc && is_flag(argv[i])) {
+		if (!strcmp(argv[i], "--"))
+			return i + 1;
+		i = take_flag(p, argc, argv, i);
+	}
+	return i;
+}
+
+int options_parse_mixed(const struct program *p, int argc, char **argv)
+{
+	int i = 1, words = 0;
+
+	set_defaults(p);
+	while (i < argc) {
+		if (!strcmp(argv[i], "--")) {
+			i++;
+			break;
+		}
+		if (is_flag(argv[i]))
+			i = take_flag(p, argc, argv, i);
+		else
+			argv[++words] = argv[i++];
+	}
+	while (i < argc)
+		argv[++words] = argv[i++];
+	return words;
+}
