@@ -1,0 +1,116 @@
+/*
+ * Byte classes and field names. A name is looked up by one probe of a perfect hash over its length,
+ * first and last letter; two names in one slot would be an initializer overridden twice, which is a
+ * compile error.
+ */
+#include "agent/proxy/http1_internal.h"
+
+#define TT (HTTP1_C_TOKEN | HTTP1_C_TARGET)
+#define NN (TT | HTTP1_C_REGNAME)
+#define GR (HTTP1_C_TARGET | HTTP1_C_REGNAME)
+
+const uint8_t http1_class[256] = {
+	[0x00 ... 0x08] = HTTP1_C_CONTROL,
+	[0x0a ... 0x1f] = HTTP1_C_CONTROL,
+	[0x7f] = HTTP1_C_CONTROL,
+	['0' ... '9'] = NN | HTTP1_C_HEX,
+	['A' ... 'F'] = NN | HTTP1_C_HEX | HTTP1_C_UPPER,
+	['G' ... 'Z'] = NN | HTTP1_C_UPPER,
+	['a' ... 'f'] = NN | HTTP1_C_HEX,
+	['g' ... 'z'] = NN,
+	['!'] = NN,
+	['$'] = NN,
+	['&'] = NN,
+	['\''] = NN,
+	['*'] = NN,
+	['+'] = NN,
+	['-'] = NN,
+	['.'] = NN,
+	['_'] = NN,
+	['~'] = NN,
+	['#'] = HTTP1_C_TOKEN,
+	['%'] = TT,
+	['^'] = TT,
+	['`'] = TT,
+	['|'] = TT,
+	['('] = GR,
+	[')'] = GR,
+	[','] = GR,
+	[';'] = GR,
+	['='] = GR,
+	['"'] = HTTP1_C_TARGET,
+	['/'] = HTTP1_C_TARGET,
+	[':'] = HTTP1_C_TARGET,
+	['<'] = HTTP1_C_TARGET,
+	['>'] = HTTP1_C_TARGET,
+	['?'] = HTTP1_C_TARGET,
+	['@'] = HTTP1_C_TARGET,
+	['['] = HTTP1_C_TARGET,
+	['\\'] = HTTP1_C_TARGET,
+	[']'] = HTTP1_C_TARGET,
+	['{'] = HTTP1_C_TARGET,
+	['}'] = HTTP1_C_TARGET,
+};
+
+#define NAMES(X)                                                                                   \
+	X(CONNECTION, "connection", 'c', 'n')                                                      \
+	X(KEEP_ALIVE, "keep-alive", 'k', 'e')                                                      \
+	X(PROXY_CONNECTION, "proxy-connection", 'p', 'n')                                          \
+	X(PROXY_AUTHENTICATE, "proxy-authenticate", 'p', 'e')                                      \
+	X(PROXY_AUTHORIZATION, "proxy-authorization", 'p', 'n')                                    \
+	X(TE, "te", 't', 'e')                                                                      \
+	X(TRAILER, "trailer", 't', 'r')                                                            \
+	X(TRANSFER_ENCODING, "transfer-encoding", 't', 'g')                                        \
+	X(UPGRADE, "upgrade", 'u', 'e')                                                            \
+	X(CONTENT_LENGTH, "content-length", 'c', 'h')                                              \
+	X(HOST, "host", 'h', 't')                                                                  \
+	X(EXPECT, "expect", 'e', 't')                                                              \
+	X(X_FORWARDED_FOR, "x-forwarded-for", 'x', 'r')                                            \
+	X(X_FORWARDED_PROTO, "x-forwarded-proto", 'x', 'o')                                        \
+	X(X_FORWARDED_HOST, "x-forwarded-host", 'x', 't')                                          \
+	X(X_REQUEST_ID, "x-request-id", 'x', 'd')                                                  \
+	X(X_REQUEST_TIMEOUT_MS, "x-request-timeout-ms", 'x', 's')                                  \
+	X(X_INSTANCE_ID, "x-instance-id", 'x', 'd')                                                \
+	X(X_MESH_CAUSE, "x-mesh-cause", 'x', 'e')                                                  \
+	X(TRACEPARENT, "traceparent", 't', 't')                                                    \
+	X(TRACESTATE, "tracestate", 't', 'e')                                                      \
+	X(B3, "b3", 'b', '3')                                                                      \
+	X(X_TRACE_ID, "x-trace-id", 'x', 'd')                                                      \
+	X(X_SPAN_ID, "x-span-id", 'x', 'd')                                                        \
+	X(GRPC_TIMEOUT, "grpc-timeout", 'g', 't')                                                  \
+	X(COOKIE, "cookie", 'c', 'e')
+
+#define HASH(len, first, last) (((len)*5 + (first)*2 + (last)*9) & 63)
+
+static const struct {
+	uint8_t len;
+	char name[23]; /* in lower case */
+} names[HTTP1_H_MAX] = {
+#define X(id, text, first, last) [HTTP1_H_##id] = {sizeof(text) - 1, text},
+	NAMES(X)
+#undef X
+};
+
+static const uint8_t slots[64] = {
+#define X(id, text, first, last) [HASH(sizeof(text) - 1, first, last)] = HTTP1_H_##id,
+	NAMES(X)
+#undef X
+};
+
+uint8_t http1_header_id(const char *name, size_t n)
+{
+	/* `| 0x20` folds case, and among token bytes maps nothing but letters onto letters. */
+	uint8_t id = slots[HASH(n, (uint8_t)name[0] | 0x20u, (uint8_t)name[n - 1] | 0x20u)];
+
+	if (names[id].len != n)
+		return HTTP1_H_OTHER;
+	for (size_t i = 0; i < n; i++)
+		if ((name[i] | 0x20) != names[id].name[i])
+			return HTTP1_H_OTHER;
+	return id;
+}
+
+const char *http1_header_name(uint8_t id)
+{
+	return id && id < HTTP1_H_MAX ? names[id].name : NULL;
+}
