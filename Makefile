@@ -6,6 +6,7 @@ CLANG   ?= clang
 BPFTOOL ?= $(or $(shell command -v bpftool 2>/dev/null),/usr/sbin/bpftool)
 PREFIX  ?= /usr
 VERSION := 0.1.0
+BPF_ARCH := $(patsubst aarch64,arm64,$(patsubst x86_64,x86,$(patsubst ppc64le,powerpc,$(patsubst riscv64,riscv,$(shell uname -m)))))
 Q := $(if $(V),,@)
 say = $(if $(V),@:,@printf '  %-6s %s\n' $(1) $(2))
 
@@ -105,14 +106,14 @@ clean: ## remove build/
 $(BUILD)/bpf/%.o: bpf/%.c vmlinux.h
 	$(call say,BPF,$<)
 	@mkdir -p $(@D)
-	$(Q)$(CLANG) -target bpf -mcpu=v3 -O2 -g -Wall -Werror -I. -Iinclude -D__TARGET_ARCH_x86 -MMD -MP -c $< -o $@
+	$(Q)$(CLANG) -target bpf -mcpu=v3 -O2 -g -Wall -Werror -I. -Iinclude -D__TARGET_ARCH_$(BPF_ARCH) -MMD -MP -c $< -o $@
 $(BUILD)/bpf/mesh.linked.o: $(BPF_SRC:%.c=$(BUILD)/%.o)
 	$(Q)$(BPFTOOL) gen object $@ $^
 $(BUILD)/bpf/decide.linked.o: $(BUILD)/bpf/decide.test.bpf.o
 	$(Q)$(BPFTOOL) gen object $@ $^
 $(BUILD)/bpf/%.skel.h: $(BUILD)/bpf/%.linked.o
 	$(call say,SKEL,$@)
-	$(Q)$(BPFTOOL) gen skeleton $< name $* > $@
+	$(Q)$(BPFTOOL) gen skeleton $< name $*_bpf > $@
 
 # --- C ---------------------------------------------------------------------------------------------
 $(BUILD)/obj/%.o: %.c | $(SKELS)

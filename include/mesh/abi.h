@@ -71,8 +71,10 @@ struct mesh_netns {
 _Static_assert(sizeof(struct mesh_netns) == 24, "abi");
 
 /* origdst: what a captured connection was meant for, by the client's side of the tuple. Written by
- * sockops at TCP_CONNECT_CB, read by the worker after accept(), removed when the client's socket
- * closes; LRU, so a client that vanishes costs nothing. */
+ * sockops at TCP_CONNECT_CB, before the SYN leaves; read by the worker after accept(); removed when
+ * the worker's side of the connection ends, accepted or not (a client may be gone long before the
+ * worker comes to accept), or when the client's ends without ever having been established. LRU:
+ * what slips through both costs nothing, and is overwritten when its port is used again. */
 struct mesh_origdst_key {
 	__u64 netns;
 	__u8 ip[16];
@@ -99,7 +101,8 @@ struct mesh_listener {
 	__u64 netns;
 	__u8 ip[16];
 	__be16 port;
-	__u16 pad[3];
+	__u8 v6only; /* 1: on ::, and takes no IPv4 */
+	__u8 pad[5];
 };
 _Static_assert(sizeof(struct mesh_listener) == 40, "abi");
 
@@ -187,8 +190,7 @@ struct mesh_ctl {
 	__u32 workers;
 	__u64 heartbeat_ns; /* CLOCK_MONOTONIC; the hook fails open when it is older than
 			       MESH_HEARTBEAT_MAX_NS */
-	__u64 probe_cookie; /* meshctl check: see connect.bpf.c */
-	__u64 reserved[5];
+	__u64 reserved[6];
 };
 _Static_assert(sizeof(struct mesh_ctl) == 64, "abi");
 
@@ -210,5 +212,16 @@ enum mesh_counter {
 };
 
 #define MESH_HEARTBEAT_MAX_NS 500000000ULL
+
+/*
+ * Proof that the hook runs: a TCP connect() to this address and port (192.0.0.8 is the IPv4 dummy
+ * address of RFC 7600, which nobody routes) from any cgroup under the attached one fails at once
+ * with MESH_PROBE_UNKNOWN, or with MESH_PROBE_MANAGED when the caller is a workload that the kernel
+ * knows. Without the hook it never gives either.
+ */
+#define MESH_PROBE_IP4	   0xc0000008 /* host order */
+#define MESH_PROBE_PORT	   15009
+#define MESH_PROBE_UNKNOWN 125 /* ECANCELED */
+#define MESH_PROBE_MANAGED 120 /* EISNAM */
 
 #endif

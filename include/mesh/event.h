@@ -26,13 +26,15 @@ struct mesh_event {
 	__u64 cgroup;
 	__u64 netns;
 	__u64 time_ns;
-	__u64 duration_ns;
+	__u64 duration_ns; /* of a close: since connect() */
+	__u64 connect_ns;  /* of a close: from connect() to established, 0 when it never was */
 	__u64 bytes_sent;
 	__u64 bytes_received;
 	__u8 ip[16];
 	__be16 port;
-	__u16 pad[3];
+	__u8 v6only; /* 1: a listener on :: that takes no IPv4 */
+	__u8 pad[5];
 };
-_Static_assert(sizeof(struct mesh_event) == 96, "abi");
+_Static_assert(sizeof(struct mesh_event) == 104, "abi");
 
 #endif

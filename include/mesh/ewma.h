@@ -17,11 +17,11 @@
 
 #include <mesh/abi.h>
 
-#define MESH_EWMA_TAU_SHIFT	13	     /* TAU * ln 2 = 2^13 time units: TAU is about 12.4 s */
-#define MESH_EWMA_FAIL_FLOOR_NS 100000000ULL /* what a failure counts when nothing else is known   \
-					      */
+#define MESH_EWMA_TAU_SHIFT 13 /* TAU * ln 2 = 2^13 time units: TAU is about 12.4 s */
+/* What a failure counts when nothing else is known. */
+#define MESH_EWMA_FAIL_FLOOR_NS 100000000ULL
 
-/* v * 2^-(dt / 2^MESH_EWMA_TAU_SHIFT). The fraction is by 2^-x = 1 - x * (0.656 - x * 0.156) for x
+/* v * 2^-(dt / 2^MESH_EWMA_TAU_SHIFT). The fraction is by 2^-x = 1 - x * (0.67 - x * 0.17) for x
  * in [0, 1), off by at most 0.3 %. */
 static inline __u64 mesh_ewma_fade(__u64 v, __u32 dt)
 {
@@ -30,7 +30,7 @@ static inline __u64 mesh_ewma_fade(__u64 v, __u32 dt)
 
 	if (half > 31)
 		return 0;
-	return ((v * (65536 - ((x * (42992 - ((x * 10224) >> 16))) >> 16))) >> 16) >> half;
+	return ((v * (65536 - ((x * (43909 - ((x * 11141) >> 16))) >> 16))) >> 16) >> half;
 }
 
 static inline __u32 mesh_ewma_stamp(__u64 now_ns)

@@ -1,0 +1,90 @@
+/* What the files of agent/kernel share. Included by nobody else. */
+#ifndef AGENT_KERNEL_IMPL_H
+#define AGENT_KERNEL_IMPL_H
+
+#include "agent/kernel/kernel.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <linux/limits.h>
+#include <stdarg.h>
+
+enum kernel_map {
+	/* the first ones in the order of enum ipc_init_fd; arrays up to KM_ORIGDST */
+	KM_CTL,
+	KM_UPSTREAMS,
+	KM_SLOTS,
+	KM_ENDPOINTS,
+	KM_EP_STATS,
+	KM_EP_INFLIGHT,
+	KM_UP_STATS,
+	KM_ORIGDST,
+	KM_WORKLOADS,
+	KM_DESTS,
+	KM_NETNS,
+	KM_LISTENERS,
+	KM_EVENTS,
+	KM_COUNTERS,
+	KM_SOCKETS,
+	KM_MAPS,
+};
+#define KM_ARRAYS KM_ORIGDST
+
+/* Attached to the cgroup, in this order; the tracepoint is the last link. */
+enum kernel_link {
+	KL_SOCKOPS,
+	KL_CONNECT4,
+	KL_CONNECT6,
+	KL_GETPEERNAME4,
+	KL_GETPEERNAME6,
+	KL_SET_STATE,
+	KL_LINKS,
+};
+#define KL_CGROUP_LINKS KL_SET_STATE
+
+struct kernel {
+	char cgroup[PATH_MAX];
+	char pin_dir[PATH_MAX];
+	int cgroup_fd;
+	bool pinned;
+	int map[KM_MAPS];
+	int origdst_ro;
+	int link[KL_LINKS];
+	uint32_t prog_id[KL_LINKS];
+	void *mapped[KM_ARRAYS];
+	size_t mapped_len[KM_ARRAYS];
+	struct kernel_arrays arrays;
+	uint32_t entries[KM_MAPS]; /* of maps that only we write */
+	struct ring_buffer *ring;
+	struct loop *loop;
+	struct watch watch;
+	void (*fn)(const struct mesh_event *e, void *arg);
+	void *arg;
+};
+
+extern const char *const kernel_map_names[KM_MAPS];
+extern const char *const kernel_link_names[KL_LINKS];
+extern const enum bpf_attach_type kernel_attach_types[KL_CGROUP_LINKS];
+
+/* Formats a line into error[] and returns err. */
+__attribute__((format(printf, 3, 4))) int kernel_fail(char error[KERNEL_ERROR_MAX], int err,
+						      const char *fmt, ...);
+
+/* attach.c: links progs (descriptors in the order of enum kernel_link), filling k->link and
+ * k->prog_id. */
+int kernel_attach(struct kernel *k, const int prog[KL_LINKS], char error[KERNEL_ERROR_MAX]);
+
+/* pin.c. kernel_unpin removes everything that kernel_pin makes, and is silent about what is not
+ * there. */
+int kernel_mount_bpffs(char error[KERNEL_ERROR_MAX]);
+int kernel_pin(struct kernel *k, char error[KERNEL_ERROR_MAX]);
+int kernel_unpin(const char *dir);
+
+/* maps.c */
+int kernel_map_arrays(struct kernel *k);
+void kernel_unmap_arrays(struct kernel *k);
+
+/* events.c */
+void kernel_events_stop(struct kernel *k);
+
+#endif

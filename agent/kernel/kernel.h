@@ -1,0 +1,137 @@
+/*
+ * The mesh's part in the kernel, as the supervisor sees it: check what this kernel can do, load and
+ * attach the programs, fill the maps, read what comes back. The only header of agent/kernel that
+ * others include besides sockdiag.h; libbpf is not visible through it. Not thread-safe; one owner.
+ * Every function returns 0 or -errno unless it says otherwise.
+ */
+#ifndef AGENT_KERNEL_KERNEL_H
+#define AGENT_KERNEL_KERNEL_H
+
+#include "lib/loop.h"
+
+#include <mesh/abi.h>
+#include <mesh/event.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define KERNEL_PIN_DIR	 "/sys/fs/bpf/sockmesh"
+#define KERNEL_CHECKS	 16
+#define KERNEL_ERROR_MAX 256
+
+/* --- qualify.c: without loading anything of ours
+ * -------------------------------------------------------- */
+
+struct kernel_check {
+	const char *name; /* "privileges", "BTF", "cgroup2", ... */
+	bool ok;
+	char missing[96];   /* what is not there; "" when ok */
+	const char *remedy; /* what to do about it; "" when ok */
+};
+
+/* Fills out[KERNEL_CHECKS], in the order in which things are needed; returns how many. `cgroup`:
+ * the directory to attach to, NULL for the cgroup2 root. Changes nothing, attaches nothing. */
+size_t kernel_qualify(const char *cgroup, struct kernel_check out[KERNEL_CHECKS]);
+
+/* --- load.c, attach.c, pin.c
+ * --------------------------------------------------------------------------- */
+
+struct kernel_config {
+	const char *cgroup;  /* NULL: the cgroup2 root */
+	const char *pin_dir; /* NULL: KERNEL_PIN_DIR; must lie on a bpffs, which is mounted at
+				/sys/fs/bpf if missing */
+};
+
+struct kernel;
+
+/*
+ * Loads the programs, attaches them to the cgroup, pins links and maps in pin_dir, and then proves
+ * that they are effective: the kernel lists them as such for the cgroup, and a connect() from a
+ * child cgroup made for that purpose meets the hook. Pins left there by a dead agent are removed
+ * first (its programs detach with them, its maps go with its state); that no other agent is alive
+ * is for the caller to make sure before. Until the maps are filled and kernel_heartbeat() is
+ * called, every connection passes untouched.
+ *
+ * LISTEN events flow from here on, so sockets that are older are found by a scan made after this
+ * call (sockdiag.h) without a gap. On failure nothing is left behind, and error[] says in one line
+ * what is missing and what to do.
+ */
+int kernel_open(const struct kernel_config *cfg, struct kernel **out, char error[KERNEL_ERROR_MAX]);
+
+/* Detaches, removes the pins, frees, sets *k to NULL. NULL inside is harmless. */
+void kernel_close(struct kernel **k);
+
+/* The directory that is attached to, and its id. */
+const char *kernel_cgroup(const struct kernel *k);
+
+/* Runs the proof again. 0, or -EPERM-like errno with one line in error[]. Forks; takes about a
+ * millisecond. */
+int kernel_verify(struct kernel *k, char error[KERNEL_ERROR_MAX]);
+
+/* --- maps.c
+ * -------------------------------------------------------------------------------------------- */
+
+/* The shared arrays, mapped read-write for as long as the kernel is open. All zero at first, but
+ * for ctl->abi. */
+struct kernel_arrays {
+	struct mesh_ctl *ctl;
+	struct mesh_upstream *upstreams;      /* [MESH_MAX_UPSTREAMS] */
+	struct mesh_slots *slots;	      /* [MESH_MAX_SUBSETS] */
+	struct mesh_endpoint *endpoints;      /* [MESH_MAX_ENDPOINTS] */
+	struct mesh_ep_stat *ep_stats;	      /* [MESH_MAX_ENDPOINTS] */
+	struct mesh_ep_inflight *ep_inflight; /* [MESH_MAX_ENDPOINTS] */
+	struct mesh_up_stat *up_stats;	      /* [MESH_MAX_UPSTREAMS] */
+};
+const struct kernel_arrays *kernel_arrays(struct kernel *k);
+
+/* Says that somebody maintains the maps; at least every MESH_HEARTBEAT_MAX_NS / 3, and only while
+ * workers run. */
+void kernel_heartbeat(struct kernel *k);
+
+/* Set: inserts or replaces; -E2BIG when the map is full. Delete: -ENOENT when it is not there. */
+int kernel_workload_set(struct kernel *k, uint64_t cgroup, const struct mesh_workload *w);
+int kernel_workload_delete(struct kernel *k, uint64_t cgroup);
+int kernel_dest_set(struct kernel *k, const struct mesh_dest_key *key, const struct mesh_dest *d);
+int kernel_dest_delete(struct kernel *k, const struct mesh_dest_key *key);
+int kernel_netns_set(struct kernel *k, uint64_t cookie, const struct mesh_netns *n);
+int kernel_netns_delete(struct kernel *k, uint64_t cookie);
+
+/* A listener that the kernel's event did not report (older, or lost): from now on its end is
+ * reported. -EEXIST when it is known already. If it closed before this call, no event will tell:
+ * the next scan does, and then it is to be deleted here. */
+int kernel_listener_add(struct kernel *k, uint64_t cookie, const struct mesh_listener *l);
+int kernel_listener_delete(struct kernel *k, uint64_t cookie);
+
+/* Sums over the CPUs, by enum mesh_counter. */
+int kernel_counters(struct kernel *k, uint64_t out[MESH_C_MAX]);
+/* "captured", "passed", ...; NULL beyond MESH_C_MAX. */
+const char *kernel_counter_name(unsigned counter);
+
+/* How full the maps with entries are, for mesh_bpf_map_entries. Returns the number filled in, at
+ * most cap. Entries that the kernel writes are counted by reading the map: a few ms when it is
+ * full. */
+struct kernel_map_use {
+	const char *name;
+	uint32_t entries, max_entries;
+};
+size_t kernel_map_use(struct kernel *k, struct kernel_map_use *out, size_t cap);
+
+/* The descriptors that a worker gets, in the order of enum ipc_init_fd up to and with
+ * IPC_FD_ORIGDST: ctl, upstreams, slots, endpoints, ep_stats, ep_inflight, up_stats (read-write as
+ * mmap needs it; the worker maps what steers PROT_READ, and closes them), origdst (read-only:
+ * look-ups only). They stay the kernel's. */
+#define KERNEL_WORKER_FDS 8
+void kernel_worker_fds(const struct kernel *k, int out[KERNEL_WORKER_FDS]);
+
+/* --- events.c
+ * ------------------------------------------------------------------------------------------ */
+
+/* Delivers events from the loop until kernel_close(). fn must not call kernel_close(). LISTEN and
+ * UNLISTEN arrive at once; CLOSE does not wake anybody up, so kernel_events_drain() is to be called
+ * from a timer every 100 ms or so. */
+int kernel_events_start(struct kernel *k, struct loop *l,
+			void (*fn)(const struct mesh_event *e, void *arg), void *arg);
+/* Delivers what is there. Returns the number of events or -errno. */
+int kernel_events_drain(struct kernel *k);
+
+#endif

@@ -1,0 +1,214 @@
+/* The maps from user space: shared arrays mapped, the others by system call. */
+#include "agent/kernel/impl.h"
+#include "lib/clock.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+static const struct {
+	size_t entries, size;
+} shape[KM_ARRAYS] = {
+	[KM_CTL] = {1, sizeof(struct mesh_ctl)},
+	[KM_UPSTREAMS] = {MESH_MAX_UPSTREAMS, sizeof(struct mesh_upstream)},
+	[KM_SLOTS] = {MESH_MAX_SUBSETS, sizeof(struct mesh_slots)},
+	[KM_ENDPOINTS] = {MESH_MAX_ENDPOINTS, sizeof(struct mesh_endpoint)},
+	[KM_EP_STATS] = {MESH_MAX_ENDPOINTS, sizeof(struct mesh_ep_stat)},
+	[KM_EP_INFLIGHT] = {MESH_MAX_ENDPOINTS, sizeof(struct mesh_ep_inflight)},
+	[KM_UP_STATS] = {MESH_MAX_UPSTREAMS, sizeof(struct mesh_up_stat)},
+};
+
+int kernel_map_arrays(struct kernel *k)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+
+	for (int i = 0; i < KM_ARRAYS; i++) {
+		size_t len = (shape[i].entries * shape[i].size + page - 1) & ~(page - 1);
+		void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, k->map[i], 0);
+
+		if (p == MAP_FAILED)
+			return -errno;
+		k->mapped[i] = p;
+		k->mapped_len[i] = len;
+	}
+	k->arrays = (struct kernel_arrays){
+		.ctl = k->mapped[KM_CTL],
+		.upstreams = k->mapped[KM_UPSTREAMS],
+		.slots = k->mapped[KM_SLOTS],
+		.endpoints = k->mapped[KM_ENDPOINTS],
+		.ep_stats = k->mapped[KM_EP_STATS],
+		.ep_inflight = k->mapped[KM_EP_INFLIGHT],
+		.up_stats = k->mapped[KM_UP_STATS],
+	};
+	return 0;
+}
+
+void kernel_unmap_arrays(struct kernel *k)
+{
+	for (int i = 0; i < KM_ARRAYS; i++)
+		if (k->mapped[i])
+			munmap(k->mapped[i], k->mapped_len[i]);
+}
+
+const struct kernel_arrays *kernel_arrays(struct kernel *k)
+{
+	return &k->arrays;
+}
+
+void kernel_heartbeat(struct kernel *k)
+{
+	__atomic_store_n(&k->arrays.ctl->heartbeat_ns, clock_mono_ns(), __ATOMIC_RELAXED);
+}
+
+/* Inserts or replaces, and keeps count: nobody else writes these maps. */
+static int set(struct kernel *k, enum kernel_map m, const void *key, const void *value)
+{
+	if (bpf_map_update_elem(k->map[m], key, value, BPF_EXIST) == 0)
+		return 0;
+	if (errno != ENOENT)
+		return -errno;
+	if (bpf_map_update_elem(k->map[m], key, value, BPF_NOEXIST) < 0)
+		return -errno;
+	k->entries[m]++;
+	return 0;
+}
+
+static int delete (struct kernel *k, enum kernel_map m, const void *key)
+{
+	if (bpf_map_delete_elem(k->map[m], key) < 0)
+		return -errno;
+	k->entries[m]--;
+	return 0;
+}
+
+int kernel_workload_set(struct kernel *k, uint64_t cgroup, const struct mesh_workload *w)
+{
+	return set(k, KM_WORKLOADS, &cgroup, w);
+}
+
+int kernel_workload_delete(struct kernel *k, uint64_t cgroup)
+{
+	return delete (k, KM_WORKLOADS, &cgroup);
+}
+
+int kernel_dest_set(struct kernel *k, const struct mesh_dest_key *key, const struct mesh_dest *d)
+{
+	return set(k, KM_DESTS, key, d);
+}
+
+int kernel_dest_delete(struct kernel *k, const struct mesh_dest_key *key)
+{
+	return delete (k, KM_DESTS, key);
+}
+
+int kernel_netns_set(struct kernel *k, uint64_t cookie, const struct mesh_netns *n)
+{
+	return set(k, KM_NETNS, &cookie, n);
+}
+
+int kernel_netns_delete(struct kernel *k, uint64_t cookie)
+{
+	return delete (k, KM_NETNS, &cookie);
+}
+
+int kernel_listener_add(struct kernel *k, uint64_t cookie, const struct mesh_listener *l)
+{
+	return bpf_map_update_elem(k->map[KM_LISTENERS], &cookie, l, BPF_NOEXIST) < 0 ? -errno : 0;
+}
+
+int kernel_listener_delete(struct kernel *k, uint64_t cookie)
+{
+	return bpf_map_delete_elem(k->map[KM_LISTENERS], &cookie) < 0 ? -errno : 0;
+}
+
+static const char *const counter_names[MESH_C_MAX] = {
+	[MESH_C_CAPTURED] = "captured",
+	[MESH_C_KERNEL] = "kernel",
+	[MESH_C_PASSED] = "passed",
+	[MESH_C_REFUSED] = "refused",
+	[MESH_C_PASSED_SELF] = "passed-self",
+	[MESH_C_PASSED_NO_LISTENER] = "passed-no-listener",
+	[MESH_C_PASSED_STALE] = "passed-stale",
+	[MESH_C_PASSED_DEVICE] = "passed-device",
+	[MESH_C_ORIGDST_LOST] = "origdst-lost",
+	[MESH_C_LISTENERS_FULL] = "listeners-full",
+	[MESH_C_EVENTS_LOST] = "events-lost",
+	[MESH_C_CLOSED] = "closed",
+};
+
+const char *kernel_counter_name(unsigned counter)
+{
+	return counter < MESH_C_MAX ? counter_names[counter] : NULL;
+}
+
+int kernel_counters(struct kernel *k, uint64_t out[MESH_C_MAX])
+{
+	int cpus = libbpf_num_possible_cpus(), r = 0;
+	uint64_t *per_cpu;
+
+	if (cpus < 0)
+		return cpus;
+	per_cpu = calloc((size_t)cpus, sizeof(*per_cpu));
+	if (!per_cpu)
+		return -ENOMEM;
+	for (__u32 c = 0; !r && c < MESH_C_MAX; c++) {
+		out[c] = 0;
+		if (bpf_map_lookup_elem(k->map[KM_COUNTERS], &c, per_cpu) < 0)
+			r = -errno;
+		for (int i = 0; !r && i < cpus; i++)
+			out[c] += per_cpu[i];
+	}
+	free(per_cpu);
+	return r;
+}
+
+#define BATCH 1024
+
+/* Entries of a hash map, by reading it in batches. */
+static uint32_t count_entries(int fd, size_t key_size, size_t value_size)
+{
+	__u32 total = 0, n, in, next = 0;
+	void *keys = calloc(BATCH, key_size), *values = calloc(BATCH, value_size);
+	int r = keys && values ? 0 : -1;
+
+	for (bool first = true; !r; first = false) {
+		n = BATCH;
+		in = next;
+		r = bpf_map_lookup_batch(fd, first ? NULL : &in, &next, keys, values, &n, NULL);
+		if (!r || errno == ENOENT)
+			total += n;
+	}
+	free(keys);
+	free(values);
+	return total;
+}
+
+size_t kernel_map_use(struct kernel *k, struct kernel_map_use *out, size_t cap)
+{
+	const struct kernel_map_use use[] = {
+		{"workloads", k->entries[KM_WORKLOADS], MESH_MAX_WORKLOADS},
+		{"dests", k->entries[KM_DESTS], MESH_MAX_DESTS},
+		{"netns", k->entries[KM_NETNS], MESH_MAX_NETNS},
+		{"origdst",
+		 count_entries(k->map[KM_ORIGDST], sizeof(struct mesh_origdst_key),
+			       sizeof(struct mesh_origdst)),
+		 MESH_MAX_ORIGDST},
+		{"listeners",
+		 count_entries(k->map[KM_LISTENERS], sizeof(__u64), sizeof(struct mesh_listener)),
+		 MESH_MAX_LISTENERS},
+	};
+	size_t n = sizeof(use) / sizeof(use[0]);
+
+	if (n > cap)
+		n = cap;
+	memcpy(out, use, n * sizeof(*out));
+	return n;
+}
+
+void kernel_worker_fds(const struct kernel *k, int out[KERNEL_WORKER_FDS])
+{
+	memcpy(out, k->map, KM_ARRAYS * sizeof(int));
+	out[KM_ORIGDST] = k->origdst_ro;
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The decision code of include/mesh/ under BPF_PROG_TEST_RUN: works out every case of the array in
+ * place. Loaded by tests/bpf/test_decide.c only; never attached to anything, not part of the agent.
+ */
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include "bpf/decide.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, DECIDE_BATCH);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct decide_case);
+} cases SEC(".maps");
+
+static long decide_one(__u32 i, void *unused)
+{
+	struct decide_case *c = bpf_map_lookup_elem(&cases, &i);
+
+	if (c)
+		decide(&c->in, &c->out);
+	return 0;
+}
+
+SEC("syscall")
+int decide_all(void *ctx)
+{
+	return bpf_loop(DECIDE_BATCH, decide_one, NULL, 0);
+}

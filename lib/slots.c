@@ -1,0 +1,132 @@
+/* See mesh/slots.h. Integers only: the same table everywhere. */
+#include <mesh/slots.h>
+
+#include <stdbool.h>
+#include <string.h>
+
+struct share {
+	__u64 part;  /* weight / latency, scaled */
+	__u64 rest;  /* of the division, for the largest remainder */
+	__u32 floor; /* at least so many slots */
+	__u32 slots;
+	bool fixed; /* gets its floor and nothing else */
+};
+
+static __u64 lowest_latency(const struct mesh_slot_input *in, __u32 n)
+{
+	__u64 lowest = 0;
+
+	for (__u32 i = 0; i < n; i++)
+		if (in[i].weight && in[i].latency_ns && (!lowest || in[i].latency_ns < lowest))
+			lowest = in[i].latency_ns;
+	return lowest ? lowest : 1;
+}
+
+/* lowest / latency in 16 binary places, at least one unit: bounds every sum below. */
+static __u64 quickness(__u64 lowest, __u64 latency)
+{
+	__u64 q;
+
+	if (!latency)
+		return 65536;
+	while (lowest >> 47) {
+		lowest >>= 1;
+		latency >>= 1;
+	}
+	q = (lowest << 16) / latency;
+	return q ? q : 1;
+}
+
+/* The floor keeps an endpoint in touch whatever its latency; what an operator weighted down stays
+ * down. */
+static __u32 prepare(const struct mesh_slot_input *in, __u32 n, struct share *s)
+{
+	__u64 lowest = lowest_latency(in, n);
+	__u32 used = 0, heaviest = 0, floor;
+
+	for (__u32 i = 0; i < n; i++) {
+		used += in[i].weight > 0;
+		heaviest = in[i].weight > heaviest ? in[i].weight : heaviest;
+	}
+	if (!used)
+		return 0;
+	floor = MESH_SLOTS / (2 * used);
+	if (floor > MESH_SLOTS_FLOOR)
+		floor = MESH_SLOTS_FLOOR;
+	for (__u32 i = 0; i < n; i++) {
+		s[i] = (struct share){.fixed = !in[i].weight};
+		if (!in[i].weight)
+			continue;
+		s[i].part = in[i].weight * quickness(lowest, in[i].latency_ns);
+		s[i].floor = floor * in[i].weight / heaviest;
+		if (!s[i].floor)
+			s[i].floor = 1;
+	}
+	return used;
+}
+
+/* Whoever would get less than its floor gets the floor; the others share what is left, which may
+ * push more of them below theirs: until nobody moves. */
+static void divide(struct share *s, __u32 n)
+{
+	bool moved = true;
+
+	while (moved) {
+		__u64 total = 0, left = MESH_SLOTS;
+
+		moved = false;
+		for (__u32 i = 0; i < n; i++) {
+			if (s[i].fixed)
+				left -= s[i].slots;
+			else
+				total += s[i].part;
+		}
+		for (__u32 i = 0; i < n; i++) {
+			if (s[i].fixed)
+				continue;
+			s[i].slots = (__u32)(s[i].part * left / total);
+			s[i].rest = s[i].part * left % total;
+			if (s[i].slots < s[i].floor) {
+				s[i].slots = s[i].floor;
+				s[i].rest = 0;
+				s[i].fixed = true;
+				moved = true;
+			}
+		}
+	}
+}
+
+/* The slots that rounding left over, one each, to the largest remainders; the first wins a tie. */
+static void round_up(struct share *s, __u32 n)
+{
+	__u32 given = 0, best;
+
+	for (__u32 i = 0; i < n; i++)
+		given += s[i].slots;
+	for (; given < MESH_SLOTS; given++) {
+		best = n;
+		for (__u32 i = 0; i < n; i++)
+			if (s[i].part && (best == n || s[i].rest > s[best].rest))
+				best = i;
+		s[best].slots++;
+		s[best].rest = 0;
+	}
+}
+
+__u32 mesh_slots_build(const struct mesh_slot_input *in, __u32 n, __u16 *out)
+{
+	struct share s[MESH_SLOTS];
+	__u32 used, at = 0;
+
+	if (n > MESH_SLOTS)
+		n = MESH_SLOTS;
+	used = prepare(in, n, s);
+	if (!used)
+		return 0;
+	divide(s, n);
+	round_up(s, n);
+	for (__u32 i = 0; i < n; i++)
+		for (__u32 j = 0; j < s[i].slots; j++)
+			out[at++] = in[i].ep;
+	return used;
+}
