@@ -90,6 +90,13 @@ soak: deps ## a million checked requests through two hops (N=20000 for a short o
 	$(Q)$(MAKE) --no-print-directory programs $(TOOLS)
 	$(Q)BUILD=$(BUILD) tests/bench/soak.sh $(N)
 
+fuzz: deps ## fuzz the HTTP/1 parser for SECONDS=60
+	$(Q)mkdir -p $(BUILD)/fuzz/http1
+	$(Q)$(CLANG) -std=gnu11 $(WARN) -D_GNU_SOURCE -I. -DLIBFUZZER $(SAN) -fsanitize=fuzzer \
+		tests/fuzz/http1.c $(wildcard agent/proxy/http1_*.c) -o $(BUILD)/fuzz/http1.fuzz
+	$(Q)$(BUILD)/fuzz/http1.fuzz -max_total_time=$(or $(SECONDS),60) -max_len=20000 -print_final_stats=1 \
+		-artifact_prefix=$(BUILD)/fuzz/ $(BUILD)/fuzz/http1 tests/fuzz/corpus/http1
+
 format: ## clang-format the tree
 	$(Q)git ls-files '*.c' '*.h' | grep -v '^vmlinux.h' | xargs clang-format -i
 format-check:
@@ -141,6 +148,7 @@ $(BUILD)/meshctl: $(call obj,ctl/meshctl/main.c) $(BUILD)/CTL.a $(BUILD)/LIB.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(CFLAGS) -o $@ $^ $(lib_libs) -lbpf -lelf -lz
 
+$(BUILD)/tests/bench/parse $(BUILD)/tests/fuzz/http1: $(BUILD)/AGENT.a
 $(DEMOS) $(TOOLS): $(BUILD)/%: $(BUILD)/obj/%.o $(BUILD)/LIB.a
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
