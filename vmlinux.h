@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The kernel types that bpf/ uses, written by hand: small enough to read, and the same for every kernel and
- * machine. Included first by each object in bpf/; never by user space.
+ * The kernel types that bpf/ uses, written by hand: small enough to read, and the same for every
+ * kernel and machine. Included first by each object in bpf/; never by user space.
  *
  * To add a type: print it with `bpftool btf dump file /sys/kernel/btf/vmlinux format c`.
- *  - Kernel-internal (second half): copy only the members in use, in any order; their offsets are relocated at
- *    load time (CO-RE), so a name has to match but a layout does not. A member that not every supported kernel
- *    has is read behind bpf_core_field_exists().
- *  - User-space ABI (first half): copy the structure up to its last member in use, exactly; nothing is relocated.
+ *  - Kernel-internal (second half): copy only the members in use, in any order; their offsets are
+ * relocated at load time (CO-RE), so a name has to match but a layout does not. A member that not
+ * every supported kernel has is read behind bpf_core_field_exists().
+ *  - User-space ABI (first half): copy the structure up to its last member in use, exactly; nothing
+ * is relocated.
  */
 #ifndef __VMLINUX_H__
 #define __VMLINUX_H__
@@ -32,7 +33,8 @@ typedef __u32 __wsum;
 typedef _Bool bool;
 enum { false = 0, true = 1 };
 
-/* --- user-space ABI: linux/bpf.h, linux/in.h, linux/socket.h, asm-generic/errno.h ------------------- */
+/* --- user-space ABI: linux/bpf.h, linux/in.h, linux/socket.h, asm-generic/errno.h
+ * ------------------- */
 
 enum bpf_map_type {
 	BPF_MAP_TYPE_HASH = 1,
@@ -161,7 +163,8 @@ struct bpf_sock_ops {
 	} __attribute__((aligned(8)));
 };
 
-/* --- kernel-internal: relocated ---------------------------------------------------------------------- */
+/* --- kernel-internal: relocated
+ * ---------------------------------------------------------------------- */
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -222,6 +225,7 @@ struct tcp_sock {
 	u64 bytes_sent; /* payload, retransmissions included */
 	u64 bytes_retrans;
 	u64 bytes_received;
+	bool is_mptcp; /* with CONFIG_MPTCP */
 };
 
 #pragma clang attribute pop

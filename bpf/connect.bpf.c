@@ -11,6 +11,7 @@
  * ::ffff: address comes to connect6 and is IPv4.
  */
 #include "vmlinux.h"
+#include <bpf/bpf_core_read.h>
 #include "bpf/maps.bpf.h"
 
 #define LOOPBACK4	 bpf_htonl(0x7f000001)
@@ -150,11 +151,18 @@ static __always_inline __be16 capture(struct bpf_sock_addr *ctx, struct mesh_des
 	return n->port;
 }
 
-/* TCP proper; an MPTCP socket has another protocol number and is left alone. What an earlier
- * connect() of this socket left behind goes here, whoever calls now. */
+/* An MPTCP socket has another protocol number, but its first subflow comes here as plain TCP. */
+static __always_inline bool is_mptcp(struct bpf_sock_addr *ctx)
+{
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(ctx->sk);
+
+	return tp && bpf_core_field_exists(tp->is_mptcp) && BPF_CORE_READ(tp, is_mptcp);
+}
+
+/* TCP proper. What an earlier connect() of this socket left behind goes here, whoever calls now. */
 static __always_inline bool is_ours_to_judge(struct bpf_sock_addr *ctx)
 {
-	if (ctx->type != SOCK_STREAM || ctx->protocol != IPPROTO_TCP)
+	if (ctx->type != SOCK_STREAM || ctx->protocol != IPPROTO_TCP || is_mptcp(ctx))
 		return false;
 	bpf_sk_storage_delete(&sockets, ctx->sk);
 	return true;

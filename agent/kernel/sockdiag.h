@@ -1,0 +1,26 @@
+/*
+ * The sockets that listen now, asked of the kernel: what events cannot tell because it is older
+ * than the agent or was lost. Called by discovery at start-up and when it reconciles. Blocks for
+ * the time of one dump.
+ */
+#ifndef AGENT_KERNEL_SOCKDIAG_H
+#define AGENT_KERNEL_SOCKDIAG_H
+
+#include <mesh/abi.h>
+#include <stdint.h>
+
+/*
+ * Calls fn for each TCP socket, IPv4 and IPv6, that listens in the network namespace netns_fd
+ * refers to (-1: the caller's own). *l is complete, the namespace's cookie included, and fit for
+ * kernel_listener_add(); its cgroup is the socket's own, to be matched by id through the ancestors.
+ * fn is called while the caller is back in its own namespace.
+ *
+ * 0 or -errno. -EINTR: the table changed during the dump, what was delivered is true but maybe not
+ * complete; ask again. -ENOTRECOVERABLE: the way back to the caller's own namespace failed; the
+ * process must end.
+ */
+int sockdiag_listeners(int netns_fd,
+		       void (*fn)(uint64_t cookie, const struct mesh_listener *l, void *arg),
+		       void *arg);
+
+#endif
