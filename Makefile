@@ -144,7 +144,7 @@ $(BUILD)/mesh-agent: $(call obj,agent/main.c) $(BUILD)/AGENT.a $(BUILD)/LIB.a
 $(BUILD)/meshd: $(call obj,ctl/meshd/main.c) $(BUILD)/MESHD.a $(BUILD)/LIB.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(CFLAGS) -o $@ $^ $(meshd_libs)
-$(BUILD)/meshctl: $(call obj,ctl/meshctl/main.c) $(BUILD)/CTL.a $(BUILD)/LIB.a
+$(BUILD)/meshctl: $(call obj,ctl/meshctl/main.c agent/kernel/qualify.c) $(BUILD)/CTL.a $(BUILD)/LIB.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(CFLAGS) -o $@ $^ $(lib_libs) -lbpf -lelf -lz
 

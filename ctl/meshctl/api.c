@@ -1,0 +1,194 @@
+/* REST client of meshctl. The only file that knows where meshd is and what its refusals mean. */
+#include "ctl/meshctl/api.h"
+#include "ctl/meshctl/output.h"
+#include "ctl/meshctl/text.h"
+#include "lib/http.h"
+#include "lib/json.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define DEFAULT_SOCKET "/run/mesh/meshd.sock"
+#define DEFAULT_URL    "http://127.0.0.1:15000"
+#define DEFAULT_TOKEN  "/var/lib/mesh/token"
+#define TIMEOUT_MS     10000
+
+static bool connectable(const char *path)
+{
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	bool ok;
+
+	if (fd < 0)
+		return false;
+	strncpy(a.sun_path, path, sizeof(a.sun_path) - 1);
+	ok = !connect(fd, (struct sockaddr *)&a, sizeof(a));
+	close(fd);
+	return ok;
+}
+
+static void read_token(struct cli *cli)
+{
+	const char *path = cli->token_file ? cli->token_file : DEFAULT_TOKEN;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n;
+
+	if (fd < 0) {
+		if (cli->token_file)
+			cli_fail("cannot read the token from %s: %s; trying without", path,
+				 strerror(errno));
+		return;
+	}
+	n = read(fd, cli->token, sizeof(cli->token) - 1);
+	close(fd);
+	cli->token[n > 0 ? n : 0] = '\0';
+	cli->token[strcspn(cli->token, " \t\r\n")] = '\0';
+}
+
+static void find_meshd(struct cli *cli)
+{
+	static bool done;
+
+	if (done)
+		return;
+	done = true;
+	if (!cli->control)
+		cli->control = connectable(DEFAULT_SOCKET) ? "unix:" DEFAULT_SOCKET : DEFAULT_URL;
+	if (strncmp(cli->control, "unix:", 5))
+		read_token(cli);
+}
+
+static void explain_unreachable(struct cli *cli, int error, struct api_answer *a)
+{
+	a->code = EXIT_UNREACHABLE;
+	if (error == -ETIMEDOUT)
+		snprintf(a->error, sizeof(a->error),
+			 "meshd at %s did not answer within %d s; look at its log", cli->control,
+			 TIMEOUT_MS / 1000);
+	else
+		snprintf(
+			a->error, sizeof(a->error),
+			"meshd does not answer at %s: %s; start it (systemctl start meshd), or say "
+			"where it is with --control URL or unix:PATH",
+			cli->control, strerror(-error));
+}
+
+static void explain_refusal(struct cli *cli, const struct api_request *r, const cJSON *body,
+			    struct api_answer *a)
+{
+	const char *text = json_str(body, "error", NULL), *field = json_str(body, "field", NULL);
+
+	a->code = EXIT_FAILED;
+	if (a->status == 401 || a->status == 403)
+		snprintf(a->error, sizeof(a->error),
+			 "meshd refuses %s %s: %s; writing needs its token (--token-file, default "
+			 "%s) or its unix socket (--control unix:%s)",
+			 r->method, r->path, text ? text : "not allowed", DEFAULT_TOKEN,
+			 DEFAULT_SOCKET);
+	else if (text)
+		snprintf(a->error, sizeof(a->error), "%s%s%s", field ? field : "",
+			 field ? ": " : "", text);
+	else
+		snprintf(a->error, sizeof(a->error),
+			 "%s %s at %s: status %d without an explanation; is it a meshd?", r->method,
+			 r->path, cli->control, a->status);
+	text_mask(a->error);
+}
+
+static void take(struct cli *cli, const struct api_request *r, const struct http_answer *h,
+		 struct api_answer *a)
+{
+	cJSON *json = json_parse(h->body, h->len, NULL);
+
+	a->status = h->status;
+	memcpy(a->etag, h->etag, sizeof(a->etag));
+	if (h->status < 200 || h->status > 299) {
+		explain_refusal(cli, r, json, a);
+		cJSON_Delete(json);
+	} else if (!json) {
+		a->code = EXIT_FAILED;
+		snprintf(a->error, sizeof(a->error),
+			 "%s %s at %s: the answer is no JSON; is it a meshd?", r->method, r->path,
+			 cli->control);
+	} else {
+		a->json = json;
+	}
+}
+
+int api_call(struct cli *cli, const struct api_request *r, struct api_answer *a)
+{
+	struct http_call call = {
+		.method = r->method,
+		.path = r->path,
+		.if_match = r->if_match,
+		.timeout_ms = TIMEOUT_MS,
+	};
+	struct http_answer h = {0};
+	struct spinner spinner;
+	char *body = NULL;
+
+	*a = (struct api_answer){0};
+	find_meshd(cli);
+	call.base = cli->control;
+	call.token = cli->token[0] ? cli->token : NULL;
+	if (r->body) {
+		body = cJSON_PrintUnformatted(r->body);
+		if (!body) {
+			strcpy(a->error, "out of memory");
+			return a->code = EXIT_FAILED;
+		}
+		call.body = body;
+		call.body_len = strlen(body);
+	}
+	spinner_start(&spinner, "waiting for meshd");
+	if (http_call(&call, &h))
+		explain_unreachable(cli, h.error, a);
+	else
+		take(cli, r, &h, a);
+	spinner_stop(&spinner);
+	http_answer_done(&h);
+	cJSON_free(body);
+	return a->code;
+}
+
+void api_done(struct api_answer *a)
+{
+	cJSON_Delete(a->json);
+	a->json = NULL;
+}
+
+int api_report(const struct api_answer *a)
+{
+	if (a->code != EXIT_OK)
+		cli_fail("%s", a->error);
+	return a->code;
+}
+
+int api_get(struct cli *cli, const char *path, cJSON **out)
+{
+	struct api_answer a;
+	int rc;
+
+	api_call(cli, &(struct api_request){.method = "GET", .path = path}, &a);
+	rc = api_report(&a);
+	*out = a.json;
+	return rc;
+}
+
+int api_path(struct cli *cli, const char *prefix, const char *name, const char *suffix, char *out)
+{
+	char escaped[NAME_LEN_MAX * 3 + 8];
+
+	if (!text_name_valid(name) || http_escape(name, escaped, sizeof(escaped)))
+		return cli_usage(cli,
+				 "%s is no name: 1 to 63 letters, digits, '-', '_' and '.', "
+				 "beginning with a letter or digit",
+				 name);
+	snprintf(out, API_PATH_MAX, "%s%s%s", prefix, escaped, suffix);
+	return EXIT_OK;
+}

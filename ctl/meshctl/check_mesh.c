@@ -1,0 +1,165 @@
+/* The daemons, as `meshctl check` sees them: meshd, and the agent of this host through its own
+ * admin address. */
+#include "ctl/meshctl/api.h"
+#include "ctl/meshctl/check.h"
+#include "lib/cgroup.h"
+#include "lib/http.h"
+#include "lib/json.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define ADMIN_TIMEOUT_MS 2000
+#define START_AGENT                                                                                \
+	"start it: systemctl start mesh-agent (or mesh-agent in a root shell); its log says the "  \
+	"rest"
+
+static bool check_meshd(struct check *c)
+{
+	struct api_answer a;
+	bool ok;
+
+	api_call(c->cli, &(struct api_request){.method = "GET", .path = "/health"}, &a);
+	c->unreachable = a.code == EXIT_UNREACHABLE;
+	if (a.code == EXIT_OK)
+		ok = check_add(c, "meshd", CHECK_PASSED, NULL, "version %s answers at %s",
+			       json_str(a.json, "version", "?"), c->cli->control);
+	else
+		ok = check_add(
+			c, "meshd", CHECK_FAILED,
+			"start it (systemctl start meshd), or say where it is with --control", "%s",
+			a.error);
+	api_done(&a);
+	return ok;
+}
+
+/* The agent of this host: by the host's name, or the only one there is. */
+static const cJSON *find_agent(const cJSON *answer)
+{
+	const cJSON *agents = cJSON_GetObjectItemCaseSensitive(answer, "agents"), *a;
+	char host[256] = "";
+
+	gethostname(host, sizeof(host) - 1);
+	cJSON_ArrayForEach (a, agents)
+		if (!strcmp(json_str(a, "node", ""), host))
+			return a;
+	return cJSON_GetArraySize(agents) == 1 ? cJSON_GetArrayItem(agents, 0) : NULL;
+}
+
+static bool check_reported(struct check *c, const cJSON *agent)
+{
+	char host[256] = "";
+
+	if (!agent) {
+		gethostname(host, sizeof(host) - 1);
+		return check_add(c, "agent", CHECK_FAILED, START_AGENT,
+				 "no agent of this host (%s) has reported to meshd", host);
+	}
+	if (strcmp(json_str(agent, "status", ""), "live"))
+		return check_add(c, "agent", CHECK_FAILED, START_AGENT,
+				 "the agent of %s has not been heard of since %s",
+				 json_str(agent, "node", "?"), json_str(agent, "lastSeen", "?"));
+	return check_add(c, "agent", CHECK_PASSED, NULL, "%s is live, version %s, pid %.0f",
+			 json_str(agent, "node", "?"), json_str(agent, "version", "?"),
+			 json_num(agent, "pid", 0));
+}
+
+static int ask_admin(const char *admin, const char *path, char *text, size_t cap)
+{
+	struct http_answer a;
+	struct http_call call = {.method = "GET", .path = path, .timeout_ms = ADMIN_TIMEOUT_MS};
+	char base[128];
+	int status;
+
+	snprintf(base, sizeof(base), "http://%s", admin);
+	call.base = base;
+	if (http_call(&call, &a)) {
+		snprintf(text, cap, "%s", strerror(-a.error));
+		status = 0;
+	} else {
+		snprintf(text, cap, "%.*s", (int)strcspn(a.body, "\r\n"), a.body);
+		status = a.status;
+	}
+	http_answer_done(&a);
+	return status;
+}
+
+static bool check_admin(struct check *c, const cJSON *agent)
+{
+	static const char *const paths[] = {"/healthz", "/readyz"};
+	const char *admin = json_str(agent, "admin", "127.0.0.1:15020");
+	char text[160];
+
+	for (int i = 0; i < 2; i++) {
+		int status = ask_admin(admin, paths[i], text, sizeof(text));
+
+		if (status != 200)
+			return check_add(
+				c, "ready", CHECK_FAILED,
+				"read mesh-agent's log (journalctl -u mesh-agent); is --admin "
+				"right?",
+				"http://%s%s: %s%.0d%s", admin, paths[i], status ? "status " : "",
+				status, text);
+	}
+	return check_add(c, "ready", CHECK_PASSED, NULL, "http://%s says healthy and ready", admin);
+}
+
+static bool check_workers(struct check *c, const cJSON *agent)
+{
+	const cJSON *w = cJSON_GetObjectItemCaseSensitive(agent, "workers");
+	int n = cJSON_IsArray(w) ? cJSON_GetArraySize(w) : (int)json_num(agent, "workers", 0);
+
+	if (n < 1)
+		return check_add(c, "workers", CHECK_FAILED,
+				 "read mesh-agent's log: it says why its workers end",
+				 "no worker is up: connections pass by the mesh");
+	return check_add(c, "workers", CHECK_PASSED, NULL, "%d worker%s up", n,
+			 n == 1 ? " is" : "s are");
+}
+
+static bool check_config(struct check *c, const cJSON *agent)
+{
+	const char *error = json_str(agent, "configError", NULL);
+
+	if (error && *error)
+		return check_add(c, "config", CHECK_FAILED,
+				 "correct the configuration; the last good one is in force",
+				 "the agent refuses the configuration: %s", error);
+	return check_add(c, "config", CHECK_PASSED, NULL, "revision %.0f is in force",
+			 json_num(agent, "configRevision", 0));
+}
+
+static bool check_agent(struct check *c, const cJSON *agent)
+{
+	const char *cgroup = json_str(agent, "cgroup", NULL);
+	bool ok;
+
+	if (!check_reported(c, agent))
+		return false;
+	if (cgroup)
+		snprintf(c->cgroup, sizeof(c->cgroup), "%s", cgroup);
+	else if (cgroup_root(c->cgroup, sizeof(c->cgroup)))
+		c->cgroup[0] = '\0';
+	ok = check_admin(c, agent); /* all three are told, whatever the first says */
+	ok = check_workers(c, agent) && ok;
+	return check_config(c, agent) && ok;
+}
+
+bool check_mesh(struct check *c)
+{
+	cJSON *answer;
+	struct api_answer a;
+	bool ok = check_meshd(c);
+
+	if (!ok)
+		return false;
+	api_call(c->cli, &(struct api_request){.method = "GET", .path = "/api/agents"}, &a);
+	answer = a.json;
+	if (a.code != EXIT_OK)
+		ok = check_add(c, "agent", CHECK_FAILED, "read meshd's log", "%s", a.error);
+	else
+		ok = check_agent(c, find_agent(answer));
+	api_done(&a);
+	return ok;
+}

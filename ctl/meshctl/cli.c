@@ -1,0 +1,36 @@
+/* Messages of meshctl: one line each, on stderr. Called by every command. */
+#include "ctl/meshctl/meshctl.h"
+#include "ctl/meshctl/text.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+static void say(const char *fmt, va_list ap)
+{
+	char line[2048];
+
+	vsnprintf(line, sizeof(line), fmt, ap);
+	fprintf(stderr, "meshctl: %s", text_mask(line));
+}
+
+int cli_fail(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	say(fmt, ap);
+	va_end(ap);
+	fputc('\n', stderr);
+	return EXIT_FAILED;
+}
+
+int cli_usage(const struct cli *cli, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	say(fmt, ap);
+	va_end(ap);
+	fprintf(stderr, " (see meshctl %s --help)\n", cli->command->name);
+	return EXIT_USAGE;
+}

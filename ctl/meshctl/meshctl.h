@@ -1,0 +1,73 @@
+/*
+ * What the parts of meshctl share: one invocation (struct cli) and the table of commands. A command
+ * writes data to stdout and everything else to stderr, and returns the exit code; nothing but
+ * main() and a replaced process exits.
+ */
+#ifndef CTL_MESHCTL_H
+#define CTL_MESHCTL_H
+
+#include "lib/options.h"
+
+#include <stdbool.h>
+
+enum output_format { OUTPUT_TABLE, OUTPUT_WIDE, OUTPUT_JSON, OUTPUT_NAME };
+
+struct cli {
+	const struct command *command; /* what runs */
+	const struct command
+		*commands;   /* the table, for help and completion; ends with name == NULL */
+	int argc;	     /* words behind the command's name */
+	char **argv;	     /* ends with NULL */
+	const char *control; /* "unix:PATH" or "http://HOST:PORT"; filled in by api.c when it was
+				not given */
+	const char *token_file;
+	char token[256]; /* "" when there is none */
+	enum output_format format;
+	bool verbose;
+};
+
+struct command {
+	const char *name;
+	const char *args;    /* for the usage line */
+	const char *summary; /* one line */
+	const char *details; /* more for its --help, or NULL */
+	const char *words;   /* what may follow, for completion, or NULL */
+	int min, max;	     /* number of words behind the name; max -1: any number */
+	int (*run)(struct cli *cli);
+	const struct option_spec *options; /* its own flags, or NULL */
+	bool hidden;
+};
+
+/* "meshctl: " and a message on stderr; control characters in it are masked. Returns EXIT_FAILED, to
+ * be returned. */
+__attribute__((format(printf, 1, 2))) int cli_fail(const char *fmt, ...);
+/* The same for wrong usage, with a hint at the command's --help. Returns EXIT_USAGE. */
+__attribute__((format(printf, 2, 3))) int cli_usage(const struct cli *cli, const char *fmt, ...);
+
+/* run.c */
+extern const struct option_spec run_options[];
+int cmd_run(struct cli *cli);
+int cmd_exec(struct cli *cli);
+/* get.c */
+int cmd_get(struct cli *cli);
+int cmd_describe(struct cli *cli);
+/* config_cmds.c */
+extern const struct option_spec apply_options[], diff_options[];
+int cmd_apply(struct cli *cli);
+int cmd_diff(struct cli *cli);
+int cmd_delete(struct cli *cli);
+int cmd_history(struct cli *cli);
+int cmd_rollback(struct cli *cli);
+int cmd_lb(struct cli *cli);
+/* status.c */
+int cmd_status(struct cli *cli);
+int cmd_version(struct cli *cli);
+/* check.c, probe_ends.c */
+extern const struct option_spec check_options[];
+int cmd_check(struct cli *cli);
+int cmd_probe_server(struct cli *cli);
+int cmd_probe_client(struct cli *cli);
+/* completion.c */
+int cmd_completion(struct cli *cli);
+
+#endif

@@ -1,0 +1,222 @@
+/* Tables, JSON and colour for every command of meshctl. Knows nothing of services or of meshd. */
+#include "ctl/meshctl/output.h"
+#include "ctl/meshctl/meshctl.h"
+#include "ctl/meshctl/text.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "lib/buf.h"
+
+void table_init(struct table *t, const char *const *headers, unsigned columns)
+{
+	*t = (struct table){.headers = headers, .columns = columns};
+}
+
+void table_done(struct table *t)
+{
+	for (size_t r = 0; r < t->count; r++)
+		for (unsigned c = 0; c < t->columns; c++)
+			free(t->rows[r][c]);
+	free(t->rows);
+	t->rows = NULL;
+	t->count = t->cap = 0;
+}
+
+void table_row(struct table *t, const char *const *cells)
+{
+	if (t->count == t->cap) {
+		size_t cap = t->cap ? t->cap * 2 : 16;
+		void *rows = reallocarray(t->rows, cap, sizeof(*t->rows));
+
+		if (!rows) {
+			t->failed = true;
+			return;
+		}
+		t->rows = rows;
+		t->cap = cap;
+	}
+	for (unsigned c = 0; c < t->columns; c++) {
+		char *cell = strndup(cells[c] && *cells[c] ? cells[c] : "-", TEXT_CELL_MAX);
+
+		t->rows[t->count][c] = cell;
+		if (cell)
+			text_mask(cell);
+		else
+			t->failed = true;
+	}
+	t->count++;
+}
+
+static int compare_rows(const void *a, const void *b, void *arg)
+{
+	char *const *ra = a, *const *rb = b;
+	const struct table *t = arg;
+
+	for (unsigned c = 0; c < t->columns; c++) {
+		int d = strverscmp(ra[c] ? ra[c] : "", rb[c] ? rb[c] : "");
+
+		if (d)
+			return d;
+	}
+	return 0;
+}
+
+void table_sort(struct table *t)
+{
+	if (t->count)
+		qsort_r(t->rows, t->count, sizeof(*t->rows), compare_rows, t);
+}
+
+static unsigned width(const char *s)
+{
+	unsigned n = 0;
+
+	for (; *s; s++)
+		n += ((unsigned char)*s & 0xc0) != 0x80; /* not a UTF-8 continuation */
+	return n;
+}
+
+static void print_cell(FILE *out, const char *cell, unsigned pad, enum colour c, bool colour)
+{
+	fputs(output_paint(colour, c, cell), out);
+	for (unsigned w = width(cell); w < pad; w++)
+		fputc(' ', out);
+}
+
+int table_print(const struct table *t, FILE *out, bool colour)
+{
+	unsigned widths[TABLE_COLUMNS] = {0};
+
+	if (t->failed)
+		return -ENOMEM;
+	for (unsigned c = 0; c < t->columns; c++) {
+		widths[c] = width(t->headers[c]);
+		for (size_t r = 0; r < t->count; r++)
+			if (width(t->rows[r][c]) > widths[c])
+				widths[c] = width(t->rows[r][c]);
+		widths[c] = c + 1 < t->columns ? widths[c] + 2 : 0;
+	}
+	for (unsigned c = 0; c < t->columns; c++)
+		print_cell(out, t->headers[c], widths[c], COLOUR_BOLD, colour);
+	fputc('\n', out);
+	for (size_t r = 0; r < t->count; r++) {
+		for (unsigned c = 0; c < t->columns; c++) {
+			bool state = !strcmp(t->headers[c], "STATUS");
+
+			print_cell(out, t->rows[r][c], widths[c],
+				   state ? output_state_colour(t->rows[r][c]) : COLOUR_NONE,
+				   colour);
+		}
+		fputc('\n', out);
+	}
+	return 0;
+}
+
+bool output_colour(FILE *out)
+{
+	const char *no = getenv("NO_COLOR"), *term = getenv("TERM");
+
+	return !(no && *no) && !(term && !strcmp(term, "dumb")) && isatty(fileno(out));
+}
+
+bool output_utf8(void)
+{
+	static const char *const names[] = {"LC_ALL", "LC_CTYPE", "LANG"};
+
+	for (size_t i = 0; i < 3; i++) {
+		const char *v = getenv(names[i]);
+
+		if (v && *v)
+			return strcasestr(v, "utf-8") || strcasestr(v, "utf8");
+	}
+	return false;
+}
+
+const char *output_paint(bool on, enum colour c, const char *text)
+{
+	static const char *const codes[] = {"", "32", "31", "33", "1", "2"};
+	static char ring[8][TEXT_CELL_MAX + 16];
+	static unsigned next;
+	char *out = ring[next++ % 8];
+
+	if (!on || c == COLOUR_NONE)
+		return text;
+	snprintf(out, sizeof(ring[0]), "\033[%sm%.*s\033[0m", codes[c], TEXT_CELL_MAX, text);
+	return out;
+}
+
+enum colour output_state_colour(const char *word)
+{
+	static const char *const good[] = {"healthy", "live", "ok", "created", "ready"};
+	static const char *const warn[] = {"draining", "changed"};
+
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
+		if (!strcmp(word, good[i]))
+			return COLOUR_GREEN;
+	for (size_t i = 0; i < sizeof(warn) / sizeof(warn[0]); i++)
+		if (!strcmp(word, warn[i]))
+			return COLOUR_YELLOW;
+	return !strcmp(word, "-") || !strcmp(word, "unchanged") ? COLOUR_NONE : COLOUR_RED;
+}
+
+static void indent(struct buf *b, unsigned depth)
+{
+	buf_char(b, '\n');
+	while (depth--)
+		buf_str(b, "  ");
+}
+
+/* cJSON's own printing uses tabs and puts one-line arrays and many-line objects side by side. */
+static void pretty(struct buf *b, const cJSON *v, unsigned depth)
+{
+	bool object = cJSON_IsObject(v);
+	const cJSON *item;
+	char *text;
+
+	if ((!object && !cJSON_IsArray(v)) || !v->child) {
+		text = cJSON_PrintUnformatted(v);
+		if (text)
+			buf_str(b, text);
+		else
+			b->failed = true;
+		cJSON_free(text);
+		return;
+	}
+	buf_char(b, object ? '{' : '[');
+	cJSON_ArrayForEach (item, v) {
+		indent(b, depth + 1);
+		if (object) {
+			buf_json(b, item->string, strlen(item->string));
+			buf_str(b, ": ");
+		}
+		pretty(b, item, depth + 1);
+		if (item->next)
+			buf_char(b, ',');
+	}
+	indent(b, depth);
+	buf_char(b, object ? '}' : ']');
+}
+
+char *output_json_text(const cJSON *v)
+{
+	struct buf b;
+
+	buf_init(&b, 64u << 20);
+	pretty(&b, v, 0);
+	buf_char(&b, '\n');
+	return buf_take(&b);
+}
+
+int output_json(const cJSON *v)
+{
+	char *text = output_json_text(v);
+
+	if (!text)
+		return cli_fail("out of memory while printing JSON");
+	fputs(text, stdout);
+	free(text);
+	return EXIT_OK;
+}

@@ -1,0 +1,219 @@
+/* meshctl status and version: the whole mesh on one screen, and what is wrong with it in plain
+ * words. Reads only. */
+#include "ctl/meshctl/api.h"
+#include "ctl/meshctl/output.h"
+#include "ctl/meshctl/text.h"
+#include "lib/json.h"
+
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct status {
+	cJSON *health, *agents, *services; /* answers of meshd */
+	cJSON *problems;		   /* a list of sentences */
+};
+
+__attribute__((format(printf, 2, 3))) static void problem(struct status *s, const char *fmt, ...)
+{
+	char text[512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	cJSON_AddItemToArray(s->problems, cJSON_CreateString(text_mask(text)));
+}
+
+static int fetch(struct cli *cli, struct status *s)
+{
+	int rc = api_get(cli, "/health", &s->health);
+
+	if (rc == EXIT_OK)
+		rc = api_get(cli, "/api/agents", &s->agents);
+	if (rc == EXIT_OK)
+		rc = api_get(cli, "/api/services", &s->services);
+	return rc;
+}
+
+static const cJSON *list(const cJSON *answer, const char *key)
+{
+	return cJSON_GetObjectItemCaseSensitive(answer, key);
+}
+
+static unsigned worker_count(const cJSON *agent)
+{
+	const cJSON *w = cJSON_GetObjectItemCaseSensitive(agent, "workers");
+
+	return cJSON_IsArray(w) ? (unsigned)cJSON_GetArraySize(w) : json_num(agent, "workers", 0);
+}
+
+static void judge_agent(struct status *s, const cJSON *a)
+{
+	const char *node = json_str(a, "node", "?"), *error = json_str(a, "configError", NULL);
+	double want = json_num(s->health, "revision", 0), have = json_num(a, "configRevision", 0);
+
+	if (strcmp(json_str(a, "status", ""), "live")) {
+		problem(s,
+			"the agent of %s has not been heard of for 15 s; is mesh-agent running "
+			"there?",
+			node);
+		return;
+	}
+	if (error && *error)
+		problem(s, "the agent of %s refuses the configuration: %s", node, error);
+	else if (have < want)
+		problem(s,
+			"the agent of %s runs revision %.0f of the configuration, not %.0f; its "
+			"log says why",
+			node, have, want);
+	if (!worker_count(a))
+		problem(s, "the agent of %s has no worker: connections pass by the mesh", node);
+}
+
+static void judge(struct status *s)
+{
+	const cJSON *agents = list(s->agents, "agents"), *services = list(s->services, "services");
+	const char *health = json_str(s->health, "status", "unknown");
+	const cJSON *i;
+
+	if (strcmp(health, "healthy"))
+		problem(s, "meshd says that it is %s: %s", health,
+			json_str(s->health, "error", "its log says why"));
+	if (!cJSON_GetArraySize(agents))
+		problem(s, "no agent has reported: start mesh-agent (systemctl start mesh-agent)");
+	cJSON_ArrayForEach (i, agents)
+		judge_agent(s, i);
+	cJSON_ArrayForEach (i, services)
+		if (strcmp(json_str(i, "status", ""), "healthy"))
+			problem(s,
+				"service %s has no healthy endpoint; see: meshctl describe service "
+				"%s",
+				json_str(i, "name", "?"), json_str(i, "name", "?"));
+}
+
+static void count_endpoints(const cJSON *services, unsigned *healthy, unsigned *total)
+{
+	const cJSON *s, *e;
+
+	*healthy = *total = 0;
+	cJSON_ArrayForEach (s, services) {
+		cJSON_ArrayForEach (e, cJSON_GetObjectItemCaseSensitive(s, "endpoints")) {
+			*healthy += !strcmp(json_str(e, "status", ""), "healthy");
+			++*total;
+		}
+	}
+}
+
+static void print_agent(const struct status *s, const cJSON *a, bool colour)
+{
+	const char *state = json_str(a, "status", "?"), *error = json_str(a, "configError", NULL);
+	double want = json_num(s->health, "revision", 0), have = json_num(a, "configRevision", 0);
+	unsigned workers = worker_count(a);
+	char sync[64];
+
+	if (error && *error)
+		snprintf(sync, sizeof(sync), "refuses the configuration");
+	else if (have < want)
+		snprintf(sync, sizeof(sync), "revision %.0f of %.0f", have, want);
+	else
+		snprintf(sync, sizeof(sync), "in sync (revision %.0f)", have);
+	printf("agent     %s  %s, version %s, %u worker%s, %s\n",
+	       output_paint(colour, output_state_colour(state), state), json_str(a, "node", "?"),
+	       json_str(a, "version", "?"), workers, workers == 1 ? "" : "s", sync);
+}
+
+static void print_status(struct cli *cli, const struct status *s)
+{
+	const cJSON *services = list(s->services, "services"), *i;
+	const char *health = json_str(s->health, "status", "unknown");
+	bool colour = output_colour(stdout);
+	unsigned healthy, total, well = 0;
+
+	printf("meshd     %s  version %s, configuration revision %.0f, at %s\n",
+	       output_paint(colour, output_state_colour(health), health),
+	       json_str(s->health, "version", "?"), json_num(s->health, "revision", 0),
+	       cli->control);
+	cJSON_ArrayForEach (i, list(s->agents, "agents"))
+		print_agent(s, i, colour);
+	cJSON_ArrayForEach (i, services)
+		well += !strcmp(json_str(i, "status", ""), "healthy");
+	count_endpoints(services, &healthy, &total);
+	printf("services  %u/%d healthy, endpoints %u/%u healthy\n", well,
+	       cJSON_GetArraySize(services), healthy, total);
+	cJSON_ArrayForEach (i, s->problems)
+		printf("%s %s\n", output_paint(colour, COLOUR_RED, "problem  "), i->valuestring);
+	if (!cJSON_GetArraySize(s->problems))
+		puts(output_paint(colour, COLOUR_GREEN, "All is well."));
+}
+
+static int print_json(const struct status *s)
+{
+	cJSON *all = cJSON_CreateObject();
+	int rc;
+
+	cJSON_AddBoolToObject(all, "ok", !cJSON_GetArraySize(s->problems));
+	cJSON_AddItemReferenceToObject(all, "problems", s->problems);
+	cJSON_AddItemReferenceToObject(all, "meshd", s->health);
+	cJSON_AddItemReferenceToObject(all, "agents", (cJSON *)list(s->agents, "agents"));
+	cJSON_AddItemReferenceToObject(all, "services", (cJSON *)list(s->services, "services"));
+	rc = output_json(all);
+	cJSON_Delete(all);
+	return rc;
+}
+
+int cmd_status(struct cli *cli)
+{
+	struct status s = {.problems = cJSON_CreateArray()};
+	int rc = fetch(cli, &s);
+
+	if (rc == EXIT_OK) {
+		judge(&s);
+		if (cli->format == OUTPUT_JSON)
+			rc = print_json(&s);
+		else
+			print_status(cli, &s);
+		if (cJSON_GetArraySize(s.problems))
+			rc = EXIT_FAILED;
+	}
+	cJSON_Delete(s.health);
+	cJSON_Delete(s.agents);
+	cJSON_Delete(s.services);
+	cJSON_Delete(s.problems);
+	return rc;
+}
+
+/* Versions of what can be asked; our own is printed whether or not there is a mesh. */
+int cmd_version(struct cli *cli)
+{
+	struct api_answer health = {0}, agents = {0};
+	cJSON *all = cJSON_CreateObject(), *nodes = cJSON_AddObjectToObject(all, "agents");
+	const cJSON *a;
+	int rc = EXIT_OK;
+
+	api_call(cli, &(struct api_request){.method = "GET", .path = "/health"}, &health);
+	if (health.code == EXIT_OK)
+		api_call(cli, &(struct api_request){.method = "GET", .path = "/api/agents"},
+			 &agents);
+	cJSON_AddStringToObject(all, "meshctl", MESH_VERSION);
+	cJSON_AddItemToObject(all, "meshd",
+			      health.code
+				      ? cJSON_CreateNull()
+				      : cJSON_CreateString(json_str(health.json, "version", "?")));
+	cJSON_ArrayForEach (a, list(agents.json, "agents"))
+		cJSON_AddStringToObject(nodes, json_str(a, "node", "?"),
+					json_str(a, "version", "?"));
+	if (cli->format == OUTPUT_JSON) {
+		rc = output_json(all);
+	} else {
+		printf("meshctl %s\n", MESH_VERSION);
+		printf("meshd %s\n",
+		       health.code ? "not reachable" : json_str(health.json, "version", "?"));
+		cJSON_ArrayForEach (a, nodes)
+			printf("mesh-agent %s (%s)\n", a->valuestring, a->string);
+	}
+	api_done(&health);
+	api_done(&agents);
+	cJSON_Delete(all);
+	return rc;
+}
