@@ -44,16 +44,21 @@ int loop_mod(struct loop *l, struct watch *w, uint32_t events)
 	return epoll_ctl(l->epfd, EPOLL_CTL_MOD, w->fd, &ev) < 0 ? -errno : 0;
 }
 
+void loop_forget(struct loop *l, struct watch *w)
+{
+	w->fd = -1;
+	for (int i = l->next; i < l->nready; i++)
+		if (l->ready[i].data.ptr == w)
+			l->ready[i].data.ptr = NULL;
+}
+
 void loop_del(struct loop *l, struct watch *w)
 {
 	if (w->fd < 0 || !w->fn)
 		return;
 	epoll_ctl(l->epfd, EPOLL_CTL_DEL, w->fd,
 		  NULL); /* fails only if the fd is gone, which is fine */
-	w->fd = -1;
-	for (int i = l->next; i < l->nready; i++)
-		if (l->ready[i].data.ptr == w)
-			l->ready[i].data.ptr = NULL;
+	loop_forget(l, w);
 }
 
 void timer_cancel(struct loop *l, struct timer *t)
@@ -156,7 +161,9 @@ static int wait_ms(const struct loop *l, int timeout_ms)
 
 int loop_once(struct loop *l, int timeout_ms)
 {
-	l->nready = epoll_wait(l->epfd, l->ready, LOOP_EVENTS, wait_ms(l, timeout_ms));
+	timeout_ms = l->busy ? 0 : wait_ms(l, timeout_ms);
+	l->busy = false;
+	l->nready = epoll_wait(l->epfd, l->ready, LOOP_EVENTS, timeout_ms);
 	l->now_ns = clock_mono_ns();
 	if (l->nready < 0 && errno != EINTR)
 		return -errno;

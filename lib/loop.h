@@ -34,6 +34,7 @@ struct timer {
 struct loop {
 	int epfd;
 	bool stop;
+	bool busy;	 /* set by a handler that left work behind: the next round does not wait */
 	uint64_t now_ns; /* CLOCK_MONOTONIC, read after each epoll_wait */
 	uint64_t tick;	 /* the next wheel slot to look at */
 	unsigned armed;
@@ -54,6 +55,9 @@ int loop_add(struct loop *l, struct watch *w, int fd, uint32_t events,
 int loop_mod(struct loop *l, struct watch *w, uint32_t events);
 /* Stops watching; does not close. Harmless when it is not watched. */
 void loop_del(struct loop *l, struct watch *w);
+/* The same without telling epoll: for a descriptor that is closed next and has no duplicates, which
+ * epoll notices itself. */
+void loop_forget(struct loop *l, struct watch *w);
 
 /* (Re)arms a timer `ms` milliseconds after l->now_ns (the start of this round: a handler that has
  * worked for long adds its own time). O(1). */

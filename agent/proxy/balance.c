@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See balance.h. */
+#include "agent/proxy/balance.h"
+
+#include <mesh/ewma.h>
+#include <mesh/pick.h>
+
+/* An odd step visits every slot once a turn and spreads neighbours: the golden ratio of MESH_SLOTS.
+ */
+#define ROUND_ROBIN_STEP 159
+
+static uint64_t cost(struct proxy *p, uint8_t policy, uint32_t ep)
+{
+	uint32_t inflight = shared_inflight(&p->shared, ep, p->workers);
+	uint64_t word;
+
+	if (policy == MESH_LB_LEAST_REQUEST)
+		return inflight;
+	word = __atomic_load_n(&p->shared.ep_stats[ep].ewma, __ATOMIC_RELAXED);
+	return mesh_pick_cost(mesh_ewma_read(word, p->loop.now_ns), inflight);
+}
+
+static uint32_t slot(const struct mesh_slots *t, uint32_t i)
+{
+	return __atomic_load_n(&t->ep[i & (MESH_SLOTS - 1)], __ATOMIC_RELAXED) &
+	       (MESH_MAX_ENDPOINTS - 1);
+}
+
+static uint32_t draw(struct proxy *p, const struct mesh_upstream *up, uint32_t upstream,
+		     const struct mesh_slots *t, uint32_t rnd)
+{
+	uint32_t a = slot(t, mesh_pick_slot_a(rnd)), b;
+	uint64_t turn;
+
+	switch (up->policy) {
+	case MESH_LB_RANDOM:
+		return a;
+	case MESH_LB_ROUND_ROBIN:
+		turn = __atomic_fetch_add(&p->shared.up_stats[upstream].cursor, 1,
+					  __ATOMIC_RELAXED);
+		return slot(t, (uint32_t)turn * ROUND_ROBIN_STEP);
+	default:
+		b = slot(t, mesh_pick_slot_b(rnd));
+		return a == b ? a
+			      : mesh_pick_p2c(a, cost(p, up->policy, a), b, cost(p, up->policy, b));
+	}
+}
+
+static bool usable(const struct mesh_endpoint *e, const struct mesh_upstream *up)
+{
+	return e->flags & MESH_EP_ALIVE && e->service == up->service;
+}
+
+/* The first usable endpoint of the table from a random place on, other than `avoid`. */
+static uint32_t scan(struct proxy *p, const struct mesh_upstream *up, const struct mesh_slots *t,
+		     uint32_t from, uint32_t avoid, struct mesh_endpoint *out)
+{
+	uint32_t seen = MESH_NONE;
+
+	for (uint32_t i = 0; i < MESH_SLOTS; i++) {
+		uint32_t ep = slot(t, from + i);
+
+		if (ep == seen || ep == avoid)
+			continue;
+		seen = ep;
+		if (shared_endpoint(&p->shared, ep, out) && usable(out, up))
+			return ep;
+	}
+	return MESH_NONE;
+}
+
+uint32_t balance_pick(struct proxy *p, const struct mesh_upstream *up, uint32_t upstream,
+		      uint32_t avoid, struct mesh_endpoint *out)
+{
+	uint32_t rnd = proxy_random(p), ep;
+	const struct mesh_slots *t;
+
+	if (!up->nsplit || up->nsplit > MESH_SPLITS)
+		return MESH_NONE;
+	t = shared_slots(&p->shared, up->split[mesh_pick_split(up, rnd)].subset % MESH_MAX_SUBSETS);
+	if (!__atomic_load_n(&t->n, __ATOMIC_RELAXED))
+		return MESH_NONE;
+	ep = draw(p, up, upstream, t, rnd);
+	if (ep != avoid && shared_endpoint(&p->shared, ep, out) && usable(out, up))
+		return ep;
+	ep = scan(p, up, t, rnd >> 16, avoid, out);
+	if (ep == MESH_NONE && avoid != MESH_NONE) /* the only one */
+		ep = scan(p, up, t, rnd >> 16, MESH_NONE, out);
+	return ep;
+}
+
+void balance_begin(struct proxy *p, uint32_t endpoint)
+{
+	uint32_t *gauge = &p->shared.ep_inflight[endpoint].worker[p->id];
+
+	__atomic_store_n(gauge, *gauge + 1, __ATOMIC_RELAXED);
+}
+
+void balance_end(struct proxy *p, uint32_t endpoint)
+{
+	uint32_t *gauge = &p->shared.ep_inflight[endpoint].worker[p->id];
+
+	if (*gauge)
+		__atomic_store_n(gauge, *gauge - 1, __ATOMIC_RELAXED);
+}

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See bufpool.h. Objects are chained through their first word while they are free. */
+#include "agent/proxy/bufpool.h"
+
+#include <stdlib.h>
+
+char *buf_get(struct bufpool *p)
+{
+	void *b = p->free;
+
+	if (p->used >= BUFPOOL_MAX)
+		return NULL;
+	if (b) {
+		p->free = *(void **)b;
+		p->nfree--;
+	} else {
+		b = malloc(BUF_SIZE);
+	}
+	if (b)
+		p->used++;
+	return b;
+}
+
+void buf_put(struct bufpool *p, char *buf)
+{
+	p->used--;
+	if (p->nfree >= BUFPOOL_KEEP) {
+		free(buf);
+		return;
+	}
+	*(void **)(void *)buf = p->free;
+	p->free = buf;
+	p->nfree++;
+}
+
+void slab_init(struct slab *s, size_t size)
+{
+	s->free = NULL;
+	s->size = size < sizeof(void *) ? sizeof(void *) : size;
+	s->used = 0;
+}
+
+void *slab_get(struct slab *s)
+{
+	void *obj = s->free;
+
+	if (obj)
+		s->free = *(void **)obj;
+	else
+		obj = malloc(s->size);
+	if (obj)
+		s->used++;
+	return obj;
+}
+
+void slab_put(struct slab *s, void *obj)
+{
+	s->used--;
+	*(void **)obj = s->free;
+	s->free = obj;
+}

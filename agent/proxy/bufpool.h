@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Buffers of one size for everything that waits in user space, and free lists for the objects
+ * around them. What is idle holds no buffer. Nothing is allocated per request once a worker is
+ * warm.
+ */
+#ifndef PROXY_BUFPOOL_H
+#define PROXY_BUFPOOL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define BUF_SIZE     16384 /* also the limit for a whole head */
+#define BUFPOOL_MAX  8192  /* 128 MiB a worker */
+#define BUFPOOL_KEEP 256   /* free ones kept for the next */
+#define BUFPOOL_NEW                                                                                \
+	(BUFPOOL_MAX / 4 * 3) /* no new request is begun above this: what runs can finish */
+
+struct bufpool {
+	void *free;
+	uint32_t nfree, used;
+};
+
+/* NULL at the limit or without memory. */
+char *buf_get(struct bufpool *p);
+void buf_put(struct bufpool *p, char *buf);
+
+struct slab {
+	void *free;
+	size_t size;
+	uint32_t used;
+};
+
+/* size of one object, at least a pointer. */
+void slab_init(struct slab *s, size_t size);
+/* Content is what it was before: the caller sets every field it reads. NULL without memory. */
+void *slab_get(struct slab *s);
+void slab_put(struct slab *s, void *obj);
+
+#endif

@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See conn.h. */
+#include "agent/proxy/conn.h"
+#include "agent/proxy/proxy.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+static void bytes_free(struct proxy *p, struct bytes *b)
+{
+	if (b->mem)
+		buf_put(&p->bufs, b->mem);
+	memset(b, 0, sizeof(*b));
+}
+
+void conn_init(struct conn *c, struct proxy *p)
+{
+	memset(c, 0, sizeof(*c));
+	c->watch.fd = -1;
+	c->proxy = p;
+	c->connecting = true;
+}
+
+int conn_open(struct conn *c, int fd, void (*fn)(struct watch *, uint32_t))
+{
+	int r = loop_add(&c->proxy->loop, &c->watch, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+			 fn);
+
+	if (r) {
+		close(fd);
+		c->error = -r;
+		return r;
+	}
+	c->readable = c->writable = true;
+	return 0;
+}
+
+void conn_close(struct conn *c, bool rst)
+{
+	struct linger now = {.l_onoff = 1, .l_linger = 0};
+	int fd = c->watch.fd;
+
+	bytes_free(c->proxy, &c->in);
+	bytes_free(c->proxy, &c->out);
+	if (fd < 0)
+		return;
+	if (rst) /* fails only on a socket that is reset already */
+		setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+	loop_forget(&c->proxy->loop, &c->watch);
+	close(fd);
+}
+
+void conn_note(struct conn *c, uint32_t events)
+{
+	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+		c->readable = true;
+	if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+		c->hung = true;
+	if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR))
+		c->writable = true;
+	if (events & EPOLLERR && !c->error) {
+		socklen_t len = sizeof(c->error);
+
+		if (getsockopt(c->watch.fd, SOL_SOCKET, SO_ERROR, &c->error, &len) < 0)
+			c->error = errno;
+	} else if (c->connecting && events & EPOLLOUT) {
+		c->connecting = false;
+	}
+}
+
+/* Room behind `end`, or -ENOBUFS. */
+static int make_room(struct conn *c)
+{
+	struct bytes *b = &c->in;
+	uint32_t keep;
+
+	if (!b->mem) {
+		b->mem = buf_get(&c->proxy->bufs);
+		b->hold = b->start = b->end = 0;
+		return b->mem ? 0 : -ENOBUFS;
+	}
+	if (b->end < BUF_SIZE)
+		return 0;
+	if (b->held && b->hold == 0)
+		b->held = false; /* no second try then */
+	keep = b->held ? b->hold : b->start;
+	if (!keep)
+		return -ENOBUFS;
+	memmove(b->mem, b->mem + keep, b->end - keep);
+	b->hold -= b->held ? keep : b->hold;
+	b->start -= keep;
+	b->end -= keep;
+	return 0;
+}
+
+ssize_t conn_fill(struct conn *c)
+{
+	size_t room;
+	ssize_t n;
+
+	if (make_room(c))
+		return -ENOBUFS;
+	room = BUF_SIZE - c->in.end;
+	n = recv(c->watch.fd, c->in.mem + c->in.end, room, 0);
+	if (n > 0) {
+		c->in.end += (uint32_t)n;
+		c->connecting = false;
+		/* less than asked for: drained, and what comes later is a new edge */
+		c->readable = (size_t)n == room || c->hung;
+		return n;
+	}
+	c->readable = false;
+	if (n < 0 && errno != EAGAIN && errno != EINTR && !c->error)
+		c->error = errno;
+	/* what came before a reset could still be read; SO_ERROR was asked for, so its end looks
+	 * like FIN */
+	if (c->error)
+		n = -c->error;
+	else if (n == 0)
+		c->eof = true;
+	else
+		n = -EAGAIN;
+	conn_consume(c, 0);
+	return n;
+}
+
+void conn_consume(struct conn *c, uint32_t n)
+{
+	struct bytes *b = &c->in;
+
+	b->start += n;
+	if (b->start == b->end && !b->held && b->mem)
+		bytes_free(c->proxy, b);
+}
+
+void conn_hold(struct conn *c)
+{
+	c->in.hold = c->in.start;
+	c->in.held = true;
+}
+
+void conn_release(struct conn *c)
+{
+	c->in.held = false;
+	conn_consume(c, 0);
+}
+
+static void out_sent(struct conn *c, size_t n)
+{
+	c->out.start += (uint32_t)n;
+	if (c->out.start == c->out.end)
+		bytes_free(c->proxy, &c->out);
+}
+
+ssize_t conn_send(struct conn *c, const char *more, size_t n)
+{
+	size_t first = c->out.end - c->out.start, sent;
+	struct iovec iov[2] = {{first ? c->out.mem + c->out.start : NULL, first},
+			       {(char *)more, n}};
+	struct msghdr msg = {.msg_iov = first ? iov : iov + 1, .msg_iovlen = first && n ? 2 : 1};
+	ssize_t r;
+
+	if (c->error)
+		return -c->error;
+	if (!c->writable || first + n == 0)
+		return 0;
+	r = sendmsg(c->watch.fd, &msg, MSG_NOSIGNAL);
+	if (r < 0) {
+		c->writable = false;
+		if (errno == EAGAIN || errno == EINTR)
+			return 0;
+		c->error = errno;
+		return -errno;
+	}
+	c->connecting = false;
+	sent = (size_t)r;
+	if (sent < first + n)
+		c->writable = false;
+	if (first)
+		out_sent(c, sent < first ? sent : first);
+	return sent > first ? (ssize_t)(sent - first) : 0;
+}
+
+char *conn_compose(struct conn *c, size_t *cap)
+{
+	struct bytes *b = &c->out;
+
+	if (!b->mem) {
+		b->mem = buf_get(&c->proxy->bufs);
+		b->start = b->end = 0;
+	} else if (b->start) {
+		memmove(b->mem, b->mem + b->start, b->end - b->start);
+		b->end -= b->start;
+		b->start = 0;
+	}
+	*cap = BUF_SIZE - b->end;
+	return b->mem ? b->mem + b->end : NULL;
+}
+
+void conn_composed(struct conn *c, size_t n)
+{
+	c->out.end += (uint32_t)n;
+}
+
+void conn_shutdown(struct conn *c)
+{
+	if (c->shut || !conn_flushed(c))
+		return;
+	c->shut = true;
+	if (shutdown(c->watch.fd, SHUT_WR) < 0 && !c->error && errno != ENOTCONN)
+		c->error = errno;
+}

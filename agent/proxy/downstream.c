@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See downstream.h. */
+#include "agent/proxy/downstream.h"
+#include "agent/proxy/http1.h"
+#include "agent/proxy/listener.h"
+#include "agent/proxy/proxy.h"
+#include "agent/proxy/upstream.h"
+#include "lib/addr.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#define HEAD_MAX  (BUF_SIZE - 1024) /* leaves room in a composed head for what we add */
+#define STARVE_MS 5		    /* until those that found no buffer look again */
+
+static uint64_t now_ms(const struct downstream *d)
+{
+	return d->conn.proxy->loop.now_ns / 1000000;
+}
+
+static void free_downstream(struct downstream *d, bool rst)
+{
+	struct proxy *p = d->conn.proxy;
+
+	if (d->ex)
+		exchange_abort(d->ex);
+	if (d->hungry) {
+		struct downstream **at = &p->hungry_first;
+
+		while (*at != d)
+			at = &(*at)->next_hungry;
+		*at = d->next_hungry;
+		if (!*at)
+			p->hungry_last = at;
+	}
+	timer_cancel(&p->loop, &d->timer);
+	conn_close(&d->conn, rst);
+	*d->prev = d->next;
+	if (d->next)
+		d->next->prev = d->prev;
+	slab_put(&p->downstreams, d);
+	p->nclients--;
+	listener_resume(p);
+}
+
+static void linger_over(struct timer *t)
+{
+	free_downstream((struct downstream *)((char *)t - offsetof(struct downstream, timer)),
+			false);
+}
+
+/* In good order: FIN after the answer, and what the caller still sends is read until it closes too.
+ */
+static void close_gently(struct downstream *d)
+{
+	bool quiet = d->conn.eof && !conn_unread(&d->conn);
+
+	conn_shutdown(&d->conn);
+	if (quiet || d->conn.error) {
+		free_downstream(d, false);
+		return;
+	}
+	d->lingering = true;
+	timer_arm(&d->conn.proxy->loop, &d->timer, DOWN_LINGER_MS, linger_over);
+}
+
+/* Returns false when d is gone. */
+static bool linger(struct downstream *d)
+{
+	conn_release(&d->conn);
+	conn_consume(&d->conn, conn_unread(&d->conn));
+	for (int i = 0; i < 8 && d->conn.readable; i++) {
+		ssize_t n = conn_fill(&d->conn);
+
+		if (n == -EAGAIN || n == -ENOBUFS)
+			return true;
+		if (n <= 0)
+			break;
+		conn_consume(&d->conn, (uint32_t)n);
+	}
+	if (d->conn.readable || (!d->conn.eof && !d->conn.error))
+		return true;
+	free_downstream(d, false);
+	return false;
+}
+
+/* The timer is set lazily: it fires when something might be due, and is set again for what is left.
+ */
+static void check_idle(struct timer *t)
+{
+	struct downstream *d =
+		(struct downstream *)((char *)t - offsetof(struct downstream, timer));
+	uint64_t limit = DOWN_IDLE_MS, since = d->since_ms;
+
+	if (d->ex && d->ex->state == EX_HEAD) {
+		limit = DOWN_HEAD_MS;
+		since = d->ex->start_ns / 1000000;
+	} else if (d->ex) {
+		since = now_ms(d); /* its exchange looks after it */
+	}
+	if (now_ms(d) - since >= limit)
+		free_downstream(d, false);
+	else
+		timer_arm(&d->conn.proxy->loop, t, since + limit - now_ms(d), check_idle);
+}
+
+/* A head has begun and is not whole: it has DOWN_HEAD_MS. */
+static void bound_head(struct downstream *d)
+{
+	if (d->timer.when_ms > now_ms(d) + DOWN_HEAD_MS + 1)
+		timer_arm(&d->conn.proxy->loop, &d->timer, DOWN_HEAD_MS, check_idle);
+}
+
+static void starve_over(struct timer *t)
+{
+	struct proxy *p = (struct proxy *)((char *)t - offsetof(struct proxy, starve));
+
+	downstream_feed(p);
+	if (p->hungry_first)
+		timer_arm(&p->loop, t, STARVE_MS, starve_over);
+}
+
+static void become_hungry(struct downstream *d)
+{
+	struct proxy *p = d->conn.proxy;
+
+	if (d->hungry)
+		return;
+	d->hungry = true;
+	d->next_hungry = NULL;
+	*p->hungry_last = d;
+	p->hungry_last = &d->next_hungry;
+	timer_arm(&p->loop, &p->starve, STARVE_MS, starve_over);
+}
+
+void downstream_feed(struct proxy *p)
+{
+	while (p->hungry_first && p->bufs.used < BUFPOOL_NEW) {
+		struct downstream *d = p->hungry_first;
+
+		p->hungry_first = d->next_hungry;
+		if (!p->hungry_first)
+			p->hungry_last = &p->hungry_first;
+		d->hungry = false;
+		downstream_run(d);
+	}
+}
+
+/* Reads more of a head. 1: there are new bytes; 0: not now; -1: nothing more will come. */
+static int read_more(struct downstream *d)
+{
+	ssize_t n;
+
+	if (!d->conn.readable)
+		return d->conn.eof || d->conn.error ? -1 : 0;
+	if (!d->conn.in.mem && d->conn.proxy->bufs.used >= BUFPOOL_NEW) {
+		become_hungry(d);
+		return 0;
+	}
+	n = conn_fill(&d->conn);
+	if (n > 0)
+		return 1;
+	return n == -EAGAIN || n == -ENOBUFS ? 0 : -1;
+}
+
+/* Is there a whole head? 1: the exchange has it (or its refusal); 0: not now; -1: the connection is
+ * over. */
+static int read_head(struct downstream *d)
+{
+	int more = 1;
+
+	while (more > 0) {
+		struct bytes *in = &d->conn.in;
+
+		if (conn_unread(&d->conn)) {
+			if (!d->ex && !(d->ex = exchange_new(d)))
+				return -1;
+			switch (http1_request_parse(&d->ex->request, in->mem + in->start,
+						    in->end - in->start, HEAD_MAX)) {
+			case HTTP1_DONE:
+				d->requests++;
+				exchange_request(d->ex);
+				return 1;
+			case HTTP1_BAD:
+				exchange_bad_request(d->ex);
+				return 1;
+			case HTTP1_MORE:
+				break;
+			}
+		}
+		more = read_more(d);
+	}
+	if (!more && d->ex)
+		bound_head(d);
+	return more;
+}
+
+static enum http1_result sniff(const struct downstream *d)
+{
+	const struct bytes *in = &d->conn.in;
+
+	return conn_unread(&d->conn) ? http1_sniff(in->mem + in->start, in->end - in->start)
+				     : HTTP1_MORE;
+}
+
+/* What does it speak? The first bytes of either side tell. Returns false while they do not. */
+static bool detect(struct downstream *d)
+{
+	struct exchange *ex = d->ex;
+	enum http1_result r = sniff(d);
+	int more = 1;
+
+	while (r == HTTP1_MORE && more > 0) {
+		more = read_more(d);
+		r = sniff(d);
+	}
+	if (r == HTTP1_MORE && more == 0 && !exchange_spoken_to(ex))
+		return false;
+	__atomic_store_n(&d->conn.proxy->shared.up_stats[d->upstream].learned,
+			 r == HTTP1_DONE ? MESH_LEARNED_HTTP : MESH_LEARNED_TCP, __ATOMIC_RELAXED);
+	d->http = r == HTTP1_DONE;
+	if (d->http) {
+		ex->state = EX_HEAD;
+		ex->start_ns = d->conn.proxy->loop.now_ns;
+	} else {
+		exchange_tunnel(ex);
+	}
+	return true;
+}
+
+/* One step. 1: there may be another; 0: wait; -1: d is gone. */
+static int step(struct downstream *d)
+{
+	int r;
+
+	if (d->lingering)
+		return linger(d) ? 0 : -1;
+	if (d->ex && d->ex->state == EX_DETECT && !detect(d)) {
+		exchange_detect_on(d->ex);
+		return 0;
+	}
+	if (d->ex && d->ex->state != EX_HEAD) {
+		if (!exchange_run(d->ex))
+			return 0;
+		d->since_ms = now_ms(d);
+		if (d->fate == FATE_KEEP && !d->conn.proxy->draining)
+			return 1;
+		if (d->fate == FATE_RESET)
+			free_downstream(d, true);
+		else
+			close_gently(d);
+		return -1;
+	}
+	r = read_head(d);
+	if (r < 0)
+		free_downstream(d, false);
+	return r;
+}
+
+void downstream_run(struct downstream *d)
+{
+	while (step(d) > 0)
+		;
+}
+
+static void downstream_event(struct watch *w, uint32_t events)
+{
+	struct downstream *d = (struct downstream *)w;
+
+	conn_note(&d->conn, events);
+	if (d->conn.error && !d->lingering) {
+		free_downstream(d, true);
+		return;
+	}
+	downstream_run(d);
+}
+
+static void choose_protocol(struct downstream *d)
+{
+	struct shared *s = &d->conn.proxy->shared;
+	struct mesh_upstream up;
+
+	d->http = true;
+	if (d->upstream == MESH_NONE || !shared_upstream(s, d->upstream, &up))
+		return;
+	if (up.protocol == MESH_PROTO_HTTP)
+		return;
+	if (up.protocol == MESH_PROTO_AUTO &&
+	    __atomic_load_n(&s->up_stats[d->upstream].learned, __ATOMIC_RELAXED) ==
+		    MESH_LEARNED_HTTP)
+		return;
+	d->http = false;
+	d->ex = exchange_new(d);
+	if (!d->ex)
+		return;
+	exchange_detect(d->ex);
+	if (up.protocol == MESH_PROTO_TCP)
+		exchange_tunnel(d->ex);
+}
+
+void downstream_new(struct proxy *p, int fd, const uint8_t peer[16],
+		    const struct mesh_origdst *meant)
+{
+	struct downstream *d = slab_get(&p->downstreams);
+
+	if (!d) {
+		close(fd);
+		return;
+	}
+	memset(d, 0, sizeof(*d));
+	conn_init(&d->conn, p);
+	d->conn.connecting = false;
+	d->upstream = meant ? meant->upstream : MESH_NONE;
+	d->caller = meant ? meant->workload : MESH_NONE;
+	addr_format_ip(peer, d->peer);
+	if (conn_open(&d->conn, fd, downstream_event)) {
+		slab_put(&p->downstreams, d);
+		return;
+	}
+	d->next = p->clients;
+	d->prev = &p->clients;
+	if (d->next)
+		d->next->prev = &d->next;
+	p->clients = d;
+	p->nclients++;
+	d->since_ms = now_ms(d);
+	timer_arm(&p->loop, &d->timer, DOWN_IDLE_MS, check_idle);
+	choose_protocol(d);
+	if (!d->http && !d->ex)
+		free_downstream(d, true);
+	else
+		downstream_run(d);
+}
+
+void downstream_drain(struct proxy *p)
+{
+	struct downstream *d = p->clients, *next;
+
+	for (; d; d = next) {
+		next = d->next;
+		if (!d->ex && !d->lingering)
+			close_gently(d);
+	}
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The caller's side: one accepted connection. Finds out what it speaks, reads heads, hands each
+ * request to an exchange, one at a time; pipelined bytes stay in the buffer or the socket until
+ * their turn.
+ */
+#ifndef PROXY_DOWNSTREAM_H
+#define PROXY_DOWNSTREAM_H
+
+#include "agent/proxy/conn.h"
+#include "agent/proxy/exchange.h"
+#include "lib/addr.h"
+
+/* An idle kept-alive connection of a caller is closed after this: longer than the pools of common
+ * clients keep theirs, so that they are the ones to close. */
+#define DOWN_IDLE_MS 300000
+#define DOWN_HEAD_MS 15000 /* from the first byte of a head to its last */
+#define DOWN_LINGER_MS                                                                             \
+	2000 /* after our FIN: how long what still comes is read, so that no reset overtakes the   \
+		answer */
+
+struct downstream {
+	struct conn conn; /* first: the loop's watch is its first member */
+	struct exchange *ex;
+	struct downstream *next, **prev; /* all of this worker */
+	struct downstream *next_hungry;
+	struct timer timer;
+	uint64_t since_ms; /* of what the timer is for */
+	uint32_t upstream; /* MESH_NONE: the gateway decides by request */
+	uint32_t caller;   /* workload id or MESH_NONE */
+	uint32_t requests;
+	uint8_t fate; /* of the exchange that ended last */
+	bool http;    /* known or found to speak HTTP */
+	bool lingering;
+	bool hungry;
+	char peer[ADDR_TEXT_MAX]; /* the caller's address, as text */
+};
+
+/* A connection that listener.c accepted: `meant` is NULL for the gateway's. Takes fd over. */
+void downstream_new(struct proxy *p, int fd, const uint8_t peer[16],
+		    const struct mesh_origdst *meant);
+/* Does what can be done; may free it. */
+void downstream_run(struct downstream *d);
+/* Buffers are back: those that waited for one go on. */
+void downstream_feed(struct proxy *p);
+/* Closes what is idle: the worker is to end. */
+void downstream_drain(struct proxy *p);
+
+#endif

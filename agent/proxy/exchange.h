@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One request and its answer, or one tunnel: route, try, answer, record. What happens to it is
+ * decided here; how it looks as bytes is the codec's business (codec_http1.h), whom it goes to is
+ * balance.h's, which connection carries it is upstream.h's.
+ *
+ *   state       waits for                              next
+ *   EX_DETECT   first bytes, of either side            EX_HEAD, EX_TUNNEL
+ *   EX_HEAD     the whole head of the request          EX_TRY, EX_ANSWER
+ *   EX_TRY      the head of the endpoint's answer      EX_BODY, EX_TUNNEL (101), EX_TRY (again),
+ * EX_ANSWER EX_BODY     the end of the answer's body           over EX_ANSWER   our own answer to
+ * be sent              over EX_TUNNEL   both sides to finish                   over
+ */
+#ifndef PROXY_EXCHANGE_H
+#define PROXY_EXCHANGE_H
+
+#include "agent/control/snapshot.h"
+#include "agent/proxy/http1.h"
+#include "agent/proxy/pump.h"
+#include "agent/telemetry/ring.h"
+
+#include <mesh/abi.h>
+
+struct proxy;
+struct downstream;
+struct upconn;
+
+enum exchange_state { EX_DETECT, EX_HEAD, EX_TRY, EX_BODY, EX_ANSWER, EX_TUNNEL };
+
+/* What becomes of the caller's connection when the exchange is over. */
+enum exchange_fate {
+	FATE_NONE,  /* not over yet */
+	FATE_KEEP,  /* the next request may come */
+	FATE_CLOSE, /* closed in good order */
+	FATE_RESET, /* cut: the caller must not take what it got for the whole */
+};
+
+#define EXCHANGE_TRIES 3 /* in all */
+#define REQUEST_ID_MAX 128
+
+struct exchange {
+	struct proxy *proxy;
+	struct downstream *down;
+	struct upconn *up; /* NULL between tries */
+	struct exchange *next_again;
+	struct timer timer;
+	uint8_t state, fate;
+	uint8_t cause; /* enum mesh_cause of a local answer */
+	uint8_t tries;
+	bool queued;	     /* on the proxy's `again` list */
+	bool request_sent;   /* all of it */
+	bool request_waited; /* sending it took more than one go */
+	bool request_cut;    /* the endpoint takes no more of it, but may still answer */
+	bool reused;	     /* this try's connection had served before */
+	bool fresh;	     /* the next try wants a new connection: pooled ones have gone stale */
+	bool local;	     /* the answer is ours */
+	bool reusable;	     /* the endpoint's connection can serve again */
+	bool keep_client;    /* the caller was told that its connection stays */
+	bool timed_body;     /* the timer watches the body */
+	bool client_gone;
+	uint16_t status;
+	uint32_t service, upstream, endpoint; /* MESH_NONE: not known */
+	uint32_t gen;
+	struct mesh_upstream target; /* copy of the upstream at routing time */
+	struct snap_timeouts timeouts;
+	uint32_t path_skip;	/* the gateway's prefix: bytes of `path` not passed on */
+	uint32_t keep_alive_ms; /* what the endpoint says of idle connections; 0: nothing */
+	uint64_t start_ns;	/* first byte of the request */
+	uint64_t waiting_ns; /* the request timeout runs from here: first try, or the end of a long
+				upload */
+	uint64_t try_ns;     /* this try began */
+	uint64_t sent_ns; /* the try timeout runs from here: as try_ns, or the end of a long upload
+			   */
+	uint64_t head_ns; /* the answer's head was whole; 0: it never was */
+	uint64_t upstream_ns; /* from try_ns to head_ns */
+	uint64_t progress_ns; /* a byte of a body moved */
+	struct pump request_body, response_body;
+	char request_id[REQUEST_ID_MAX];
+	uint16_t request_id_len, method_len, path_len, host_len;
+	char text[RECORD_TEXT_MAX]; /* method, path, host: for the record, when the head is gone */
+	struct http1_head request, response;
+};
+
+/* In state EX_HEAD. NULL without memory. */
+struct exchange *exchange_new(struct downstream *d);
+
+/* The request's head is whole: ex->request is filled, its bytes are unread in the caller's buffer.
+ * Routes it and begins the first try, or prepares an answer. */
+void exchange_request(struct exchange *ex);
+/* The request's head is malformed. */
+void exchange_bad_request(struct exchange *ex);
+/* Nothing is known of the protocol yet: opens the connection, so that a side that waits for the
+ * other to speak is not kept waiting. */
+void exchange_detect(struct exchange *ex);
+/* Has the endpoint spoken first (or closed)? */
+bool exchange_spoken_to(const struct exchange *ex);
+/* Nobody has spoken: if the endpoint could not be reached, tries another. */
+void exchange_detect_on(struct exchange *ex);
+/* Not HTTP: from now on bytes only. */
+void exchange_tunnel(struct exchange *ex);
+
+/* Does what can be done. Returns true when it is over and freed: then down->fate says what becomes
+ * of the connection. */
+bool exchange_run(struct exchange *ex);
+/* Ends it at once: the caller is gone. Frees. */
+void exchange_abort(struct exchange *ex);
+/* Puts it on the list of those that could go on at once. */
+void exchange_again(struct exchange *ex);
+/* Runs that list; the loop calls it after each batch. */
+void exchange_run_again(struct loop *l);
+
+#endif

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See listener.h. */
+#include "agent/proxy/listener.h"
+#include "agent/ipc.h"
+#include "agent/proxy/downstream.h"
+#include "lib/addr.h"
+#include "lib/log.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define ACCEPT_ROUND 8 /* accepted at once, so that other workers get their share */
+#define RESUME_MS    50
+
+struct listener {
+	struct watch watch;
+	struct proxy *proxy;
+	struct listener *next;
+	int fd;
+	uint32_t id, role;
+	uint64_t netns;
+};
+
+static void on_connection(struct watch *w, uint32_t events);
+
+static int watch_listener(struct listener *l)
+{
+	return loop_add(&l->proxy->loop, &l->watch, l->fd, EPOLLIN | EPOLLEXCLUSIVE, on_connection);
+}
+
+static void resume(struct timer *t)
+{
+	struct proxy *p = (struct proxy *)((char *)t - offsetof(struct proxy, resume));
+
+	if (p->nclients >= p->max_clients) {
+		timer_arm(&p->loop, t, RESUME_MS, resume);
+		return;
+	}
+	p->paused = false;
+	for (struct listener *l = p->listeners; l; l = l->next) {
+		int r = watch_listener(l);
+
+		if (r)
+			log_error("cannot watch a listener: %s", strerror(-r));
+	}
+}
+
+/* At the limit of clients or descriptors: the others queue in the kernel. */
+static void pause_all(struct proxy *p, const char *why)
+{
+	if (p->paused)
+		return;
+	log_warn("no more connections are accepted for now: %s (%u open)", why, p->nclients);
+	p->paused = true;
+	for (struct listener *l = p->listeners; l; l = l->next)
+		loop_del(&p->loop, &l->watch);
+	timer_arm(&p->loop, &p->resume, RESUME_MS, resume);
+}
+
+void listener_resume(struct proxy *p)
+{
+	if (p->paused && p->nclients + ACCEPT_ROUND < p->max_clients)
+		timer_arm(&p->loop, &p->resume, 0, resume);
+}
+
+/* What the kernel noted when the caller connected. A connection without a note was made to the
+ * listener itself: the gateway's. */
+static void accepted(struct listener *l, int fd, const struct addr *peer)
+{
+	struct mesh_origdst_key key = {.netns = l->netns, .port = htons(peer->port)};
+	struct mesh_origdst meant;
+
+	if (l->role == IPC_GATEWAY) {
+		downstream_new(l->proxy, fd, peer->ip, NULL);
+		return;
+	}
+	memcpy(key.ip, peer->ip, sizeof(key.ip));
+	if (shared_origdst(&l->proxy->shared, &key, &meant))
+		downstream_new(l->proxy, fd, peer->ip, NULL);
+	else
+		downstream_new(l->proxy, fd, peer->ip, &meant);
+}
+
+static void on_connection(struct watch *w, uint32_t events)
+{
+	struct listener *l = (struct listener *)w;
+	struct proxy *p = l->proxy;
+
+	for (int i = 0; i < ACCEPT_ROUND; i++) {
+		struct sockaddr_storage ss;
+		socklen_t len = sizeof(ss);
+		struct addr peer;
+		int fd;
+
+		if (p->nclients >= p->max_clients) {
+			pause_all(p, "limit of clients reached");
+			return;
+		}
+		fd = accept4(l->fd, (struct sockaddr *)&ss, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		if (fd < 0) {
+			if (errno == EMFILE || errno == ENFILE || errno == ENOMEM ||
+			    errno == ENOBUFS)
+				pause_all(p, strerror(errno));
+			return;
+		}
+		if (addr_from_sockaddr(&ss, &peer))
+			close(fd);
+		else
+			accepted(l, fd, &peer);
+	}
+}
+
+int listener_add(struct proxy *p, int fd, uint32_t id, uint32_t role, uint64_t netns)
+{
+	struct listener *l = calloc(1, sizeof(*l));
+	const int one = 1;
+	int r = -ENOMEM;
+
+	if (!l)
+		goto fail;
+	*l = (struct listener){
+		.watch.fd = -1, .proxy = p, .fd = fd, .id = id, .role = role, .netns = netns};
+	/* what is accepted inherits both */
+	if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) < 0 ||
+	    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one)) < 0) {
+		r = -errno;
+		goto fail;
+	}
+	r = p->paused ? 0 : watch_listener(l);
+	if (r)
+		goto fail;
+	l->next = p->listeners;
+	p->listeners = l;
+	return 0;
+fail:
+	free(l);
+	close(fd);
+	return r;
+}
+
+static void remove_at(struct proxy *p, struct listener **at)
+{
+	struct listener *l = *at;
+
+	*at = l->next;
+	loop_del(&p->loop, &l->watch);
+	close(l->fd);
+	free(l);
+}
+
+void listener_remove(struct proxy *p, uint32_t id)
+{
+	for (struct listener **at = &p->listeners; *at;) {
+		if ((*at)->id == id)
+			remove_at(p, at);
+		else
+			at = &(*at)->next;
+	}
+}
+
+void listener_remove_all(struct proxy *p)
+{
+	while (p->listeners)
+		remove_at(p, &p->listeners);
+}

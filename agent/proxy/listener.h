@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Listening sockets, made by the supervisor in the namespaces of workloads and handed to every
+ * worker, and what accept() yields. */
+#ifndef PROXY_LISTENER_H
+#define PROXY_LISTENER_H
+
+#include "agent/proxy/proxy.h"
+
+/* Takes fd over. role: enum ipc_listener_role. 0 or -errno. */
+int listener_add(struct proxy *p, int fd, uint32_t id, uint32_t role, uint64_t netns);
+void listener_remove(struct proxy *p, uint32_t id);
+void listener_remove_all(struct proxy *p);
+/* A client has gone: accepts again if that was paused. */
+void listener_resume(struct proxy *p);
+
+#endif

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What one worker has: its loop, its memory, its view of what is shared, its connections. Created
+ * by agent/worker.c, passed to everything in this folder. Single-threaded.
+ *
+ * The pipeline, in the order a request meets it:
+ *   listener.c    accept, original destination
+ *   downstream.c  the caller's connection: detect the protocol, read heads, keep alive
+ *   exchange.c    one request: route, try, answer, record (knows nothing of HTTP/1)
+ *   route.c       which upstream, which path
+ *   balance.c     which endpoint
+ *   upstream.c    a connection to it: pooled, new, or made by the supervisor in another namespace
+ *   codec_http1.c heads to bytes and back; http1_*.c the parser
+ *   pump.c        bodies and tunnels
+ *   record.c      what is written down of it
+ */
+#ifndef PROXY_PROXY_H
+#define PROXY_PROXY_H
+
+#include "agent/control/snapshot.h"
+#include "agent/proxy/bufpool.h"
+#include "agent/proxy/shared.h"
+#include "agent/telemetry/ring.h"
+#include "lib/loop.h"
+
+#include <mesh/abi.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct downstream;
+struct exchange;
+struct upconn;
+struct listener;
+
+struct proxy {
+	struct loop loop;
+	struct bufpool bufs;
+	struct slab downstreams, exchanges, upconns;
+	struct shared shared;
+	struct ring *ring;		 /* our records; the supervisor reads */
+	const struct snapshot *snapshot; /* in force; NULL before the first */
+	uint32_t id;			 /* this worker's gauge */
+	uint32_t workers;
+	int ipc_fd;
+	uint64_t netns;	   /* cookie of our own namespace */
+	uint64_t random;   /* state of proxy_random, never 0 */
+	uint64_t instance; /* random; first half of request ids */
+	uint64_t requests; /* counts up; second half of request ids */
+	uint64_t wanted;   /* counts up; names requests for sockets */
+	uint32_t nclients, max_clients;
+	bool draining;
+	bool paused; /* listeners are not watched: at max_clients, or out of descriptors */
+
+	struct listener *listeners;
+	struct timer resume, sweep, starve;
+	struct downstream *clients;	      /* all, newest first */
+	struct exchange *again, **again_last; /* could go on at once, see exchange_again */
+	uint32_t nagain;
+	struct downstream *hungry_first, **hungry_last; /* wait for a buffer to read a request */
+	struct upconn *idle_by_endpoint[MESH_MAX_ENDPOINTS];
+	uint16_t nidle[MESH_MAX_ENDPOINTS];
+	struct upconn *idle_oldest, **idle_newest;
+	struct upconn *awaiting; /* wait for a socket from the supervisor */
+};
+
+/* Prepares a zeroed proxy whose `shared` and `ring` are mapped already. 0 or -errno. */
+int proxy_init(struct proxy *p, uint32_t id, uint32_t workers, uint64_t instance);
+
+/* Reads control messages now, so that what was sent before a connection is known when it is
+ * accepted. In agent/worker.c. */
+void proxy_catch_up(struct proxy *p);
+/* Asks the supervisor for a socket inside `netns`. The answer comes to upconn_socket(). 0 or
+ * -errno. In agent/worker.c. */
+int proxy_want_socket(struct proxy *p, uint64_t request, uint64_t netns, uint32_t family);
+
+/* xorshift64*: for load balancing and ids, not for secrets. */
+static inline uint32_t proxy_random(struct proxy *p)
+{
+	uint64_t x = p->random;
+
+	x ^= x >> 12;
+	x ^= x << 25;
+	x ^= x >> 27;
+	p->random = x;
+	return (uint32_t)((x * 0x2545f4914f6cdd1dULL) >> 32);
+}
+
+#endif

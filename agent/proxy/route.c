@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See route.h. */
+#include "agent/proxy/route.h"
+#include "agent/proxy/downstream.h"
+#include "agent/proxy/proxy.h"
+
+#include <string.h>
+
+/* For a service that the configuration does not mention. */
+static const struct snap_timeouts default_timeouts = {
+	.connect = 1000, .try = 3000, .request = 15000, .idle = 60000};
+
+static void set_service(struct exchange *ex, uint32_t service)
+{
+	const struct snapshot *snap = ex->proxy->snapshot;
+	const struct snap_service *s = snap ? snapshot_service(snap, service) : NULL;
+
+	ex->service = service;
+	ex->timeouts = s ? s->timeouts : default_timeouts;
+}
+
+bool route_tunnel(struct exchange *ex)
+{
+	struct proxy *p = ex->proxy;
+
+	if (!shared_upstream(&p->shared, ex->upstream, &ex->target))
+		return false;
+	if (!p->snapshot || !snapshot_service(p->snapshot, ex->target.service))
+		proxy_catch_up(p);
+	set_service(ex, ex->target.service);
+	return true;
+}
+
+/* The service named by the path segment that starts at path[at]; its end in *end. */
+static uint32_t segment_service(const struct snapshot *snap, const char *path, uint32_t len,
+				uint32_t at, uint32_t *end)
+{
+	uint32_t stop = at;
+
+	while (stop < len && path[stop] != '/' && path[stop] != '?')
+		stop++;
+	*end = stop;
+	return stop > at ? snapshot_find(snap, path + at, stop - at) : MESH_NONE;
+}
+
+static uint32_t by_path(struct exchange *ex, const struct snapshot *snap, const char *path,
+			uint32_t len)
+{
+	static const char api[] = "/api/";
+	uint32_t service, end;
+
+	if (!len || path[0] != '/')
+		return MESH_NONE;
+	service = segment_service(snap, path, len, 1, &end);
+	if (service == MESH_NONE && len > sizeof(api) - 1 && !memcmp(path, api, sizeof(api) - 1))
+		service = segment_service(snap, path, len, sizeof(api) - 1, &end);
+	if (service != MESH_NONE)
+		ex->path_skip = end;
+	return service;
+}
+
+static uint32_t by_host(const struct snapshot *snap, const char *host, uint32_t len)
+{
+	static const char suffix[] = ".mesh";
+	const char *colon = memchr(host, ':', len);
+
+	if (colon)
+		len = (uint32_t)(colon - host);
+	if (len <= sizeof(suffix) - 1 ||
+	    memcmp(host + len - (sizeof(suffix) - 1), suffix, sizeof(suffix) - 1))
+		return MESH_NONE;
+	return snapshot_find(snap, host, len - (sizeof(suffix) - 1));
+}
+
+static enum mesh_cause route_gateway(struct exchange *ex, const char *head)
+{
+	const struct http1_head *h = &ex->request;
+	const struct snapshot *snap = ex->proxy->snapshot;
+	const struct snap_service *s;
+	uint32_t service;
+
+	if (!snap)
+		return CAUSE_NO_ROUTE;
+	service = by_path(ex, snap, head + h->path.at, h->path.len);
+	if (service == MESH_NONE)
+		service = by_host(snap, head + h->host.at, h->host.len);
+	if (service == MESH_NONE)
+		service = snap->gateway_default;
+	s = snapshot_service(snap, service);
+	if (!s)
+		return CAUSE_NO_ROUTE;
+	set_service(ex, service);
+	ex->upstream = s->upstream;
+	if (!shared_upstream(&ex->proxy->shared, ex->upstream, &ex->target))
+		return CAUSE_NO_ENDPOINT;
+	return CAUSE_NONE;
+}
+
+enum mesh_cause route_request(struct exchange *ex, const char *head)
+{
+	ex->upstream = ex->down->upstream;
+	if (ex->upstream == MESH_NONE)
+		return route_gateway(ex, head);
+	return route_tunnel(ex) ? CAUSE_NONE : CAUSE_NO_ENDPOINT;
+}

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See try.h. */
+#include "agent/proxy/try.h"
+#include "agent/proxy/balance.h"
+#include "agent/proxy/downstream.h"
+#include "agent/proxy/proxy.h"
+#include "agent/proxy/upstream.h"
+
+#include <string.h>
+
+bool try_connect(struct exchange *ex)
+{
+	struct proxy *p = ex->proxy;
+	struct mesh_endpoint ep;
+	uint32_t avoid = ex->fresh ? MESH_NONE : ex->endpoint, index;
+
+	/* endpoints come and go: what was copied when the exchange began may be old by now */
+	if (ex->tries && !shared_upstream(&p->shared, ex->upstream, &ex->target))
+		return false;
+	index = balance_pick(p, &ex->target, ex->upstream, avoid, &ep);
+	if (index == MESH_NONE)
+		return false;
+	ex->up = upconn_get(p, index, &ep, ex->fresh, ex);
+	if (!ex->up)
+		return false;
+	ex->endpoint = index;
+	ex->gen = ep.gen;
+	ex->reused = ex->up->used > 0;
+	ex->tries++;
+	ex->try_ns = p->loop.now_ns;
+	balance_begin(p, index);
+	return true;
+}
+
+static uint32_t idle_limit(const struct exchange *ex)
+{
+	return ex->keep_alive_ms && ex->keep_alive_ms < UPCONN_IDLE_MS ? ex->keep_alive_ms
+								       : UPCONN_IDLE_MS;
+}
+
+void try_end(struct exchange *ex, enum try_end how)
+{
+	struct proxy *p = ex->proxy;
+	struct upconn *u = ex->up;
+
+	if (!u)
+		return;
+	ex->up = NULL;
+	balance_end(p, ex->endpoint);
+	if (how == TRY_FAILED)
+		shared_latency(&p->shared, ex->endpoint, p->loop.now_ns - ex->try_ns,
+			       p->loop.now_ns, true);
+	/* bytes beyond the answer would be taken for the next one */
+	if (how == TRY_GOOD && u->conn.readable && conn_fill(&u->conn) >= 0)
+		how = TRY_SPENT;
+	if (how == TRY_GOOD)
+		upconn_put(u, idle_limit(ex));
+	else
+		upconn_close(u, how != TRY_SPENT);
+}

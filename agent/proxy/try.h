@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One try of an exchange: an endpoint, a connection to it, and how it ended. Called by exchange.c
+ * only. */
+#ifndef PROXY_TRY_H
+#define PROXY_TRY_H
+
+#include "agent/proxy/exchange.h"
+
+#include <stdbool.h>
+
+/* How a try ended, for the endpoint's latency and for its connection. */
+enum try_end {
+	TRY_GOOD,    /* answered whole, the connection can serve again */
+	TRY_SPENT,   /* answered, the connection cannot */
+	TRY_FAILED,  /* the endpoint's fault */
+	TRY_DROPPED, /* nobody's fault: the caller left, or the pooled connection had gone stale */
+};
+
+/* Picks an endpoint (another than the last one, if there is one) and gets a connection to it.
+ * false: nobody to call; ex->up is NULL. */
+bool try_connect(struct exchange *ex);
+/* Lets go of the connection and books the try. Harmless without one. */
+void try_end(struct exchange *ex, enum try_end how);
+
+#endif

@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See upstream.h. */
+#include "agent/proxy/upstream.h"
+#include "agent/proxy/downstream.h"
+#include "agent/proxy/exchange.h"
+#include "agent/proxy/proxy.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define SWEEP_MS 500
+
+static uint64_t now_ms(const struct proxy *p)
+{
+	return p->loop.now_ns / 1000000;
+}
+
+static void unpool(struct upconn *u)
+{
+	struct proxy *p = u->conn.proxy;
+
+	p->nidle[u->endpoint]--;
+	*u->prev = u->next;
+	if (u->next)
+		u->next->prev = u->prev;
+	*u->older = u->younger;
+	if (u->younger)
+		u->younger->older = u->older;
+	else
+		p->idle_newest = u->older;
+	u->prev = NULL;
+	u->older = NULL;
+}
+
+static void unlist_awaiting(struct upconn *u)
+{
+	*u->prev = u->next;
+	if (u->next)
+		u->next->prev = u->prev;
+	u->prev = NULL;
+	u->wanted = 0;
+}
+
+void upconn_close(struct upconn *u, bool rst)
+{
+	struct proxy *p = u->conn.proxy;
+
+	if (u->older)
+		unpool(u);
+	else if (u->wanted)
+		unlist_awaiting(u);
+	conn_close(&u->conn, rst);
+	slab_put(&p->upconns, u);
+}
+
+static void upconn_event(struct watch *w, uint32_t events)
+{
+	struct upconn *u = (struct upconn *)w;
+
+	conn_note(&u->conn, events);
+	if (u->ex)
+		downstream_run(u->ex->down);
+	else if (events & ~(uint32_t)EPOLLOUT) /* idle: it closed, or speaks without being asked */
+		upconn_close(u, false);
+}
+
+static void start_connect(struct upconn *u, int fd)
+{
+	struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = u->port};
+	struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = u->port};
+	bool mapped = IN6_IS_ADDR_V4MAPPED((struct in6_addr *)(void *)u->ip);
+	const int one = 1;
+	int r;
+
+	memcpy(&v4.sin_addr, u->ip + 12, 4);
+	memcpy(&v6.sin6_addr, u->ip, 16);
+	if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) < 0 ||
+	    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one)) < 0) {
+		u->conn.error = errno;
+		close(fd);
+		return;
+	}
+	r = mapped ? connect(fd, (struct sockaddr *)&v4, sizeof(v4))
+		   : connect(fd, (struct sockaddr *)&v6, sizeof(v6));
+	if (r < 0 && errno != EINPROGRESS) {
+		u->conn.error = errno;
+		close(fd);
+		return;
+	}
+	/* on the same host the handshake is over already: the first send succeeds without waiting
+	 */
+	if (!conn_open(&u->conn, fd, upconn_event))
+		u->conn.readable = false;
+}
+
+/* A loopback address of another namespace can only be reached by a socket that was made there. */
+static bool elsewhere(const struct proxy *p, const struct mesh_endpoint *ep)
+{
+	return ep->flags & MESH_EP_LOOPBACK && ep->netns && ep->netns != p->netns;
+}
+
+static void await_socket(struct upconn *u, const struct mesh_endpoint *ep)
+{
+	struct proxy *p = u->conn.proxy;
+	bool mapped = IN6_IS_ADDR_V4MAPPED((const struct in6_addr *)(const void *)ep->ip);
+	int r;
+
+	u->wanted = ++p->wanted;
+	r = proxy_want_socket(p, u->wanted, ep->netns, mapped ? AF_INET : AF_INET6);
+	u->next = p->awaiting;
+	u->prev = &p->awaiting;
+	if (u->next)
+		u->next->prev = &u->next;
+	p->awaiting = u;
+	if (r) {
+		unlist_awaiting(u);
+		u->conn.error = -r;
+	}
+}
+
+void upconn_socket(struct proxy *p, uint64_t wanted, int fd)
+{
+	struct upconn *u;
+
+	for (u = p->awaiting; u && u->wanted != wanted; u = u->next)
+		;
+	if (!u) { /* nobody waits any longer */
+		if (fd >= 0)
+			close(fd);
+		return;
+	}
+	unlist_awaiting(u);
+	if (fd < 0)
+		u->conn.error = -fd;
+	else
+		start_connect(u, fd);
+	downstream_run(u->ex->down);
+}
+
+static struct upconn *from_pool(struct proxy *p, uint32_t index, uint32_t gen)
+{
+	struct upconn *u, *next;
+
+	for (u = p->idle_by_endpoint[index]; u; u = next) {
+		next = u->next;
+		if (u->gen == gen && u->idle_until_ms > now_ms(p)) {
+			unpool(u);
+			return u;
+		}
+		upconn_close(u, false);
+	}
+	return NULL;
+}
+
+static struct upconn *connect_new(struct proxy *p, uint32_t index, const struct mesh_endpoint *ep)
+{
+	struct upconn *u = slab_get(&p->upconns);
+	bool v4 = IN6_IS_ADDR_V4MAPPED((const struct in6_addr *)(const void *)ep->ip);
+	int fd;
+
+	if (!u)
+		return NULL;
+	memset(u, 0, sizeof(*u));
+	conn_init(&u->conn, p);
+	u->endpoint = index;
+	u->gen = ep->gen;
+	u->port = ep->port;
+	memcpy(u->ip, ep->ip, sizeof(u->ip));
+	memcpy(u->id, ep->id, sizeof(u->id));
+	u->id[sizeof(u->id) - 1] = '\0';
+	if (elsewhere(p, ep)) {
+		await_socket(u, ep);
+		return u;
+	}
+	fd = socket(v4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		u->conn.error = errno;
+	else
+		start_connect(u, fd);
+	return u;
+}
+
+struct upconn *upconn_get(struct proxy *p, uint32_t index, const struct mesh_endpoint *ep,
+			  bool fresh, struct exchange *ex)
+{
+	struct upconn *u = fresh ? NULL : from_pool(p, index, ep->gen);
+
+	if (!u)
+		u = connect_new(p, index, ep);
+	if (u)
+		u->ex = ex;
+	return u;
+}
+
+void upconn_put(struct upconn *u, uint32_t max_idle_ms)
+{
+	struct proxy *p = u->conn.proxy;
+	struct upconn **head = &p->idle_by_endpoint[u->endpoint];
+
+	if (p->nidle[u->endpoint] >= UPCONN_IDLE_PER_ENDPOINT || p->draining || u->conn.error ||
+	    u->conn.hung || conn_unread(&u->conn)) {
+		upconn_close(u, false);
+		return;
+	}
+	u->ex = NULL;
+	u->used++;
+	p->nidle[u->endpoint]++;
+	u->idle_until_ms = now_ms(p) + max_idle_ms;
+	u->next = *head;
+	u->prev = head;
+	if (u->next)
+		u->next->prev = &u->next;
+	*head = u;
+	u->younger = NULL;
+	u->older = p->idle_newest;
+	*p->idle_newest = u;
+	p->idle_newest = &u->younger;
+}
+
+static void sweep(struct timer *t)
+{
+	struct proxy *p = (struct proxy *)((char *)t - offsetof(struct proxy, sweep));
+	struct upconn *u = p->idle_oldest, *next;
+
+	for (; u; u = next) {
+		next = u->younger;
+		if (u->idle_until_ms <= now_ms(p))
+			upconn_close(u, false);
+	}
+	timer_arm(&p->loop, t, SWEEP_MS, sweep);
+}
+
+void upconn_start_sweep(struct proxy *p)
+{
+	p->idle_oldest = NULL;
+	p->idle_newest = &p->idle_oldest;
+	timer_arm(&p->loop, &p->sweep, SWEEP_MS, sweep);
+}

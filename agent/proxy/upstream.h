@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Connections to endpoints: pooled by endpoint, the youngest taken first. A connection belongs to
+ * one exchange at a time, or is idle in the pool, or waits for the supervisor to make its socket in
+ * another network namespace.
+ */
+#ifndef PROXY_UPSTREAM_H
+#define PROXY_UPSTREAM_H
+
+#include "agent/proxy/conn.h"
+
+#include <mesh/abi.h>
+
+/* Servers close idle connections too, node after 5 s; being first leaves no race to lose. A server
+ * that says `Keep-Alive: timeout=N` is believed. */
+#define UPCONN_IDLE_MS		 4000
+#define UPCONN_IDLE_PER_ENDPOINT 256
+
+struct exchange;
+
+struct upconn {
+	struct conn conn; /* first: the loop's watch is its first member */
+	struct exchange *ex;
+	uint32_t endpoint, gen;
+	uint32_t used; /* exchanges it has served */
+	uint64_t idle_until_ms;
+	uint64_t wanted;		 /* names our request for a socket */
+	struct upconn *next, **prev;	 /* same endpoint, or awaiting */
+	struct upconn *younger, **older; /* all idle ones by age */
+	uint64_t netns;
+	uint8_t ip[16];
+	uint16_t port;	      /* network order */
+	char id[MESH_ID_MAX]; /* the instance */
+};
+
+/* A connection to that endpoint for `ex`: pooled unless `fresh`, else a new one, on its way. It may
+ * already be broken (conn.error). NULL without memory. */
+struct upconn *upconn_get(struct proxy *p, uint32_t index, const struct mesh_endpoint *ep,
+			  bool fresh, struct exchange *ex);
+/* Done, and good for another exchange within max_idle_ms. */
+void upconn_put(struct upconn *u, uint32_t max_idle_ms);
+/* Done for ever. */
+void upconn_close(struct upconn *u, bool rst);
+
+/* The supervisor's answer to proxy_want_socket: fd, or -errno. Takes the fd over. */
+void upconn_socket(struct proxy *p, uint64_t wanted, int fd);
+
+/* Starts retiring what is idle for too long. */
+void upconn_start_sweep(struct proxy *p);
+
+#endif

@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The worker process: takes what the supervisor hands it, gives up everything else, runs the
+ * proxy's loop. See ipc.h for the order of messages and sandbox.h for what is given up. Must not
+ * touch a byte of a stranger before sandbox_filter().
+ */
+#include "agent/worker.h"
+#include "agent/ipc.h"
+#include "agent/proxy/downstream.h"
+#include "agent/proxy/listener.h"
+#include "agent/proxy/proxy.h"
+#include "agent/proxy/upstream.h"
+#include "agent/sandbox.h"
+#include "lib/clock.h"
+#include "lib/log.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define DRAIN_LOOK_MS 50
+
+struct worker {
+	struct proxy proxy;
+	struct watch ipc;
+	struct timer drain;
+	uint64_t drain_until_ms;
+	bool orphaned; /* the supervisor is gone */
+};
+
+static struct worker *worker_of(struct proxy *p)
+{
+	return (struct worker *)((char *)p - offsetof(struct worker, proxy));
+}
+
+static int send_up(struct proxy *p, const struct ipc_msg *m)
+{
+	return ipc_send(p->ipc_fd, m, NULL, 0);
+}
+
+int proxy_want_socket(struct proxy *p, uint64_t request, uint64_t netns, uint32_t family)
+{
+	struct ipc_msg m = {.kind = IPC_WANT_SOCKET};
+
+	m.socket.request = request;
+	m.socket.netns = netns;
+	m.socket.family = family;
+	return send_up(p, &m);
+}
+
+/* --- messages ------------------------------------------------------------------------------------
+ */
+
+static void on_snapshot(struct proxy *p, const struct ipc_msg *m, int fd)
+{
+	struct ipc_msg used = {.kind = IPC_SNAPSHOT_USED};
+	const struct snapshot *old = p->snapshot;
+	size_t size = m->snapshot.size;
+	void *block;
+
+	block = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
+	close(fd);
+	if (block == MAP_FAILED || snapshot_check(block, size)) {
+		log_error(
+			"configuration snapshot %llu cannot be used; the one before stays in force",
+			(unsigned long long)m->snapshot.generation);
+		if (block != MAP_FAILED)
+			munmap(block, size);
+		return;
+	}
+	p->snapshot = block;
+	if (old) /* nobody keeps a pointer into it beyond one event */
+		munmap((void *)old, old->size);
+	used.snapshot.generation = m->snapshot.generation;
+	if (send_up(p, &used))
+		log_warn("the supervisor does not take messages");
+}
+
+static void look_drained(struct timer *t)
+{
+	struct worker *w = (struct worker *)((char *)t - offsetof(struct worker, drain));
+	struct proxy *p = &w->proxy;
+
+	if (!p->nclients || p->loop.now_ns / 1000000 >= w->drain_until_ms)
+		p->loop.stop = true;
+	else
+		timer_arm(&p->loop, t, DRAIN_LOOK_MS, look_drained);
+}
+
+static void on_drain(struct proxy *p, uint32_t millis)
+{
+	struct worker *w = worker_of(p);
+
+	p->draining = true;
+	w->drain_until_ms = p->loop.now_ns / 1000000 + millis;
+	listener_remove_all(p);
+	downstream_drain(p);
+	timer_arm(&p->loop, &w->drain, 0, look_drained);
+}
+
+static void on_message(struct proxy *p, const struct ipc_msg *m, int *fds, size_t nfds)
+{
+	int r;
+
+	if (m->kind == IPC_LISTENER && nfds == 1) {
+		r = listener_add(p, fds[0], m->listener.id, m->listener.role, m->listener.netns);
+		if (r)
+			log_error("cannot use a listener: %s", strerror(-r));
+	} else if (m->kind == IPC_LISTENER_GONE && !nfds) {
+		listener_remove(p, m->listener.id);
+	} else if (m->kind == IPC_SNAPSHOT && nfds == 1) {
+		on_snapshot(p, m, fds[0]);
+	} else if (m->kind == IPC_SOCKET && nfds <= 1) {
+		upconn_socket(p, m->socket.request,
+			      nfds		? fds[0]
+			      : m->socket.error ? m->socket.error
+						: -EPROTO);
+	} else if (m->kind == IPC_DRAIN && !nfds) {
+		on_drain(p, m->drain.millis);
+	} else {
+		log_error("message of kind %u from the supervisor makes no sense", m->kind);
+		while (nfds)
+			close(fds[--nfds]);
+	}
+}
+
+void proxy_catch_up(struct proxy *p)
+{
+	struct ipc_msg m;
+	int fds[IPC_MAX_FDS], r;
+	size_t nfds;
+
+	while ((r = ipc_recv(p->ipc_fd, &m, fds, &nfds)) > 0)
+		on_message(p, &m, fds, nfds);
+	if (r == -EPIPE) { /* workers end with their supervisor */
+		worker_of(p)->orphaned = true;
+		p->loop.stop = true;
+	}
+}
+
+static void on_ipc(struct watch *w, uint32_t events)
+{
+	proxy_catch_up(&((struct worker *)((char *)w - offsetof(struct worker, ipc)))->proxy);
+}
+
+/* --- beginning -----------------------------------------------------------------------------------
+ */
+
+/* The first message, for which there is nothing to do but wait. */
+static int receive_init(int fd, struct ipc_msg *m, int *fds)
+{
+	struct pollfd pfd = {.fd = fd, .events = POLLIN};
+	size_t nfds = 0;
+	int r;
+
+	do {
+		if (poll(&pfd, 1, -1) < 0 && errno != EINTR)
+			return -errno;
+		r = ipc_recv(fd, m, fds, &nfds);
+	} while (!r);
+	if (r < 0)
+		return r;
+	return m->kind == IPC_INIT && nfds == IPC_INIT_FDS ? 0 : -EPROTO;
+}
+
+static int own_netns(uint64_t *cookie)
+{
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), r = 0;
+	socklen_t len = sizeof(*cookie);
+
+	if (fd < 0)
+		return -errno;
+	if (getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, cookie, &len) < 0)
+		r = -errno;
+	close(fd);
+	return r;
+}
+
+static int map_ring(struct proxy *p, int fd, uint64_t size)
+{
+	void *at = mmap(NULL, RING_DATA + size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	close(fd);
+	if (at == MAP_FAILED)
+		return -errno;
+	p->ring = at;
+	return 0;
+}
+
+static int begin(struct worker *w)
+{
+	struct proxy *p = &w->proxy;
+	struct ipc_msg m, ready = {.kind = IPC_READY};
+	int fds[IPC_MAX_FDS], r;
+
+	p->ipc_fd = IPC_FD;
+	r = receive_init(IPC_FD, &m, fds);
+	if (!r)
+		r = shared_map(&p->shared, fds);
+	if (!r)
+		r = map_ring(p, fds[IPC_FD_RING], m.init.ring_size);
+	if (!r)
+		r = own_netns(&p->netns);
+	if (!r)
+		r = proxy_init(p, m.init.worker, m.init.workers, m.init.instance);
+	if (!r)
+		r = sandbox_drop(m.init.uid, m.init.gid);
+	/* a change of user clears this, so it comes after */
+	if (!r && prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+		r = -errno;
+	if (!r)
+		r = loop_add(&p->loop, &w->ipc, IPC_FD, EPOLLIN, on_ipc);
+	if (!r)
+		r = sandbox_filter();
+	if (r)
+		return r;
+	ready.ready.pid = getpid();
+	return send_up(p, &ready);
+}
+
+int worker_main(void)
+{
+	struct worker *w = calloc(1, sizeof(*w));
+	char iso[CLOCK_ISO_MAX];
+	int r = -ENOMEM;
+
+	clock_iso(0, iso); /* glibc reads the time zone once, which the filter would not allow */
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGINT, SIG_IGN); /* Ctrl-C is the supervisor's to handle */
+	signal(SIGHUP, SIG_IGN);
+	if (w)
+		r = begin(w);
+	if (!r)
+		r = loop_run(&w->proxy.loop);
+	if (r)
+		log_error("worker: %s", strerror(-r));
+	free(w);
+	return r ? 1 : 0;
+}

@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A worker process: what `mesh-agent worker` runs. Started by the supervisor only, see ipc.h. */
+#ifndef AGENT_WORKER_H
+#define AGENT_WORKER_H
+
+/* Takes over descriptor IPC_FD, proxies until told to drain or until the supervisor is gone.
+ * Returns an exit code. */
+int worker_main(void);
+
+#endif
