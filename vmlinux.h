@@ -63,8 +63,6 @@ enum { BPF_TCP_ESTABLISHED = 1, BPF_TCP_CLOSE = 7, BPF_TCP_LISTEN = 10 };
 enum { AF_INET = 2, AF_INET6 = 10 };
 enum { SOCK_STREAM = 1 };
 enum { IPPROTO_TCP = 6 };
-enum { RCV_SHUTDOWN = 1 }; /* net/sock.h */
-enum { EISNAM = 120, ECANCELED = 125 };
 
 struct bpf_sock {
 	__u32 bound_dev_if;
@@ -192,6 +190,10 @@ struct sock_cgroup_data {
 	struct cgroup *cgroup; /* a union before 5.15 */
 };
 
+enum sock_flags {
+	SOCK_DONE = 1, /* FIN came */
+};
+
 struct sock_common {
 	__be32 skc_daddr;
 	__be32 skc_rcv_saddr;
@@ -207,12 +209,12 @@ struct sock_common {
 		} in6_u;
 	} skc_v6_daddr, skc_v6_rcv_saddr;
 	atomic64_t skc_cookie;
+	unsigned long skc_flags; /* bits of enum sock_flags */
 };
 
 struct sock {
 	struct sock_common __sk_common;
 	int sk_err;
-	u8 sk_shutdown;
 	struct sock_cgroup_data sk_cgrp_data;
 };
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * connect() and getpeername() of everything under the attached cgroup. A TCP connection of a
+ * connect() of everything under the attached cgroup. A TCP connection of a
  * managed workload to a known destination is sent to the worker that listens on loopback in the
  * caller's own network namespace; what it asked for stays in the socket's storage, for
  * sockops.bpf.c to publish. Everything else, and everything in doubt, passes untouched: this hook
@@ -218,40 +218,6 @@ int mesh_connect6(struct bpf_sock_addr *ctx)
 		ctx->user_ip6[2] = v4 ? bpf_htonl(0xffff) : 0;
 		ctx->user_ip6[3] = v4 ? LOOPBACK4 : bpf_htonl(1);
 		ctx->user_port = port;
-	}
-	return 1;
-}
-
-static __always_inline struct mesh_socket *captured(struct bpf_sock_addr *ctx)
-{
-	return bpf_sk_storage_get(&sockets, ctx->sk, 0, 0);
-}
-
-SEC("cgroup/getpeername4")
-int mesh_getpeername4(struct bpf_sock_addr *ctx)
-{
-	struct mesh_socket *s = captured(ctx);
-
-	if (s) {
-		ctx->user_ip4 = ((__u32 *)s->orig.ip)[3];
-		ctx->user_port = s->orig.port;
-	}
-	return 1;
-}
-
-SEC("cgroup/getpeername6")
-int mesh_getpeername6(struct bpf_sock_addr *ctx)
-{
-	struct mesh_socket *s = captured(ctx);
-	__u32 *w;
-
-	if (s) {
-		w = (__u32 *)s->orig.ip;
-		ctx->user_ip6[0] = w[0];
-		ctx->user_ip6[1] = w[1];
-		ctx->user_ip6[2] = w[2];
-		ctx->user_ip6[3] = w[3];
-		ctx->user_port = s->orig.port;
 	}
 	return 1;
 }

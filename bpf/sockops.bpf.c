@@ -141,6 +141,8 @@ static __always_inline void send_close(struct bpf_sock_ops *ctx, const struct me
 		e->error = BPF_CORE_READ(sk, sk_err);
 		e->bytes_sent = BPF_CORE_READ(tp, bytes_sent) - BPF_CORE_READ(tp, bytes_retrans);
 		e->bytes_received = BPF_CORE_READ(tp, bytes_received);
+		if (BPF_CORE_READ(sk, __sk_common.skc_flags) & 1UL << SOCK_DONE)
+			e->bytes_received--; /* the peer's FIN is counted as one */
 	}
 	bpf_ringbuf_submit(e, bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) > EVENTS_WAKE
 				      ? BPF_RB_FORCE_WAKEUP
