@@ -141,6 +141,7 @@ $(foreach p,LIB AGENT MESHD CTL,$(eval $(BUILD)/$(p).san.a: $$(call sobj,$$(filt
 $(BUILD)/mesh-agent: $(call obj,agent/main.c) $(BUILD)/AGENT.a $(BUILD)/LIB.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(CFLAGS) -o $@ $^ $(agent_libs)
+$(BUILD)/obj/ctl/meshd/page.o $(BUILD)/san/ctl/meshd/page.o: $(wildcard ctl/meshd/ui/*)
 $(BUILD)/meshd: $(call obj,ctl/meshd/main.c) $(BUILD)/MESHD.a $(BUILD)/LIB.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(CFLAGS) -o $@ $^ $(meshd_libs)

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The route table: one line an address. A new endpoint is a line here and a handler. */
+#include "ctl/meshd/api.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define AGENT_STATE_MAX (8u << 20) /* MESH_MAX_ENDPOINTS endpoints and as many workloads fit */
+
+const struct route api_routes[] = {
+	{"GET", "/", NULL, api_page},
+	{"GET", "/page.js", NULL, api_page_script},
+	{"GET", "/page.css", NULL, api_page_style},
+	{"GET", "/health", NULL, api_health},
+	{"GET", "/metrics", NULL, api_metrics},
+	{"POST", "/api/register", NULL, api_register},
+	{"DELETE", "/api/register/*/*", NULL, api_deregister},
+	{"GET", "/api/services", NULL, api_services},
+	{"GET", "/api/services/*", NULL, api_service},
+	{"GET", "/api/config", "effective", api_config_list},
+	{"GET", "/api/config/*", "effective", api_config_get},
+	{"PUT", "/api/config/*", "dryRun", api_config_put},
+	{"PATCH", "/api/config/*", "dryRun", api_config_patch},
+	{"DELETE", "/api/config/*", "dryRun", api_config_delete},
+	{"GET", "/api/config/*/history", NULL, api_config_history},
+	{"POST", "/api/config/*/rollback", "revision,dryRun", api_config_rollback},
+	{"GET", "/api/agents", NULL, api_agents},
+	{"PUT", "/api/agents/*", NULL, api_agent_put, .body_max = AGENT_STATE_MAX},
+	{"DELETE", "/api/agents/*", "epoch", api_agent_delete},
+	{"GET", "/api/watch", "revision,node,epoch", poll_handle},
+	{NULL},
+};
+
+void api_fail(struct request *r, int err, const struct schema_error *e)
+{
+	switch (err) {
+	case -EINVAL:
+		reply_invalid(r, e);
+		break;
+	case -ENOENT:
+		reply_error(r, 404, NULL, "no such entry");
+		break;
+	case -ESTALE:
+		reply_error(r, 412, NULL,
+			    "it has changed since, or does not meet If-Match / If-None-Match");
+		break;
+	case -ENOSPC:
+		reply_error(r, 507, NULL, "a limit of meshd is reached: nothing was stored");
+		break;
+	case -EIO:
+		reply_error(r, 503, NULL, "the store failed, nothing was changed: %s",
+			    store_error(r->meshd->store));
+		break;
+	default:
+		reply_error(r, 500, NULL, "%s", strerror(-err));
+	}
+}

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See meshd.h. Called by main.c; knows no flags and no signals. */
+#include "ctl/meshd/meshd.h"
+#include "ctl/meshd/config.h"
+#include "lib/clock.h"
+#include "lib/log.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define TICK_MS 1000
+#define END_MS	2000
+
+static uint64_t now_ms(const struct meshd *m)
+{
+	return m->loop->now_ns / 1000000;
+}
+
+static void on_tick(struct timer *t)
+{
+	struct meshd *m = (struct meshd *)((char *)t - offsetof(struct meshd, tick));
+	int gone = registry_sweep(m->registry, now_ms(m));
+
+	if (gone < 0)
+		log_error("cannot remove expired registrations: %s", store_error(m->store));
+	meshd_changed(m);
+	poll_sweep(&m->hub, now_ms(m));
+	server_sweep(m->server, now_ms(m));
+	timer_arm(m->loop, &m->tick, TICK_MS, on_tick);
+}
+
+void meshd_changed(struct meshd *m)
+{
+	if (m->last_revision == store_revision(m->store))
+		return;
+	m->last_revision = store_revision(m->store);
+	poll_wake(&m->hub);
+}
+
+void meshd_reload(struct meshd *m)
+{
+	const struct meshd_options *o = &m->options;
+	char why[sizeof(m->reload_error)];
+	int n;
+
+	if (!o->config_dir)
+		return;
+	n = config_files_apply(m->store, o->config_dir, o->config_required, clock_wall_ms(), why,
+			       sizeof(why));
+	m->last_reload_ok = n >= 0;
+	snprintf(m->reload_error, sizeof(m->reload_error), "%s", n >= 0 ? "" : why);
+	if (n < 0)
+		log_error("configuration files refused, the last good configuration stays: %s",
+			  why);
+	else if (n > 0)
+		log_info("configuration files of %s applied: %d services changed, revision %llu",
+			 o->config_dir, n, (unsigned long long)store_revision(m->store));
+	meshd_changed(m);
+}
+
+static int meshd_open(struct meshd *m, char *why, size_t cap)
+{
+	struct meshd_options *o = &m->options;
+	struct server_config sc = {.loop = m->loop,
+				   .meshd = m,
+				   .auth = &o->auth,
+				   .routes = api_routes,
+				   .tcp_fd = o->tcp_fd,
+				   .unix_fd = o->unix_fd};
+	int r = store_open(o->state_dir, &m->store, why, cap);
+
+	if (r)
+		return r;
+	m->last_revision = store_revision(m->store);
+	snprintf(why, cap, "cannot read the registrations of %s/meshd.db", o->state_dir);
+	r = registry_new(m->store, now_ms(m), &m->registry);
+	if (r)
+		return r;
+	meshd_reload(m);
+	snprintf(why, cap, "cannot start the HTTP server");
+	o->tcp_fd = o->unix_fd = -1;
+	return server_new(&sc, &m->server);
+}
+
+int meshd_new(struct loop *l, const struct meshd_options *o, struct meshd **out, char *why,
+	      size_t cap)
+{
+	struct meshd *m = calloc(1, sizeof(*m));
+	int r = m ? 0 : -ENOMEM;
+
+	snprintf(why, cap, "out of memory");
+	if (!r) {
+		m->loop = l;
+		m->options = *o;
+		m->started_ns = clock_mono_ns();
+		m->started_wall_s = (double)clock_wall_ms() / 1000;
+		m->last_reload_ok = true;
+		poll_init(&m->hub);
+		r = meshd_open(m, why, cap);
+	}
+	if (r) {
+		meshd_free(&m);
+		return r;
+	}
+	timer_arm(l, &m->tick, TICK_MS, on_tick);
+	*out = m;
+	return 0;
+}
+
+/* Requests that are under way get their answers, within END_MS. */
+static void finish(struct meshd *m)
+{
+	uint64_t end = clock_mono_ns() + END_MS * 1000000ULL;
+
+	server_quiesce(m->server);
+	m->hub.ending = true;
+	do {
+		poll_wake(&m->hub);
+		if (loop_once(m->loop, 20))
+			break;
+	} while (!server_idle(m->server) && clock_mono_ns() < end);
+}
+
+void meshd_free(struct meshd **m)
+{
+	if (!*m)
+		return;
+	if ((*m)->server)
+		finish(*m);
+	timer_cancel((*m)->loop, &(*m)->tick);
+	poll_done(&(*m)->hub);
+	server_free(&(*m)->server);
+	if ((*m)->options.tcp_fd >= 0)
+		close((*m)->options.tcp_fd);
+	if ((*m)->options.unix_fd >= 0)
+		close((*m)->options.unix_fd);
+	registry_free(&(*m)->registry);
+	store_close(&(*m)->store);
+	free(*m);
+	*m = NULL;
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The daemon as a whole: made by main.c (and by tests), used by the handlers. Everything in it
+ * lives as long as the daemon.
+ */
+#ifndef MESHD_MESHD_H
+#define MESHD_MESHD_H
+
+#include "ctl/meshd/auth.h"
+#include "ctl/meshd/poll.h"
+#include "ctl/meshd/registry.h"
+#include "ctl/meshd/server.h"
+#include "ctl/meshd/store.h"
+#include "lib/loop.h"
+
+struct meshd_options {
+	const char *state_dir;
+	struct auth auth;
+	const char *config_dir; /* NULL: no files */
+	bool config_required;	/* it must be there */
+	int tcp_fd, unix_fd;	/* listening, or -1; the daemon's from then on, also on error */
+};
+
+struct meshd {
+	struct loop *loop;
+	struct store *store;
+	struct registry *registry;
+	struct poll_hub hub;
+	struct server *server;
+	struct meshd_options options;
+	struct timer tick;
+	uint64_t last_revision; /* that agents were told of */
+	uint64_t started_ns;
+	double started_wall_s;
+	bool last_reload_ok;
+	char reload_error[512]; /* "" while last_reload_ok */
+};
+
+/* 0, or -errno with a line for people in why. The files of --config are applied; an error in them
+ * is kept in reload_error and does not stop the daemon. */
+int meshd_new(struct loop *l, const struct meshd_options *o, struct meshd **out, char *why,
+	      size_t cap);
+/* Ends: accepts nothing more, answers whoever waits, gives the rest two seconds. NULL is fine. */
+void meshd_free(struct meshd **m);
+/* Applies the files of --config again; logs what came of it. */
+void meshd_reload(struct meshd *m);
+/* Tells the waiting agents when the revision is another than the last they heard of. */
+void meshd_changed(struct meshd *m);
+
+extern const struct route api_routes[];
+
+#endif

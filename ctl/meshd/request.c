@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a request says, and the answers to it; see server.h. Called by handlers. */
+#include "ctl/meshd/server.h"
+#include "lib/addr.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+const char *request_query(const struct request *r, const char *name)
+{
+	return MHD_lookup_connection_value(r->mhd, MHD_GET_ARGUMENT_KIND, name);
+}
+
+const char *request_header(const struct request *r, const char *name)
+{
+	return MHD_lookup_connection_value(r->mhd, MHD_HEADER_KIND, name);
+}
+
+int request_flag(struct request *r, const char *name, bool *out)
+{
+	const char *v = request_query(r, name);
+
+	if (v && strcmp(v, "true") && strcmp(v, "false")) {
+		reply_error(r, 400, name, "must be true or false");
+		return -EINVAL;
+	}
+	*out = v && !strcmp(v, "true");
+	return 0;
+}
+
+int request_number(struct request *r, const char *name, uint64_t fallback, uint64_t *out)
+{
+	const char *v = request_query(r, name);
+
+	if (!v) {
+		*out = fallback;
+		return 0;
+	}
+	if (!*v || strlen(v) > 16 || strspn(v, "0123456789") != strlen(v)) {
+		reply_error(r, 400, name, "must be a whole number");
+		return -EINVAL;
+	}
+	*out = strtoull(v, NULL, 10);
+	return 0;
+}
+
+const char *request_author(const struct request *r, char *out, size_t cap)
+{
+	const union MHD_ConnectionInfo *i;
+	const char *how = request_header(r, "Authorization") ? "token " : "";
+	struct sockaddr_storage ss = {0};
+	char ip[ADDR_TEXT_MAX];
+	struct ucred peer;
+	struct addr a;
+	socklen_t len;
+	int fd;
+
+	i = MHD_get_connection_info(r->mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
+	fd = i ? i->connect_fd : -1;
+	len = sizeof(peer);
+	if (r->local && getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0) {
+		snprintf(out, cap, "uid %u", peer.uid);
+		return out;
+	}
+	len = sizeof(ss);
+	if (getpeername(fd, (struct sockaddr *)&ss, &len) == 0 && addr_from_sockaddr(&ss, &a) == 0)
+		snprintf(out, cap, "%s%s", how, addr_format_ip(a.ip, ip));
+	else
+		snprintf(out, cap, "unknown");
+	return out;
+}
+
+cJSON *request_json(struct request *r)
+{
+	struct schema_error e;
+	cJSON *v = strict_parse(r->body.data, r->body.len, &e);
+
+	if (!v)
+		reply_invalid(r, &e);
+	return v;
+}
+
+/* --- answers
+ * ------------------------------------------------------------------------------------------------
+ */
+
+static const struct {
+	const char *name, *value;
+} always[] = {
+	{"X-Content-Type-Options", "nosniff"},
+	{"Referrer-Policy", "no-referrer"},
+	{"Cache-Control", "no-store"},
+	{"Content-Security-Policy",
+	 "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+	 "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"},
+};
+
+static struct MHD_Response *response_new(char *data, size_t len, enum MHD_ResponseMemoryMode mode,
+					 const char *type)
+{
+	struct MHD_Response *p = MHD_create_response_from_buffer(len, data, mode);
+
+	if (!p) {
+		if (mode == MHD_RESPMEM_MUST_FREE)
+			free(data);
+		return NULL;
+	}
+	for (size_t i = 0; i < sizeof(always) / sizeof(*always); i++)
+		MHD_add_response_header(p, always[i].name, always[i].value);
+	MHD_add_response_header(p, "Content-Type", type);
+	return p;
+}
+
+static void queue(struct request *r, unsigned status, struct MHD_Response *p)
+{
+	r->answered = true;
+	r->queued = p ? MHD_queue_response(r->mhd, status, p) : MHD_NO;
+}
+
+static void reply_owned(struct request *r, unsigned status, const char *type, char *data,
+			size_t len, enum MHD_ResponseMemoryMode mode)
+{
+	struct MHD_Response *p = response_new(data, len, mode, type);
+	char etag[32];
+
+	if (p && r->etag) {
+		snprintf(etag, sizeof(etag), "\"%llu\"", (unsigned long long)r->etag);
+		MHD_add_response_header(p, "ETag", etag);
+	}
+	if (p && status == 401)
+		MHD_add_response_header(p, "WWW-Authenticate", "Bearer realm=\"meshd\"");
+	if (p && status == 405)
+		MHD_add_response_header(p, "Allow", r->why);
+	queue(r, status, p);
+	if (p)
+		MHD_destroy_response(p);
+}
+
+static const char json_type[] = "application/json";
+
+void reply_json(struct request *r, unsigned status, cJSON *v)
+{
+	static char no_memory[] = "{\"error\":\"out of memory\"}";
+	char *text = v ? cJSON_PrintUnformatted(v) : NULL;
+
+	cJSON_Delete(v);
+	if (text)
+		reply_owned(r, status, json_type, text, strlen(text), MHD_RESPMEM_MUST_FREE);
+	else
+		reply_owned(r, 500, json_type, no_memory, sizeof(no_memory) - 1,
+			    MHD_RESPMEM_PERSISTENT);
+}
+
+void reply_error(struct request *r, unsigned status, const char *field, const char *fmt, ...)
+{
+	char text[512];
+	cJSON *v = cJSON_CreateObject();
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	cJSON_AddStringToObject(v, "error", text);
+	if (field)
+		cJSON_AddStringToObject(v, "field", field);
+	reply_json(r, status, v);
+}
+
+void reply_invalid(struct request *r, const struct schema_error *e)
+{
+	if (e->path[0])
+		reply_error(r, 400, e->path, "%s: %s", e->path, e->text);
+	else
+		reply_error(r, 400, NULL, "%s", e->text);
+}
+
+void reply_buf(struct request *r, unsigned status, const char *type, struct buf *b)
+{
+	size_t len = b->len;
+	char *data = buf_take(b);
+
+	if (data)
+		reply_owned(r, status, type, data, len, MHD_RESPMEM_MUST_FREE);
+	else
+		reply_json(r, 500, NULL);
+}
+
+void reply_static(struct request *r, const char *type, const char *data, size_t len)
+{
+	reply_owned(r, 200, type, (char *)data, len, MHD_RESPMEM_PERSISTENT);
+}
+
+struct MHD_Response *response_json(char *text, size_t len)
+{
+	return response_new(text, len, MHD_RESPMEM_MUST_FREE, json_type);
+}
+
+void reply_shared(struct request *r, struct MHD_Response *response)
+{
+	queue(r, 200, response);
+}

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * HTTP: two libmicrohttpd daemons (TCP and unix socket) on the loop, one route table. Reads
+ * requests whole and bounded, checks who may do what (auth.h), finds the route, calls its handler.
+ * Single-threaded. Knows nothing of services.
+ */
+#ifndef MESHD_SERVER_H
+#define MESHD_SERVER_H
+
+#include "ctl/meshd/auth.h"
+#include "ctl/meshd/schema.h"
+#include "lib/buf.h"
+#include "lib/loop.h"
+
+#include <cjson/cJSON.h>
+#include <microhttpd.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define SERVER_BODY_MAX (1u << 20) /* unless a route says otherwise */
+#define SERVER_TCP_MAX	512	   /* connections; more wait in the backlog */
+#define SERVER_UNIX_MAX 256
+#define SERVER_CLIENT_S 30 /* for a request to be there whole; for an idle connection */
+#define SERVER_ANSWER_S 60 /* for an answer to be read */
+#define SERVER_ARGS	2
+
+struct meshd;
+struct request;
+struct server;
+struct connection;
+
+struct route {
+	const char *method;
+	const char *path;  /* "*" stands for one segment, which must be a valid name */
+	const char *query; /* the parameters it knows, by commas; NULL: none. Others are refused */
+	void (*handler)(struct request *r); /* answers, or suspends */
+	size_t body_max;		    /* 0: SERVER_BODY_MAX */
+};
+
+struct request {
+	struct meshd *meshd;
+	const struct route *route; /* NULL when there is none */
+	char arg[SERVER_ARGS][64]; /* the segments under "*" */
+	struct buf body;
+	bool resumed;	      /* the handler runs again after request_resume() */
+	uint64_t etag;	      /* set by a handler: sent as ETag; 0: none */
+	uint64_t deadline_ms; /* of whoever suspended it */
+	struct request *next; /* likewise */
+
+	/* server.c only */
+	struct server *server;
+	struct connection *connection;
+	struct MHD_Connection *mhd;
+	unsigned refusal; /* status decided from the head alone */
+	const char *why;
+	bool local, head_seen, answered;
+	enum MHD_Result queued;
+	size_t dropped; /* bytes of an oversized body */
+};
+
+struct server_config {
+	struct loop *loop;
+	struct meshd *meshd;
+	const struct auth *auth;
+	const struct route *routes; /* ends with method == NULL */
+	int tcp_fd, unix_fd;	    /* listening sockets, or -1; the server's from then on */
+};
+
+/* Uses the loop's `after` hook. 0 or -errno. */
+int server_new(const struct server_config *c, struct server **out);
+/* No request may be suspended. */
+void server_free(struct server **s);
+/* Once a second: ends connections of clients that are too slow. */
+void server_sweep(struct server *s, uint64_t now_ms);
+/* Accepts nothing more. */
+void server_quiesce(struct server *s);
+/* Is no request under way? */
+bool server_idle(const struct server *s);
+unsigned server_connections(const struct server *s);
+
+/* A query parameter, NULL when it is not given. */
+const char *request_query(const struct request *r, const char *name);
+const char *request_header(const struct request *r, const char *name);
+/* Of ?name=true|false: 0 with *out (false when it is not given), or -EINVAL after answering 400. */
+int request_flag(struct request *r, const char *name, bool *out);
+/* Of ?name=N: 0 with *out (the fallback when it is not given), or -EINVAL after answering 400. */
+int request_number(struct request *r, const char *name, uint64_t fallback, uint64_t *out);
+/* Who asks, for the history: "uid 0", "token 127.0.0.1", "127.0.0.1". Returns out. */
+const char *request_author(const struct request *r, char *out, size_t cap);
+/* The body as JSON, the caller's to delete; NULL after answering 400. */
+cJSON *request_json(struct request *r);
+
+/* Puts the request aside until request_resume(), which has the handler called again. */
+void request_suspend(struct request *r);
+void request_resume(struct request *r);
+
+/* Exactly one of these answers a request. */
+void reply_json(struct request *r, unsigned status, cJSON *v); /* deletes v; NULL: no memory, 500 */
+__attribute__((format(printf, 4, 5))) void reply_error(struct request *r, unsigned status,
+						       const char *field, const char *fmt, ...);
+void reply_buf(struct request *r, unsigned status, const char *type, struct buf *b); /* empties b */
+void reply_static(struct request *r, const char *type, const char *data, size_t len);
+/* {"error", "field"} of a schema error, 400. */
+void reply_invalid(struct request *r, const struct schema_error *e);
+/* A response that may be shared by many requests; it stays the caller's. */
+void reply_shared(struct request *r, struct MHD_Response *response);
+struct MHD_Response *response_json(char *text,
+				   size_t len); /* takes over text (malloc). NULL without memory */
+
+#endif

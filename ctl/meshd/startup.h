@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What needs privileges, done once by main.c before they are dropped: directories, listening
+ * sockets, becoming somebody else. Every function returns 0 (or a descriptor), or -errno with a
+ * line for people in why.
+ */
+#ifndef MESHD_STARTUP_H
+#define MESHD_STARTUP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+struct identity {
+	bool change; /* we are root and become somebody else */
+	uid_t uid;
+	gid_t gid;
+	gid_t file_gid; /* group of the token and the socket: gid, or root's where gid is a group
+			   for anybody */
+};
+
+/* user NULL: mesh, else nobody. Without root: who we are. */
+int startup_identity(const char *user, struct identity *id, char *why, size_t cap);
+/* Makes DIR (with what is above it) when it is missing; gives it, and meshd's own files in it, to
+ * the identity. */
+int startup_state(const char *dir, const struct identity *id, char *why, size_t cap);
+/* "127.0.0.1:15000". */
+int startup_tcp(const char *listen, char *why, size_t cap);
+/* A listening socket of mode 0660. Replaces a socket file that nobody answers on. */
+int startup_unix(const char *path, const struct identity *id, char *why, size_t cap);
+/* For good. */
+int startup_drop(const struct identity *id, char *why, size_t cap);
+
+#endif

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The gate before the JSON parser, for texts that come from outside: see strict_parse() in
+ * schema.h. cJSON takes any bytes in strings, cuts them at U+0000 and recurses 1000 levels; none of
+ * this may reach the rest of meshd.
+ */
+#include "ctl/meshd/schema.h"
+#include "lib/json.h"
+
+#include <stdint.h>
+#include <string.h>
+
+/* Length of the UTF-8 sequence at s (RFC 3629: no overlong forms, no surrogates, up to U+10FFFF), 0
+ * if it is none. */
+static size_t utf8_len(const unsigned char *s, size_t left)
+{
+	static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+	size_t n = s[0] < 0x80	     ? 1
+		   : s[0] >> 5 == 6  ? 2
+		   : s[0] >> 4 == 14 ? 3
+		   : s[0] >> 3 == 30 ? 4
+				     : 0;
+	uint32_t c = n == 1 ? s[0] : s[0] & (0x7fu >> n);
+
+	if (!n || n > left)
+		return 0;
+	for (size_t i = 1; i < n; i++) {
+		if (s[i] >> 6 != 2)
+			return 0;
+		c = c << 6 | (s[i] & 0x3f);
+	}
+	return c < least[n] || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff) ? 0 : n;
+}
+
+/* What is wrong with the text, or NULL; *at is where. */
+static const char *gate(const char *text, size_t len, size_t *at)
+{
+	bool quoted = false;
+	int depth = 0;
+	size_t n;
+
+	for (size_t i = 0; i < len; i += n) {
+		*at = i;
+		n = utf8_len((const unsigned char *)text + i, len - i);
+		if (!n)
+			return "invalid UTF-8";
+		if (text[i] == '\0')
+			return "NUL byte";
+		if (quoted && text[i] == '\\') {
+			if (len - i >= 6 && !memcmp(text + i, "\\u0000", 6))
+				return "\\u0000 is not accepted";
+			n = i + 1 < len && (unsigned char)text[i + 1] < 0x80 ? 2 : 1;
+		} else if (quoted && (unsigned char)text[i] < 0x20) {
+			return "control character in a string";
+		} else if (text[i] == '"') {
+			quoted = !quoted;
+		} else if (!quoted && (text[i] == '{' || text[i] == '[')) {
+			if (++depth > JSON_DEPTH_MAX)
+				return "nested too deeply";
+		} else if (!quoted && (text[i] == '}' || text[i] == ']')) {
+			depth--;
+		}
+	}
+	return NULL;
+}
+
+cJSON *strict_parse(const char *text, size_t len, struct schema_error *e)
+{
+	size_t at = 0;
+	const char *why = len ? gate(text, len, &at) : "empty";
+	cJSON *v = why ? NULL : json_parse(text, len, &at);
+
+	e->path[0] = e->text[0] = '\0';
+	if (!v)
+		schema_fail(e, "", "malformed JSON at byte %zu%s%s", at, why ? ": " : "",
+			    why ? why : "");
+	return v;
+}
