@@ -1,0 +1,72 @@
+/*
+ * Makes connections on behalf of a test: started by `meshctl run`, it is a workload; the test sends
+ * it an address over a unix socket (SOCK_SEQPACKET, at --socket) and gets back the connected
+ * descriptor, or the error as a number. So the test holds a socket that was opened by a managed
+ * caller, in that caller's network namespace.
+ */
+#include "lib/options.h"
+#include "tests/bench/net.h"
+
+#include <string.h>
+#include <sys/un.h>
+
+static const char *opt_socket;
+static const struct option_spec options[] = {
+	{"socket", 's', "PATH", NULL, "the test's socket", &opt_socket},
+	{0},
+};
+static const struct program program = {"dialer", "--socket PATH", "connects on behalf of a test",
+				       options};
+
+/* The answer: one int (0 or -errno) and, when it is 0, the descriptor. */
+static int answer(int to, int err, int fd)
+{
+	union {
+		struct cmsghdr align;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control = {0};
+	struct iovec iov = {&err, sizeof(err)};
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+	struct cmsghdr *c = (struct cmsghdr *)control.room;
+
+	if (!err) {
+		msg.msg_control = control.room;
+		msg.msg_controllen = sizeof(control.room);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(c), &fd, sizeof(fd));
+	}
+	return sendmsg(to, &msg, MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct sockaddr_un un = {.sun_family = AF_UNIX};
+	char text[128];
+	ssize_t n;
+	int s;
+
+	(void)options_parse(&program, argc, argv);
+	if (!opt_socket || strlen(opt_socket) >= sizeof(un.sun_path))
+		options_usage(&program, "--socket is missing or too long");
+	strcpy(un.sun_path, opt_socket);
+	s = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	if (s < 0 || connect(s, (struct sockaddr *)&un, sizeof(un))) {
+		perror("dialer");
+		return 1;
+	}
+	while ((n = recv(s, text, sizeof(text) - 1, 0)) > 0) {
+		struct addr a;
+		int fd = -EINVAL;
+
+		text[n] = 0;
+		if (!addr_parse(text, &a))
+			fd = net_connect(&a, 0);
+		if (answer(s, fd < 0 ? fd : 0, fd))
+			return 1;
+		if (fd >= 0)
+			close(fd);
+	}
+	return 0;
+}
