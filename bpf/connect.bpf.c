@@ -136,7 +136,7 @@ static __always_inline __be16 capture(struct bpf_sock_addr *ctx, struct mesh_des
 	}
 	s = bpf_sk_storage_get(&sockets, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!s) {
-		count(MESH_C_ORIGDST_LOST);
+		count(MESH_C_PASSED_NO_STORAGE);
 		return 0;
 	}
 	__builtin_memcpy(s->orig.ip, key->ip, sizeof(s->orig.ip));

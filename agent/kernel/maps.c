@@ -136,6 +136,7 @@ static const char *const counter_names[MESH_C_MAX] = {
 	[MESH_C_LISTENERS_FULL] = "listeners-full",
 	[MESH_C_EVENTS_LOST] = "events-lost",
 	[MESH_C_CLOSED] = "closed",
+	[MESH_C_PASSED_NO_STORAGE] = "passed-no-storage",
 };
 
 const char *kernel_counter_name(unsigned counter)

@@ -204,10 +204,11 @@ enum mesh_counter {
 	MESH_C_PASSED_NO_LISTENER, /* failed open: no worker listens in that namespace */
 	MESH_C_PASSED_STALE,	   /* failed open: heartbeat too old */
 	MESH_C_PASSED_DEVICE,	   /* bound to a device, cannot be sent to loopback */
-	MESH_C_ORIGDST_LOST,   /* the origdst map did not take an entry; that connection fails */
-	MESH_C_LISTENERS_FULL, /* reconciling will find the listener */
-	MESH_C_EVENTS_LOST,    /* ring buffer full */
-	MESH_C_CLOSED,	       /* captured sockets closed */
+	MESH_C_ORIGDST_LOST,	  /* the origdst map did not take an entry; that connection fails */
+	MESH_C_LISTENERS_FULL,	  /* reconciling will find the listener */
+	MESH_C_EVENTS_LOST,	  /* ring buffer full */
+	MESH_C_CLOSED,		  /* captured sockets closed */
+	MESH_C_PASSED_NO_STORAGE, /* failed open: no memory for what was asked for */
 	MESH_C_MAX,
 };
 
