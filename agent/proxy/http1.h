@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * HTTP/1.x message parser: strict, incremental, without allocation. It reads bytes the caller owns
  * and reports slices of them; it never copies, never writes, never looks beyond the length it is

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Chunked bodies (RFC 9112 7.1), byte by byte but for the data, which is passed over. Called by the
  * codec with whatever arrived. Must not keep pointers: the bytes are forwarded as they are and

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the fields of a head mean together: Connection and what it names, message framing (RFC
  * 9112 6.3), Expect, Host. Called by http1_head.c when the empty line was seen. Must decide framing
@@ -7,8 +8,9 @@
 
 #include <string.h>
 
-#define MAX_OPTIONS 32 /* elements in all Connection fields; each is looked for among all headers  \
-			*/
+#define MAX_OPTIONS                                                                                \
+	32 /* elements in all Connection fields; each is looked for among all headers              \
+	    */
 
 struct list {
 	const char *at, *end;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Heads of HTTP/1 messages: cuts lines, reads the start line and the fields. Called by the codec
  * with everything received so far; http1_internal.h says what survives between calls. Must not
@@ -17,23 +18,25 @@ void http1_head_init(struct http1_head *h)
 	memset(h, 0, offsetof(struct http1_head, headers));
 }
 
+/* The length of `text` is known here, so the comparison is one or two instructions. */
+#define IS(text) (!memcmp(name, text, sizeof(text) - 1))
+
 static uint8_t method_of(const char *name, size_t n)
 {
-	static const struct {
-		char name[8];
-		uint8_t len, method;
-	} methods[] = {
-		{"GET", 3, HTTP1_GET},	       {"POST", 4, HTTP1_POST},
-		{"HEAD", 4, HTTP1_HEAD},       {"PUT", 3, HTTP1_PUT},
-		{"DELETE", 6, HTTP1_DELETE},   {"OPTIONS", 7, HTTP1_OPTIONS},
-		{"PATCH", 5, HTTP1_PATCH},     {"TRACE", 5, HTTP1_TRACE},
-		{"CONNECT", 7, HTTP1_CONNECT},
-	};
-
-	for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++)
-		if (methods[i].len == n && !memcmp(methods[i].name, name, n))
-			return methods[i].method;
-	return HTTP1_OTHER;
+	switch (n) {
+	case 3:
+		return IS("GET") ? HTTP1_GET : IS("PUT") ? HTTP1_PUT : HTTP1_OTHER;
+	case 4:
+		return IS("POST") ? HTTP1_POST : IS("HEAD") ? HTTP1_HEAD : HTTP1_OTHER;
+	case 5:
+		return IS("PATCH") ? HTTP1_PATCH : IS("TRACE") ? HTTP1_TRACE : HTTP1_OTHER;
+	case 6:
+		return IS("DELETE") ? HTTP1_DELETE : HTTP1_OTHER;
+	case 7:
+		return IS("OPTIONS") ? HTTP1_OPTIONS : IS("CONNECT") ? HTTP1_CONNECT : HTTP1_OTHER;
+	default:
+		return HTTP1_OTHER;
+	}
 }
 
 /* HTTP/d.d in data[0..8): the minor version of 1.0 and 1.1; 2 for another version, -1 for something
@@ -49,12 +52,10 @@ static int version_of(const char *data)
 /* The loops need no bound: the CR at data[end] is of no class they go on with. */
 static enum http1_result request_line(struct http1_head *h, const char *data, size_t at, size_t end)
 {
-	size_t target = at;
+	size_t target = http1_token_end(data, at, end);
 	size_t space;
 	int minor;
 
-	while (http1_is(data[target], HTTP1_C_TOKEN))
-		target++;
 	if (target == at || data[target] != ' ')
 		return http1_bad(h, 400, "the request line has no valid method");
 	h->method_name = http1_slice(at, target);
@@ -115,12 +116,10 @@ static enum http1_result repeated(struct http1_head *h, uint8_t id)
 static enum http1_result field_line(struct http1_head *h, const char *data, size_t at, size_t end)
 {
 	struct http1_header *header = &h->headers[h->nheaders];
-	size_t colon = at;
+	size_t colon = http1_token_end(data, at, end);
 	size_t value;
 	uint8_t id;
 
-	while (http1_is(data[colon], HTTP1_C_TOKEN))
-		colon++;
 	if (colon == at || data[colon] != ':') {
 		if (http1_is_space(data[at]))
 			return http1_bad(h, 400, "a folded header line");

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the files of the HTTP/1 parser share: byte classes, the scan for the end of a line, and who
  * does what. Nobody else includes it. A function here that judges returns HTTP1_DONE to go on, or
@@ -76,6 +77,19 @@ static inline enum http1_result http1_bad(struct http1_head *h, uint16_t status,
 }
 
 #ifdef __SSE2__
+/* How many of the 16 bytes at data are letters or '-', which is what most field names are made of.
+ */
+static inline size_t http1_count_plain(const char *data)
+{
+	__m128i v = _mm_loadu_si128((const __m128i *)data);
+	__m128i letter = _mm_sub_epi8(_mm_or_si128(v, _mm_set1_epi8(0x20)), _mm_set1_epi8('a'));
+	__m128i plain =
+		_mm_or_si128(_mm_cmpeq_epi8(_mm_min_epu8(letter, _mm_set1_epi8(25)), letter),
+			     _mm_cmpeq_epi8(v, _mm_set1_epi8('-')));
+
+	return (size_t)__builtin_ctz(~(unsigned int)_mm_movemask_epi8(plain));
+}
+
 /* Bit i: data[i] is of HTTP1_C_CONTROL. Reads 16 bytes. */
 static inline unsigned int http1_control_mask(const char *data)
 {
@@ -106,6 +120,18 @@ static inline size_t http1_find_control(const char *data, size_t at, size_t end)
 	}
 #endif
 	while (at < end && !http1_is(data[at], HTTP1_C_CONTROL))
+		at++;
+	return at;
+}
+
+/* Where the token at data[at] ends; data[end] is there and is no token byte. */
+static inline size_t http1_token_end(const char *data, size_t at, size_t end)
+{
+#ifdef __SSE2__
+	if (end - at >= 16)
+		at += http1_count_plain(data + at);
+#endif
+	while (http1_is(data[at], HTTP1_C_TOKEN))
 		at++;
 	return at;
 }

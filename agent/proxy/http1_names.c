@@ -1,9 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Byte classes and field names. A name is looked up by one probe of a perfect hash over its length,
  * first and last letter; two names in one slot would be an initializer overridden twice, which is a
  * compile error.
  */
 #include "agent/proxy/http1_internal.h"
+
+#include <string.h>
 
 #define TT (HTTP1_C_TOKEN | HTTP1_C_TARGET)
 #define NN (TT | HTTP1_C_REGNAME)
@@ -97,17 +100,39 @@ static const uint8_t slots[64] = {
 #undef X
 };
 
+/* `| 0x20` folds case, and among token bytes maps nothing but letters onto letters, digits or '-'.
+ */
+#define FOLD  0x20u
+#define FOLD8 0x2020202020202020u
+
+static uint64_t load8(const char *s)
+{
+	uint64_t v;
+
+	memcpy(&v, s, sizeof(v));
+	return v;
+}
+
+/* Eight bytes at a time; the last eight overlap those before. */
+static bool same_name(const char *name, const char *lower, size_t n)
+{
+	if (n >= 8) {
+		for (size_t i = 0; i + 8 < n; i += 8)
+			if ((load8(name + i) | FOLD8) != load8(lower + i))
+				return false;
+		return (load8(name + n - 8) | FOLD8) == load8(lower + n - 8);
+	}
+	for (size_t i = 0; i < n; i++)
+		if ((name[i] | FOLD) != (unsigned int)lower[i])
+			return false;
+	return true;
+}
+
 uint8_t http1_header_id(const char *name, size_t n)
 {
-	/* `| 0x20` folds case, and among token bytes maps nothing but letters onto letters. */
-	uint8_t id = slots[HASH(n, (uint8_t)name[0] | 0x20u, (uint8_t)name[n - 1] | 0x20u)];
+	uint8_t id = slots[HASH(n, (uint8_t)name[0] | FOLD, (uint8_t)name[n - 1] | FOLD)];
 
-	if (names[id].len != n)
-		return HTTP1_H_OTHER;
-	for (size_t i = 0; i < n; i++)
-		if ((name[i] | 0x20) != names[id].name[i])
-			return HTTP1_H_OTHER;
-	return id;
+	return names[id].len == n && same_name(name, names[id].name, n) ? id : HTTP1_H_OTHER;
 }
 
 const char *http1_header_name(uint8_t id)

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Request targets (RFC 9112 3.2), hosts, and the sniffing of a connection's first bytes. Called by
  * http1_head.c when the request line is whole; http1_sniff by the listener. Must not repair: a

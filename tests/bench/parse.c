@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Nanoseconds per message head, for typical requests and responses: the best of several rounds,
  * whole heads in one buffer. Run by hand (build/tests/bench/parse) before and after a change to the

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Fuzzer of the HTTP/1 parser: the properties of http1_property.h for whatever it is given. `make
  * fuzz` builds it with clang's libFuzzer; without -DLIBFUZZER it is a program of its own that

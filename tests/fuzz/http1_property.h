@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What must hold for any bytes whatsoever given to the HTTP/1 parser: the outcome does not depend
  * on how they are split, nothing outside them is read (each portion is a heap block of its own, for

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * For the tests of the HTTP/1 parser: inputs between two PROT_NONE pages, parsing in given
  * portions, and the outcome of a head as one line of text, so that a table row is: description,

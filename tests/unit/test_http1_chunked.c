@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Chunked bodies: what is well-formed and where the body ends, what is refused and at which byte.
  * Every row is fed whole, in two parts at every split point and byte by byte, between guard pages.

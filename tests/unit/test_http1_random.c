@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The HTTP/1 parser on generated input, with fixed seeds and a fixed number of rounds: valid
  * messages come back as they were made, whole and in random portions; mutated ones never break the

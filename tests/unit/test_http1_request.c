@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Request heads: what is accepted and as what, what is refused and with which status and words.
  * Every row is parsed whole, in two parts at every split point and byte by byte, between guard

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Response heads, the limits of both kinds of heads, and the sniffing of first bytes. Rows as in
  * test_http1_request.c.
