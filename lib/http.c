@@ -100,6 +100,8 @@ static int set_headers(struct call *c, const struct http_call *h)
 		r = add_header(c, "Content-Type: application/json", "");
 	if (!r && h->if_match)
 		r = add_header(c, "If-Match: ", h->if_match);
+	if (!r && h->if_none_match)
+		r = add_header(c, "If-None-Match: ", h->if_none_match);
 	if (!r && h->token) {
 		if ((size_t)snprintf(bearer, sizeof(bearer), "Bearer %s", h->token) >=
 		    sizeof(bearer))
@@ -287,7 +289,7 @@ int http_escape(const char *s, char *out, size_t cap)
 		bool safe = (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z') ||
 			    c == '-' || c == '.' || c == '_' || c == '~';
 
-		if (cap - at < 4)
+		if (cap - at <= (safe ? 1 : 3))
 			return -ENOBUFS;
 		if (safe) {
 			out[at++] = (char)c;

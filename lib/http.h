@@ -19,6 +19,7 @@ struct http_call {
 	const char *path;     /* "/api/services", already escaped */
 	const char *token;    /* bearer token, or NULL */
 	const char *if_match; /* or NULL */
+	const char *if_none_match; /* or NULL */
 	const char *body;     /* JSON, or NULL */
 	size_t body_len;
 	uint32_t timeout_ms; /* for all of it; 0: 10 s */

@@ -83,16 +83,18 @@ static void explain_refusal(struct cli *cli, const struct api_request *r, const 
 {
 	const char *text = json_str(body, "error", NULL), *field = json_str(body, "field", NULL);
 
+	bool named = text && field && !strncmp(text, field, strlen(field));
+
 	a->code = EXIT_FAILED;
-	if (a->status == 401 || a->status == 403)
+	if (a->status == 401)
 		snprintf(a->error, sizeof(a->error),
-			 "meshd refuses %s %s: %s; writing needs its token (--token-file, default "
-			 "%s) or its unix socket (--control unix:%s)",
-			 r->method, r->path, text ? text : "not allowed", DEFAULT_TOKEN,
-			 DEFAULT_SOCKET);
+			 "meshd at %s does not let us write: it wants its token (--token-file, "
+			 "default " DEFAULT_TOKEN
+			 "), or its unix socket (--control unix:" DEFAULT_SOCKET ")",
+			 cli->control);
 	else if (text)
-		snprintf(a->error, sizeof(a->error), "%s%s%s", field ? field : "",
-			 field ? ": " : "", text);
+		snprintf(a->error, sizeof(a->error), "%s%s%s", field && !named ? field : "",
+			 field && !named ? ": " : "", text);
 	else
 		snprintf(a->error, sizeof(a->error),
 			 "%s %s at %s: status %d without an explanation; is it a meshd?", r->method,
@@ -103,20 +105,16 @@ static void explain_refusal(struct cli *cli, const struct api_request *r, const 
 static void take(struct cli *cli, const struct api_request *r, const struct http_answer *h,
 		 struct api_answer *a)
 {
-	cJSON *json = json_parse(h->body, h->len, NULL);
-
+	a->json = json_parse(h->body, h->len, NULL);
 	a->status = h->status;
 	memcpy(a->etag, h->etag, sizeof(a->etag));
 	if (h->status < 200 || h->status > 299) {
-		explain_refusal(cli, r, json, a);
-		cJSON_Delete(json);
-	} else if (!json) {
+		explain_refusal(cli, r, a->json, a);
+	} else if (!a->json) {
 		a->code = EXIT_FAILED;
 		snprintf(a->error, sizeof(a->error),
 			 "%s %s at %s: the answer is no JSON; is it a meshd?", r->method, r->path,
 			 cli->control);
-	} else {
-		a->json = json;
 	}
 }
 
@@ -126,6 +124,7 @@ int api_call(struct cli *cli, const struct api_request *r, struct api_answer *a)
 		.method = r->method,
 		.path = r->path,
 		.if_match = r->if_match,
+		.if_none_match = r->if_none_match,
 		.timeout_ms = TIMEOUT_MS,
 	};
 	struct http_answer h = {0};
@@ -176,7 +175,11 @@ int api_get(struct cli *cli, const char *path, cJSON **out)
 
 	api_call(cli, &(struct api_request){.method = "GET", .path = path}, &a);
 	rc = api_report(&a);
-	*out = a.json;
+	if (rc == EXIT_OK) {
+		*out = a.json;
+		a.json = NULL;
+	}
+	api_done(&a);
 	return rc;
 }
 

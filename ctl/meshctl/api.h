@@ -11,15 +11,15 @@
 struct api_answer {
 	int code;    /* EXIT_OK; EXIT_FAILED: meshd refused or made no sense; EXIT_UNREACHABLE */
 	int status;  /* HTTP status, 0 when there was no answer */
-	cJSON *json; /* NULL unless EXIT_OK */
+	cJSON *json; /* also of a refusal, then NULL if it was none; never NULL with EXIT_OK */
 	char etag[64];
 	char error[512]; /* unless EXIT_OK: what failed, on what, and what to do */
 };
 
 struct api_request {
 	const char *method, *path;
-	const cJSON *body;    /* or NULL */
-	const char *if_match; /* or NULL */
+	const cJSON *body;		      /* or NULL */
+	const char *if_match, *if_none_match; /* or NULL */
 };
 
 /* One call. Prints nothing; fills *a (release with api_done). Returns a->code. */

@@ -10,6 +10,7 @@
 #include "ctl/meshctl/text.h"
 #include "lib/json.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -58,6 +59,7 @@ static int fetch_live(struct cli *cli, struct change *c)
 static int put(struct cli *cli, struct change *c, bool dry_run)
 {
 	char path[API_PATH_MAX + 16];
+	bool exists = c->live.code == EXIT_OK;
 	struct api_answer a;
 	int rc;
 
@@ -66,11 +68,12 @@ static int put(struct cli *cli, struct change *c, bool dry_run)
 		 &(struct api_request){.method = "PUT",
 				       .path = path,
 				       .body = c->wanted,
-				       .if_match = c->live.etag[0] ? c->live.etag : NULL},
+				       .if_match = exists && c->live.etag[0] ? c->live.etag : NULL,
+				       .if_none_match = exists ? NULL : "*"},
 		 &a);
 	rc = a.code;
 	if (rc == EXIT_OK)
-		c->result = c->live.code != EXIT_OK	      ? "created"
+		c->result = !exists			      ? "created"
 			    : json_bool(a.json, "changed", 1) ? "changed"
 							      : "unchanged";
 	else if (a.status == 412)
@@ -211,7 +214,7 @@ static int diff_one(struct cli *cli, struct change *c)
 	if (rc)
 		return rc == EXIT_FAILED ? EXIT_USAGE
 					 : rc; /* as in diff(1): 1 would mean different */
-	a = c->live.json ? comparable(c->live.json) : strdup("");
+	a = c->live.code == EXIT_OK ? comparable(c->live.json) : strdup("");
 	b = comparable(c->wanted);
 	snprintf(name_a, sizeof(name_a), "%s (in force)", c->service);
 	snprintf(name_b, sizeof(name_b), "%s (%s)", c->service, opt_file);
@@ -247,17 +250,17 @@ int cmd_diff(struct cli *cli)
 	return rc == EXIT_OK ? worst : rc;
 }
 
-/* A write without more to it: prints `done`, or the answer as JSON. */
-static int write_call(struct cli *cli, const struct api_request *r, const char *done)
+/* A write without more to it: prints `done`, or the answer as JSON; `missing` when there is nothing
+ * of that name. */
+static int write_call(struct cli *cli, const struct api_request *r, const char *done,
+		      const char *missing)
 {
 	struct api_answer a;
 	int rc;
 
 	api_call(cli, r, &a);
 	if (a.code != EXIT_OK)
-		rc = a.status == 404
-			     ? cli_fail("%s (meshctl get config lists what there is)", a.error)
-			     : api_report(&a);
+		rc = a.status == 404 ? cli_fail("%s", missing) : api_report(&a);
 	else if (cli->format == OUTPUT_JSON)
 		rc = output_json(a.json);
 	else if (cli->format == OUTPUT_NAME)
@@ -270,31 +273,39 @@ static int write_call(struct cli *cli, const struct api_request *r, const char *
 
 int cmd_delete(struct cli *cli)
 {
-	char path[API_PATH_MAX], done[128];
-	int rc = api_path(cli, "/api/config/", cli->argv[0], "", path);
+	const char *service = cli->argv[0];
+	char path[API_PATH_MAX], done[160], missing[160];
+	int rc = api_path(cli, "/api/config/", service, "", path);
 
 	if (rc)
 		return rc;
-	snprintf(done, sizeof(done), "%s deleted (defaults are in force)", cli->argv[0]);
-	return write_call(cli, &(struct api_request){.method = "DELETE", .path = path}, done);
+	snprintf(done, sizeof(done), "%s deleted, the defaults are in force", service);
+	snprintf(missing, sizeof(missing),
+		 "%s has no configuration to delete; meshctl get config lists what there is",
+		 service);
+	return write_call(cli, &(struct api_request){.method = "DELETE", .path = path}, done,
+			  missing);
 }
 
 int cmd_rollback(struct cli *cli)
 {
-	char path[API_PATH_MAX], suffix[64], done[160];
+	const char *service = cli->argv[0], *to = cli->argv[1];
+	char path[API_PATH_MAX], suffix[64], done[160], missing[200];
 	uint64_t revision;
 	int rc;
 
-	if (text_number(cli->argv[1], 1, UINT64_MAX / 2, &revision))
-		return cli_usage(cli, "%s is no revision; meshctl history %s lists them",
-				 cli->argv[1], cli->argv[0]);
-	snprintf(suffix, sizeof(suffix), "/rollback?revision=%llu", (unsigned long long)revision);
-	rc = api_path(cli, "/api/config/", cli->argv[0], suffix, path);
+	if (text_number(to, 1, UINT64_MAX / 2, &revision))
+		return cli_usage(cli, "%s is no revision; meshctl history %s lists them", to,
+				 service);
+	snprintf(suffix, sizeof(suffix), "/rollback?revision=%" PRIu64, revision);
+	rc = api_path(cli, "/api/config/", service, suffix, path);
 	if (rc)
 		return rc;
-	snprintf(done, sizeof(done), "%s rolled back to revision %llu", cli->argv[0],
-		 (unsigned long long)revision);
-	return write_call(cli, &(struct api_request){.method = "POST", .path = path}, done);
+	snprintf(done, sizeof(done), "%s: revision %s is in force again", service, to);
+	snprintf(missing, sizeof(missing), "%s has no revision %s; meshctl history %s lists them",
+		 service, to, service);
+	return write_call(cli, &(struct api_request){.method = "POST", .path = path}, done,
+			  missing);
 }
 
 int cmd_history(struct cli *cli)
@@ -358,7 +369,7 @@ int cmd_lb(struct cli *cli)
 	cJSON_AddStringToObject(cJSON_AddObjectToObject(patch, "loadBalancer"), "policy", policy);
 	snprintf(done, sizeof(done), "%s: load balancer %s", cli->argv[1], policy);
 	rc = write_call(cli, &(struct api_request){.method = "PATCH", .path = path, .body = patch},
-			done);
+			done, "this meshd knows no configuration");
 	cJSON_Delete(patch);
 	return rc;
 }

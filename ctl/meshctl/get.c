@@ -94,19 +94,24 @@ static void endpoint_rows(struct table *t, const cJSON *s)
 	}
 }
 
-static void config_rows(struct table *t, const cJSON *c)
+/* In a list an item is {"service","revision","config"}; a single one is the configuration itself.
+ */
+static void config_rows(struct table *t, const cJSON *item)
 {
-	const cJSON *item;
+	const cJSON *c = cJSON_GetObjectItemCaseSensitive(item, "config"), *key;
 	char set[512] = "", revision[24];
 
-	cJSON_ArrayForEach (item, c)
-		if (strcmp(item->string, "service") && strcmp(item->string, "revision"))
-			add_once(set, sizeof(set), item->string);
+	if (!c)
+		c = item;
+	cJSON_ArrayForEach (key, c)
+		if (strcmp(key->string, "service"))
+			add_once(set, sizeof(set), key->string);
+	number(revision, json_num(item, "revision", 0));
 	table_row(t, (const char *[]){json_str(c, "service", "?"),
 				      json_str(cJSON_GetObjectItemCaseSensitive(c, "loadBalancer"),
 					       "policy", "p2c"),
 				      json_str(c, "protocol", "auto"), set,
-				      number(revision, json_num(c, "revision", 0))});
+				      c == item ? "-" : revision});
 }
 
 static const char *last_seen(const cJSON *a, char out[AGE_MAX])
@@ -273,8 +278,8 @@ int cmd_get(struct cli *cli)
 			if (!strcmp(json_str(item, k->key, ""), name))
 				one = item;
 		if (!one)
-			rc = cli_fail("there is no %s %s; meshctl get %s lists them", cli->argv[0],
-				      name, k->name);
+			rc = cli_fail("there is no %.*s %s; meshctl get %s lists them",
+				      (int)strlen(k->name) - 1, k->name, name, k->name);
 	}
 	if (rc == EXIT_OK)
 		rc = print_answer(cli, k, one ? one : answer);
@@ -325,7 +330,10 @@ static int describe_text(struct cli *cli, const cJSON *service, const cJSON *con
 		       e->valuedouble);
 	if (cJSON_GetArraySize(split))
 		putchar('\n');
-	print_section("Configuration", config);
+	if (config)
+		print_section("Configuration, with the defaults", config);
+	else
+		puts("\nConfiguration: none, the defaults are in force");
 	return rc ? cli_fail("out of memory") : EXIT_OK;
 }
 
@@ -334,11 +342,20 @@ static int describe_json(cJSON *service, cJSON *config)
 	cJSON *both = cJSON_CreateObject();
 	int rc;
 
-	cJSON_AddItemReferenceToObject(both, "service", service);
-	cJSON_AddItemReferenceToObject(both, "config", config);
+	if (!service || !cJSON_AddItemReferenceToObject(both, "service", service))
+		cJSON_AddNullToObject(both, "service");
+	if (!config || !cJSON_AddItemReferenceToObject(both, "config", config))
+		cJSON_AddNullToObject(both, "config");
 	rc = output_json(both);
 	cJSON_Delete(both);
 	return rc;
+}
+
+/* Either may be NULL. */
+static int describe(struct cli *cli, cJSON *service, cJSON *config)
+{
+	return cli->format == OUTPUT_JSON ? describe_json(service, config)
+					  : describe_text(cli, service, config);
 }
 
 int cmd_describe(struct cli *cli)
@@ -353,20 +370,24 @@ int cmd_describe(struct cli *cli)
 	rc = api_path(cli, "/api/services/", cli->argv[1], "", service_path);
 	if (rc)
 		return rc;
-	api_path(cli, "/api/config/", cli->argv[1], "", config_path);
+	api_path(cli, "/api/config/", cli->argv[1], "?effective=true", config_path);
 	api_call(cli, &(struct api_request){.method = "GET", .path = service_path}, &service);
 	if (service.code == EXIT_OK || service.status == 404)
 		api_call(cli, &(struct api_request){.method = "GET", .path = config_path}, &config);
 	/* Either one may be missing: configured before it runs, or running without configuration.
 	 */
-	if (service.code != EXIT_OK && (service.status != 404 || config.code != EXIT_OK))
+	if (service.status == 404 && config.status == 404)
+		rc = cli_fail(
+			"nothing listens as %s, and it has no configuration; meshctl get services "
+			"lists what there is",
+			cli->argv[1]);
+	else if (service.code != EXIT_OK && service.status != 404)
 		rc = api_report(&service);
 	else if (config.code != EXIT_OK && config.status != 404)
 		rc = api_report(&config);
-	else if (cli->format == OUTPUT_JSON)
-		rc = describe_json(service.json, config.json);
 	else
-		rc = describe_text(cli, service.json, config.json);
+		rc = describe(cli, service.code == EXIT_OK ? service.json : NULL,
+			      config.code == EXIT_OK ? config.json : NULL);
 	api_done(&service);
 	api_done(&config);
 	return rc;

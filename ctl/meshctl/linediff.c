@@ -127,7 +127,7 @@ static size_t hunk_end(const struct script *s, size_t first)
 {
 	size_t last = first;
 
-	for (size_t i = first; i < s->count && i - last <= 2 * CONTEXT; i++)
+	for (size_t i = first; i < s->count && i - last <= 2 * CONTEXT + 1; i++)
 		if (s->ops[i].sign != ' ')
 			last = i;
 	return last + 1 + CONTEXT < s->count ? last + 1 + CONTEXT : s->count;

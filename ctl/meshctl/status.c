@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 struct status {
 	cJSON *health, *agents, *services; /* answers of meshd */
@@ -25,20 +26,70 @@ __attribute__((format(printf, 2, 3))) static void problem(struct status *s, cons
 	cJSON_AddItemToArray(s->problems, cJSON_CreateString(text_mask(text)));
 }
 
-static int fetch(struct cli *cli, struct status *s)
-{
-	int rc = api_get(cli, "/health", &s->health);
-
-	if (rc == EXIT_OK)
-		rc = api_get(cli, "/api/agents", &s->agents);
-	if (rc == EXIT_OK)
-		rc = api_get(cli, "/api/services", &s->services);
-	return rc;
-}
-
 static const cJSON *list(const cJSON *answer, const char *key)
 {
 	return cJSON_GetObjectItemCaseSensitive(answer, key);
+}
+
+/* A meshd that is not well says so with 503 and the same document. */
+static int fetch_health(struct cli *cli, struct status *s)
+{
+	struct api_answer a;
+	int rc = api_call(cli, &(struct api_request){.method = "GET", .path = "/health"}, &a);
+
+	if (rc != EXIT_OK && !json_str(a.json, "status", NULL)) {
+		api_report(&a);
+	} else {
+		rc = EXIT_OK;
+		s->health = a.json;
+		a.json = NULL;
+	}
+	api_done(&a);
+	return rc;
+}
+
+static bool lags(const struct status *s, const cJSON *agent)
+{
+	return json_num(agent, "configRevision", 0) < json_num(s->health, "revision", 0);
+}
+
+static bool is_live(const cJSON *agent)
+{
+	return !strcmp(json_str(agent, "status", ""), "live");
+}
+
+/* An agent that lags may only be about to report: it gets a second. */
+static int fetch_agents(struct cli *cli, struct status *s)
+{
+	struct timespec pause = {.tv_nsec = 100000000};
+	const cJSON *a;
+
+	for (int i = 0;; i++) {
+		bool wait = false;
+		int rc = api_get(cli, "/api/agents", &s->agents);
+
+		if (rc != EXIT_OK)
+			return rc;
+		cJSON_ArrayForEach (a, list(s->agents, "agents"))
+			wait = wait ||
+			       (is_live(a) && lags(s, a) && !json_str(a, "configError", NULL));
+		if (!wait || i == 10)
+			return EXIT_OK;
+		cJSON_Delete(s->agents);
+		s->agents = NULL;
+		nanosleep(&pause, NULL);
+	}
+}
+
+static int fetch(struct cli *cli, struct status *s)
+{
+	int rc = fetch_health(cli, s);
+
+	if (rc == EXIT_OK)
+		rc = fetch_agents(cli, s);
+	if (rc == EXIT_OK)
+		rc = api_get(cli, "/api/services", &s->services);
+	return rc;
 }
 
 static unsigned worker_count(const cJSON *agent)
@@ -51,9 +102,8 @@ static unsigned worker_count(const cJSON *agent)
 static void judge_agent(struct status *s, const cJSON *a)
 {
 	const char *node = json_str(a, "node", "?"), *error = json_str(a, "configError", NULL);
-	double want = json_num(s->health, "revision", 0), have = json_num(a, "configRevision", 0);
 
-	if (strcmp(json_str(a, "status", ""), "live")) {
+	if (!is_live(a)) {
 		problem(s,
 			"the agent of %s has not been heard of for 15 s; is mesh-agent running "
 			"there?",
@@ -62,11 +112,11 @@ static void judge_agent(struct status *s, const cJSON *a)
 	}
 	if (error && *error)
 		problem(s, "the agent of %s refuses the configuration: %s", node, error);
-	else if (have < want)
+	else if (lags(s, a))
 		problem(s,
 			"the agent of %s runs revision %.0f of the configuration, not %.0f; its "
 			"log says why",
-			node, have, want);
+			node, json_num(a, "configRevision", 0), json_num(s->health, "revision", 0));
 	if (!worker_count(a))
 		problem(s, "the agent of %s has no worker: connections pass by the mesh", node);
 }
@@ -79,7 +129,10 @@ static void judge(struct status *s)
 
 	if (strcmp(health, "healthy"))
 		problem(s, "meshd says that it is %s: %s", health,
-			json_str(s->health, "error", "its log says why"));
+			json_str(s->health, "storeError", "its log says why"));
+	if (json_str(s->health, "configError", NULL))
+		problem(s, "meshd refuses its configuration files: %s",
+			json_str(s->health, "configError", ""));
 	if (!cJSON_GetArraySize(agents))
 		problem(s, "no agent has reported: start mesh-agent (systemctl start mesh-agent)");
 	cJSON_ArrayForEach (i, agents)
