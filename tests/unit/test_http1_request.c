@@ -262,6 +262,7 @@ static void framing(void **state)
 		CASE("a minus sign", CL("-5"), NO_NUMBER),
 		CASE("hexadecimal", CL("0x5"), NO_NUMBER),
 		CASE("a fraction", CL("5.0"), NO_NUMBER),
+		CASE("the byte after nine", CL("5:5"), NO_NUMBER),
 		CASE("a space within", CL("5 5"), NO_NUMBER),
 		CASE("a list of equal lengths", CL("5, 5"), NO_NUMBER),
 		CASE("a list of lengths", CL("5,6"), NO_NUMBER),
