@@ -42,6 +42,10 @@
 #define SO_NETNS_COOKIE 71
 #endif
 
+#ifndef IPPROTO_MPTCP
+#define IPPROTO_MPTCP 262
+#endif
+
 #define WAIT_MS	 5000 /* deadline for what must happen */
 #define APP	 1    /* workload ids */
 #define SERVER	 2

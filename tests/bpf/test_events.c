@@ -66,6 +66,7 @@ static int teardown(void **state)
 
 static int before(void **state)
 {
+	assert_true(kernel_events_drain(fx.k) >= 0); /* what the test before left */
 	nseen = 0;
 	return test_setup(state);
 }
@@ -270,6 +271,52 @@ static void close_reports_a_reset(void **state)
 	close(fd);
 }
 
+/* CLOSE wakes nobody up; what comes behind it in the ring must all the same. */
+static void listen_wakes_the_reader_behind_a_close(void **state)
+{
+	uint64_t deadline = clock_mono_ns() + WAIT_MS * 1000000ULL;
+	int error, fd, accepted;
+
+	enter("/app");
+	fd = try_connect("127.0.0.1", fx.port4, &error);
+	accepted = accept_within(fx.worker4, WAIT_MS);
+	close(accepted);
+	close(fd);
+	fd = listen_on("127.0.0.1", 0, false);
+	while (nseen < 2 && clock_mono_ns() < deadline)
+		ok(loop_once(&loop, WAIT_MS));
+	assert_int_equal(nseen, 2);
+	assert_int_equal(seen[0].kind, MESH_EV_CLOSE);
+	assert_int_equal(seen[1].kind, MESH_EV_LISTEN);
+	close(fd);
+}
+
+/* A server that listens with MPTCP (Go does by default) is one all the same: its subflow is what
+ * listens. */
+static void mptcp_listener_is_reported(void **state)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = address("127.0.0.1", 0, false, &ss);
+	struct mesh_event listening;
+	int fd;
+
+	enter("/server");
+	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_MPTCP);
+	if (fd < 0) {
+		print_message("this kernel has no MPTCP: nothing to report\n");
+		skip();
+	}
+	ok(bind(fd, (struct sockaddr *)&ss, len));
+	ok(listen(fd, 8));
+	while (!nseen)
+		ok(loop_once(&loop, WAIT_MS));
+	listening = seen[0];
+	assert_int_equal(listening.kind, MESH_EV_LISTEN);
+	assert_listener(&listening, "/server", "127.0.0.1", local_port(fd));
+	close(fd);
+	await_event(MESH_EV_UNLISTEN, listening.cookie);
+}
+
 static void unmanaged_socket_closes_without_an_event(void **state)
 {
 	int error, fd, accepted;
@@ -414,6 +461,8 @@ int main(void)
 		cmocka_unit_test_setup(scan_looks_into_another_namespace, before),
 		cmocka_unit_test_setup(close_reports_bytes_and_times, before),
 		cmocka_unit_test_setup(close_reports_a_reset, before),
+		cmocka_unit_test_setup(listen_wakes_the_reader_behind_a_close, before),
+		cmocka_unit_test_setup(mptcp_listener_is_reported, before),
 		cmocka_unit_test_setup(unmanaged_socket_closes_without_an_event, before),
 		cmocka_unit_test_setup(worker_descriptor_of_origdst_is_read_only, before),
 		cmocka_unit_test_setup(next_agent_replaces_a_dead_one, before),

@@ -4,10 +4,6 @@
 
 #include <bpf/bpf.h>
 
-#ifndef IPPROTO_MPTCP
-#define IPPROTO_MPTCP 262
-#endif
-
 /* The worker's look-up after accept(): by the peer's address, on the read-only descriptor. */
 static int lookup_origdst(int accepted, struct mesh_origdst *out)
 {
