@@ -10,6 +10,8 @@
 #define APPEARS_AFTER_NS 1000000000u
 #define FRAME_NS	 100000000u
 
+static bool active; /* one at a time: what runs inside of something slow needs no line of its own */
+
 static void wait_for(struct spinner *s, uint64_t ns)
 {
 	uint64_t until = clock_mono_ns() + ns;
@@ -40,7 +42,7 @@ void spinner_start(struct spinner *s, const char *text)
 	pthread_condattr_t attr;
 
 	*s = (struct spinner){0};
-	if (!isatty(STDERR_FILENO))
+	if (active || !isatty(STDERR_FILENO))
 		return;
 	snprintf(s->text, sizeof(s->text), "%s", text);
 	pthread_condattr_init(&attr);
@@ -48,7 +50,7 @@ void spinner_start(struct spinner *s, const char *text)
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_cond_init(&s->wake, &attr);
 	pthread_condattr_destroy(&attr);
-	s->running = !pthread_create(&s->thread, NULL, spin, s);
+	active = s->running = !pthread_create(&s->thread, NULL, spin, s);
 }
 
 void spinner_text(struct spinner *s, const char *text)
@@ -73,5 +75,5 @@ void spinner_stop(struct spinner *s)
 	pthread_mutex_destroy(&s->lock);
 	if (s->shown)
 		fputs("\r\033[K", stderr);
-	s->running = false;
+	active = s->running = false;
 }
