@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A worker's proxy without a kernel program or a supervisor: a child process runs the real event
+ * loop over arrays that the test owns, in front of origins that the test plays itself. Header only,
+ * for tests/unit/test_proxy*.c.
+ */
+#ifndef TESTS_PROXY_RIG_H
+#define TESTS_PROXY_RIG_H
+
+#include "agent/ipc.h"
+#include "agent/proxy/downstream.h"
+#include "agent/proxy/listener.h"
+#include "agent/proxy/proxy.h"
+#include "lib/addr.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define RIG_ORIGINS 3
+#define RIG_WAIT_MS 5000 /* for what must happen; a test that waits that long fails */
+
+struct rig {
+	struct shared shared; /* as the supervisor sees it: all writable */
+	struct mesh_upstream *upstreams;
+	struct mesh_slots *slots;
+	struct mesh_endpoint *endpoints;
+	struct ring *ring;
+	struct {
+		struct snapshot head;
+		struct snap_service service;
+		uint32_t by_name[1];
+		char name[8];
+	} * snapshot;
+	int origin[RIG_ORIGINS]; /* listening sockets */
+	uint16_t origin_port[RIG_ORIGINS];
+	uint16_t gateway_port, capture_port;
+	pid_t proxy;
+};
+
+struct rig_capture {
+	struct watch watch;
+	struct proxy *proxy;
+	int fd;
+};
+
+static inline void *rig_shared(size_t size)
+{
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	assert_true(p != MAP_FAILED);
+	return p;
+}
+
+static inline int rig_listen(uint16_t *port)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t len = sizeof(a);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	assert_true(fd >= 0);
+	assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof(a)), 0);
+	assert_int_equal(listen(fd, 512), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &len), 0);
+	*port = ntohs(a.sin_port);
+	return fd;
+}
+
+/* A connection as if the kernel had captured it on its way to upstream 0. */
+static inline void rig_on_capture(struct watch *w, uint32_t events)
+{
+	struct rig_capture *c = (struct rig_capture *)w;
+	struct mesh_origdst meant = {.upstream = 0, .workload = 7};
+	uint8_t peer[16] = {[10] = 0xff, [11] = 0xff, [12] = 10, [15] = 9};
+	int fd = accept4(c->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+	(void)events;
+	if (fd >= 0)
+		downstream_new(c->proxy, fd, peer, &meant);
+}
+
+static inline void rig_child(struct rig *rig, int gateway, int capture)
+{
+	struct proxy *p = calloc(1, sizeof(*p));
+	struct rig_capture *c = calloc(1, sizeof(*c));
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	p->shared = rig->shared;
+	p->ring = rig->ring;
+	p->snapshot = &rig->snapshot->head;
+	p->ipc_fd = -1;
+	c->proxy = p;
+	c->fd = capture;
+	if (proxy_init(p, 0, 1, 0x1234) || listener_add(p, gateway, 1, IPC_GATEWAY, 0) ||
+	    loop_add(&p->loop, &c->watch, capture, EPOLLIN, rig_on_capture))
+		_exit(99);
+	signal(SIGPIPE, SIG_IGN);
+	_exit(loop_run(&p->loop) ? 98 : 0);
+}
+
+static inline void rig_endpoint(struct rig *rig, unsigned i)
+{
+	struct mesh_endpoint *e = &rig->endpoints[i];
+
+	e->seq = 2;
+	e->gen = 1;
+	e->ip[10] = e->ip[11] = 0xff;
+	e->ip[12] = 127;
+	e->ip[15] = 1;
+	e->port = htons(rig->origin_port[i]);
+	e->flags = MESH_EP_USED | MESH_EP_ALIVE;
+	snprintf(e->id, sizeof(e->id), "origin-%u", i);
+}
+
+/* The slot table has the first n origins. */
+static inline void rig_use(struct rig *rig, unsigned n)
+{
+	for (unsigned i = 0; i < MESH_SLOTS; i++)
+		rig->slots->ep[i] = (uint16_t)(n ? i % n : 0);
+	rig->slots->nendpoints = n;
+	rig->slots->n = n ? MESH_SLOTS : 0;
+}
+
+static inline void rig_service(struct rig *rig)
+{
+	struct mesh_upstream *up = rig->upstreams;
+
+	up->seq = 2;
+	up->nsplit = 1;
+	up->split[0].upto = 65536;
+	for (unsigned i = 1; i < MESH_MAX_UPSTREAMS; i++)
+		rig->upstreams[i].service = MESH_NONE;
+	rig->snapshot = rig_shared(sizeof(*rig->snapshot));
+	rig->snapshot->head = (struct snapshot){
+		.magic = SNAPSHOT_MAGIC,
+		.format = SNAPSHOT_FORMAT,
+		.size = sizeof(*rig->snapshot),
+		.nservices = 1,
+		.services = sizeof(struct snapshot),
+		.nnames = 1,
+		.by_name = sizeof(struct snapshot) + sizeof(struct snap_service),
+		.gateway_default = MESH_NONE,
+	};
+	rig->snapshot->service = (struct snap_service){
+		.name = sizeof(struct snapshot) + sizeof(struct snap_service) + sizeof(uint32_t),
+		.timeouts = {.connect = 1000, .try = 3000, .request = 15000, .idle = 60000},
+	};
+	strcpy(rig->snapshot->name, "svc");
+}
+
+/* Timeouts and policies may be changed in rig->snapshot before the first request. */
+static inline struct rig *rig_start(void)
+{
+	struct rig *rig = calloc(1, sizeof(*rig));
+	int gateway, capture;
+
+	assert_non_null(rig);
+	rig->upstreams = rig_shared(sizeof(struct mesh_upstream) * MESH_MAX_UPSTREAMS);
+	rig->slots = rig_shared(sizeof(struct mesh_slots) * MESH_MAX_SUBSETS);
+	rig->endpoints = rig_shared(sizeof(struct mesh_endpoint) * MESH_MAX_ENDPOINTS);
+	rig->ring = rig_shared(RING_DATA + RING_SIZE);
+	rig->shared = (struct shared){
+		.ctl = rig_shared(sizeof(struct mesh_ctl)),
+		.upstreams = rig->upstreams,
+		.slots = rig->slots,
+		.endpoints = rig->endpoints,
+		.ep_stats = rig_shared(sizeof(struct mesh_ep_stat) * MESH_MAX_ENDPOINTS),
+		.ep_inflight = rig_shared(sizeof(struct mesh_ep_inflight) * MESH_MAX_ENDPOINTS),
+		.up_stats = rig_shared(sizeof(struct mesh_up_stat) * MESH_MAX_UPSTREAMS),
+		.origdst_fd = -1,
+	};
+	rig_service(rig);
+	for (unsigned i = 0; i < RIG_ORIGINS; i++) {
+		rig->origin[i] = rig_listen(&rig->origin_port[i]);
+		rig_endpoint(rig, i);
+	}
+	rig_use(rig, 1);
+	gateway = rig_listen(&rig->gateway_port);
+	capture = rig_listen(&rig->capture_port);
+	rig->proxy = fork();
+	assert_true(rig->proxy >= 0);
+	if (!rig->proxy) {
+		for (unsigned i = 0; i < RIG_ORIGINS; i++)
+			close(rig->origin[i]);
+		rig_child(rig, gateway, capture);
+	}
+	close(gateway);
+	close(capture);
+	return rig;
+}
+
+/* The proxy must still be alive: a sanitizer's complaint would have ended it. */
+static inline void rig_stop(struct rig *rig)
+{
+	int status;
+
+	assert_int_equal(waitpid(rig->proxy, &status, WNOHANG), 0);
+	kill(rig->proxy, SIGKILL);
+	assert_int_equal(waitpid(rig->proxy, &status, 0), rig->proxy);
+	for (unsigned i = 0; i < RIG_ORIGINS; i++)
+		close(rig->origin[i]);
+	munmap(rig->upstreams, sizeof(struct mesh_upstream) * MESH_MAX_UPSTREAMS);
+	munmap(rig->slots, sizeof(struct mesh_slots) * MESH_MAX_SUBSETS);
+	munmap(rig->endpoints, sizeof(struct mesh_endpoint) * MESH_MAX_ENDPOINTS);
+	munmap(rig->ring, RING_DATA + RING_SIZE);
+	munmap(rig->snapshot, sizeof(*rig->snapshot));
+	free(rig);
+}
+
+static inline void rig_bound(int fd)
+{
+	struct timeval tv = {.tv_sec = RIG_WAIT_MS / 1000};
+
+	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv)), 0);
+	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof(tv)), 0);
+}
+
+static inline int rig_connect(uint16_t port)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	a.sin_port = htons(port);
+	assert_true(fd >= 0);
+	assert_int_equal(connect(fd, (struct sockaddr *)&a, sizeof(a)), 0);
+	rig_bound(fd);
+	return fd;
+}
+
+/* The connection that the proxy makes to origin i. */
+static inline int rig_accept(struct rig *rig, unsigned i)
+{
+	struct pollfd p = {.fd = rig->origin[i], .events = POLLIN};
+	int fd;
+
+	assert_int_equal(poll(&p, 1, RIG_WAIT_MS), 1);
+	fd = accept4(rig->origin[i], NULL, NULL, SOCK_CLOEXEC);
+	assert_true(fd >= 0);
+	rig_bound(fd);
+	return fd;
+}
+
+static inline void rig_send(int fd, const char *s)
+{
+	size_t n = strlen(s);
+
+	assert_int_equal(send(fd, s, n, MSG_NOSIGNAL), n);
+}
+
+/* Reads until `end` was seen (or the peer closed) into out, NUL-terminated. Returns the length. */
+static inline size_t rig_read_until(int fd, const char *end, char *out, size_t cap)
+{
+	size_t n = 0;
+
+	out[0] = '\0';
+	while (n + 1 < cap) {
+		ssize_t r = recv(fd, out + n, end ? 1 : cap - n - 1, 0);
+
+		if (r < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+			fail_msg("nothing came for %d ms; so far: %s", RIG_WAIT_MS, out);
+		if (r <= 0)
+			break;
+		n += (size_t)r;
+		out[n] = '\0';
+		if (end && n >= strlen(end) && !strcmp(out + n - strlen(end), end))
+			break;
+	}
+	return n;
+}
+
+static inline void rig_expect_closed(int fd)
+{
+	char c;
+	ssize_t r = recv(fd, &c, 1, 0);
+
+	assert_true(r == 0 || (r < 0 && errno != EAGAIN));
+}
+
+#endif

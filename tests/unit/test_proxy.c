@@ -1,0 +1,616 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One worker's proxy, under ASan and UBSan, between a client and origins that the test plays byte
+ * by byte. */
+#include "proxy_rig.h"
+
+#define GET "GET /svc/a HTTP/1.1\r\nHost: h\r\n\r\n"
+
+static char text[65536];
+
+static int start(void **state)
+{
+	*state = rig_start();
+	return 0;
+}
+
+static int stop(void **state)
+{
+	rig_stop(*state);
+	return 0;
+}
+
+/* Reads a head at the origin, answers with `answer`. */
+static void serve(int fd, const char *answer)
+{
+	rig_read_until(fd, "\r\n\r\n", text, sizeof(text));
+	rig_send(fd, answer);
+}
+
+static void expect_answer(int fd, const char *status, const char *body)
+{
+	rig_read_until(fd, "\r\n\r\n", text, sizeof(text));
+	assert_non_null(strstr(text, status));
+	if (!*body)
+		return;
+	rig_read_until(fd, body, text, sizeof(text));
+	assert_string_equal(text, body);
+}
+
+static void a_request_is_forwarded_and_answered(void **state)
+{
+	struct rig *rig = *state;
+	int c = rig_connect(rig->gateway_port), o;
+
+	rig_send(c, "GET /svc/a?b=c HTTP/1.1\r\nHost: h\r\nX-Own: 1\r\nConnection: keep-alive, "
+		    "X-Hop\r\nX-Hop: 1\r\n"
+		    "X-Forwarded-For: 1.2.3.4\r\n\r\n");
+	o = rig_accept(rig, 0);
+	rig_read_until(o, "\r\n\r\n", text, sizeof(text));
+	assert_ptr_equal(strstr(text, "GET /a?b=c HTTP/1.1\r\nhost: h\r\n"), text);
+	assert_non_null(strstr(text, "X-Own: 1\r\n"));
+	assert_null(strstr(text, "X-Hop"));
+	assert_null(strstr(text, "keep-alive"));
+	assert_non_null(strstr(text, "x-forwarded-for: 1.2.3.4, 127.0.0.1\r\n"));
+	assert_non_null(strstr(text, "x-forwarded-proto: http\r\n"));
+	assert_non_null(strstr(text, "x-forwarded-host: h\r\n"));
+	assert_non_null(strstr(text, "x-request-id: "));
+	rig_send(o, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Theirs: 2\r\nKeep-Alive: "
+		    "timeout=5\r\n\r\nok");
+	rig_read_until(c, "\r\n\r\n", text, sizeof(text));
+	assert_ptr_equal(strstr(text, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Theirs: 2\r\n"),
+			 text);
+	assert_null(strstr(text, "Keep-Alive"));
+	assert_non_null(strstr(text, "x-instance-id: origin-0\r\n"));
+	rig_read_until(c, "ok", text, sizeof(text));
+	assert_string_equal(text, "ok");
+	close(o);
+	close(c);
+}
+
+static void connections_are_kept_on_both_sides(void **state)
+{
+	struct rig *rig = *state;
+	int c = rig_connect(rig->gateway_port), o;
+
+	rig_send(c, GET);
+	o = rig_accept(rig, 0);
+	for (int i = 0; i < 20; i++) {
+		serve(o, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx");
+		expect_answer(c, "200 OK", "x");
+		rig_send(c, GET);
+	}
+	serve(o, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\ny");
+	expect_answer(c, "200 OK", "y");
+	rig_expect_closed(o);
+	rig_send(c, GET);
+	close(o);
+	o = rig_accept(rig, 0);
+	serve(o, "HTTP/1.1 204 No Content\r\n\r\n");
+	expect_answer(c, "204", "");
+	close(o);
+	close(c);
+}
+
+static void pipelined_requests_are_answered_in_order(void **state)
+{
+	struct rig *rig = *state;
+	int c = rig_connect(rig->gateway_port), o;
+
+	rig_send(c,
+		 "GET /svc/1 HTTP/1.1\r\nHost: h\r\n\r\nPOST /svc/2 HTTP/1.1\r\nHost: "
+		 "h\r\nContent-Length: 3\r\n\r\nabc"
+		 "GET /nowhere HTTP/1.1\r\nHost: h\r\n\r\nGET /svc/3 HTTP/1.1\r\nHost: h\r\n\r\n");
+	o = rig_accept(rig, 0);
+	serve(o, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1");
+	rig_read_until(o, "\r\n\r\nabc", text, sizeof(text));
+	assert_non_null(strstr(text, "POST /2 "));
+	rig_send(o, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n2");
+	serve(o, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n3");
+	expect_answer(c, "200", "1");
+	expect_answer(c, "200", "2");
+	expect_answer(c, "404",
+		      "{\"error\":\"no service is meant by this host and "
+		      "path\",\"cause\":\"no-route\"}\n");
+	expect_answer(c, "200", "3");
+	close(o);
+	close(c);
+}
+
+static void chunked_bodies_and_trailers_pass(void **state)
+{
+	static const char body[] = "3\r\nabc\r\n0\r\nX-Sum: 1\r\n\r\n";
+	struct rig *rig = *state;
+	int c = rig_connect(rig->gateway_port), o;
+
+	rig_send(c, "POST /svc/ HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n");
+	rig_send(c, body);
+	o = rig_accept(rig, 0);
+	rig_read_until(o, body, text, sizeof(text));
+	assert_non_null(strstr(text, "transfer-encoding: chunked\r\n"));
+	rig_send(o, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+	rig_send(o, body);
+	rig_read_until(c, body, text, sizeof(text));
+	assert_non_null(strstr(text, "transfer-encoding: chunked\r\n"));
+	rig_send(c, GET);
+	serve(o, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+	expect_answer(c, "200", "");
+	close(o);
+	close(c);
+}
+
+static void a_body_until_close_closes_the_caller(void **state)
+{
+	struct rig *rig = *state;
+	int c = rig_connect(rig->gateway_port), o;
+
+	rig_send(c, GET);
+	o = rig_accept(rig, 0);
+	serve(o, "HTTP/1.0 200 OK\r\n\r\nall of it");
+	close(o);
+	rig_read_until(c, NULL, text, sizeof(text));
+	assert_non_null(strstr(text, "connection: close\r\n"));
+	assert_non_null(strstr(text, "\r\n\r\nall of it"));
+	close(c);
+}
+
+static void interim_answers_are_passed_on(void **state)
+{
+	struct rig *rig = *state;
+	int c = rig_connect(rig->gateway_port), o;
+
+	rig_send(c, "PUT /svc/ HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nExpect: "
+		    "100-continue\r\n\r\n");
+	o = rig_accept(rig, 0);
+	serve(o, "HTTP/1.1 100 Continue\r\n\r\n");
+	rig_read_until(c, "\r\n\r\n", text, sizeof(text));
+	assert_string_equal(text, "HTTP/1.1 100 Continue\r\n\r\n");
+	rig_send(c, "abc");
+	rig_read_until(o, "abc", text, sizeof(text));
+	rig_send(o, "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: "
+		    "1\r\n\r\nx");
+	rig_read_until(c, "\r\n\r\n", text, sizeof(text));
+	assert_string_equal(text, "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n");
+	expect_answer(c, "200", "x");
+	close(o);
+	close(c);
+}
+
+static void head_and_not_modified_have_no_body(void **state)
+{
+	struct rig *rig = *state;
+	int c = rig_connect(rig->gateway_port), o;
+
+	rig_send(c, "HEAD /svc/ HTTP/1.1\r\nHost: h\r\n\r\n");
+	o = rig_accept(rig, 0);
+	serve(o, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n");
+	rig_read_until(c, "\r\n\r\n", text, sizeof(text));
+	assert_non_null(strstr(text, "Content-Length: 1000\r\n"));
+	rig_send(c, GET);
+	serve(o, "HTTP/1.1 304 Not Modified\r\nContent-Length: 7\r\n\r\n");
+	expect_answer(c, "304", "");
+	rig_send(c, GET);
+	serve(o, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx");
+	expect_answer(c, "200", "x");
+	close(o);
+	close(c);
+}
+
+static void an_upgrade_becomes_a_tunnel(void **state)
+{
+	struct rig *rig = *state;
+	int c = rig_connect(rig->gateway_port), o;
+
+	rig_send(c, "GET /svc/ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: "
+		    "websocket\r\n\r\nearly");
+	o = rig_accept(rig, 0);
+	rig_read_until(o, "\r\n\r\n", text, sizeof(text));
+	assert_non_null(strstr(text, "connection: upgrade\r\nupgrade: websocket\r\n"));
+	rig_send(o, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "
+		    "websocket\r\n\r\nhello");
+	rig_read_until(c, "hello", text, sizeof(text));
+	assert_non_null(strstr(text, "upgrade: websocket\r\n"));
+	rig_read_until(o, "early", text, sizeof(text));
+	assert_string_equal(text, "early");
+	rig_send(c, "GET / not http at all");
+	rig_read_until(o, "all", text, sizeof(text));
+	shutdown(c, SHUT_WR);
+	rig_expect_closed(o);
+	rig_send(o, "bye");
+	close(o);
+	rig_read_until(c, NULL, text, sizeof(text));
+	assert_string_equal(text, "bye");
+	close(c);
+}
+
+static void malformed_requests_reach_nobody(void **state)
+{
+	static const struct {
+		const char *request, *status, *cause;
+	} cases[] = {
+		{"GET /svc/ HTTP/1.1\r\n\r\n", "400", "bad-request"},
+		{"GET /svc/ HTTP/1.1\nHost: h\n\n", "400", "bad-request"},
+		{"GET /svc/ HTTP/2.0\r\nHost: h\r\n\r\n", "505", "bad-request"},
+		{"POST /svc/ HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nTransfer-Encoding: "
+		 "chunked\r\n\r\n",
+		 "400", "bad-request"},
+		{"POST /svc/ HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip\r\n\r\n", "501",
+		 "bad-request"},
+		{"POST /svc/ HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+		 "400", "bad-request"},
+		{"CONNECT h:1 HTTP/1.1\r\nHost: h\r\n\r\n", "501", "bad-request"},
+	};
+	struct rig *rig = *state;
+	struct pollfd p = {.fd = rig->origin[0], .events = POLLIN};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		int c = rig_connect(rig->gateway_port);
+		char cause[64];
+
+		rig_send(c, cases[i].request);
+		rig_read_until(c, NULL, text, sizeof(text));
+		snprintf(cause, sizeof(cause), "x-mesh-cause: %s\r\n", cases[i].cause);
+		assert_memory_equal(text + 9, cases[i].status, 3);
+		assert_non_null(strstr(text, cause));
+		assert_non_null(strstr(text, "connection: close\r\n"));
+		close(c);
+	}
+	if (poll(&p, 1,
+		 0)) { /* of the bad chunk a connection may have been made, but nothing sent */
+		int o = rig_accept(rig, 0);
+
+		assert_int_equal(rig_read_until(o, NULL, text, sizeof(text)), 0);
+		close(o);
+	}
+}
+
+static void a_stale_pooled_connection_costs_an_idempotent_request_nothing(void **state)
+{
+	struct rig *rig = *state;
+	int c = rig_connect(rig->gateway_port), o, o2;
+
+	rig_send(c, GET);
+	o = rig_accept(rig, 0);
+	serve(o, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx");
+	expect_answer(c, "200", "x");
+	rig_send(c, "PUT /svc/ HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc");
+	rig_read_until(o, "abc", text, sizeof(text));
+	close(o); /* all read, so FIN: without a byte of an answer */
+	o2 = rig_accept(rig, 0);
+	rig_read_until(o2, "abc", text, sizeof(text));
+	rig_send(o2, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\ny");
+	expect_answer(c, "200", "y");
+	rig_send(c, "POST /svc/ HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc");
+	rig_read_until(o2, "abc", text, sizeof(text));
+	close(o2);
+	rig_read_until(c, "}\n", text, sizeof(text));
+	assert_non_null(strstr(text, "502 Bad Gateway"));
+	assert_non_null(strstr(text, "x-mesh-cause: upstream-reset\r\n"));
+	close(c);
+}
+
+static void a_refused_connection_is_tried_elsewhere(void **state)
+{
+	struct rig *rig = *state;
+	int c, o;
+
+	rig->endpoints[1].port = htons(1); /* nobody there */
+	for (unsigned i = 0; i < MESH_SLOTS; i++)
+		rig->slots->ep[i] = i == 0 ? 0 : 1;
+	c = rig_connect(rig->gateway_port);
+	rig_send(c, "POST /svc/ HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc");
+	o = rig_accept(rig, 0);
+	rig_read_until(o, "abc", text, sizeof(text));
+	rig_send(o, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx");
+	expect_answer(c, "200", "x");
+	close(o);
+	close(c);
+}
+
+static void without_anybody_to_call_the_answer_says_so(void **state)
+{
+	struct rig *rig = *state;
+	int c = rig_connect(rig->gateway_port);
+
+	rig->endpoints[0].port = htons(1);
+	rig_send(c, GET);
+	rig_read_until(c, "}\n", text, sizeof(text));
+	assert_non_null(strstr(text, "HTTP/1.1 503 "));
+	assert_non_null(strstr(text, "x-mesh-cause: connect-failed\r\n"));
+	assert_non_null(strstr(text, "\"service\":\"svc\""));
+	rig_use(rig, 0);
+	rig->upstreams[0].nsplit = 0;
+	rig_send(c, GET);
+	rig_read_until(c, "}\n", text, sizeof(text));
+	assert_non_null(strstr(text, "x-mesh-cause: no-endpoint\r\n"));
+	close(c);
+}
+
+static void an_endpoint_that_talks_nonsense_is_a_bad_gateway(void **state)
+{
+	static const char *const answers[] = {
+		"nonsense\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx",
+		"HTTP/1.1 101 Switching Protocols\r\n\r\n",
+	};
+	struct rig *rig = *state;
+
+	for (size_t i = 0; i < sizeof(answers) / sizeof(answers[0]); i++) {
+		int c = rig_connect(rig->gateway_port), o;
+
+		rig_send(c, GET);
+		o = rig_accept(rig, 0);
+		serve(o, answers[i]);
+		rig_read_until(c, "}\n", text, sizeof(text));
+		assert_non_null(strstr(text, "HTTP/1.1 502 "));
+		assert_non_null(strstr(text, "x-mesh-cause: upstream-protocol\r\n"));
+		rig_expect_closed(o);
+		close(o);
+		close(c);
+	}
+}
+
+static void a_cut_answer_never_looks_whole(void **state)
+{
+	struct rig *rig = *state;
+	int c = rig_connect(rig->gateway_port), o;
+
+	rig_send(c, GET);
+	o = rig_accept(rig, 0);
+	serve(o, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf");
+	rig_read_until(c, "half", text, sizeof(text));
+	close(o);
+	assert_int_equal(recv(c, text, 1, 0), -1);
+	assert_int_equal(errno, ECONNRESET);
+	close(c);
+}
+
+static void a_slow_endpoint_is_given_up(void **state)
+{
+	struct rig *rig = *state;
+	int c, o;
+
+	rig->snapshot->service.timeouts.try = 50;
+	c = rig_connect(rig->gateway_port);
+	rig_send(c, GET);
+	o = rig_accept(rig, 0);
+	rig_read_until(c, "}\n", text, sizeof(text));
+	assert_non_null(strstr(text, "HTTP/1.1 504 "));
+	assert_non_null(strstr(text, "x-mesh-cause: try-timeout\r\n"));
+	rig_read_until(o, NULL, text, sizeof(text)); /* its work is cancelled */
+	close(o);
+	close(c);
+}
+
+static void a_silent_body_is_given_up_but_not_a_slow_one(void **state)
+{
+	struct rig *rig = *state;
+	int c, o;
+
+	rig->snapshot->service.timeouts =
+		(struct snap_timeouts){.connect = 1000, .try = 60, .request = 60, .idle = 200};
+	c = rig_connect(rig->gateway_port);
+	rig_send(c, GET);
+	o = rig_accept(rig, 0);
+	serve(o, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n");
+	rig_read_until(c, "\r\n\r\n", text, sizeof(text));
+	for (int i = 0; i < 5; i++) {
+		assert_int_equal(poll(&(struct pollfd){.fd = c, .events = POLLIN}, 1, 50), 0);
+		rig_send(o, "x");
+		rig_read_until(c, "x", text, sizeof(text));
+	}
+	assert_int_equal(recv(c, text, 1, 0), -1);
+	assert_int_equal(errno, ECONNRESET);
+	close(o);
+	close(c);
+}
+
+static void captured_http_is_recognised(void **state)
+{
+	struct rig *rig = *state;
+	int c = rig_connect(rig->capture_port), o;
+
+	rig_send(c, "G");
+	o = rig_accept(rig, 0); /* opened at once */
+	rig_send(c, "ET /a HTTP/1.1\r\nHost: h\r\n\r\n");
+	rig_read_until(o, "\r\n\r\n", text, sizeof(text));
+	assert_non_null(strstr(text, "GET /a HTTP/1.1\r\n"));
+	assert_non_null(strstr(text, "x-forwarded-for: 10.0.0.9\r\n"));
+	rig_send(o, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx");
+	expect_answer(c, "200", "x");
+	assert_int_equal(rig->shared.up_stats[0].learned, MESH_LEARNED_HTTP);
+	close(o);
+	close(c);
+}
+
+static void a_server_that_speaks_first_is_heard(void **state)
+{
+	struct rig *rig = *state;
+	int c = rig_connect(rig->capture_port), o = rig_accept(rig, 0);
+
+	rig_send(o, "220 ready\r\n");
+	rig_read_until(c, "\r\n", text, sizeof(text));
+	assert_string_equal(text, "220 ready\r\n");
+	rig_send(c, "GET / HTTP/1.1\r\n");
+	rig_read_until(o, "\n", text, sizeof(text));
+	assert_string_equal(text, "GET / HTTP/1.1\r\n");
+	shutdown(c, SHUT_WR);
+	rig_expect_closed(o);
+	rig_send(o, "bye");
+	close(o);
+	rig_read_until(c, NULL, text, sizeof(text));
+	assert_string_equal(text, "bye");
+	close(c);
+}
+
+static void bytes_that_are_not_http_are_tunnelled(void **state)
+{
+	struct rig *rig = *state;
+	int c = rig_connect(rig->capture_port), o = rig_accept(rig, 0);
+
+	rig_send(c, "PING\r\n");
+	rig_read_until(o, "\n", text, sizeof(text));
+	assert_string_equal(text, "PING\r\n");
+	rig_send(o, "+PONG\r\n");
+	rig_read_until(c, "\n", text, sizeof(text));
+	close(o);
+	rig_expect_closed(c);
+	close(c);
+}
+
+static void a_tunnel_to_nobody_is_reset(void **state)
+{
+	struct rig *rig = *state;
+	int c;
+
+	rig->endpoints[0].port = htons(1);
+	c = rig_connect(rig->capture_port);
+	rig_send(c, "\x16\x03\x01");
+	assert_int_equal(recv(c, text, 1, 0), -1);
+	assert_int_equal(errno, ECONNRESET);
+	close(c);
+}
+
+/* Sends n bytes of a pattern from a child process, so that both ends can be driven at once. */
+static pid_t send_pattern(int fd, size_t n)
+{
+	pid_t pid = fork();
+
+	if (pid)
+		return pid;
+	for (size_t at = 0; at < n;) {
+		char block[8192];
+		size_t len = n - at < sizeof(block) ? n - at : sizeof(block);
+		ssize_t r;
+
+		for (size_t i = 0; i < len; i++)
+			block[i] = (char)((at + i) * 2654435761u >> 13);
+		r = send(fd, block, len, MSG_NOSIGNAL);
+		if (r <= 0)
+			_exit(1);
+		at += (size_t)r;
+	}
+	_exit(0);
+}
+
+static void check_pattern(int fd, size_t n)
+{
+	for (size_t at = 0; at < n;) {
+		ssize_t r = recv(fd, text, sizeof(text) < n - at ? sizeof(text) : n - at, 0);
+
+		assert_true(r > 0);
+		for (ssize_t i = 0; i < r; i++)
+			assert_int_equal(text[i], (char)((at + (size_t)i) * 2654435761u >> 13));
+		at += (size_t)r;
+	}
+}
+
+static void large_bodies_pass_both_ways(void **state)
+{
+	const size_t n = 8 << 20;
+	struct rig *rig = *state;
+	int c = rig_connect(rig->gateway_port), o, status;
+	pid_t pid;
+
+	snprintf(text, sizeof(text),
+		 "POST /svc/ HTTP/1.1\r\nHost: h\r\nContent-Length: %zu\r\n\r\n", n);
+	rig_send(c, text);
+	o = rig_accept(rig, 0);
+	rig_read_until(o, "\r\n\r\n", text, sizeof(text));
+	pid = send_pattern(c, n);
+	check_pattern(o, n);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	snprintf(text, sizeof(text), "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n", n);
+	rig_send(o, text);
+	rig_read_until(c, "\r\n\r\n", text, sizeof(text));
+	pid = send_pattern(o, n);
+	check_pattern(c, n);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	rig_send(c, GET);
+	serve(o, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx");
+	expect_answer(c, "200", "x");
+	close(o);
+	close(c);
+}
+
+static void a_reader_that_stops_stops_the_sender(void **state)
+{
+	struct rig *rig = *state;
+	int c = rig_connect(rig->gateway_port), o;
+	struct pollfd p;
+	size_t sent = 0;
+
+	rig_send(c, GET);
+	o = rig_accept(rig, 0);
+	serve(o, "HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n");
+	rig_read_until(c, "\r\n\r\n", text, sizeof(text));
+	memset(text, 'x', sizeof(text));
+	p = (struct pollfd){.fd = o, .events = POLLOUT};
+	while (poll(&p, 1, 300) == 1) {
+		ssize_t r = send(o, text, sizeof(text), MSG_DONTWAIT | MSG_NOSIGNAL);
+
+		assert_true(r > 0);
+		sent += (size_t)r;
+		assert_true(sent < 64 << 20);
+	}
+	close(c);
+	close(o);
+}
+
+static void what_happened_is_recorded(void **state)
+{
+	struct rig *rig = *state;
+	int c = rig_connect(rig->gateway_port), o;
+	const struct record *r = (void *)((char *)rig->ring + RING_DATA);
+
+	rig_send(c, "GET /svc/a HTTP/1.1\r\nHost: h\r\nX-Request-Id: abc\r\n\r\n");
+	o = rig_accept(rig, 0);
+	serve(o, "HTTP/1.1 201 Created\r\nContent-Length: 5\r\n\r\nhello");
+	expect_answer(c, "201", "hello");
+	close(c);
+	for (int i = 0; i < RIG_WAIT_MS && !__atomic_load_n(&rig->ring->head, __ATOMIC_ACQUIRE);
+	     i++)
+		poll(NULL, 0, 1);
+	assert_int_equal(r->kind, RECORD_REQUEST);
+	assert_int_equal(r->flags, RECORD_GATEWAY);
+	assert_int_equal(r->status, 201);
+	assert_int_equal(r->tries, 1);
+	assert_int_equal(r->bytes_out, 5);
+	assert_int_equal(r->service, 0);
+	assert_memory_equal(r + 1, "GET/svc/ahabc", 13);
+	assert_int_equal(rig->shared.ep_inflight[0].worker[0], 0);
+	assert_true(rig->shared.ep_stats[0].ewma != 0);
+	close(o);
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, start, stop)
+	const struct CMUnitTest tests[] = {
+		T(a_request_is_forwarded_and_answered),
+		T(connections_are_kept_on_both_sides),
+		T(pipelined_requests_are_answered_in_order),
+		T(chunked_bodies_and_trailers_pass),
+		T(a_body_until_close_closes_the_caller),
+		T(interim_answers_are_passed_on),
+		T(head_and_not_modified_have_no_body),
+		T(an_upgrade_becomes_a_tunnel),
+		T(malformed_requests_reach_nobody),
+		T(a_stale_pooled_connection_costs_an_idempotent_request_nothing),
+		T(a_refused_connection_is_tried_elsewhere),
+		T(without_anybody_to_call_the_answer_says_so),
+		T(an_endpoint_that_talks_nonsense_is_a_bad_gateway),
+		T(a_cut_answer_never_looks_whole),
+		T(a_slow_endpoint_is_given_up),
+		T(a_silent_body_is_given_up_but_not_a_slow_one),
+		T(captured_http_is_recognised),
+		T(a_server_that_speaks_first_is_heard),
+		T(bytes_that_are_not_http_are_tunnelled),
+		T(a_tunnel_to_nobody_is_reset),
+		T(large_bodies_pass_both_ways),
+		T(a_reader_that_stops_stops_the_sender),
+		T(what_happened_is_recorded),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
