@@ -29,6 +29,8 @@ enum ipc_kind {
 	IPC_READY,	   /* privileges are gone, the loop runs; `pid` */
 	IPC_SNAPSHOT_USED, /* `generation` is in force */
 	IPC_WANT_SOCKET,   /* an unconnected non-blocking TCP socket inside namespace `netns` */
+	/* supervisor to worker, ten times a second: nothing to do; that it is read is the answer */
+	IPC_PING,
 };
 
 enum ipc_init_fd {

@@ -123,6 +123,8 @@ static void on_message(struct proxy *p, const struct ipc_msg *m, int *fds, size_
 						: -EPROTO);
 	} else if (m->kind == IPC_DRAIN && !nfds) {
 		on_drain(p, m->drain.millis);
+	} else if (m->kind == IPC_PING && !nfds) {
+		/* that it was read is the answer */
 	} else {
 		log_error("message of kind %u from the supervisor makes no sense", m->kind);
 		while (nfds)

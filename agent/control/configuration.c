@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See configuration.h. Keys that the agent has no use for yet are passed over: meshd knows them
+ * all. */
+#include "agent/control/configuration.h"
+
+#include "lib/addr.h"
+#include "lib/clock.h"
+#include "lib/json.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define DURATION_MOST_MS 86400000u
+
+struct place { /* where we are, for messages */
+	const char *service;
+	char *why;
+};
+
+__attribute__((format(printf, 2, 3))) static int bad(const struct place *p, const char *fmt, ...)
+{
+	int n = snprintf(p->why, CONFIGURATION_ERROR_MAX,
+			 "%s: ", p->service ? p->service : "answer");
+	va_list ap;
+
+	va_start(ap, fmt);
+	if (n < CONFIGURATION_ERROR_MAX)
+		vsnprintf(p->why + n, CONFIGURATION_ERROR_MAX - (size_t)n, fmt, ap);
+	va_end(ap);
+	return -EINVAL;
+}
+
+/* A string member that fits; absent is the fallback (NULL: must be there). */
+static int text(const struct place *p, const cJSON *o, const char *key, const char *fallback,
+		char *out, size_t cap)
+{
+	const cJSON *v = cJSON_GetObjectItemCaseSensitive(o, key);
+	const char *s = cJSON_IsString(v)	? v->valuestring
+			: !v || cJSON_IsNull(v) ? fallback
+						: NULL;
+
+	if (!s || (!fallback && !*s))
+		return bad(p, "%s: a string is expected", key);
+	if (strlen(s) >= cap)
+		return bad(p, "%s: longer than %zu", key, cap - 1);
+	strcpy(out, s);
+	return 0;
+}
+
+static int choice(const struct place *p, const cJSON *o, const char *key, const char *const *names,
+		  uint8_t *out)
+{
+	const cJSON *v = cJSON_GetObjectItemCaseSensitive(o, key);
+
+	if (!v || cJSON_IsNull(v))
+		return 0;
+	for (uint8_t i = 0; names[i]; i++)
+		if (cJSON_IsString(v) && !strcmp(v->valuestring, names[i])) {
+			*out = i;
+			return 0;
+		}
+	return bad(p, "%s: not one of the known values", key);
+}
+
+static int duration(const struct place *p, const cJSON *o, const char *key, uint32_t *out)
+{
+	const cJSON *v = cJSON_GetObjectItemCaseSensitive(o, key);
+	uint64_t ms;
+
+	if (!v || cJSON_IsNull(v))
+		return 0;
+	if (!cJSON_IsString(v) || duration_parse(v->valuestring, &ms) || ms > DURATION_MOST_MS)
+		return bad(p, "timeouts.%s: a duration like 500ms, a day at most, is expected",
+			   key);
+	*out = (uint32_t)ms;
+	return 0;
+}
+
+static int split(const struct place *p, const cJSON *o, struct service_config *c)
+{
+	const cJSON *s = cJSON_GetObjectItemCaseSensitive(o, "split"), *v;
+	double total = 0;
+
+	if (!s || cJSON_IsNull(s))
+		return 0;
+	if (!cJSON_IsObject(s))
+		return bad(p, "split: an object is expected");
+	cJSON_ArrayForEach (v, s) {
+		if (c->nsplit == MESH_SPLITS)
+			return bad(p, "split: more than %d versions", MESH_SPLITS);
+		if (!*v->string || strlen(v->string) >= MESH_NAME_MAX)
+			return bad(p, "split: the name of a version is 1 to %d bytes long",
+				   MESH_NAME_MAX - 1);
+		if (!cJSON_IsNumber(v) || v->valuedouble < 0 || v->valuedouble > 1000000)
+			return bad(p, "split.%s: a weight from 0 to 1000000 is expected",
+				   v->string);
+		strcpy(c->split[c->nsplit].version, v->string);
+		c->split[c->nsplit++].weight = (uint32_t)v->valuedouble;
+		total += v->valuedouble;
+	}
+	return c->nsplit && total < 1 ? bad(p, "split: all weights are 0") : 0;
+}
+
+static int service(const cJSON *o, struct named_config *out, char *why)
+{
+	static const char *const protocols[] = {"auto", "http", "tcp", NULL};
+	static const char *const policies[] = {"p2c", "least-request", "round-robin", "random",
+					       NULL};
+	const cJSON *t = cJSON_GetObjectItemCaseSensitive(o, "timeouts");
+	struct place p = {NULL, why};
+	int err;
+
+	memset(out, 0, sizeof(*out));
+	service_config_init(&out->config);
+	err = text(&p, o, "service", NULL, out->service, sizeof(out->service));
+	if (err)
+		return err;
+	p.service = out->service;
+	err = choice(&p, o, "protocol", protocols, &out->config.protocol);
+	if (!err)
+		err = choice(&p, cJSON_GetObjectItemCaseSensitive(o, "loadBalancer"), "policy",
+			     policies, &out->config.policy);
+	if (!err)
+		err = split(&p, o, &out->config);
+	if (!err)
+		err = duration(&p, t, "connect", &out->config.connect_ms);
+	if (!err)
+		err = duration(&p, t, "try", &out->config.try_ms);
+	if (!err)
+		err = duration(&p, t, "request", &out->config.request_ms);
+	if (!err)
+		err = duration(&p, t, "idle", &out->config.idle_ms);
+	return err;
+}
+
+static int external(const cJSON *o, struct external_info *out, char *why)
+{
+	struct place p = {NULL, why};
+	char address[64];
+	double port = json_num(o, "port", 0);
+	int err;
+
+	memset(out, 0, sizeof(*out));
+	err = text(&p, o, "service", NULL, out->service, sizeof(out->service));
+	if (!err)
+		err = text(&p, o, "id", NULL, out->id, sizeof(out->id));
+	if (!err)
+		err = text(&p, o, "version", "v1", out->version, sizeof(out->version));
+	if (!err)
+		err = text(&p, o, "address", NULL, address, sizeof(address));
+	if (err)
+		return err;
+	p.service = out->service;
+	if (addr_parse_ip(address, out->ip))
+		return bad(&p, "endpoint %s: address: an IP address is expected", out->id);
+	if (port < 1 || port > 65535 || port != (uint16_t)port)
+		return bad(&p, "endpoint %s: port: 1 to 65535 is expected", out->id);
+	out->port = (uint16_t)port;
+	return 0;
+}
+
+static int services(const cJSON *list, struct configuration *c, char *why)
+{
+	const cJSON *v;
+
+	c->services = calloc((size_t)cJSON_GetArraySize(list) + 1, sizeof(*c->services));
+	if (!c->services)
+		return -ENOMEM;
+	cJSON_ArrayForEach (v, list) {
+		int err = service(v, &c->services[c->nservices], why);
+
+		if (err)
+			return err;
+		c->nservices++;
+	}
+	return 0;
+}
+
+static int externals(const cJSON *list, struct configuration *c, char *why)
+{
+	const cJSON *v;
+
+	c->externals = calloc((size_t)cJSON_GetArraySize(list) + 1, sizeof(*c->externals));
+	if (!c->externals)
+		return -ENOMEM;
+	cJSON_ArrayForEach (v, list) {
+		int err = external(v, &c->externals[c->nexternals], why);
+
+		if (err)
+			return err;
+		c->nexternals++;
+	}
+	return 0;
+}
+
+static int head(const cJSON *root, struct configuration *c, char *why)
+{
+	struct place p = {NULL, why};
+	double revision = json_num(root, "revision", -1);
+
+	if (revision < 0 || revision > 9007199254740992.0)
+		return bad(&p, "revision: a number is expected");
+	c->revision = (uint64_t)revision;
+	return text(&p, root, "epoch", "", c->epoch, sizeof(c->epoch));
+}
+
+int configuration_parse(const char *json, size_t len, struct configuration *out, char *why)
+{
+	struct configuration c = {0};
+	cJSON *root = json_parse(json, len, NULL);
+	int err = -EINVAL;
+
+	snprintf(why, CONFIGURATION_ERROR_MAX, "not a JSON object");
+	if (cJSON_IsObject(root))
+		err = head(root, &c, why);
+	if (!err)
+		err = services(cJSON_GetObjectItemCaseSensitive(root, "services"), &c, why);
+	if (!err)
+		err = externals(cJSON_GetObjectItemCaseSensitive(root, "endpoints"), &c, why);
+	cJSON_Delete(root);
+	if (err == -ENOMEM)
+		snprintf(why, CONFIGURATION_ERROR_MAX, "out of memory");
+	if (err)
+		configuration_done(&c);
+	else
+		*out = c;
+	return err;
+}
+
+void configuration_done(struct configuration *c)
+{
+	free(c->services);
+	free(c->externals);
+	memset(c, 0, sizeof(*c));
+}
+
+bool configuration_is(const char *json, size_t len, uint64_t revision, const char *epoch)
+{
+	cJSON *root = json_parse(json, len, NULL);
+	bool same = root && json_num(root, "revision", -1) == (double)revision &&
+		    !strcmp(json_str(root, "epoch", ""), epoch);
+
+	cJSON_Delete(root);
+	return same;
+}

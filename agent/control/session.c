@@ -1,0 +1,400 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See session.h. Two conversations that do not wait for each other: watch (in) and report (out). */
+#include "agent/control/session.h"
+
+#include "agent/control/configuration.h"
+#include "lib/http.h"
+#include "lib/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#define DEFAULT_TOKEN		  "/var/lib/mesh/token"
+#define COALESCE_MS		  8	/* and a tick of the timer wheel: 10 ms at most */
+#define REPORT_MS		  5000	/* even without a change */
+#define WATCH_TIMEOUT		  40000 /* meshd answers after 30 s at the latest */
+#define CALL_TIMEOUT		  5000
+#define GOODBYE_TIMEOUT		  2000
+#define BACKOFF_LEAST		  100
+#define BACKOFF_MOST		  5000
+
+#define container(p, type, field) ((type *)((char *)(p)-offsetof(type, field)))
+
+struct session {
+	struct loop *loop;
+	struct http_client *http;
+	struct session_ops ops;
+	char *control, *node, *file, *token_file; /* node is escaped for a path */
+	char token[256];
+	struct timer watch_timer, report_timer;
+	uint32_t watch_backoff, report_backoff; /* ms, 0: the last call went well */
+	bool watching, reporting, changed, connected, said_away, leaving;
+	uint64_t revision;
+	char store[64]; /* meshd's epoch, of the configuration in force */
+	char *error;
+	void (*goodbye)(void *arg);
+	void *goodbye_arg;
+};
+
+static void watch_start(struct session *s);
+static void report_start(struct session *s);
+
+/* Doubles, and takes a random point of the upper half, so that a thousand agents do not come back
+ * at once. */
+static uint32_t next_wait(uint32_t *backoff)
+{
+	uint32_t r;
+
+	*backoff = !*backoff			 ? BACKOFF_LEAST
+		   : *backoff * 2 > BACKOFF_MOST ? BACKOFF_MOST
+						 : *backoff * 2;
+	if (getrandom(&r, sizeof(r), GRND_NONBLOCK) != sizeof(r))
+		r = (uint32_t)*backoff;
+	return *backoff / 2 + r % (*backoff / 2 + 1);
+}
+
+static void say_away(struct session *s, const struct http_answer *a)
+{
+	s->connected = false;
+	if (s->said_away)
+		return;
+	s->said_away = true;
+	if (a->error)
+		log_warn("meshd at %s is not reachable (%s): going on with the last configuration",
+			 s->control, strerror(-a->error));
+	else
+		log_warn("meshd at %s answers %d: going on with the last configuration; is "
+			 "--token-file right?",
+			 s->control, a->status);
+}
+
+static void say_back(struct session *s)
+{
+	s->connected = true;
+	if (s->said_away)
+		log_info("meshd at %s is back", s->control);
+	s->said_away = false;
+}
+
+/* --- in: configuration --- */
+
+static void refuse(struct session *s, const char *why)
+{
+	free(s->error);
+	s->error = strdup(why);
+	log_error("configuration from meshd refused, the old one stays: %s", why);
+	session_changed(s);
+}
+
+/* 0 when it is in force now. */
+static int apply(struct session *s, const char *text, size_t len)
+{
+	char why[CONFIGURATION_ERROR_MAX];
+	struct configuration c;
+	int err = configuration_parse(text, len, &c, why);
+
+	if (err) {
+		refuse(s, why);
+		return err;
+	}
+	s->revision = c.revision;
+	snprintf(s->store, sizeof(s->store), "%s", c.epoch);
+	free(s->error);
+	s->error = NULL;
+	s->ops.configure(s->ops.arg, c.services, c.nservices, c.externals, c.nexternals);
+	configuration_done(&c);
+	return 0;
+}
+
+static int save(const struct session *s, const char *text, size_t len)
+{
+	char tmp[4200];
+	int fd, err = 0;
+
+	snprintf(tmp, sizeof(tmp), "%s.tmp", s->file);
+	fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return -errno;
+	for (size_t done = 0; done < len && !err;) {
+		ssize_t n = write(fd, text + done, len - done);
+
+		if (n < 0 && errno != EINTR)
+			err = -errno;
+		done += n > 0 ? (size_t)n : 0;
+	}
+	if (!err && fsync(fd) < 0)
+		err = -errno;
+	if (close(fd) < 0 && !err)
+		err = -errno;
+	if (!err && rename(tmp, s->file) < 0)
+		err = -errno;
+	if (err)
+		unlink(tmp);
+	return err;
+}
+
+static void load(struct session *s)
+{
+	FILE *f = fopen(s->file, "re");
+	char *text = NULL;
+	size_t cap = 0;
+	ssize_t n;
+
+	if (!f)
+		return;
+	n = getdelim(&text, &cap, EOF, f);
+	if (n > 0 && !apply(s, text, (size_t)n))
+		log_info("configuration of revision %llu taken from %s",
+			 (unsigned long long)s->revision, s->file);
+	free(text);
+	fclose(f);
+}
+
+static void watch_again(struct timer *t)
+{
+	watch_start(container(t, struct session, watch_timer));
+}
+
+static void watch_done(const struct http_answer *a, void *arg)
+{
+	struct session *s = arg;
+	int err;
+
+	s->watching = false;
+	if (a->error || a->status != 200) {
+		if (a->error != -ETIMEDOUT || s->watch_backoff)
+			say_away(s, a);
+		timer_arm(s->loop, &s->watch_timer, next_wait(&s->watch_backoff), watch_again);
+		return;
+	}
+	say_back(s);
+	s->watch_backoff = 0;
+	if (configuration_is(a->body, a->len, s->revision, s->store)) {
+		watch_start(s);
+		return;
+	}
+	if (apply(s, a->body, a->len)) { /* asking again at once would give the same */
+		timer_arm(s->loop, &s->watch_timer, BACKOFF_MOST, watch_again);
+		return;
+	}
+	err = save(s, a->body, a->len);
+	if (err)
+		log_warn("cannot keep the configuration in %s: %s", s->file, strerror(-err));
+	session_changed(s);
+	watch_start(s);
+}
+
+static void watch_start(struct session *s)
+{
+	char path[512], epoch[200];
+	struct http_call c = {
+		.method = "GET", .base = s->control, .path = path, .timeout_ms = WATCH_TIMEOUT};
+
+	if (s->watching || s->leaving)
+		return;
+	if (http_escape(s->store, epoch, sizeof(epoch)))
+		*epoch = 0;
+	snprintf(path, sizeof(path), "/api/watch?revision=%llu&node=%s&epoch=%s",
+		 (unsigned long long)s->revision, s->node, epoch);
+	c.token = *s->token ? s->token : NULL;
+	s->watching = !http_client_start(s->http, &c, watch_done, s);
+	if (!s->watching)
+		timer_arm(s->loop, &s->watch_timer, next_wait(&s->watch_backoff), watch_again);
+}
+
+/* --- out: state --- */
+
+static void report_again(struct timer *t)
+{
+	report_start(container(t, struct session, report_timer));
+}
+
+static void report_done(const struct http_answer *a, void *arg)
+{
+	struct session *s = arg;
+
+	s->reporting = false;
+	if (a->error || a->status / 100 != 2) {
+		say_away(s, a);
+		timer_arm(s->loop, &s->report_timer, next_wait(&s->report_backoff), report_again);
+		return;
+	}
+	say_back(s);
+	s->report_backoff = 0;
+	timer_arm(s->loop, &s->report_timer, s->changed ? COALESCE_MS : REPORT_MS, report_again);
+	if (s->watch_backoff) { /* meshd is there again: no need to wait */
+		s->watch_backoff = 0;
+		timer_cancel(s->loop, &s->watch_timer);
+		watch_start(s);
+	}
+}
+
+static void report_start(struct session *s)
+{
+	char path[300], *body;
+	struct http_call c = {
+		.method = "PUT", .base = s->control, .path = path, .timeout_ms = CALL_TIMEOUT};
+
+	if (s->reporting || s->leaving)
+		return;
+	body = s->ops.state(s->ops.arg);
+	snprintf(path, sizeof(path), "/api/agents/%s", s->node);
+	c.token = *s->token ? s->token : NULL;
+	c.body = body;
+	c.body_len = body ? strlen(body) : 0;
+	s->changed = false;
+	s->reporting = body && !http_client_start(s->http, &c, report_done, s);
+	free(body);
+	if (!s->reporting)
+		timer_arm(s->loop, &s->report_timer, next_wait(&s->report_backoff), report_again);
+}
+
+/* While meshd is away the back-off decides when the next attempt is. */
+void session_changed(struct session *s)
+{
+	if (s->changed || s->leaving)
+		return;
+	s->changed = true;
+	if (!s->reporting && !s->report_backoff)
+		timer_arm(s->loop, &s->report_timer, COALESCE_MS, report_again);
+}
+
+static void goodbye_done(const struct http_answer *a, void *arg)
+{
+	struct session *s = arg;
+
+	s->goodbye(s->goodbye_arg);
+}
+
+static void goodbye_failed(struct timer *t)
+{
+	struct session *s = container(t, struct session, report_timer);
+
+	s->goodbye(s->goodbye_arg);
+}
+
+void session_goodbye(struct session *s, void (*done)(void *arg), void *arg)
+{
+	char path[300];
+	struct http_call c = {.method = "DELETE",
+			      .base = s->control,
+			      .path = path,
+			      .timeout_ms = GOODBYE_TIMEOUT};
+
+	s->leaving = true;
+	s->goodbye = done;
+	s->goodbye_arg = arg;
+	timer_cancel(s->loop, &s->watch_timer);
+	timer_cancel(s->loop, &s->report_timer);
+	snprintf(path, sizeof(path), "/api/agents/%s", s->node);
+	c.token = *s->token ? s->token : NULL;
+	if (!s->connected || http_client_start(s->http, &c, goodbye_done, s))
+		timer_arm(s->loop, &s->report_timer, 0, goodbye_failed);
+}
+
+/* --- life --- */
+
+static void read_token(struct session *s)
+{
+	int fd = open(s->token_file ? s->token_file : DEFAULT_TOKEN, O_RDONLY | O_CLOEXEC);
+	ssize_t n;
+
+	*s->token = 0;
+	if (fd < 0) {
+		if (s->token_file)
+			log_warn("cannot read the token file %s: %s", s->token_file,
+				 strerror(errno));
+		return;
+	}
+	n = read(fd, s->token, sizeof(s->token) - 1);
+	s->token[n > 0 ? n : 0] = 0;
+	s->token[strcspn(s->token, " \t\r\n")] = 0;
+	close(fd);
+}
+
+void session_reload(struct session *s)
+{
+	read_token(s);
+	if (!s->reporting) {
+		s->report_backoff = 0;
+		report_start(s);
+	}
+}
+
+static int take_config(struct session *s, const struct session_config *cfg)
+{
+	char node[256];
+
+	if (http_escape(cfg->node, node, sizeof(node)))
+		return -ENAMETOOLONG;
+	s->control = strdup(cfg->control);
+	s->node = strdup(node);
+	s->token_file = cfg->token_file ? strdup(cfg->token_file) : NULL;
+	if (asprintf(&s->file, "%s/config.json", cfg->run_dir) < 0)
+		s->file = NULL;
+	return s->control && s->node && s->file ? 0 : -ENOMEM;
+}
+
+int session_new(struct loop *l, const struct session_config *cfg, const struct session_ops *ops,
+		struct session **out)
+{
+	struct session *s = calloc(1, sizeof(*s));
+	int err;
+
+	if (!s)
+		return -ENOMEM;
+	s->loop = l;
+	s->ops = *ops;
+	err = take_config(s, cfg);
+	if (!err)
+		err = http_client_new(l, &s->http);
+	if (err) {
+		session_free(&s);
+		return err;
+	}
+	read_token(s);
+	*out = s; /* state() may ask for the revision from here on */
+	load(s);
+	watch_start(s);
+	session_changed(s);
+	return 0;
+}
+
+void session_free(struct session **sp)
+{
+	struct session *s = *sp;
+
+	if (!s)
+		return;
+	timer_cancel(s->loop, &s->watch_timer);
+	timer_cancel(s->loop, &s->report_timer);
+	http_client_free(&s->http);
+	free(s->control);
+	free(s->node);
+	free(s->file);
+	free(s->token_file);
+	free(s->error);
+	free(s);
+	*sp = NULL;
+}
+
+uint64_t session_revision(const struct session *s)
+{
+	return s ? s->revision : 0;
+}
+
+const char *session_error(const struct session *s)
+{
+	return s ? s->error : NULL;
+}
+
+bool session_connected(const struct session *s)
+{
+	return s && s->connected;
+}

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The registry's own structures, shared by its files only. All links are indexes (MESH_NONE ends a
+ * list) except those of hash chains. */
+#ifndef AGENT_REGISTRY_IMPL_H
+#define AGENT_REGISTRY_IMPL_H
+
+#include "agent/registry/ids.h"
+#include "agent/registry/registry.h"
+
+#define LISTENER_BUCKETS 4096
+#define DEST_BUCKETS	 8192
+
+struct dest_hold { /* what one owner wants for one address */
+	struct mesh_dest_key key;
+	uint32_t upstream;
+};
+
+struct dest_set { /* sorted by key, no key twice */
+	struct dest_hold *v;
+	uint32_t n, cap;
+};
+
+struct holder {
+	uint32_t owner; /* endpoint of a registered one | HOLDER_EXTERNAL, or workload */
+	uint32_t upstream;
+};
+#define HOLDER_EXTERNAL 0x80000000u
+
+struct dest_entry {
+	struct dest_entry *next; /* hash chain */
+	struct dest_entry *next_dirty;
+	struct mesh_dest_key key;
+	struct holder *holders; /* the first one decides */
+	uint32_t n, cap;
+	bool dirty, written;
+};
+
+struct listener {
+	struct listener *next;	  /* hash chain */
+	struct listener *sibling; /* of the same workload */
+	struct listen_info info;
+	uint32_t workload;
+	bool missed; /* by the last scan */
+};
+
+struct workload {
+	bool used, dirty; /* dirty: the map entry is to be written */
+	uint32_t service;
+	uint32_t next;	    /* of the same service */
+	uint32_t endpoints; /* list */
+	struct listener *listeners;
+	struct dest_set dests;
+	struct workload_info info;
+};
+
+struct endpoint {
+	bool used, marked, dirty, fresh, gone, primary;
+	int rank;      /* of the address that was chosen, while it is being chosen */
+	uint32_t next; /* of the same workload, or of the same service when external */
+	uint32_t port; /* host order */
+	struct mesh_endpoint image;
+	struct dest_set dests; /* of an external one */
+};
+
+struct subset {
+	char version[MESH_NAME_MAX];
+	uint32_t upstream;
+	uint32_t n, cap;
+	uint16_t *ep;
+	uint64_t *latency; /* as of the last build; same length */
+	bool used, dirty;
+};
+
+struct upstream {
+	bool used, dirty, fresh;
+	uint16_t port; /* 0: the primary one */
+	uint32_t next; /* of the same service */
+	struct mesh_upstream image;
+	uint32_t nsubsets, subsets[MESH_SPLITS];
+};
+
+struct service {
+	char name[MESH_NAME_MAX];
+	bool used; /* the name means something, even when idle */
+	bool idle; /* nobody holds it: the id is in the free list, and may be revived */
+	bool dirty, configured, wanted;
+	struct service_config config;
+	uint8_t protocol;
+	uint32_t workloads, externals, upstreams; /* lists */
+	uint32_t primary;			  /* upstream */
+	uint32_t nprimary;
+};
+
+struct netns_addresses {
+	uint64_t cookie;
+	uint32_t n;
+	uint8_t (*ip)[16];
+};
+
+struct members { /* endpoints of the upstream that is being worked on */
+	uint16_t ep[MESH_MAX_ENDPOINTS];
+	uint32_t n;
+};
+
+struct registry {
+	struct registry_sink sink;
+	uint64_t own_netns, full;
+	bool services_dirty, dirty;
+	struct ids service_ids, upstream_ids, endpoint_ids, subset_ids, workload_ids;
+	struct service services[MESH_MAX_SERVICES];
+	struct upstream upstreams[MESH_MAX_UPSTREAMS];
+	struct endpoint endpoints[MESH_MAX_ENDPOINTS];
+	struct subset subsets[MESH_MAX_SUBSETS];
+	struct workload workloads[MESH_MAX_WORKLOADS];
+	struct listener *listeners[LISTENER_BUCKETS];
+	uint32_t nlisteners;
+	struct dest_entry *dests[DEST_BUCKETS];
+	struct dest_entry *dirty_dests;
+	uint32_t ndests;
+	/* workload map entries to be removed by the next flush */
+	uint64_t *gone_cgroups;
+	uint32_t ngone, gone_cap;
+	uint32_t nnetns;
+	struct netns_addresses netns[MESH_MAX_NETNS];
+	struct members members;
+};
+
+/* dests.c */
+int dest_set_add(struct dest_set *s, const uint8_t ip[16], uint16_t port, uint64_t netns,
+		 uint32_t upstream);
+/* Sorts `want`, makes it the owner's set and adjusts the table; *have and *want swap memory. */
+int dests_replace(struct registry *r, uint32_t owner, struct dest_set *have, struct dest_set *want);
+void dests_write(struct registry *r, bool removals, int *error);
+void dests_done(struct registry *r);
+
+/* service.c: endpoints, upstreams and subsets of a dirty service. */
+int service_recompute(struct registry *r, uint32_t id, uint64_t now_ns);
+void service_forget(struct registry *r, uint32_t id, uint64_t now_ns);
+const struct netns_addresses *netns_find(const struct registry *r, uint64_t cookie);
+int external_new(struct registry *r, uint32_t service, const struct external_info *x,
+		 uint64_t now_ns);
+/* Drops those that are not marked; true if there were any. */
+bool externals_sweep(struct registry *r, uint32_t service, uint64_t now_ns);
+void endpoint_drop(struct registry *r, uint32_t id, uint64_t now_ns);
+
+/* slots.c */
+void subset_build(struct registry *r, uint32_t id);
+uint8_t subset_policy(const struct registry *r, const struct subset *s);
+
+#endif

@@ -1,0 +1,536 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Workloads, sockets, registered endpoints, configuration: what goes into the model, and its flush.
+ * See registry.h. */
+#include "agent/registry/impl.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+void service_config_init(struct service_config *c)
+{
+	*c = (struct service_config){.policy = MESH_LB_P2C,
+				     .connect_ms = 1000,
+				     .try_ms = 3000,
+				     .request_ms = 15000,
+				     .idle_ms = 60000};
+}
+
+int registry_new(const struct registry_sink *sink, uint64_t own_netns, struct registry **out)
+{
+	struct registry *r = calloc(1, sizeof(*r));
+
+	if (!r)
+		return -ENOMEM;
+	r->sink = *sink;
+	r->own_netns = own_netns;
+	if (ids_init(&r->service_ids, MESH_MAX_SERVICES) ||
+	    ids_init(&r->upstream_ids, MESH_MAX_UPSTREAMS) ||
+	    ids_init(&r->endpoint_ids, MESH_MAX_ENDPOINTS) ||
+	    ids_init(&r->subset_ids, MESH_MAX_SUBSETS) ||
+	    ids_init(&r->workload_ids, MESH_MAX_WORKLOADS)) {
+		registry_free(&r);
+		return -ENOMEM;
+	}
+	*out = r;
+	return 0;
+}
+
+static void listeners_done(struct registry *r)
+{
+	for (uint32_t i = 0; i < LISTENER_BUCKETS; i++)
+		for (struct listener *l = r->listeners[i], *next; l; l = next) {
+			next = l->next;
+			free(l);
+		}
+}
+
+void registry_free(struct registry **rp)
+{
+	struct registry *r = *rp;
+
+	if (!r)
+		return;
+	listeners_done(r);
+	dests_done(r);
+	for (uint32_t i = 0; i < r->workload_ids.fresh; i++)
+		free(r->workloads[i].dests.v);
+	for (uint32_t i = 0; i < r->endpoint_ids.fresh; i++)
+		free(r->endpoints[i].dests.v);
+	for (uint32_t i = 0; i < r->subset_ids.fresh; i++) {
+		free(r->subsets[i].ep);
+		free(r->subsets[i].latency);
+	}
+	for (uint32_t i = 0; i < r->nnetns; i++)
+		free(r->netns[i].ip);
+	ids_done(&r->service_ids);
+	ids_done(&r->upstream_ids);
+	ids_done(&r->endpoint_ids);
+	ids_done(&r->subset_ids);
+	ids_done(&r->workload_ids);
+	free(r->gone_cgroups);
+	free(r);
+	*rp = NULL;
+}
+
+static void service_touch(struct registry *r, uint32_t id)
+{
+	r->services[id].dirty = r->dirty = true;
+}
+
+/* The service of that name, known from before or new; its id stays the same while anybody may
+ * remember it. */
+static int service_get(struct registry *r, const char *name, uint64_t now_ns, uint32_t *out)
+{
+	struct service *s;
+	uint32_t id;
+
+	for (id = 0; id < r->service_ids.fresh; id++)
+		if (r->services[id].used && !strcmp(r->services[id].name, name)) {
+			if (r->services[id].idle)
+				ids_revive(&r->service_ids, id);
+			r->services[id].idle = false;
+			*out = id;
+			return 0;
+		}
+	if (ids_alloc(&r->service_ids, now_ns, &id)) {
+		r->full++;
+		return -ENOSPC;
+	}
+	s = &r->services[id];
+	if (s->used)
+		service_forget(r, id, now_ns);
+	memset(s, 0, sizeof(*s));
+	strcpy(s->name, name);
+	s->used = true;
+	s->workloads = s->externals = s->upstreams = s->primary = MESH_NONE;
+	service_config_init(&s->config);
+	r->services_dirty = true;
+	service_touch(r, id);
+	*out = id;
+	return 0;
+}
+
+/* To be called when one of its holders has gone. */
+static void service_put(struct registry *r, uint32_t id, uint64_t now_ns)
+{
+	struct service *s = &r->services[id];
+
+	service_touch(r, id);
+	if (s->idle || s->workloads != MESH_NONE || s->externals != MESH_NONE || s->configured)
+		return;
+	s->idle = true;
+	ids_free(&r->service_ids, id, now_ns);
+}
+
+/* --- workloads and their sockets --- */
+
+int registry_workload_add(struct registry *r, const struct workload_info *info, uint64_t now_ns,
+			  uint32_t *out)
+{
+	struct workload *w;
+	uint32_t id, service;
+	int err = service_get(r, info->service, now_ns, &service);
+
+	if (err)
+		return err;
+	if (ids_alloc(&r->workload_ids, now_ns, &id)) {
+		r->full++;
+		service_put(r, service, now_ns);
+		return -ENOSPC;
+	}
+	w = &r->workloads[id];
+	memset(w, 0, sizeof(*w));
+	w->used = w->dirty = true;
+	w->service = service;
+	w->endpoints = MESH_NONE;
+	w->info = *info;
+	w->next = r->services[service].workloads;
+	r->services[service].workloads = id;
+	service_touch(r, service);
+	*out = id;
+	return 0;
+}
+
+static void workload_unlink(struct registry *r, uint32_t id)
+{
+	uint32_t *p = &r->services[r->workloads[id].service].workloads;
+
+	while (*p != id)
+		p = &r->workloads[*p].next;
+	*p = r->workloads[id].next;
+}
+
+/* Endpoints carry the service, the instance and the namespace, so that a change of those needs new
+ * ones. */
+static void workload_clear(struct registry *r, uint32_t id, uint64_t now_ns)
+{
+	struct workload *w = &r->workloads[id];
+	struct dest_set none = {0};
+
+	dests_replace(r, id, &w->dests, &none);
+	free(none.v);
+	while (w->endpoints != MESH_NONE) {
+		uint32_t e = w->endpoints;
+
+		w->endpoints = r->endpoints[e].next;
+		endpoint_drop(r, e, now_ns);
+	}
+}
+
+int registry_workload_update(struct registry *r, uint32_t id, const struct workload_info *info,
+			     uint64_t now_ns)
+{
+	struct workload *w = &r->workloads[id];
+	uint32_t service, old = w->service;
+	int err;
+
+	if (!memcmp(&w->info, info, sizeof(*info)))
+		return 0;
+	err = service_get(r, info->service, now_ns, &service);
+	if (err)
+		return err;
+	if (service != old || info->netns != w->info.netns ||
+	    strcmp(info->instance, w->info.instance))
+		workload_clear(r, id, now_ns);
+	if (service != old) {
+		workload_unlink(r, id);
+		w->service = service;
+		w->next = r->services[service].workloads;
+		r->services[service].workloads = id;
+		service_put(r, old, now_ns);
+	}
+	w->dirty = true;
+	w->info = *info;
+	service_touch(r, service);
+	return 0;
+}
+
+static int cgroup_gone(struct registry *r, uint64_t cgroup)
+{
+	if (r->ngone == r->gone_cap) {
+		uint32_t cap = r->gone_cap ? r->gone_cap * 2 : 16;
+		uint64_t *v = realloc(r->gone_cgroups, cap * sizeof(*v));
+
+		if (!v)
+			return -ENOMEM;
+		r->gone_cgroups = v;
+		r->gone_cap = cap;
+	}
+	r->gone_cgroups[r->ngone++] = cgroup;
+	return 0;
+}
+
+static struct listener **listener_slot(struct registry *r, uint64_t cookie)
+{
+	struct listener **p = &r->listeners[cookie % LISTENER_BUCKETS];
+
+	while (*p && (*p)->info.cookie != cookie)
+		p = &(*p)->next;
+	return p;
+}
+
+bool registry_unlisten(struct registry *r, uint64_t cookie)
+{
+	struct listener **slot = listener_slot(r, cookie), *l = *slot, **p;
+
+	if (!l)
+		return false;
+	for (p = &r->workloads[l->workload].listeners; *p != l;)
+		p = &(*p)->sibling;
+	*p = l->sibling;
+	*slot = l->next;
+	service_touch(r, r->workloads[l->workload].service);
+	free(l);
+	r->nlisteners--;
+	return true;
+}
+
+void registry_workload_remove(struct registry *r, uint32_t id, uint64_t now_ns)
+{
+	struct workload *w = &r->workloads[id];
+
+	if (!w->used)
+		return;
+	while (w->listeners)
+		registry_unlisten(r, w->listeners->info.cookie);
+	workload_clear(r, id, now_ns);
+	workload_unlink(r, id);
+	free(w->dests.v);
+	memset(&w->dests, 0, sizeof(w->dests));
+	w->used = w->dirty = false;
+	if (cgroup_gone(r, w->info.cgroup)) /* at once, then, if it cannot wait for the flush */
+		r->sink.workload(r->sink.arg, w->info.cgroup, NULL);
+	ids_free(&r->workload_ids, id, now_ns);
+	service_put(r, w->service, now_ns);
+}
+
+int registry_listen(struct registry *r, uint32_t workload, const struct listen_info *info)
+{
+	struct listener **slot = listener_slot(r, info->cookie), *l;
+
+	if (*slot)
+		return 0;
+	if (r->nlisteners >= MESH_MAX_LISTENERS) {
+		r->full++;
+		return -ENOSPC;
+	}
+	l = calloc(1, sizeof(*l));
+	if (!l)
+		return -ENOMEM;
+	l->info = *info;
+	l->workload = workload;
+	l->sibling = r->workloads[workload].listeners;
+	r->workloads[workload].listeners = l;
+	*slot = l;
+	r->nlisteners++;
+	service_touch(r, r->workloads[workload].service);
+	return 0;
+}
+
+bool registry_listens(const struct registry *r, uint64_t cookie)
+{
+	return *listener_slot((struct registry *)r, cookie) != NULL;
+}
+
+static bool contains(const uint64_t *v, size_t n, uint64_t x)
+{
+	size_t lo = 0;
+
+	while (lo < n) {
+		size_t mid = lo + (n - lo) / 2;
+
+		if (v[mid] == x)
+			return true;
+		if (v[mid] < x)
+			lo = mid + 1;
+		else
+			n = mid;
+	}
+	return false;
+}
+
+void registry_sweep(struct registry *r, uint64_t netns, const uint64_t *seen, size_t n)
+{
+	for (uint32_t i = 0; i < r->workload_ids.fresh; i++) {
+		struct listener *l, *next;
+
+		if (!r->workloads[i].used || r->workloads[i].info.netns != netns)
+			continue;
+		for (l = r->workloads[i].listeners; l; l = next) {
+			next = l->sibling;
+			if (contains(seen, n, l->info.cookie))
+				l->missed = false;
+			else if (l->missed)
+				registry_unlisten(r, l->info.cookie);
+			else
+				l->missed = true;
+		}
+	}
+}
+
+/* --- addresses, registered endpoints, configuration --- */
+
+int registry_addresses(struct registry *r, uint64_t netns, const uint8_t (*ip)[16], uint32_t n)
+{
+	struct netns_addresses *a = (struct netns_addresses *)netns_find(r, netns);
+	uint8_t(*copy)[16] = NULL;
+
+	if (a && a->n == n && n && !memcmp(a->ip, ip, n * 16))
+		return 0;
+	if (!a && (!n || r->nnetns == MESH_MAX_NETNS))
+		return n ? -ENOSPC : 0;
+	if (n) {
+		copy = malloc(n * 16);
+		if (!copy)
+			return -ENOMEM;
+		memcpy(copy, ip, n * 16);
+	}
+	a = a ? a : &r->netns[r->nnetns++];
+	free(a->ip);
+	*a = (struct netns_addresses){netns, n, copy};
+	if (!n)
+		*a = r->netns[--r->nnetns];
+	for (uint32_t i = 0; i < r->workload_ids.fresh; i++)
+		if (r->workloads[i].used && r->workloads[i].info.netns == netns)
+			service_touch(r, r->workloads[i].service);
+	return 0;
+}
+
+static bool same_external(const struct endpoint *e, const struct external_info *x)
+{
+	return !strcmp(e->image.id, x->id) && !strcmp(e->image.version, x->version) &&
+	       e->port == x->port && !memcmp(e->image.ip, x->ip, 16);
+}
+
+static int external_add(struct registry *r, const struct external_info *x, uint64_t now_ns)
+{
+	uint32_t service, e;
+	int err = service_get(r, x->service, now_ns, &service);
+
+	if (err)
+		return err;
+	for (e = r->services[service].externals; e != MESH_NONE; e = r->endpoints[e].next)
+		if (same_external(&r->endpoints[e], x)) {
+			r->endpoints[e].marked = true;
+			return 0;
+		}
+	err = external_new(r, service, x, now_ns);
+	service_put(r, service, now_ns);
+	return err;
+}
+
+int registry_externals(struct registry *r, const struct external_info *v, size_t n, uint64_t now_ns)
+{
+	int error = 0;
+
+	for (uint32_t i = 0; i < r->service_ids.fresh; i++)
+		for (uint32_t e = r->services[i].used ? r->services[i].externals : MESH_NONE;
+		     e != MESH_NONE; e = r->endpoints[e].next)
+			r->endpoints[e].marked = false;
+	for (size_t i = 0; i < n; i++) {
+		int err = external_add(r, &v[i], now_ns);
+
+		error = error ? error : err;
+	}
+	for (uint32_t i = 0; i < r->service_ids.fresh; i++)
+		if (r->services[i].used && externals_sweep(r, i, now_ns))
+			service_put(r, i, now_ns);
+	return error;
+}
+
+static void configure(struct registry *r, uint32_t id, const struct service_config *c)
+{
+	struct service *s = &r->services[id];
+
+	if (memcmp(&s->config, c, sizeof(*c)))
+		r->services_dirty = true;
+	s->config = *c;
+	service_touch(r, id);
+}
+
+int registry_configure(struct registry *r, const struct named_config *v, size_t n, uint64_t now_ns)
+{
+	struct service_config defaults;
+	int error = 0;
+
+	service_config_init(&defaults);
+	for (uint32_t i = 0; i < r->service_ids.fresh; i++)
+		r->services[i].wanted = false;
+	for (size_t i = 0; i < n; i++) {
+		uint32_t id;
+		int err = service_get(r, v[i].service, now_ns, &id);
+
+		error = error ? error : err;
+		if (err)
+			continue;
+		r->services_dirty |= !r->services[id].configured;
+		r->services[id].wanted = r->services[id].configured = true;
+		configure(r, id, &v[i].config);
+	}
+	for (uint32_t i = 0; i < r->service_ids.fresh; i++) {
+		if (!r->services[i].used || !r->services[i].configured || r->services[i].wanted)
+			continue;
+		r->services[i].configured = false;
+		r->services_dirty = true;
+		configure(r, i, &defaults);
+		service_put(r, i, now_ns);
+	}
+	return error;
+}
+
+/* --- flush --- */
+
+bool registry_dirty(const struct registry *r)
+{
+	return r->dirty || r->services_dirty;
+}
+
+static int recompute_dirty(struct registry *r, uint64_t now_ns)
+{
+	int error = 0;
+
+	for (uint32_t i = 0; i < r->service_ids.fresh; i++) {
+		int err;
+
+		if (!r->services[i].used || !r->services[i].dirty)
+			continue;
+		err = service_recompute(r, i, now_ns);
+		r->services[i].dirty = err != 0;
+		error = error ? error : err;
+	}
+	return error;
+}
+
+static void endpoints_write(struct registry *r, bool gone)
+{
+	for (uint32_t i = 0; i < r->endpoint_ids.fresh; i++) {
+		struct endpoint *e = &r->endpoints[i];
+
+		if (!e->dirty || e->gone != gone)
+			continue;
+		r->sink.endpoint(r->sink.arg, i, &e->image, e->fresh);
+		e->dirty = e->fresh = e->gone = false;
+	}
+}
+
+static void arrays_write(struct registry *r)
+{
+	endpoints_write(r, false);
+	for (uint32_t i = 0; i < r->subset_ids.fresh; i++)
+		if (r->subsets[i].dirty && r->subsets[i].used)
+			subset_build(r, i);
+	for (uint32_t i = 0; i < r->upstream_ids.fresh; i++) {
+		struct upstream *u = &r->upstreams[i];
+
+		if (!u->used || !u->dirty)
+			continue;
+		r->sink.upstream(r->sink.arg, i, &u->image, u->fresh);
+		u->dirty = u->fresh = false;
+	}
+	/* nobody refers to these any more */
+	for (uint32_t i = 0; i < r->subset_ids.fresh; i++)
+		if (r->subsets[i].dirty)
+			subset_build(r, i);
+	endpoints_write(r, true);
+}
+
+static void workloads_write(struct registry *r, int *error)
+{
+	for (uint32_t i = 0; i < r->workload_ids.fresh; i++) {
+		struct workload *w = &r->workloads[i];
+		struct mesh_workload m = {.id = i, .service = w->service, .netns = w->info.netns};
+		int err;
+
+		if (!w->used || !w->dirty)
+			continue;
+		err = r->sink.workload(r->sink.arg, w->info.cgroup, &m);
+		w->dirty = err != 0;
+		*error = *error ? *error : err;
+	}
+}
+
+int registry_flush(struct registry *r, uint64_t now_ns)
+{
+	int error;
+
+	if (!registry_dirty(r))
+		return 0;
+	error = recompute_dirty(r, now_ns);
+	dests_write(r, true, &error);
+	for (uint32_t i = 0; i < r->ngone; i++)
+		r->sink.workload(r->sink.arg, r->gone_cgroups[i], NULL);
+	r->ngone = 0;
+	if (r->services_dirty) {
+		int err = r->sink.services(r->sink.arg);
+
+		if (err)
+			return error ? error : err; /* without names nothing new may be let in */
+		r->services_dirty = false;
+	}
+	arrays_write(r);
+	dests_write(r, false, &error);
+	workloads_write(r, &error);
+	r->dirty = error != 0;
+	return error;
+}

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The supervisor's model of who runs what: workloads and the sockets they listen on, registered
+ * endpoints and configuration go in; services, endpoints, upstreams, subsets, slot tables and
+ * destinations come out, through the functions of a sink. Knows no kernel, no files and no clock,
+ * so that tests can drive it.
+ *
+ * Changes are collected and take effect at registry_flush(), in the order that readers rely on:
+ * names first, then arrays, then what lets connections in; removal the other way round.
+ */
+#ifndef AGENT_REGISTRY_REGISTRY_H
+#define AGENT_REGISTRY_REGISTRY_H
+
+#include <mesh/abi.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define REGISTRY_CGROUP_MAX 1024
+
+/* Configuration of a service, as far as the registry and the snapshot need it; times in
+ * milliseconds. */
+struct service_config {
+	uint8_t protocol; /* enum mesh_protocol */
+	uint8_t policy;	  /* enum mesh_policy */
+	uint32_t connect_ms, try_ms, request_ms, idle_ms;
+	uint32_t nsplit;
+	struct {
+		char version[MESH_NAME_MAX];
+		uint32_t weight;
+	} split[MESH_SPLITS];
+};
+/* The defaults of the contract. */
+void service_config_init(struct service_config *c);
+
+struct registry_sink {
+	void *arg;
+	/* Names, configuration or primary upstreams changed: workers need a new snapshot. 0 or
+	 * -errno. */
+	int (*services)(void *arg);
+	/* Fields seq are the sink's business. NULL values remove. */
+	void (*endpoint)(void *arg, uint32_t id, const struct mesh_endpoint *ep, bool fresh);
+	void (*upstream)(void *arg, uint32_t id, const struct mesh_upstream *up, bool fresh);
+	void (*slots)(void *arg, uint32_t subset, uint32_t n, uint32_t nendpoints,
+		      const uint16_t *ep);
+	int (*dest)(void *arg, const struct mesh_dest_key *key, const struct mesh_dest *dest);
+	int (*workload)(void *arg, uint64_t cgroup, const struct mesh_workload *w);
+	/* The endpoint's latency in ns as of now, 0: never measured. */
+	uint64_t (*latency)(void *arg, uint32_t endpoint);
+};
+
+struct registry;
+
+/* own_netns: cookie of the namespace in which registered loopback addresses are meant. 0 or
+ * -ENOMEM. */
+int registry_new(const struct registry_sink *sink, uint64_t own_netns, struct registry **out);
+void registry_free(struct registry **r);
+
+struct workload_info {
+	uint64_t cgroup, netns;
+	char service[MESH_NAME_MAX], instance[MESH_ID_MAX], version[MESH_NAME_MAX];
+	uint8_t protocol; /* enum mesh_protocol, as declared */
+	uint16_t port;	  /* declared primary port, 0: the lowest it listens on */
+	int32_t pid;
+	char path[REGISTRY_CGROUP_MAX]; /* of the cgroup, from the root that is watched */
+};
+
+/* 0 with *id, or -ENOSPC, -ENOMEM. */
+int registry_workload_add(struct registry *r, const struct workload_info *info, uint64_t now_ns,
+			  uint32_t *id);
+/* As above for one that exists: what is different takes effect. Sockets and id stay. */
+int registry_workload_update(struct registry *r, uint32_t id, const struct workload_info *info,
+			     uint64_t now_ns);
+/* With all its sockets. */
+void registry_workload_remove(struct registry *r, uint32_t id, uint64_t now_ns);
+
+struct listen_info {
+	uint64_t cookie;
+	uint8_t ip[16];
+	uint16_t port; /* host order */
+	bool v6only;
+};
+/* A socket of the workload listens. Harmless when it is known. 0, -ENOSPC (MESH_MAX_LISTENERS),
+ * -ENOMEM. */
+int registry_listen(struct registry *r, uint32_t workload, const struct listen_info *l);
+/* False when the cookie is not known. */
+bool registry_unlisten(struct registry *r, uint64_t cookie);
+bool registry_listens(const struct registry *r, uint64_t cookie);
+/* After a scan of a namespace that found the cookies in seen[n] (sorted): sockets that two scans in
+ * a row did not find are taken as gone. One is not enough: a dump of the kernel's table may miss a
+ * socket when others come and go. */
+void registry_sweep(struct registry *r, uint64_t netns, const uint64_t *seen, size_t n);
+
+/* The addresses of a namespace; n == 0 forgets it. The array is copied. 0 or -errno. */
+int registry_addresses(struct registry *r, uint64_t netns, const uint8_t (*ip)[16], uint32_t n);
+
+struct external_info {
+	char service[MESH_NAME_MAX], id[MESH_ID_MAX], version[MESH_NAME_MAX];
+	uint8_t ip[16];
+	uint16_t port;
+};
+/* The whole list of endpoints registered by hand; replaces the one before. 0, -ENOSPC, -ENOMEM
+ * (what fitted stays). */
+int registry_externals(struct registry *r, const struct external_info *v, size_t n,
+		       uint64_t now_ns);
+
+struct named_config {
+	char service[MESH_NAME_MAX];
+	struct service_config config;
+};
+/* All configured services; replaces the list before. 0, -ENOSPC. */
+int registry_configure(struct registry *r, const struct named_config *v, size_t n, uint64_t now_ns);
+
+/* Brings arrays and maps in line. 0, or the first -errno of a sink or of a table that is full; what
+ * failed is tried again by the next flush. */
+int registry_flush(struct registry *r, uint64_t now_ns);
+/* True while registry_flush has something to do. */
+bool registry_dirty(const struct registry *r);
+/* Follows the latencies: rebuilds the slot tables of subsets where they changed noticeably. */
+void registry_rebalance(struct registry *r);
+
+/* Reading. Pointers are valid until the next change. */
+struct service_view {
+	const char *name;
+	const struct service_config *config;
+	uint8_t protocol;    /* the configured one, else what its workloads declared */
+	bool callable;	     /* has or had endpoints, or is configured */
+	uint32_t upstream;   /* primary, or MESH_NONE */
+	uint32_t nendpoints; /* primary ones */
+};
+/* False when the id is not in use. */
+bool registry_service(const struct registry *r, uint32_t id, struct service_view *v);
+const struct workload_info *registry_workload(const struct registry *r, uint32_t id,
+					      uint32_t *service);
+struct endpoint_view {
+	uint32_t service, workload, gen;
+	uint8_t ip[16];
+	uint16_t port;
+	bool primary, external, loopback;
+	const char *id, *version;
+};
+bool registry_endpoint(const struct registry *r, uint32_t id, struct endpoint_view *v);
+/* Names for records about what may be gone by now: valid until the id is given to another. "" when
+ * unknown. */
+const char *registry_caller_name(const struct registry *r, uint32_t workload);
+const char *registry_service_name(const struct registry *r, uint32_t service);
+bool registry_endpoint_names(const struct registry *r, uint32_t id, uint32_t gen,
+			     const char **instance, const char **version);
+uint32_t registry_upstream_service(const struct registry *r, uint32_t upstream);
+/* Ports that a workload listens on, ascending, at most max; returns how many there are. */
+uint32_t registry_ports(const struct registry *r, uint32_t workload, uint16_t *ports, uint32_t max);
+
+struct registry_usage {
+	uint32_t services, upstreams, endpoints, subsets, workloads, dests, listeners;
+	uint64_t full; /* how often something did not fit */
+};
+void registry_usage(const struct registry *r, struct registry_usage *u);
+
+#endif

@@ -1,0 +1,500 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * See supervisor.h. Start is a ladder, stop goes down the same way. In between, each round of the
+ * loop ends in settle(): whatever was learned is put into the maps once, and then meshd is told.
+ */
+#include "agent/supervisor.h"
+
+#include "lib/clock.h"
+#include "lib/log.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#define BEAT_MS			  100
+#define RECONCILE_MS		  1000
+#define DRAIN_RINGS_MS		  20 /* while there is traffic */
+#define STOP_MS			  15000
+#define GATEWAY_LISTENER	  0 /* id; those of namespaces start at 1 */
+
+#define container(p, type, field) ((type *)((char *)(p)-offsetof(type, field)))
+
+/* --- telemetry --- */
+
+static void on_record(const struct record *rec, void *arg)
+{
+	struct supervisor *s = arg;
+	const char *endpoint = "", *version = "",
+		   *source = registry_caller_name(s->registry, rec->caller);
+	const char *destination = registry_service_name(s->registry, rec->service);
+
+	registry_endpoint_names(s->registry, rec->endpoint, rec->endpoint_gen, &endpoint, &version);
+	if (!*source)
+		source = rec->flags & RECORD_GATEWAY ? "gateway" : "unknown";
+	if (rec->kind == RECORD_REQUEST)
+		metrics_request(s->metrics,
+				&(struct metrics_request){.source = source,
+							  .destination = *destination ? destination
+										      : "none",
+							  .version = version,
+							  .code = rec->status,
+							  .cause = rec->cause,
+							  .duration_ns = rec->duration_ns,
+							  .bytes_in = rec->bytes_in,
+							  .bytes_out = rec->bytes_out,
+							  .tries = rec->tries});
+	if (s->accesslog)
+		accesslog_write(s->accesslog, rec,
+				&(struct accesslog_names){source, destination, endpoint, version});
+}
+
+static void drain_rings(struct timer *t)
+{
+	struct supervisor *s = container(t, struct supervisor, drain);
+
+	if (!workers_drain_rings(&s->workers))
+		return;
+	accesslog_flush(s->accesslog);
+	timer_arm(&s->loop, &s->drain, DRAIN_RINGS_MS, drain_rings);
+}
+
+static void on_event(const struct mesh_event *e, void *arg)
+{
+	struct supervisor *s = arg;
+
+	if (e->kind != MESH_EV_CLOSE) {
+		discovery_event(&s->discovery, e);
+		return;
+	}
+	metrics_connection(s->metrics, registry_caller_name(s->registry, e->workload),
+			   registry_service_name(s->registry, registry_upstream_service(
+								      s->registry, e->upstream)),
+			   e->error);
+}
+
+/* --- workers --- */
+
+static void worker_ready(void *arg)
+{
+	struct supervisor *s = arg;
+
+	if (!s->stopping_ns)
+		kernel_heartbeat(s->kernel);
+}
+
+static void worker_died(void *arg, uint32_t worker)
+{
+	struct supervisor *s = arg;
+
+	for (uint32_t i = 0; i < MESH_MAX_ENDPOINTS; i++)
+		if (s->arrays->ep_inflight[i].worker[worker])
+			__atomic_store_n(&s->arrays->ep_inflight[i].worker[worker], 0,
+					 __ATOMIC_RELAXED);
+}
+
+static int worker_socket(void *arg, uint64_t netns, int family)
+{
+	struct supervisor *s = arg;
+	struct netns *ns = netns_by_cookie(&s->discovery.netns, netns);
+
+	return ns ? netns_socket(ns, family) : -ENOENT;
+}
+
+/* --- namespaces --- */
+
+static void publish_netns(struct supervisor *s, const struct netns *ns)
+{
+	struct mesh_netns m = {.listener4 = ns->listener[0].cookie,
+			       .listener6 = ns->listener[1].cookie,
+			       .port = htons(s->cfg->listener_port)};
+	int err = s->stopping_ns ? 0 : kernel_netns_set(s->kernel, ns->cookie, &m);
+
+	if (err)
+		log_error("the network namespace %s is not captured: %s", ns->owner,
+			  strerror(-err));
+}
+
+static void netns_listening(void *arg, struct netns *ns, bool up)
+{
+	struct supervisor *s = arg;
+
+	if (!up)
+		kernel_netns_delete(s->kernel, ns->cookie); /* -ENOENT when it never was there */
+	for (int i = 0; i < 2; i++) {
+		if (ns->listener[i].fd < 0 || ns->listener[i].told == up)
+			continue;
+		ns->listener[i].told = up;
+		if (!up)
+			workers_listener_gone(&s->workers, ns->listener[i].id);
+		else if (workers_listener(&s->workers, ns->listener[i].id, IPC_CAPTURE, ns->cookie,
+					  ns->listener[i].fd))
+			ns->listener[i].cookie = 0; /* nobody would accept there */
+	}
+	if (up)
+		publish_netns(s, ns);
+}
+
+static void listener_found(void *arg, uint64_t cookie, const struct mesh_listener *l)
+{
+	struct supervisor *s = arg;
+	int err = kernel_listener_add(s->kernel, cookie, l);
+
+	if (err && err != -EEXIST)
+		log_warn("the end of a listener will be noticed late: %s", strerror(-err));
+}
+
+/* --- control --- */
+
+static void configure(void *arg, const struct named_config *services, size_t nservices,
+		      const struct external_info *externals, size_t nexternals)
+{
+	struct supervisor *s = arg;
+	int err = registry_configure(s->registry, services, nservices, s->loop.now_ns);
+
+	if (!err)
+		err = registry_externals(s->registry, externals, nexternals, s->loop.now_ns);
+	if (err)
+		log_error("not all of the configuration fits: %s", strerror(-err));
+}
+
+static char *state(void *arg)
+{
+	return state_json(arg);
+}
+
+/* --- the round --- */
+
+static void flush(struct supervisor *s)
+{
+	int err;
+
+	if (!registry_dirty(s->registry) || s->loop.now_ns < s->retry_ns)
+		return;
+	err = registry_flush(s->registry, s->loop.now_ns);
+	s->retry_ns = err ? s->loop.now_ns + BEAT_MS * 1000000ULL : 0;
+	if (err && !s->flush_failed)
+		log_error("not everything fits into the maps: %s; see mesh_bpf_map_entries in "
+			  "/metrics",
+			  strerror(-err));
+	s->flush_failed = err != 0;
+	if (s->session)
+		session_changed(s->session);
+}
+
+static void settle(struct loop *l)
+{
+	struct supervisor *s = container(l, struct supervisor, loop);
+
+	if (s->stopping_ns)
+		return;
+	discovery_settle(&s->discovery);
+	flush(s);
+	if (workers_answering(&s->workers))
+		discovery_mark(&s->discovery);
+}
+
+static void reconcile(struct timer *t)
+{
+	struct supervisor *s = container(t, struct supervisor, reconcile);
+
+	discovery_reconcile(&s->discovery);
+	timer_arm(&s->loop, &s->reconcile, RECONCILE_MS, reconcile);
+}
+
+/* --- stopping --- */
+
+static void farewell_done(void *arg)
+{
+	((struct supervisor *)arg)->loop.stop = true;
+}
+
+static void farewell(struct supervisor *s)
+{
+	if (s->farewell)
+		return;
+	s->farewell = true;
+	if (s->session)
+		session_goodbye(s->session, farewell_done, s);
+	else
+		s->loop.stop = true;
+}
+
+/* Capture ends first: what connects from now on goes its plain way. */
+static void begin_stop(struct supervisor *s)
+{
+	log_info("stopping: waiting for what runs, %d s at most", STOP_MS / 1000);
+	s->stopping_ns = s->loop.now_ns;
+	__atomic_store_n(&s->arrays->ctl->heartbeat_ns, 0, __ATOMIC_RELEASE);
+	for (struct netns *ns = s->discovery.netns.list; ns; ns = ns->next)
+		kernel_netns_delete(s->kernel, ns->cookie);
+	workers_drain(&s->workers, STOP_MS);
+	if (s->gateway_fd >= 0)
+		close(s->gateway_fd);
+	s->gateway_fd = -1;
+	timer_cancel(&s->loop, &s->reconcile);
+}
+
+static void reload(struct supervisor *s)
+{
+	int err = s->accesslog ? accesslog_reopen(s->accesslog) : 0;
+
+	if (err)
+		log_error("cannot open the access log again: %s", strerror(-err));
+	session_reload(s->session);
+	log_info("reloaded");
+}
+
+static void on_signal(struct watch *w, uint32_t events)
+{
+	struct supervisor *s = container(w, struct supervisor, on_signal);
+	struct signalfd_siginfo si;
+
+	if (read(s->signal_fd, &si, sizeof(si)) != sizeof(si))
+		return;
+	if (si.ssi_signo == SIGHUP)
+		reload(s);
+	else if (!s->stopping_ns)
+		begin_stop(s);
+	else /* asked twice: now */
+		s->loop.stop = true;
+}
+
+static void beat(struct timer *t)
+{
+	struct supervisor *s = container(t, struct supervisor, beat);
+
+	timer_arm(&s->loop, &s->beat, BEAT_MS, beat);
+	if (s->stopping_ns) {
+		if (!workers_running(&s->workers) ||
+		    s->loop.now_ns - s->stopping_ns > (STOP_MS + 500) * 1000000ULL)
+			farewell(s);
+	} else if (workers_answering(&s->workers)) {
+		kernel_heartbeat(s->kernel);
+	}
+	workers_tick(&s->workers);
+	registry_rebalance(s->registry);
+	kernel_events_drain(s->kernel);
+	if (!s->drain.prev)
+		drain_rings(&s->drain);
+}
+
+/* --- the ladder --- */
+
+static int start_signals(struct supervisor *s)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	signal(SIGPIPE, SIG_IGN);
+	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+		return -errno;
+	s->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (s->signal_fd < 0)
+		return -errno;
+	return loop_add(&s->loop, &s->on_signal, s->signal_fd, EPOLLIN, on_signal);
+}
+
+static int start_admin(struct supervisor *s)
+{
+	struct admin_ops ops = {.arg = s, .metrics = state_metrics, .ready = state_ready};
+	int fd, err;
+
+	if (!s->cfg->admin_on)
+		return 0;
+	err = start_listener("metrics", "--admin", &s->cfg->admin, &fd);
+	return err ? err : admin_new(&s->loop, fd, &ops, &s->admin);
+}
+
+static int start_kernel(struct supervisor *s)
+{
+	struct kernel_config kc = {.cgroup = s->cfg->cgroup};
+	char error[KERNEL_ERROR_MAX];
+	struct registry_sink sink;
+	int err = kernel_open(&kc, &s->kernel, error);
+
+	if (err) {
+		log_error("%s", error);
+		return err;
+	}
+	s->arrays = kernel_arrays(s->kernel);
+	err = netns_own_cookie(&s->own_netns);
+	if (err)
+		return err;
+	publish_sink(s, &sink);
+	return registry_new(&sink, s->own_netns, &s->registry);
+}
+
+static int start_workers(struct supervisor *s)
+{
+	struct workers *ws = &s->workers;
+	int err;
+
+	ws->loop = &s->loop;
+	ws->ops = (struct workers_ops){.arg = s,
+				       .ready = worker_ready,
+				       .died = worker_died,
+				       .socket = worker_socket,
+				       .record = on_record};
+	ws->n = s->cfg->workers;
+	ws->uid = s->uid;
+	ws->gid = s->gid;
+	ws->snapshot_fd = -1;
+	kernel_worker_fds(s->kernel, ws->map_fds);
+	if (getrandom(&ws->instance, sizeof(ws->instance), 0) != sizeof(ws->instance))
+		return -EIO;
+	__atomic_store_n(&s->arrays->ctl->workers, ws->n, __ATOMIC_RELAXED);
+	err = workers_start(ws);
+	if (!err && s->gateway_fd >= 0)
+		err = workers_listener(ws, GATEWAY_LISTENER, IPC_GATEWAY, s->own_netns,
+				       s->gateway_fd);
+	return err ? err
+		   : publish_services(
+			     s); /* empty as yet, but a worker has a snapshot from the start */
+}
+
+static int start_discovery(struct supervisor *s)
+{
+	struct discovery_ops ops = {.arg = s,
+				    .scan = sockdiag_listeners,
+				    .listener_found = listener_found,
+				    .listening = netns_listening};
+	int err = discovery_init(&s->discovery, &s->loop, s->registry, &ops,
+				 kernel_cgroup(s->kernel), s->cfg->listener_port);
+
+	return err ? err : kernel_events_start(s->kernel, &s->loop, on_event, s);
+}
+
+static int start_session(struct supervisor *s)
+{
+	struct session_config sc = {.control = s->cfg->control,
+				    .node = s->cfg->node,
+				    .run_dir = s->cfg->run_dir,
+				    .token_file = s->cfg->token_file};
+	struct session_ops ops = {.arg = s, .configure = configure, .state = state};
+	uint64_t random;
+
+	if (getrandom(&random, sizeof(random), 0) != sizeof(random))
+		return -EIO;
+	snprintf(s->epoch, sizeof(s->epoch), "%016llx", (unsigned long long)random);
+	return session_new(&s->loop, &sc, &ops, &s->session);
+}
+
+/* Steps that log their own failures. */
+static int start_checked(struct supervisor *s)
+{
+	int err = start_check(s->cfg);
+
+	if (!err)
+		err = start_user(s->cfg, &s->uid, &s->gid);
+	if (!err)
+		err = start_lock(s->cfg, &s->lock_fd);
+	if (!err && s->cfg->gateway_on)
+		err = start_listener("gateway", "--gateway", &s->cfg->gateway, &s->gateway_fd);
+	if (!err)
+		err = start_admin(s);
+	return err ? err : start_kernel(s);
+}
+
+static int start(struct supervisor *s)
+{
+	static const struct {
+		const char *what;
+		int (*fn)(struct supervisor *s);
+	} steps[] = {{"the workers", start_workers},
+		     {"discovery", start_discovery},
+		     {"the control session", start_session}};
+	int err;
+
+	for (size_t i = 0; i < sizeof(steps) / sizeof(*steps); i++) {
+		err = steps[i].fn(s);
+		if (err) {
+			log_error("cannot start %s: %s", steps[i].what, strerror(-err));
+			return err;
+		}
+	}
+	s->loop.after = settle;
+	beat(&s->beat);
+	timer_arm(&s->loop, &s->reconcile, RECONCILE_MS, reconcile);
+	settle(&s->loop);
+	return 0;
+}
+
+static void close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+static void stop(struct supervisor *s)
+{
+	s->loop.after = NULL;
+	session_free(&s->session);
+	discovery_done(&s->discovery);
+	if (s->workers.loop)
+		workers_done(&s->workers);
+	registry_free(&s->registry);
+	kernel_close(&s->kernel);
+	admin_free(&s->admin);
+	accesslog_free(&s->accesslog);
+	metrics_free(&s->metrics);
+	close_fd(&s->snapshot_fd);
+	close_fd(&s->gateway_fd);
+	close_fd(&s->signal_fd);
+	close_fd(&s->lock_fd);
+	loop_done(&s->loop);
+}
+
+int supervisor_run(const struct agent_config *cfg)
+{
+	static struct supervisor s;
+	int err;
+
+	s = (struct supervisor){.cfg = cfg,
+				.started_ms = clock_wall_ms(),
+				.signal_fd = -1,
+				.lock_fd = -1,
+				.gateway_fd = -1,
+				.snapshot_fd = -1,
+				.loop.epfd = -1,
+				.on_signal.fd = -1};
+	err = loop_init(&s.loop);
+	if (!err)
+		err = start_signals(&s);
+	if (!err)
+		err = metrics_new(&s.metrics);
+	if (err)
+		log_error("cannot start: %s", strerror(-err));
+	if (!err) {
+		err = accesslog_new(cfg->access_log, &s.accesslog);
+		if (err)
+			log_error("cannot open the access log %s: %s", cfg->access_log,
+				  strerror(-err));
+	}
+	if (!err)
+		err = start_checked(&s);
+	if (!err)
+		err = start(&s);
+	if (!err) {
+		log_info("node %s is up: cgroup %s, %u workers", cfg->node, kernel_cgroup(s.kernel),
+			 cfg->workers);
+		err = loop_run(&s.loop);
+		if (err)
+			log_error("the event loop failed: %s", strerror(-err));
+	}
+	stop(&s);
+	if (!err)
+		log_info("stopped");
+	return err ? 1 : 0;
+}

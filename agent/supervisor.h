@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The supervisor: the one place where kernel, discovery, registry, workers, control session and
+ * telemetry meet. Runs as root on one thread and one loop. main.c fills the configuration; the
+ * other supervisor_*.c are its parts.
+ */
+#ifndef AGENT_SUPERVISOR_H
+#define AGENT_SUPERVISOR_H
+
+#include "agent/control/session.h"
+#include "agent/discovery/discovery.h"
+#include "agent/kernel/kernel.h"
+#include "agent/kernel/sockdiag.h"
+#include "agent/registry/registry.h"
+#include "agent/supervisor_workers.h"
+#include "agent/telemetry/accesslog.h"
+#include "agent/telemetry/admin.h"
+#include "agent/telemetry/metrics.h"
+#include "lib/addr.h"
+#include "lib/loop.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct agent_config {
+	const char *control; /* "http://ADDR:PORT" or "unix:PATH" */
+	const char *cgroup;  /* NULL: the cgroup2 root */
+	const char *node, *run_dir, *user, *token_file, *access_log;
+	const char *gateway_default; /* NULL: none */
+	const char *accelerate;
+	uint32_t workers;
+	uint16_t listener_port;
+	bool gateway_on, admin_on;
+	struct addr gateway, admin;
+};
+
+struct supervisor {
+	const struct agent_config *cfg;
+	struct loop loop;
+	struct kernel *kernel;
+	const struct kernel_arrays *arrays;
+	struct registry *registry;
+	struct discovery discovery;
+	struct workers workers;
+	struct metrics *metrics;
+	struct admin *admin;
+	struct accesslog *accesslog;
+	struct session *session;
+	struct watch on_signal;
+	struct timer beat, drain, reconcile;
+	int signal_fd, lock_fd, gateway_fd, snapshot_fd;
+	uint64_t generation, own_netns;
+	char epoch[17]; /* of this process, for meshd */
+	uint32_t uid, gid;
+	uint64_t started_ms;  /* wall clock */
+	uint64_t stopping_ns; /* 0: not stopping */
+	uint64_t retry_ns;    /* after a flush that failed: not before this */
+	bool flush_failed, farewell;
+};
+
+/* Runs until SIGTERM or SIGINT. Logs what goes wrong, leaves nothing behind. Returns an exit code.
+ */
+int supervisor_run(const struct agent_config *cfg);
+
+/* supervisor_start.c: what must hold before anything is touched. Each returns 0 or -errno after it
+ * logged one line that says what is missing and what to do. */
+int start_check(const struct agent_config *cfg);
+int start_lock(const struct agent_config *cfg, int *fd);
+int start_user(const struct agent_config *cfg, uint32_t *uid, uint32_t *gid);
+/* A listening socket; the address stands in the message. */
+int start_listener(const char *what, const char *flag, const struct addr *a, int *fd);
+
+/* supervisor_publish.c: the registry's sink, into the arrays and maps of the kernel. */
+void publish_sink(struct supervisor *s, struct registry_sink *sink);
+int publish_services(struct supervisor *s); /* a new snapshot to all workers; 0 or -errno */
+
+/* supervisor_state.c: what meshd and /metrics are told. */
+char *state_json(struct supervisor *s); /* the caller frees; NULL without memory */
+void state_metrics(void *arg, struct buf *out);
+bool state_ready(void *arg, const char **why);
+
+#endif

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From the registry into the memory that the kernel and the workers read. No decisions here. */
+#include "agent/supervisor.h"
+
+#include "agent/control/compile.h"
+
+#include <mesh/ewma.h>
+#include <mesh/seq.h>
+
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Everything behind the sequence number, which is the first field. */
+#define copy_record(dst, src)                                                                      \
+	do {                                                                                       \
+		_Static_assert(offsetof(__typeof__(*(dst)), seq) == 0, "seq first");               \
+		mesh_seq_write_begin(&(dst)->seq);                                                 \
+		memcpy((char *)(dst) + 4, (const char *)(src) + 4, sizeof(*(dst)) - 4);            \
+		mesh_seq_write_end(&(dst)->seq);                                                   \
+	} while (0)
+
+int publish_services(struct supervisor *s)
+{
+	struct snapshot_input in = {.registry = s->registry,
+				    .gateway_default = s->cfg->gateway_default,
+				    .generation = s->generation + 1,
+				    .revision = s->session ? session_revision(s->session) : 0};
+	uint64_t size;
+	int fd = snapshot_compile(&in, &size);
+
+	if (fd < 0)
+		return fd;
+	s->generation++;
+	workers_snapshot(&s->workers, fd, s->generation, size);
+	if (s->snapshot_fd >= 0)
+		close(s->snapshot_fd);
+	s->snapshot_fd = fd;
+	return 0;
+}
+
+static int put_services(void *arg)
+{
+	return publish_services(arg);
+}
+
+static void put_endpoint(void *arg, uint32_t id, const struct mesh_endpoint *ep, bool fresh)
+{
+	struct supervisor *s = arg;
+
+	if (fresh) {
+		memset(&s->arrays->ep_stats[id], 0, sizeof(s->arrays->ep_stats[id]));
+		memset(&s->arrays->ep_inflight[id], 0, sizeof(s->arrays->ep_inflight[id]));
+	}
+	copy_record(&s->arrays->endpoints[id], ep);
+}
+
+static void put_upstream(void *arg, uint32_t id, const struct mesh_upstream *up, bool fresh)
+{
+	struct supervisor *s = arg;
+
+	if (fresh)
+		memset(&s->arrays->up_stats[id], 0, sizeof(s->arrays->up_stats[id]));
+	else if (!up->nsplit) /* who comes next may speak something else */
+		__atomic_store_n(&s->arrays->up_stats[id].learned, MESH_LEARNED_NOTHING,
+				 __ATOMIC_RELAXED);
+	copy_record(&s->arrays->upstreams[id], up);
+}
+
+static void put_slots(void *arg, uint32_t subset, uint32_t n, uint32_t nendpoints,
+		      const uint16_t *ep)
+{
+	struct supervisor *s = arg;
+	struct mesh_slots *t = &s->arrays->slots[subset];
+
+	if (n)
+		for (uint32_t i = 0; i < MESH_SLOTS; i++)
+			if (t->ep[i] != ep[i])
+				__atomic_store_n(&t->ep[i], ep[i], __ATOMIC_RELAXED);
+	__atomic_store_n(&t->nendpoints, nendpoints, __ATOMIC_RELAXED);
+	__atomic_store_n(&t->n, n, __ATOMIC_RELEASE);
+}
+
+static int put_dest(void *arg, const struct mesh_dest_key *key, const struct mesh_dest *dest)
+{
+	struct supervisor *s = arg;
+	int err = dest ? kernel_dest_set(s->kernel, key, dest) : kernel_dest_delete(s->kernel, key);
+
+	return err == -ENOENT ? 0 : err;
+}
+
+static int put_workload(void *arg, uint64_t cgroup, const struct mesh_workload *w)
+{
+	struct supervisor *s = arg;
+	int err = w ? kernel_workload_set(s->kernel, cgroup, w)
+		    : kernel_workload_delete(s->kernel, cgroup);
+
+	return err == -ENOENT ? 0 : err;
+}
+
+static uint64_t get_latency(void *arg, uint32_t endpoint)
+{
+	struct supervisor *s = arg;
+	uint64_t word = __atomic_load_n(&s->arrays->ep_stats[endpoint].ewma, __ATOMIC_RELAXED);
+
+	return mesh_ewma_read(word, s->loop.now_ns);
+}
+
+void publish_sink(struct supervisor *s, struct registry_sink *sink)
+{
+	*sink = (struct registry_sink){.arg = s,
+				       .services = put_services,
+				       .endpoint = put_endpoint,
+				       .upstream = put_upstream,
+				       .slots = put_slots,
+				       .dest = put_dest,
+				       .workload = put_workload,
+				       .latency = get_latency};
+}

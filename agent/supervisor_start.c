@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What must hold before the agent touches anything. Every failure is one line: what is missing and
+ * what to do. */
+#include "agent/supervisor.h"
+
+#include "lib/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+int start_check(const struct agent_config *cfg)
+{
+	struct kernel_check checks[KERNEL_CHECKS];
+	size_t n = kernel_qualify(cfg->cgroup, checks);
+
+	for (size_t i = 0; i < n; i++)
+		if (!checks[i].ok) {
+			log_error("%s: %s; %s", checks[i].name, checks[i].missing,
+				  checks[i].remedy);
+			return -ENOTSUP;
+		}
+	return 0;
+}
+
+/* flock() goes with the process, however it ends, so a stale file is harmless. */
+int start_lock(const struct agent_config *cfg, int *out)
+{
+	char path[4096], pid[16];
+	int fd, n;
+
+	if (mkdir(cfg->run_dir, 0755) < 0 && errno != EEXIST) {
+		n = -errno;
+		log_error("cannot make %s: %s; choose another --run-dir", cfg->run_dir,
+			  strerror(errno));
+		return n;
+	}
+	snprintf(path, sizeof(path), "%s/agent.lock", cfg->run_dir);
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+	if (fd < 0) {
+		n = -errno;
+		log_error("cannot open %s: %s; choose another --run-dir", path, strerror(errno));
+		return n;
+	}
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+		n = (int)read(fd, pid, sizeof(pid) - 1);
+		pid[n > 0 ? n : 0] = 0;
+		pid[strcspn(pid, "\n")] = 0;
+		log_error("another agent (pid %s) uses %s; stop it, or choose another --run-dir "
+			  "and --cgroup",
+			  *pid ? pid : "unknown", cfg->run_dir);
+		close(fd);
+		return -EBUSY;
+	}
+	n = snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
+	if (ftruncate(fd, 0) < 0 || pwrite(fd, pid, (size_t)n, 0) != n)
+		log_warn("cannot note the pid in %s: %s", path, strerror(errno));
+	*out = fd;
+	return 0;
+}
+
+int start_user(const struct agent_config *cfg, uint32_t *uid, uint32_t *gid)
+{
+	const struct passwd *p = getpwnam(cfg->user ? cfg->user : "mesh");
+
+	if (!p && !cfg->user)
+		p = getpwnam("nobody");
+	if (!p) {
+		log_error("no user %s for the workers; create it or choose another --user",
+			  cfg->user ? cfg->user : "mesh or nobody");
+		return -ENOENT;
+	}
+	if (!p->pw_uid) {
+		log_error("workers must not run as %s; choose another --user", p->pw_name);
+		return -EINVAL;
+	}
+	*uid = p->pw_uid;
+	*gid = p->pw_gid;
+	return 0;
+}
+
+int start_listener(const char *what, const char *flag, const struct addr *a, int *out)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = addr_to_sockaddr(a, &ss);
+	int one = 1, err = 0,
+	    fd = socket(ss.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	char text[ADDR_TEXT_MAX];
+
+	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
+	    bind(fd, (struct sockaddr *)&ss, len) < 0 || listen(fd, 4096) < 0)
+		err = -errno;
+	if (err) {
+		log_error("cannot listen on %s for the %s: %s; free it or choose another %s",
+			  addr_format(a, text), what, strerror(-err), flag);
+		if (fd >= 0)
+			close(fd);
+		return err;
+	}
+	*out = fd;
+	return 0;
+}

@@ -1,0 +1,356 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the supervisor says about itself: the state that meshd gets, and the gauges of /metrics. */
+#include "agent/supervisor.h"
+
+#include "lib/clock.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#define STATE_MAX (8u << 20)
+#define PORTS_MAX 64 /* of one workload that are reported */
+
+static void string(struct buf *b, const char *key, const char *value)
+{
+	buf_printf(b, "\"%s\":", key);
+	if (value)
+		buf_json(b, value, strlen(value));
+	else
+		buf_str(b, "null");
+}
+
+static const char *protocol_name(uint8_t protocol)
+{
+	return protocol == MESH_PROTO_HTTP ? "http" : protocol == MESH_PROTO_TCP ? "tcp" : "auto";
+}
+
+static void endpoint(struct supervisor *s, struct buf *b, const struct endpoint_view *e)
+{
+	const struct workload_info *w = registry_workload(s->registry, e->workload, NULL);
+	char text[ADDR_TEXT_MAX];
+	struct service_view v;
+	uint16_t ports[PORTS_MAX];
+	uint32_t n;
+
+	if (!w || !registry_service(s->registry, e->service, &v))
+		return;
+	buf_str(b, b->data[b->len - 1] == '[' ? "{" : ",{");
+	string(b, "service", v.name);
+	buf_char(b, ',');
+	string(b, "id", e->id);
+	buf_char(b, ',');
+	string(b, "address", addr_format_ip(e->ip, text));
+	buf_printf(b, ",\"port\":%u,", e->port);
+	string(b, "version", e->version);
+	buf_printf(b, ",\"protocol\":\"%s\",\"status\":\"healthy\",\"primary\":true,\"ports\":[",
+		   protocol_name(v.protocol));
+	n = registry_ports(s->registry, e->workload, ports, PORTS_MAX);
+	for (uint32_t i = 0; i < n && i < PORTS_MAX; i++)
+		buf_printf(b, "%s%u", i ? "," : "", ports[i]);
+	buf_str(b, "],");
+	string(b, "cgroup", w->path);
+	buf_printf(b, ",\"pid\":%d}", w->pid);
+}
+
+static void workload(struct supervisor *s, struct buf *b, uint32_t id,
+		     const struct workload_info *w)
+{
+	uint16_t port;
+
+	buf_str(b, b->data[b->len - 1] == '[' ? "{" : ",{");
+	string(b, "service", w->service);
+	buf_char(b, ',');
+	string(b, "instance", w->instance);
+	buf_char(b, ',');
+	string(b, "version", w->version);
+	buf_char(b, ',');
+	string(b, "cgroup", w->path);
+	buf_printf(b, ",\"pid\":%d,\"listens\":%s}", w->pid,
+		   registry_ports(s->registry, id, &port, 1) ? "true" : "false");
+}
+
+static void address(struct buf *b, const char *key, bool on, const struct addr *a)
+{
+	char text[ADDR_TEXT_MAX];
+
+	string(b, key, on ? addr_format(a, text) : NULL);
+}
+
+char *state_json(struct supervisor *s)
+{
+	struct endpoint_view e;
+	struct buf b;
+
+	buf_init(&b, STATE_MAX);
+	buf_char(&b, '{');
+	string(&b, "epoch", s->epoch);
+	buf_printf(&b, ",\"version\":\"%s\",\"pid\":%d,", MESH_VERSION, (int)getpid());
+	string(&b, "cgroup", kernel_cgroup(s->kernel));
+	buf_printf(&b, ",\"workers\":%u,", s->cfg->workers);
+	string(&b, "accelerate", s->cfg->accelerate);
+	buf_char(&b, ',');
+	address(&b, "gateway", s->cfg->gateway_on, &s->cfg->gateway);
+	buf_char(&b, ',');
+	address(&b, "admin", s->cfg->admin_on, &s->cfg->admin);
+	buf_printf(&b, ",\"configRevision\":%llu,",
+		   (unsigned long long)session_revision(s->session));
+	string(&b, "configError", session_error(s->session));
+	buf_str(&b, ",\"endpoints\":[");
+	for (uint32_t i = 0; i < MESH_MAX_ENDPOINTS; i++)
+		if (registry_endpoint(s->registry, i, &e) && e.primary && !e.external)
+			endpoint(s, &b, &e);
+	buf_str(&b, "],\"workloads\":[");
+	for (uint32_t i = 0; i < MESH_MAX_WORKLOADS; i++) {
+		const struct workload_info *w = registry_workload(s->registry, i, NULL);
+
+		if (w)
+			workload(s, &b, i, w);
+	}
+	buf_str(&b, "]}");
+	return buf_take(&b);
+}
+
+/* --- metrics --- */
+
+static void head(struct buf *out, const char *name, const char *type, const char *help)
+{
+	buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+static void single(struct buf *out, const char *name, const char *type, const char *help,
+		   double value)
+{
+	head(out, name, type, help);
+	buf_printf(out, "%s %.17g\n", name, value);
+}
+
+struct version_count {
+	const char *version;
+	uint32_t service, n;
+};
+
+static void write_endpoints(struct supervisor *s, struct buf *out)
+{
+	struct version_count
+		v[256]; /* kinds of one service are few; more are left out rather than guessed */
+	struct endpoint_view e;
+	struct service_view sv;
+	uint32_t n = 0, k;
+
+	for (uint32_t i = 0; i < MESH_MAX_ENDPOINTS; i++) {
+		if (!registry_endpoint(s->registry, i, &e) || !e.primary)
+			continue;
+		for (k = 0;
+		     k < n && (v[k].service != e.service || strcmp(v[k].version, e.version));)
+			k++;
+		if (k == sizeof(v) / sizeof(*v))
+			continue;
+		if (k == n)
+			v[n++] = (struct version_count){e.version, e.service, 0};
+		v[k].n++;
+	}
+	head(out, "mesh_endpoints", "gauge", "Endpoints of primary ports.");
+	for (k = 0; k < n; k++) {
+		if (!registry_service(s->registry, v[k].service, &sv))
+			continue;
+		buf_str(out, "mesh_endpoints{");
+		metrics_label(out, "service", sv.name);
+		buf_char(out, ',');
+		metrics_label(out, "version", v[k].version);
+		buf_printf(out, ",status=\"healthy\"} %u\n", v[k].n);
+	}
+}
+
+static void write_inflight(struct supervisor *s, struct buf *out)
+{
+	uint64_t per_service[MESH_MAX_SERVICES] = {0};
+	struct endpoint_view e;
+	struct service_view v;
+
+	for (uint32_t i = 0; i < MESH_MAX_ENDPOINTS; i++) {
+		if (!registry_endpoint(s->registry, i, &e))
+			continue;
+		for (uint32_t w = 0; w < s->cfg->workers; w++)
+			per_service[e.service] += __atomic_load_n(
+				&s->arrays->ep_inflight[i].worker[w], __ATOMIC_RELAXED);
+	}
+	head(out, "mesh_requests_in_flight", "gauge",
+	     "Requests that wait for an endpoint's answer.");
+	for (uint32_t i = 0; i < MESH_MAX_SERVICES; i++) {
+		if (!registry_service(s->registry, i, &v) || v.upstream == MESH_NONE)
+			continue;
+		buf_str(out, "mesh_requests_in_flight{");
+		metrics_label(out, "destination", v.name);
+		buf_printf(out, "} %llu\n", (unsigned long long)per_service[i]);
+	}
+}
+
+static void write_counters(struct supervisor *s, struct buf *out)
+{
+	uint64_t c[MESH_C_MAX] = {0}, passed = 0, lost = s->workers.ring_lost;
+
+	kernel_counters(s->kernel, c);
+	for (int i = MESH_C_PASSED_SELF; i <= MESH_C_PASSED_DEVICE; i++)
+		passed += c[i];
+	passed += c[MESH_C_PASSED];
+	head(out, "mesh_connections_captured_total", "counter",
+	     "connect() calls of workloads, by where they went.");
+	buf_printf(out, "mesh_connections_captured_total{path=\"worker\"} %llu\n",
+		   (unsigned long long)c[MESH_C_CAPTURED]);
+	buf_printf(out, "mesh_connections_captured_total{path=\"kernel\"} %llu\n",
+		   (unsigned long long)c[MESH_C_KERNEL]);
+	buf_printf(out, "mesh_connections_captured_total{path=\"passed\"} %llu\n",
+		   (unsigned long long)passed);
+	buf_printf(out, "mesh_connections_captured_total{path=\"refused\"} %llu\n",
+		   (unsigned long long)c[MESH_C_REFUSED]);
+	head(out, "mesh_hook_total", "counter", "What the kernel programs counted, in detail.");
+	for (unsigned i = 0; i < MESH_C_MAX; i++)
+		buf_printf(out, "mesh_hook_total{what=\"%s\"} %llu\n", kernel_counter_name(i),
+			   (unsigned long long)c[i]);
+	for (uint32_t i = 0; i < s->workers.n; i++)
+		lost += s->workers.w[i].ring
+				? __atomic_load_n(&s->workers.w[i].ring->lost, __ATOMIC_RELAXED)
+				: 0;
+	head(out, "mesh_ring_lost_total", "counter", "Records that found no room.");
+	buf_printf(out, "mesh_ring_lost_total{ring=\"worker\"} %llu\n", (unsigned long long)lost);
+	buf_printf(out, "mesh_ring_lost_total{ring=\"kernel\"} %llu\n",
+		   (unsigned long long)c[MESH_C_EVENTS_LOST]);
+	buf_printf(out, "mesh_ring_lost_total{ring=\"accesslog\"} %llu\n",
+		   (unsigned long long)accesslog_lost(s->accesslog));
+	single(out, "mesh_ring_corrupt_total", "counter",
+	       "Times a worker's ring made no sense and was emptied.",
+	       (double)s->workers.ring_corrupt);
+}
+
+static void write_maps(struct supervisor *s, struct buf *out)
+{
+	struct kernel_map_use use[16];
+	struct registry_usage u;
+	size_t n = kernel_map_use(s->kernel, use, 16);
+	const struct {
+		const char *name;
+		uint32_t entries, max;
+	} tables[] = {{"services", 0, MESH_MAX_SERVICES},
+		      {"upstreams", 0, MESH_MAX_UPSTREAMS},
+		      {"endpoints", 0, MESH_MAX_ENDPOINTS},
+		      {"slots", 0, MESH_MAX_SUBSETS}};
+	uint32_t used[4];
+
+	registry_usage(s->registry, &u);
+	used[0] = u.services;
+	used[1] = u.upstreams;
+	used[2] = u.endpoints;
+	used[3] = u.subsets;
+	head(out, "mesh_bpf_map_entries", "gauge", "Entries in use of a map or a shared table.");
+	for (size_t i = 0; i < n; i++)
+		buf_printf(out, "mesh_bpf_map_entries{map=\"%s\"} %u\n", use[i].name,
+			   use[i].entries);
+	for (size_t i = 0; i < 4; i++)
+		buf_printf(out, "mesh_bpf_map_entries{map=\"%s\"} %u\n", tables[i].name, used[i]);
+	head(out, "mesh_bpf_map_max_entries", "gauge", "Entries that it can hold.");
+	for (size_t i = 0; i < n; i++)
+		buf_printf(out, "mesh_bpf_map_max_entries{map=\"%s\"} %u\n", use[i].name,
+			   use[i].max_entries);
+	for (size_t i = 0; i < 4; i++)
+		buf_printf(out, "mesh_bpf_map_max_entries{map=\"%s\"} %u\n", tables[i].name,
+			   tables[i].max);
+	single(out, "mesh_table_full_total", "counter", "Times something did not fit into a table.",
+	       (double)u.full);
+}
+
+static void write_netns(struct supervisor *s, struct buf *out)
+{
+	uint32_t captured = 0, taken = 0;
+
+	for (const struct netns *ns = s->discovery.netns.list; ns; ns = ns->next) {
+		captured += ns->listener[0].fd >= 0 || ns->listener[1].fd >= 0;
+		taken += ns->port_taken;
+	}
+	head(out, "mesh_network_namespaces", "gauge", "Network namespaces of workloads.");
+	buf_printf(out, "mesh_network_namespaces{state=\"captured\"} %u\n", captured);
+	buf_printf(out, "mesh_network_namespaces{state=\"port-taken\"} %u\n", taken);
+}
+
+static unsigned long resident_bytes(void)
+{
+	unsigned long size, resident = 0;
+	FILE *f = fopen("/proc/self/statm", "re");
+
+	if (f && fscanf(f, "%lu %lu", &size, &resident) != 2)
+		resident = 0;
+	if (f)
+		fclose(f);
+	return resident * (unsigned long)sysconf(_SC_PAGESIZE);
+}
+
+static unsigned open_fds(void)
+{
+	DIR *d = opendir("/proc/self/fd");
+	unsigned n = 0;
+
+	while (d && readdir(d))
+		n++;
+	if (d)
+		closedir(d);
+	return n > 3 ? n - 3 : 0; /* ".", ".." and the directory itself */
+}
+
+static void write_process(struct supervisor *s, struct buf *out)
+{
+	struct rusage ru = {0};
+	struct rlimit files = {0};
+
+	getrusage(RUSAGE_SELF, &ru);
+	getrlimit(RLIMIT_NOFILE, &files);
+	single(out, "process_cpu_seconds_total", "counter", "CPU time of the supervisor.",
+	       (double)(ru.ru_utime.tv_sec + ru.ru_stime.tv_sec) +
+		       (double)(ru.ru_utime.tv_usec + ru.ru_stime.tv_usec) / 1e6);
+	single(out, "process_resident_memory_bytes", "gauge", "Resident memory of the supervisor.",
+	       (double)resident_bytes());
+	single(out, "process_open_fds", "gauge", "Descriptors of the supervisor.", open_fds());
+	single(out, "process_max_fds", "gauge", "Limit of descriptors.", (double)files.rlim_cur);
+	single(out, "process_start_time_seconds", "gauge", "When the supervisor started.",
+	       (double)s->started_ms / 1e3);
+}
+
+void state_metrics(void *arg, struct buf *out)
+{
+	struct supervisor *s = arg;
+
+	workers_drain_rings(&s->workers);
+	kernel_events_drain(s->kernel);
+	metrics_write(s->metrics, out);
+	write_endpoints(s, out);
+	write_inflight(s, out);
+	write_counters(s, out);
+	write_maps(s, out);
+	write_netns(s, out);
+	single(out, "mesh_workers_ready", "gauge", "Workers that answer.",
+	       workers_answering(&s->workers));
+	single(out, "mesh_worker_restarts_total", "counter", "Workers that were replaced.",
+	       (double)s->workers.restarts);
+	single(out, "mesh_control_connected", "gauge", "1: meshd answered the last call.",
+	       session_connected(s->session));
+	single(out, "mesh_config_revision", "gauge", "Revision of the configuration in force.",
+	       (double)session_revision(s->session));
+	single(out, "mesh_config_last_reload_successful", "gauge",
+	       "0: the last configuration from meshd was refused.", !session_error(s->session));
+	head(out, "mesh_build_info", "gauge", "Version of this program.");
+	buf_printf(out, "mesh_build_info{version=\"%s\",abi=\"%d\"} 1\n", MESH_VERSION,
+		   MESH_ABI_VERSION);
+	write_process(s, out);
+}
+
+bool state_ready(void *arg, const char **why)
+{
+	struct supervisor *s = arg;
+
+	*why = s->stopping_ns			 ? "stopping"
+	       : !workers_answering(&s->workers) ? "no worker is ready"
+						 : "";
+	return !**why;
+}

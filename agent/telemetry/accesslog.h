@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One JSON line a request, to a file or stdout, when it is on. Every field that a peer sent is
+ * escaped. */
+#ifndef AGENT_TELEMETRY_ACCESSLOG_H
+#define AGENT_TELEMETRY_ACCESSLOG_H
+
+#include "agent/telemetry/ring.h"
+
+#include <stdint.h>
+
+struct accesslog;
+
+struct accesslog_names { /* what the ids of a record stand for; "" when unknown */
+	const char *caller, *callee, *endpoint, *version;
+};
+
+/* where: "off", "-" (stdout) or a file, opened for appending. *out is NULL for "off". 0 or -errno.
+ */
+int accesslog_new(const char *where, struct accesslog **out);
+void accesslog_free(struct accesslog **a);
+/* Opens the file anew (after rotation); keeps the old one if that fails. 0 or -errno. */
+int accesslog_reopen(struct accesslog *a);
+/* Collected; written by accesslog_flush or when the buffer is full. */
+void accesslog_write(struct accesslog *a, const struct record *r, const struct accesslog_names *n);
+void accesslog_flush(struct accesslog *a);
+uint64_t accesslog_lost(const struct accesslog *a);
+
+#endif

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* /metrics, /healthz and /readyz of the agent, served on the supervisor's loop by libmicrohttpd.
+ * GET and HEAD only. */
+#ifndef AGENT_TELEMETRY_ADMIN_H
+#define AGENT_TELEMETRY_ADMIN_H
+
+#include "lib/buf.h"
+#include "lib/loop.h"
+
+#include <stdbool.h>
+
+struct admin;
+
+struct admin_ops {
+	void *arg;
+	void (*metrics)(void *arg, struct buf *out);
+	/* False: not ready, and *why says it in a few words. */
+	bool (*ready)(void *arg, const char **why);
+};
+
+/* fd: a listening socket, taken over (closed here, also on failure). 0 or -errno. */
+int admin_new(struct loop *l, int fd, const struct admin_ops *ops, struct admin **out);
+void admin_free(struct admin **a);
+
+#endif

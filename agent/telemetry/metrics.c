@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See metrics.h. */
+#include "agent/telemetry/metrics.h"
+
+#include "agent/telemetry/ring.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BUCKETS	 2048 /* of the hash tables */
+#define OTHER	 "other"
+#define OUTCOMES 5
+
+static const struct {
+	uint64_t ns;
+	const char *le;
+} bounds[] = {{100000, "0.0001"},  {250000, "0.00025"}, {500000, "0.0005"},  {1000000, "0.001"},
+	      {2500000, "0.0025"}, {5000000, "0.005"},	{10000000, "0.01"},  {25000000, "0.025"},
+	      {50000000, "0.05"},  {100000000, "0.1"},	{250000000, "0.25"}, {500000000, "0.5"},
+	      {1000000000, "1"},   {2500000000, "2.5"}, {5000000000, "5"},   {10000000000, "10"}};
+#define NBOUNDS (sizeof(bounds) / sizeof(*bounds))
+
+struct series {
+	struct series *next;
+	uint32_t code, cause;
+	uint64_t count;
+	char names[]; /* source, destination, version, each with its NUL */
+};
+
+struct pair {
+	struct pair *next;
+	uint64_t bucket[NBOUNDS + 1], count, sum_ns, bytes_in, bytes_out, retried_ok,
+		retried_failed;
+	uint64_t connections[OUTCOMES];
+	char names[]; /* source, destination */
+};
+
+struct metrics {
+	struct series *series[BUCKETS];
+	struct pair *pairs[BUCKETS];
+	uint32_t nseries, npairs;
+	uint64_t overflow;
+};
+
+int metrics_new(struct metrics **out)
+{
+	*out = calloc(1, sizeof(**out));
+	return *out ? 0 : -ENOMEM;
+}
+
+void metrics_free(struct metrics **mp)
+{
+	struct metrics *m = *mp;
+
+	for (uint32_t i = 0; m && i < BUCKETS; i++) {
+		for (struct series *s = m->series[i], *next; s; s = next) {
+			next = s->next;
+			free(s);
+		}
+		for (struct pair *p = m->pairs[i], *next; p; p = next) {
+			next = p->next;
+			free(p);
+		}
+	}
+	free(m);
+	*mp = NULL;
+}
+
+static uint32_t hash(uint32_t h, const char *s)
+{
+	while (*s)
+		h = (h ^ (uint8_t)*s++) * 16777619u;
+	return (h ^ 0xff) * 16777619u;
+}
+
+static const char *after(const char *s)
+{
+	return s + strlen(s) + 1;
+}
+
+static struct pair *pair_find(struct metrics *m, const char *source, const char *destination)
+{
+	uint32_t h = hash(hash(2166136261u, source), destination) % BUCKETS;
+	size_t a = strlen(source) + 1, b = strlen(destination) + 1;
+	struct pair *p;
+
+	for (p = m->pairs[h]; p; p = p->next)
+		if (!strcmp(p->names, source) && !strcmp(p->names + a, destination))
+			return p;
+	if (m->npairs >= METRICS_PAIRS && strcmp(source, OTHER)) {
+		m->overflow++;
+		return pair_find(m, OTHER, OTHER);
+	}
+	p = calloc(1, sizeof(*p) + a + b);
+	if (!p)
+		return NULL;
+	memcpy(p->names, source, a);
+	memcpy(p->names + a, destination, b);
+	p->next = m->pairs[h];
+	m->pairs[h] = p;
+	m->npairs++;
+	return p;
+}
+
+static struct series *series_find(struct metrics *m, const struct metrics_request *r)
+{
+	uint32_t h =
+		hash(hash(hash(2166136261u ^ r->code << 8 ^ r->cause, r->source), r->destination),
+		     r->version);
+	size_t a = strlen(r->source) + 1, b = strlen(r->destination) + 1,
+	       c = strlen(r->version) + 1;
+	struct series *s;
+
+	h %= BUCKETS;
+	for (s = m->series[h]; s; s = s->next)
+		if (s->code == r->code && s->cause == r->cause && !strcmp(s->names, r->source) &&
+		    !strcmp(s->names + a, r->destination) && !strcmp(s->names + a + b, r->version))
+			return s;
+	if (m->nseries >= METRICS_SERIES && strcmp(r->source, OTHER)) {
+		struct metrics_request other = {
+			.source = OTHER, .destination = OTHER, .version = "", .code = r->code};
+
+		m->overflow++;
+		return series_find(m, &other);
+	}
+	s = calloc(1, sizeof(*s) + a + b + c);
+	if (!s)
+		return NULL;
+	s->code = r->code;
+	s->cause = r->cause;
+	memcpy(s->names, r->source, a);
+	memcpy(s->names + a, r->destination, b);
+	memcpy(s->names + a + b, r->version, c);
+	s->next = m->series[h];
+	m->series[h] = s;
+	m->nseries++;
+	return s;
+}
+
+static void observe(struct pair *p, uint64_t ns)
+{
+	uint32_t i = 0;
+
+	while (i < NBOUNDS && ns > bounds[i].ns)
+		i++;
+	p->bucket[i]++;
+	p->count++;
+	p->sum_ns += ns;
+}
+
+void metrics_request(struct metrics *m, const struct metrics_request *r)
+{
+	struct series *s = series_find(m, r);
+	struct pair *p = pair_find(m, r->source, r->destination);
+
+	if (s)
+		s->count++;
+	if (!p)
+		return;
+	observe(p, r->duration_ns);
+	p->bytes_in += r->bytes_in;
+	p->bytes_out += r->bytes_out;
+	if (r->tries > 1 && r->code && r->code < 500)
+		p->retried_ok += r->tries - 1;
+	else if (r->tries > 1)
+		p->retried_failed += r->tries - 1;
+}
+
+static const char *const outcome_names[OUTCOMES] = {"closed", "refused", "reset", "timeout",
+						    "failed"};
+
+static int outcome_of(uint32_t error)
+{
+	return !error				       ? 0
+	       : error == ECONNREFUSED		       ? 1
+	       : error == ECONNRESET || error == EPIPE ? 2
+	       : error == ETIMEDOUT		       ? 3
+						       : 4;
+}
+
+void metrics_connection(struct metrics *m, const char *source, const char *destination,
+			uint32_t error)
+{
+	struct pair *p =
+		pair_find(m, *source ? source : "unknown", *destination ? destination : "none");
+
+	if (p)
+		p->connections[outcome_of(error)]++;
+}
+
+/* --- text --- */
+
+void metrics_label(struct buf *out, const char *name, const char *value)
+{
+	buf_printf(out, "%s=\"", name);
+	for (; *value; value++) {
+		if (*value == '\\' || *value == '"')
+			buf_char(out, '\\');
+		if (*value == '\n')
+			buf_str(out, "\\n");
+		else
+			buf_char(out, *value);
+	}
+	buf_char(out, '"');
+}
+
+static void head(struct buf *out, const char *name, const char *type, const char *help)
+{
+	buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+static void pair_labels(struct buf *out, const struct pair *p)
+{
+	metrics_label(out, "source", p->names);
+	buf_char(out, ',');
+	metrics_label(out, "destination", after(p->names));
+}
+
+#define each_series(m, s)                                                                          \
+	for (uint32_t i_ = 0; i_ < BUCKETS; i_++)                                                  \
+		for (const struct series *s = (m)->series[i_]; s; s = s->next)
+#define each_pair(m, p)                                                                            \
+	for (uint32_t i_ = 0; i_ < BUCKETS; i_++)                                                  \
+		for (const struct pair *p = (m)->pairs[i_]; p; p = p->next)
+
+static void write_requests(const struct metrics *m, struct buf *out)
+{
+	head(out, "mesh_requests_total", "counter", "Requests, as their callers saw them.");
+	each_series(m, s)
+	{
+		const char *destination = after(s->names);
+
+		buf_str(out, "mesh_requests_total{");
+		metrics_label(out, "source", s->names);
+		buf_char(out, ',');
+		metrics_label(out, "destination", destination);
+		buf_char(out, ',');
+		metrics_label(out, "version", after(destination));
+		buf_printf(out, ",code=\"%u\",cause=\"%s\"} %llu\n", s->code, cause_name(s->cause),
+			   (unsigned long long)s->count);
+	}
+}
+
+static void write_histogram(const struct metrics *m, struct buf *out)
+{
+	head(out, "mesh_request_duration_seconds", "histogram",
+	     "From the first byte of a request to the last of its answer.");
+	each_pair(m, p)
+	{
+		uint64_t sum = 0;
+
+		if (!p->count)
+			continue;
+		for (uint32_t i = 0; i <= NBOUNDS; i++) {
+			sum += p->bucket[i];
+			buf_str(out, "mesh_request_duration_seconds_bucket{");
+			pair_labels(out, p);
+			buf_printf(out, ",le=\"%s\"} %llu\n", i < NBOUNDS ? bounds[i].le : "+Inf",
+				   (unsigned long long)sum);
+		}
+		buf_str(out, "mesh_request_duration_seconds_sum{");
+		pair_labels(out, p);
+		buf_printf(out, "} %.9f\nmesh_request_duration_seconds_count{",
+			   (double)p->sum_ns / 1e9);
+		pair_labels(out, p);
+		buf_printf(out, "} %llu\n", (unsigned long long)p->count);
+	}
+}
+
+static void write_pairs(const struct metrics *m, struct buf *out, const char *name,
+			const char *help, size_t field)
+{
+	head(out, name, "counter", help);
+	each_pair(m, p)
+	{
+		if (!p->count)
+			continue;
+		buf_printf(out, "%s{", name);
+		pair_labels(out, p);
+		buf_printf(out, "} %llu\n", *(const unsigned long long *)((const char *)p + field));
+	}
+}
+
+static void write_connections(const struct metrics *m, struct buf *out)
+{
+	head(out, "mesh_tcp_connections_total", "counter", "Captured connections that ended.");
+	each_pair(m, p)
+	{
+		for (int i = 0; i < OUTCOMES; i++) {
+			if (!p->connections[i])
+				continue;
+			buf_str(out, "mesh_tcp_connections_total{");
+			pair_labels(out, p);
+			buf_printf(out, ",outcome=\"%s\"} %llu\n", outcome_names[i],
+				   (unsigned long long)p->connections[i]);
+		}
+	}
+}
+
+struct total { /* of one destination */
+	const char *name;
+	uint64_t requests, errors, retried_ok, retried_failed;
+};
+
+static struct total *total_of(struct total *t, uint32_t *n, const char *name)
+{
+	uint32_t i = 0;
+
+	while (i < *n && strcmp(t[i].name, name))
+		i++;
+	if (i == *n)
+		t[(*n)++] = (struct total){.name = name};
+	return &t[i];
+}
+
+static void write_totals(const struct metrics *m, struct buf *out)
+{
+	struct total *t = calloc(m->nseries + m->npairs + 1, sizeof(*t));
+	uint32_t n = 0;
+
+	if (!t)
+		return;
+	each_series(m, s)
+	{
+		struct total *x = total_of(t, &n, after(s->names));
+
+		x->requests += s->count;
+		x->errors += !s->code || s->code >= 500 ? s->count : 0;
+	}
+	each_pair(m, p)
+	{
+		struct total *x = total_of(t, &n, after(p->names));
+
+		x->retried_ok += p->retried_ok;
+		x->retried_failed += p->retried_failed;
+	}
+	head(out, "mesh_retries_total", "counter",
+	     "Tries after the first, by how the request ended.");
+	for (uint32_t i = 0; i < n; i++) {
+		buf_str(out, "mesh_retries_total{");
+		metrics_label(out, "destination", t[i].name);
+		buf_printf(out, ",result=\"success\"} %llu\nmesh_retries_total{",
+			   (unsigned long long)t[i].retried_ok);
+		metrics_label(out, "destination", t[i].name);
+		buf_printf(out, ",result=\"failure\"} %llu\n",
+			   (unsigned long long)t[i].retried_failed);
+	}
+	head(out, "http_requests_total", "counter", "Requests by service.");
+	for (uint32_t i = 0; i < n; i++) {
+		buf_str(out, "http_requests_total{");
+		metrics_label(out, "service", t[i].name);
+		buf_printf(out, "} %llu\n", (unsigned long long)t[i].requests);
+	}
+	head(out, "http_errors_total", "counter",
+	     "Requests answered with 5xx, or not at all, by service.");
+	for (uint32_t i = 0; i < n; i++) {
+		buf_str(out, "http_errors_total{");
+		metrics_label(out, "service", t[i].name);
+		buf_printf(out, "} %llu\n", (unsigned long long)t[i].errors);
+	}
+	free(t);
+}
+
+void metrics_write(const struct metrics *m, struct buf *out)
+{
+	write_requests(m, out);
+	write_histogram(m, out);
+	write_pairs(m, out, "mesh_request_bytes_total", "Body bytes from callers.",
+		    offsetof(struct pair, bytes_in));
+	write_pairs(m, out, "mesh_response_bytes_total", "Body bytes to callers.",
+		    offsetof(struct pair, bytes_out));
+	write_connections(m, out);
+	write_totals(m, out);
+	head(out, "mesh_metrics_overflow_total", "counter",
+	     "Observations counted under \"other\" for want of room.");
+	buf_printf(out, "mesh_metrics_overflow_total %llu\n", (unsigned long long)m->overflow);
+}

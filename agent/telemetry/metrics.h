@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Counters and histograms of what the workers and the kernel report, by names (not ids: those are
+ * used again), and their Prometheus text. Bounded: what does not fit is counted under "other". No
+ * label ever comes from a client.
+ */
+#ifndef AGENT_TELEMETRY_METRICS_H
+#define AGENT_TELEMETRY_METRICS_H
+
+#include "lib/buf.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define METRICS_SERIES 4096 /* (source, destination, version, code, cause) */
+#define METRICS_PAIRS  2048 /* (source, destination) */
+
+struct metrics;
+
+struct metrics_request {
+	const char *source, *destination, *version;
+	uint32_t code; /* 0: no answer */
+	uint32_t cause;
+	uint64_t duration_ns, bytes_in, bytes_out;
+	uint32_t tries;
+};
+
+int metrics_new(struct metrics **out); /* 0 or -ENOMEM */
+void metrics_free(struct metrics **m);
+void metrics_request(struct metrics *m, const struct metrics_request *r);
+/* A captured connection that closed; error as in struct mesh_event. */
+void metrics_connection(struct metrics *m, const char *source, const char *destination,
+			uint32_t error);
+void metrics_write(const struct metrics *m, struct buf *out);
+/* name="value" with value escaped. */
+void metrics_label(struct buf *out, const char *name, const char *value);
+
+#endif

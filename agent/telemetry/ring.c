@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See ring.h. The writer side runs in the unprivileged worker, the reader side in the supervisor.
+ */
+#include "agent/telemetry/ring.h"
+
+#include <string.h>
+
+#define FILLER_KIND 0 /* a record_kind that no record has: skip `size` bytes */
+#define RECORD_MAX  (sizeof(struct record) + RECORD_TEXT_MAX + 8)
+
+static const char *const cause_names[CAUSE_MAX] = {
+	[CAUSE_NONE] = "",
+	[CAUSE_BREAKER_OPEN] = "breaker-open",
+	[CAUSE_NO_ENDPOINT] = "no-endpoint",
+	[CAUSE_NO_HEALTHY_ENDPOINT] = "no-healthy-endpoint",
+	[CAUSE_NO_ROUTE] = "no-route",
+	[CAUSE_BULKHEAD_FULL] = "bulkhead-full",
+	[CAUSE_CONNECT_FAILED] = "connect-failed",
+	[CAUSE_CONNECT_TIMEOUT] = "connect-timeout",
+	[CAUSE_TRY_TIMEOUT] = "try-timeout",
+	[CAUSE_REQUEST_TIMEOUT] = "request-timeout",
+	[CAUSE_UPSTREAM_RESET] = "upstream-reset",
+	[CAUSE_UPSTREAM_PROTOCOL] = "upstream-protocol",
+	[CAUSE_BAD_REQUEST] = "bad-request",
+	[CAUSE_HEADER_TOO_LARGE] = "header-too-large",
+	[CAUSE_BODY_TOO_LARGE] = "body-too-large",
+	[CAUSE_RETRY_BUDGET] = "retry-budget",
+	[CAUSE_FAULT_INJECTED] = "fault-injected",
+	[CAUSE_DRAINING] = "draining",
+	[CAUSE_DENIED] = "denied",
+};
+
+const char *cause_name(uint32_t cause)
+{
+	return cause < CAUSE_MAX && cause_names[cause] ? cause_names[cause] : "";
+}
+
+static char *data(struct ring *r)
+{
+	return (char *)r + RING_DATA;
+}
+
+static void put_filler(struct ring *r, uint64_t at, uint32_t size)
+{
+	struct {
+		uint32_t size;
+		uint8_t kind;
+	} head = {.size = size, .kind = FILLER_KIND};
+
+	memcpy(data(r) + at % RING_SIZE, &head, 8);
+}
+
+void *ring_reserve(struct ring *r, uint32_t size)
+{
+	uint64_t head = r->head, tail = __atomic_load_n(&r->tail, __ATOMIC_ACQUIRE);
+	uint32_t to_end = RING_SIZE - (uint32_t)(head % RING_SIZE);
+	uint32_t skip = to_end < size ? to_end : 0;
+
+	if (head - tail + skip + size > RING_SIZE) {
+		__atomic_fetch_add(&r->lost, 1, __ATOMIC_RELAXED);
+		return NULL;
+	}
+	if (skip) {
+		put_filler(r, head, skip);
+		__atomic_store_n(&r->head, head + skip, __ATOMIC_RELEASE);
+	}
+	return data(r) + (head + skip) % RING_SIZE;
+}
+
+void ring_commit(struct ring *r, uint32_t size)
+{
+	__atomic_store_n(&r->head, r->head + size, __ATOMIC_RELEASE);
+}
+
+/* Copies the record at `at`, of which `left` bytes may be read. Returns its size in the ring, 0
+ * when it makes no sense. *is_record is false for a filler. Sizes are checked on the copy, which
+ * the worker cannot reach. */
+static uint32_t take(struct ring *r, uint64_t at, uint64_t left, void *copy, bool *is_record)
+{
+	const char *p = data(r) + at % RING_SIZE;
+	uint32_t to_end = RING_SIZE - (uint32_t)(at % RING_SIZE), size;
+	const struct record *rec = copy;
+
+	if (at % 8 || left < 8)
+		return 0;
+	memcpy(copy, p, 8);
+	size = rec->size;
+	*is_record = rec->kind != FILLER_KIND;
+	if (size % 8 || size < 8 || size > left || size > to_end)
+		return 0;
+	if (!*is_record)
+		return size == to_end ? size : 0;
+	if (size < sizeof(struct record) || size > RECORD_MAX)
+		return 0;
+	memcpy(copy, p, size);
+	if (rec->size != size || rec->kind > RECORD_TUNNEL || rec->kind == FILLER_KIND)
+		return 0;
+	if (sizeof(*rec) + rec->method_len + rec->path_len + rec->host_len + rec->request_id_len >
+	    size)
+		return 0;
+	return size;
+}
+
+uint32_t ring_drain(struct ring *r, uint32_t max, void (*fn)(const struct record *rec, void *arg),
+		    void *arg, uint64_t *corrupt)
+{
+	_Alignas(8) char copy[RECORD_MAX];
+	uint64_t head = __atomic_load_n(&r->head, __ATOMIC_ACQUIRE), tail = r->tail;
+	uint32_t n = 0;
+
+	while (n < max && tail != head) {
+		bool is_record = false;
+		uint32_t size =
+			head - tail > RING_SIZE ? 0 : take(r, tail, head - tail, copy, &is_record);
+
+		if (!size) {
+			++*corrupt;
+			tail = head;
+			break;
+		}
+		tail += size;
+		if (is_record) {
+			fn((const struct record *)copy, arg);
+			n++;
+		}
+	}
+	__atomic_store_n(&r->tail, tail, __ATOMIC_RELEASE);
+	return n;
+}
