@@ -57,7 +57,7 @@ void meshd_reload(struct meshd *m)
 		log_error("configuration files refused, the last good configuration stays: %s",
 			  why);
 	else if (n > 0)
-		log_info("configuration files of %s applied: %d services changed, revision %llu",
+		log_info("configuration files of %s applied, services changed: %d, revision %llu",
 			 o->config_dir, n, (unsigned long long)store_revision(m->store));
 	meshd_changed(m);
 }

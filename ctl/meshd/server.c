@@ -16,10 +16,11 @@
 #include <strings.h>
 #include <unistd.h>
 
-#define ROUNDS_MAX  64			  /* of the daemons in one turn of the loop */
-#define HEAD_MAX    (16 * 1024)		  /* memory of a connection: the head must fit */
-#define DROPPED_MAX (8 * SERVER_BODY_MAX) /* read and thrown away so that the client sees its 413  \
-					   */
+#define ROUNDS_MAX 64	       /* of the daemons in one turn of the loop */
+#define HEAD_MAX   (16 * 1024) /* memory of a connection: the head must fit */
+#define DROPPED_MAX                                                                                \
+	(8 * SERVER_BODY_MAX) /* read and thrown away so that the client sees its 413              \
+			       */
 
 struct connection {
 	struct connection *next, **prev;
