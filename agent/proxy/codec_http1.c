@@ -122,6 +122,8 @@ static void put_request_connection(struct out *o, const struct http1_head *h, co
 
 	if (h->framing == HTTP1_CHUNKED)
 		put_literal(o, "transfer-encoding: chunked\r\n");
+	if (!h->minor)
+		put_literal(o, "connection: keep-alive\r\n"); /* ours, for the pool */
 	if (h->upgrade && upgrade) {
 		put_literal(o, "connection: upgrade\r\n");
 		put_value(o, "upgrade: ", head, upgrade);

@@ -4,6 +4,7 @@
 #include "agent/proxy/http1.h"
 #include "agent/proxy/listener.h"
 #include "agent/proxy/proxy.h"
+#include "agent/proxy/tunnel.h"
 #include "agent/proxy/upstream.h"
 #include "lib/addr.h"
 
@@ -215,7 +216,7 @@ static bool detect(struct downstream *d)
 		more = read_more(d);
 		r = sniff(d);
 	}
-	if (r == HTTP1_MORE && more == 0 && !exchange_spoken_to(ex))
+	if (r == HTTP1_MORE && more == 0 && !tunnel_spoken_to(ex))
 		return false;
 	__atomic_store_n(&d->conn.proxy->shared.up_stats[d->upstream].learned,
 			 r == HTTP1_DONE ? MESH_LEARNED_HTTP : MESH_LEARNED_TCP, __ATOMIC_RELAXED);
@@ -224,7 +225,7 @@ static bool detect(struct downstream *d)
 		ex->state = EX_HEAD;
 		ex->start_ns = d->conn.proxy->loop.now_ns;
 	} else {
-		exchange_tunnel(ex);
+		tunnel_begin(ex);
 	}
 	return true;
 }
@@ -237,7 +238,7 @@ static int step(struct downstream *d)
 	if (d->lingering)
 		return linger(d) ? 0 : -1;
 	if (d->ex && d->ex->state == EX_DETECT && !detect(d)) {
-		exchange_detect_on(d->ex);
+		tunnel_detect_on(d->ex);
 		return 0;
 	}
 	if (d->ex && d->ex->state != EX_HEAD) {
@@ -294,9 +295,9 @@ static void choose_protocol(struct downstream *d)
 	d->ex = exchange_new(d);
 	if (!d->ex)
 		return;
-	exchange_detect(d->ex);
+	tunnel_detect(d->ex);
 	if (up.protocol == MESH_PROTO_TCP)
-		exchange_tunnel(d->ex);
+		tunnel_begin(d->ex);
 }
 
 void downstream_new(struct proxy *p, int fd, const uint8_t peer[16],

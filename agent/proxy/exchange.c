@@ -2,23 +2,23 @@
 /* See exchange.h. Nothing in here frees an exchange but finish(), which exchange_run and
  * exchange_abort call last. */
 #include "agent/proxy/exchange.h"
+#include "agent/proxy/answer.h"
 #include "agent/proxy/codec_http1.h"
 #include "agent/proxy/downstream.h"
 #include "agent/proxy/proxy.h"
 #include "agent/proxy/record.h"
 #include "agent/proxy/route.h"
+#include "agent/proxy/timeout.h"
 #include "agent/proxy/try.h"
+#include "agent/proxy/tunnel.h"
 #include "agent/proxy/upstream.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
-#define DETECT_WAIT_MS                                                                             \
-	1000 /* no endpoint can be reached, and the caller has not spoken: how long it may */
 #define RESPONSE_HEAD_MAX (BUF_SIZE - 1024)
-
-static void on_timer(struct timer *t);
 
 struct exchange *exchange_new(struct downstream *d)
 {
@@ -75,74 +75,6 @@ void exchange_abort(struct exchange *ex)
 	finish(ex);
 }
 
-static void over(struct exchange *ex, enum exchange_fate fate)
-{
-	ex->fate = (uint8_t)fate;
-}
-
-/* --- local answers -------------------------------------------------------------------------------
- */
-
-static const struct {
-	uint16_t status;
-	const char *text;
-} answers[CAUSE_MAX] = {
-	[CAUSE_BREAKER_OPEN] = {503, "Service unavailable"},
-	[CAUSE_NO_ENDPOINT] = {503, "the service has no endpoint"},
-	[CAUSE_NO_HEALTHY_ENDPOINT] = {503, "the service has no healthy endpoint"},
-	[CAUSE_NO_ROUTE] = {404, "no service is meant by this host and path"},
-	[CAUSE_BULKHEAD_FULL] = {503, "too many requests to the service at once"},
-	[CAUSE_CONNECT_FAILED] = {503, "the endpoint could not be connected to"},
-	[CAUSE_CONNECT_TIMEOUT] = {504, "the endpoint did not accept the connection in time"},
-	[CAUSE_TRY_TIMEOUT] = {504, "the endpoint did not answer in time"},
-	[CAUSE_REQUEST_TIMEOUT] = {504, "no endpoint answered in time"},
-	[CAUSE_UPSTREAM_RESET] = {502, "the endpoint closed the connection before it had answered"},
-	[CAUSE_UPSTREAM_PROTOCOL] = {502, "the endpoint's answer is not valid HTTP"},
-	[CAUSE_BAD_REQUEST] = {400, "bad request"},
-	[CAUSE_HEADER_TOO_LARGE] = {431, "the request's head is too large"},
-	[CAUSE_BODY_TOO_LARGE] = {413, "the request's body is too large"},
-	[CAUSE_RETRY_BUDGET] = {503, "the retry budget is used up"},
-	[CAUSE_FAULT_INJECTED] = {503, "injected fault"},
-	[CAUSE_DRAINING] = {503, "the proxy is draining"},
-	[CAUSE_DENIED] = {403, "denied"},
-};
-
-static bool without_body(const struct http1_head *h)
-{
-	return h->framing == HTTP1_NO_BODY || (h->framing == HTTP1_LENGTH && !h->content_length);
-}
-
-/* Answers in the endpoint's stead. status 0: what goes with the cause; text NULL likewise. */
-static void answer(struct exchange *ex, enum mesh_cause cause, uint16_t status, const char *text)
-{
-	struct conn *down = &ex->down->conn;
-	bool keep = ex->request.keep_alive && without_body(&ex->request) && ex->request.size;
-	const char *service = NULL;
-	const struct snap_service *s;
-	size_t cap, n = 0;
-	char *out;
-
-	ex->local = true;
-	ex->cause = (uint8_t)cause;
-	ex->status = status ? status : answers[cause].status;
-	s = ex->proxy->snapshot ? snapshot_service(ex->proxy->snapshot, ex->service) : NULL;
-	if (s)
-		service = snapshot_string(ex->proxy->snapshot, s->name);
-	out = conn_compose(down, &cap);
-	if (out)
-		n = codec_answer(ex, text ? text : answers[cause].text, service, keep, out, cap);
-	if (!n) {
-		over(ex, FATE_RESET);
-		return;
-	}
-	conn_composed(down, n);
-	conn_release(down);
-	timer_arm(&ex->proxy->loop, &ex->timer,
-		  ex->timeouts.idle ? ex->timeouts.idle : DOWN_LINGER_MS, on_timer);
-	ex->state = EX_ANSWER;
-	ex->response.keep_alive = keep;
-}
-
 void exchange_bad_request(struct exchange *ex)
 {
 	uint16_t status = ex->request.status;
@@ -153,43 +85,11 @@ void exchange_bad_request(struct exchange *ex)
 	else if (status == 413)
 		cause = CAUSE_BODY_TOO_LARGE;
 	ex->request.keep_alive = false;
-	answer(ex, cause, status, ex->request.reason);
+	answer_locally(ex, cause, status, ex->request.reason);
 }
 
 /* --- tries ---------------------------------------------------------------------------------------
  */
-
-static uint64_t ms_since(const struct exchange *ex, uint64_t ns)
-{
-	return (ex->proxy->loop.now_ns - ns) / 1000000;
-}
-
-static uint64_t sooner(uint64_t a, uint32_t limit, uint64_t passed)
-{
-	uint64_t left = limit > passed ? limit - passed : 0;
-
-	return limit && left < a ? left : a;
-}
-
-/* One timer for all that bounds the way to the answer's head; on_timer finds out which it was. */
-static void arm_try_timer(struct exchange *ex)
-{
-	const struct snap_timeouts *t = &ex->timeouts;
-	uint64_t ms = UINT64_MAX;
-
-	if (!ex->request_sent && ex->request_waited && !ex->up->conn.connecting) {
-		ms = sooner(ms, t->idle, ms_since(ex, ex->progress_ns));
-	} else {
-		ms = sooner(ms, t->try, ms_since(ex, ex->sent_ns));
-		ms = sooner(ms, t->request, ms_since(ex, ex->waiting_ns));
-		if (ex->up->conn.connecting)
-			ms = sooner(ms, t->connect, ms_since(ex, ex->try_ns));
-	}
-	if (ms == UINT64_MAX)
-		timer_cancel(&ex->proxy->loop, &ex->timer);
-	else
-		timer_arm(&ex->proxy->loop, &ex->timer, ms, on_timer);
-}
 
 static void begin_request_body(struct exchange *ex)
 {
@@ -210,8 +110,9 @@ static void try_begin(struct exchange *ex)
 	char *out;
 
 	if (!ex->up && !try_connect(ex)) {
-		answer(ex, ex->target.nsplit ? CAUSE_NO_HEALTHY_ENDPOINT : CAUSE_NO_ENDPOINT, 0,
-		       NULL);
+		answer_locally(ex,
+			       ex->target.nsplit ? CAUSE_NO_HEALTHY_ENDPOINT : CAUSE_NO_ENDPOINT, 0,
+			       NULL);
 		return;
 	}
 	ex->try_ns = ex->sent_ns = ex->proxy->loop.now_ns;
@@ -228,11 +129,11 @@ static void try_begin(struct exchange *ex)
 	if (!n) {
 		try_end(ex, TRY_DROPPED);
 		ex->request.keep_alive = false;
-		answer(ex, CAUSE_HEADER_TOO_LARGE, 0, NULL);
+		answer_locally(ex, CAUSE_HEADER_TOO_LARGE, 0, NULL);
 		return;
 	}
 	conn_composed(&ex->up->conn, n);
-	arm_try_timer(ex);
+	timeout_try(ex);
 }
 
 static bool idempotent(uint8_t method)
@@ -266,13 +167,13 @@ static bool may_try_again(const struct exchange *ex, enum mesh_cause cause)
 	       idempotent(ex->request.method);
 }
 
-static void try_failed(struct exchange *ex, enum mesh_cause cause)
+void exchange_try_failed(struct exchange *ex, enum mesh_cause cause)
 {
 	bool again = may_try_again(ex, cause), stale = cause == CAUSE_UPSTREAM_RESET && ex->reused;
 
 	try_end(ex, stale && again ? TRY_DROPPED : TRY_FAILED);
 	if (!again) {
-		answer(ex, cause, 0, NULL);
+		answer_locally(ex, cause, 0, NULL);
 		return;
 	}
 	ex->fresh = stale;
@@ -285,18 +186,33 @@ static enum mesh_cause lost(const struct exchange *ex)
 	return ex->up->conn.connecting ? CAUSE_CONNECT_FAILED : CAUSE_UPSTREAM_RESET;
 }
 
+/* HTTP/2 inside a tunnel would pass by all that is decided per request. RFC 9113 3.1 has retired
+ * this upgrade; without it both sides go on in HTTP/1.1. */
+static bool upgrade_to_h2c(const struct exchange *ex, const char *head)
+{
+	const struct http1_head *h = &ex->request;
+	struct http1_slice v;
+
+	if (!h->upgrade || !h->index[HTTP1_H_UPGRADE])
+		return false;
+	v = h->headers[h->index[HTTP1_H_UPGRADE] - 1].value;
+	return v.len >= 3 && !strncasecmp(head + v.at, "h2c", 3);
+}
+
 void exchange_request(struct exchange *ex)
 {
 	struct conn *down = &ex->down->conn;
 	enum mesh_cause cause;
 
 	conn_hold(down);
+	if (upgrade_to_h2c(ex, down->in.mem + down->in.hold))
+		ex->request.upgrade = false;
 	record_request(ex, down->in.mem + down->in.hold);
 	cause = route_request(ex, down->in.mem + down->in.hold);
 	if (cause != CAUSE_NONE) {
 		try_end(ex, TRY_DROPPED);
 		conn_consume(down, ex->request.size);
-		answer(ex, cause, 0, NULL);
+		answer_locally(ex, cause, 0, NULL);
 		return;
 	}
 	try_begin(ex);
@@ -324,7 +240,7 @@ static void run_request(struct exchange *ex)
 		ex->request_sent = true;
 		if (ex->request_waited && ex->state == EX_TRY) {
 			ex->sent_ns = ex->waiting_ns = ex->proxy->loop.now_ns;
-			arm_try_timer(ex);
+			timeout_try(ex);
 		}
 		break;
 	case PUMP_WRITE_FAILED: /* it may have answered first: read on */
@@ -334,15 +250,15 @@ static void run_request(struct exchange *ex)
 	case PUMP_EOF:
 	case PUMP_READ_FAILED:
 		ex->client_gone = true;
-		over(ex, FATE_RESET);
+		exchange_over(ex, FATE_RESET);
 		break;
 	case PUMP_BAD:
 		try_end(ex, TRY_DROPPED);
 		ex->request.keep_alive = false;
 		if (ex->state == EX_TRY)
-			answer(ex, CAUSE_BAD_REQUEST, 0, "malformed chunked body");
+			answer_locally(ex, CAUSE_BAD_REQUEST, 0, "malformed chunked body");
 		else
-			over(ex, FATE_RESET);
+			exchange_over(ex, FATE_RESET);
 		break;
 	case PUMP_AGAIN:
 		exchange_again(ex);
@@ -415,7 +331,7 @@ static void begin_response(struct exchange *ex)
 	if (out)
 		n = codec_response(ex, up->in.mem + up->in.start, keep, out, cap);
 	if (!n) {
-		try_failed(ex, CAUSE_UPSTREAM_PROTOCOL);
+		exchange_try_failed(ex, CAUSE_UPSTREAM_PROTOCOL);
 		return;
 	}
 	ex->reusable = ex->response.keep_alive && ex->response.framing != HTTP1_UNTIL_CLOSE;
@@ -444,11 +360,11 @@ static void run_response_head(struct exchange *ex)
 						     conn_unread(up), RESPONSE_HEAD_MAX,
 						     ex->request.method)) {
 			case HTTP1_BAD:
-				try_failed(ex, CAUSE_UPSTREAM_PROTOCOL);
+				exchange_try_failed(ex, CAUSE_UPSTREAM_PROTOCOL);
 				return;
 			case HTTP1_DONE:
 				if (ex->response.status == 101 && !ex->request.upgrade)
-					try_failed(ex, CAUSE_UPSTREAM_PROTOCOL);
+					exchange_try_failed(ex, CAUSE_UPSTREAM_PROTOCOL);
 				else if (ex->response.status < 200 && ex->response.status != 101)
 					interim(ex);
 				else
@@ -460,7 +376,7 @@ static void run_response_head(struct exchange *ex)
 		}
 		if (!up->readable) {
 			if (up->eof || up->error)
-				try_failed(ex, lost(ex));
+				exchange_try_failed(ex, lost(ex));
 			return;
 		}
 		n = conn_fill(up);
@@ -477,7 +393,7 @@ static void complete(struct exchange *ex)
 	bool whole = ex->request_sent;
 
 	try_end(ex, ex->reusable && whole ? TRY_GOOD : TRY_SPENT);
-	over(ex, ex->keep_client && whole ? FATE_KEEP : FATE_CLOSE);
+	exchange_over(ex, ex->keep_client && whole ? FATE_KEEP : FATE_CLOSE);
 }
 
 static void run_response_body(struct exchange *ex)
@@ -495,19 +411,19 @@ static void run_response_body(struct exchange *ex)
 		break;
 	case PUMP_WRITE_FAILED:
 		ex->client_gone = true;
-		over(ex, FATE_RESET);
+		exchange_over(ex, FATE_RESET);
 		return;
 	case PUMP_EOF:
 	case PUMP_BAD:
 	case PUMP_READ_FAILED: /* the head is out: all we can do is not to let it look whole */
 		ex->cause = CAUSE_UPSTREAM_RESET;
 		try_end(ex, TRY_FAILED);
-		over(ex, FATE_RESET);
+		exchange_over(ex, FATE_RESET);
 		return;
 	}
 	if (moved(ex, &ex->response_body, before) || !ex->timed_body) {
-		if (!ex->timed_body && ex->timeouts.idle)
-			timer_arm(&ex->proxy->loop, &ex->timer, ex->timeouts.idle, on_timer);
+		if (!ex->timed_body)
+			timeout_body(ex);
 		ex->timed_body = true;
 	}
 }
@@ -533,83 +449,10 @@ static void run_answer(struct exchange *ex)
 
 	if (conn_send(down, NULL, 0) < 0) {
 		ex->client_gone = true;
-		over(ex, FATE_RESET);
+		exchange_over(ex, FATE_RESET);
 	} else if (conn_flushed(down)) {
-		over(ex, ex->response.keep_alive ? FATE_KEEP : FATE_CLOSE);
+		exchange_over(ex, ex->response.keep_alive ? FATE_KEEP : FATE_CLOSE);
 	}
-}
-
-/* --- tunnels -------------------------------------------------------------------------------------
- */
-
-void exchange_detect(struct exchange *ex)
-{
-	ex->state = EX_DETECT;
-	ex->upstream = ex->down->upstream;
-	if (!route_tunnel(ex) || !try_connect(ex))
-		timer_arm(&ex->proxy->loop, &ex->timer, DETECT_WAIT_MS, on_timer);
-}
-
-bool exchange_spoken_to(const struct exchange *ex)
-{
-	return ex->up && !ex->up->conn.error && ex->up->conn.readable;
-}
-
-void exchange_detect_on(struct exchange *ex)
-{
-	while (ex->up && ex->up->conn.error) {
-		try_end(ex, TRY_FAILED);
-		if (ex->tries >= EXCHANGE_TRIES || !try_connect(ex))
-			timer_arm(&ex->proxy->loop, &ex->timer, DETECT_WAIT_MS, on_timer);
-	}
-}
-
-void exchange_tunnel(struct exchange *ex)
-{
-	timer_cancel(&ex->proxy->loop, &ex->timer);
-	pump_init(&ex->request_body, PUMP_RAW, 0);
-	pump_init(&ex->response_body, PUMP_RAW, 0);
-	ex->state = EX_TUNNEL;
-	if (!ex->up && !try_connect(ex))
-		over(ex, FATE_RESET);
-}
-
-/* One direction. Returns true when it is over. */
-static bool run_tunnel_side(struct exchange *ex, struct pump *p, struct conn *from, struct conn *to)
-{
-	switch (pump_run(p, from, to)) {
-	case PUMP_DONE:
-		conn_shutdown(to);
-		return true;
-	case PUMP_AGAIN:
-		exchange_again(ex);
-		return false;
-	case PUMP_WAIT:
-		return false;
-	default:
-		over(ex, FATE_RESET);
-		return false;
-	}
-}
-
-static void run_tunnel(struct exchange *ex)
-{
-	struct conn *down = &ex->down->conn;
-	bool there, back;
-
-	while (ex->up && ex->up->conn.error && ex->up->conn.connecting) {
-		try_end(ex, TRY_FAILED);
-		if (ex->tries >= EXCHANGE_TRIES || !try_connect(ex))
-			over(ex, FATE_RESET);
-	}
-	if (!ex->up)
-		return;
-	there = run_tunnel_side(ex, &ex->request_body, down, &ex->up->conn);
-	back = run_tunnel_side(ex, &ex->response_body, &ex->up->conn, down);
-	if (ex->fate == FATE_RESET || !there || !back)
-		return;
-	try_end(ex, TRY_SPENT);
-	over(ex, FATE_CLOSE);
 }
 
 /* --- driven by the loop --------------------------------------------------------------------------
@@ -619,63 +462,18 @@ bool exchange_run(struct exchange *ex)
 {
 	if (!ex->fate) {
 		if (ex->state == EX_TUNNEL)
-			run_tunnel(ex);
+			tunnel_run(ex);
 		else
 			run_http(ex);
 	}
 	if (!ex->fate && ex->state == EX_TUNNEL) /* an upgrade has just begun */
-		run_tunnel(ex);
+		tunnel_run(ex);
 	if (!ex->fate && ex->state == EX_ANSWER)
 		run_answer(ex);
 	if (!ex->fate)
 		return false;
 	finish(ex);
 	return true;
-}
-
-static void try_timeout(struct exchange *ex)
-{
-	const struct snap_timeouts *t = &ex->timeouts;
-	bool uploading = !ex->request_sent && ex->request_waited && !ex->up->conn.connecting;
-
-	if (uploading && t->idle && ms_since(ex, ex->progress_ns) >= t->idle)
-		over(ex, FATE_RESET);
-	else if (!uploading && t->request && ms_since(ex, ex->waiting_ns) >= t->request)
-		try_failed(ex, CAUSE_REQUEST_TIMEOUT);
-	else if (!uploading && ex->up->conn.connecting && t->connect &&
-		 ms_since(ex, ex->try_ns) >= t->connect)
-		try_failed(ex, CAUSE_CONNECT_TIMEOUT);
-	else if (!uploading && t->try && ms_since(ex, ex->sent_ns) >= t->try)
-		try_failed(ex, CAUSE_TRY_TIMEOUT);
-	else
-		arm_try_timer(ex);
-}
-
-static void body_timeout(struct exchange *ex)
-{
-	uint64_t passed = ms_since(ex, ex->progress_ns);
-
-	if (!ex->timeouts.idle)
-		return;
-	if (passed < ex->timeouts.idle) {
-		timer_arm(&ex->proxy->loop, &ex->timer, ex->timeouts.idle - passed, on_timer);
-		return;
-	}
-	ex->cause = CAUSE_UPSTREAM_RESET;
-	over(ex, FATE_RESET);
-}
-
-static void on_timer(struct timer *t)
-{
-	struct exchange *ex = (struct exchange *)((char *)t - offsetof(struct exchange, timer));
-
-	if (ex->state == EX_TRY)
-		try_timeout(ex);
-	else if (ex->state == EX_BODY)
-		body_timeout(ex);
-	else
-		over(ex, FATE_RESET); /* nobody to reach, or the caller does not take our answer */
-	downstream_run(ex->down);
 }
 
 void exchange_again(struct exchange *ex)

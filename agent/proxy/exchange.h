@@ -89,15 +89,14 @@ struct exchange *exchange_new(struct downstream *d);
 void exchange_request(struct exchange *ex);
 /* The request's head is malformed. */
 void exchange_bad_request(struct exchange *ex);
-/* Nothing is known of the protocol yet: opens the connection, so that a side that waits for the
- * other to speak is not kept waiting. */
-void exchange_detect(struct exchange *ex);
-/* Has the endpoint spoken first (or closed)? */
-bool exchange_spoken_to(const struct exchange *ex);
-/* Nobody has spoken: if the endpoint could not be reached, tries another. */
-void exchange_detect_on(struct exchange *ex);
-/* Not HTTP: from now on bytes only. */
-void exchange_tunnel(struct exchange *ex);
+/* The try under way has failed: another one, or our own answer. */
+void exchange_try_failed(struct exchange *ex, enum mesh_cause cause);
+
+/* It is over as soon as exchange_run is back in control. */
+static inline void exchange_over(struct exchange *ex, enum exchange_fate fate)
+{
+	ex->fate = (uint8_t)fate;
+}
 
 /* Does what can be done. Returns true when it is over and freed: then down->fate says what becomes
  * of the connection. */

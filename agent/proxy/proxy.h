@@ -10,9 +10,9 @@
  *   route.c       which upstream, which path
  *   balance.c     which endpoint
  *   upstream.c    a connection to it: pooled, new, or made by the supervisor in another namespace
- *   codec_http1.c heads to bytes and back; http1_*.c the parser
- *   pump.c        bodies and tunnels
- *   record.c      what is written down of it
+ *   try.c         the two together; timeout.c what bounds it in time; answer.c what we answer
+ * ourselves codec_http1.c heads to bytes and back; http1_*.c the parser pump.c        bodies;
+ * tunnel.c what is not HTTP record.c      what is written down of it
  */
 #ifndef PROXY_PROXY_H
 #define PROXY_PROXY_H

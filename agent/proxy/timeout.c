@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See timeout.h. */
+#include "agent/proxy/timeout.h"
+#include "agent/proxy/downstream.h"
+#include "agent/proxy/proxy.h"
+#include "agent/proxy/upstream.h"
+
+static void on_timer(struct timer *t);
+
+static void arm(struct exchange *ex, uint64_t ms)
+{
+	timer_arm(&ex->proxy->loop, &ex->timer, ms, on_timer);
+}
+
+static uint64_t ms_since(const struct exchange *ex, uint64_t ns)
+{
+	return (ex->proxy->loop.now_ns - ns) / 1000000;
+}
+
+static uint64_t sooner(uint64_t a, uint32_t limit, uint64_t passed)
+{
+	uint64_t left = limit > passed ? limit - passed : 0;
+
+	return limit && left < a ? left : a;
+}
+
+/* One timer for all that bounds the way to the answer's head; on_timer finds out which it was. */
+void timeout_try(struct exchange *ex)
+{
+	const struct snap_timeouts *t = &ex->timeouts;
+	uint64_t ms = UINT64_MAX;
+
+	if (!ex->request_sent && ex->request_waited && !ex->up->conn.connecting) {
+		ms = sooner(ms, t->idle, ms_since(ex, ex->progress_ns));
+	} else {
+		ms = sooner(ms, t->try, ms_since(ex, ex->sent_ns));
+		ms = sooner(ms, t->request, ms_since(ex, ex->waiting_ns));
+		if (ex->up->conn.connecting)
+			ms = sooner(ms, t->connect, ms_since(ex, ex->try_ns));
+	}
+	if (ms == UINT64_MAX)
+		timer_cancel(&ex->proxy->loop, &ex->timer);
+	else
+		arm(ex, ms);
+}
+
+void timeout_body(struct exchange *ex)
+{
+	if (ex->timeouts.idle)
+		arm(ex, ex->timeouts.idle);
+}
+
+void timeout_answer(struct exchange *ex)
+{
+	arm(ex, ex->timeouts.idle ? ex->timeouts.idle : DOWN_LINGER_MS);
+}
+
+void timeout_detect(struct exchange *ex)
+{
+	arm(ex, DETECT_WAIT_MS);
+}
+
+static void try_due(struct exchange *ex)
+{
+	const struct snap_timeouts *t = &ex->timeouts;
+	bool uploading = !ex->request_sent && ex->request_waited && !ex->up->conn.connecting;
+
+	if (uploading && t->idle && ms_since(ex, ex->progress_ns) >= t->idle)
+		exchange_over(ex, FATE_RESET);
+	else if (!uploading && t->request && ms_since(ex, ex->waiting_ns) >= t->request)
+		exchange_try_failed(ex, CAUSE_REQUEST_TIMEOUT);
+	else if (!uploading && ex->up->conn.connecting && t->connect &&
+		 ms_since(ex, ex->try_ns) >= t->connect)
+		exchange_try_failed(ex, CAUSE_CONNECT_TIMEOUT);
+	else if (!uploading && t->try && ms_since(ex, ex->sent_ns) >= t->try)
+		exchange_try_failed(ex, CAUSE_TRY_TIMEOUT);
+	else
+		timeout_try(ex);
+}
+
+static void body_due(struct exchange *ex)
+{
+	uint64_t passed = ms_since(ex, ex->progress_ns);
+
+	if (!ex->timeouts.idle)
+		return;
+	if (passed < ex->timeouts.idle) {
+		arm(ex, ex->timeouts.idle - passed);
+		return;
+	}
+	ex->cause = CAUSE_UPSTREAM_RESET;
+	exchange_over(ex, FATE_RESET);
+}
+
+static void on_timer(struct timer *t)
+{
+	struct exchange *ex = (struct exchange *)((char *)t - offsetof(struct exchange, timer));
+
+	if (ex->state == EX_TRY)
+		try_due(ex);
+	else if (ex->state == EX_BODY)
+		body_due(ex);
+	else
+		exchange_over(
+			ex,
+			FATE_RESET); /* nobody to reach, or the caller does not take our answer */
+	downstream_run(ex->down);
+}

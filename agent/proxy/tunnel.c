@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See tunnel.h. */
+#include "agent/proxy/tunnel.h"
+#include "agent/proxy/downstream.h"
+#include "agent/proxy/proxy.h"
+#include "agent/proxy/route.h"
+#include "agent/proxy/timeout.h"
+#include "agent/proxy/try.h"
+#include "agent/proxy/upstream.h"
+
+void tunnel_detect(struct exchange *ex)
+{
+	ex->state = EX_DETECT;
+	ex->upstream = ex->down->upstream;
+	if (!route_tunnel(ex) || !try_connect(ex))
+		timeout_detect(ex);
+}
+
+bool tunnel_spoken_to(const struct exchange *ex)
+{
+	return ex->up && !ex->up->conn.error && ex->up->conn.readable;
+}
+
+void tunnel_detect_on(struct exchange *ex)
+{
+	while (ex->up && ex->up->conn.error) {
+		try_end(ex, TRY_FAILED);
+		if (ex->tries >= EXCHANGE_TRIES || !try_connect(ex))
+			timeout_detect(ex);
+	}
+}
+
+void tunnel_begin(struct exchange *ex)
+{
+	timer_cancel(&ex->proxy->loop, &ex->timer);
+	pump_init(&ex->request_body, PUMP_RAW, 0);
+	pump_init(&ex->response_body, PUMP_RAW, 0);
+	ex->state = EX_TUNNEL;
+	if (!ex->up && !try_connect(ex))
+		exchange_over(ex, FATE_RESET);
+}
+
+/* One direction. Returns true when it is over. */
+static bool run_tunnel_side(struct exchange *ex, struct pump *p, struct conn *from, struct conn *to)
+{
+	switch (pump_run(p, from, to)) {
+	case PUMP_DONE:
+		conn_shutdown(to);
+		return true;
+	case PUMP_AGAIN:
+		exchange_again(ex);
+		return false;
+	case PUMP_WAIT:
+		return false;
+	default:
+		exchange_over(ex, FATE_RESET);
+		return false;
+	}
+}
+
+void tunnel_run(struct exchange *ex)
+{
+	struct conn *down = &ex->down->conn;
+	bool there, back;
+
+	while (ex->up && ex->up->conn.error && ex->up->conn.connecting) {
+		try_end(ex, TRY_FAILED);
+		if (ex->tries >= EXCHANGE_TRIES || !try_connect(ex))
+			exchange_over(ex, FATE_RESET);
+	}
+	if (!ex->up)
+		return;
+	there = run_tunnel_side(ex, &ex->request_body, down, &ex->up->conn);
+	back = run_tunnel_side(ex, &ex->response_body, &ex->up->conn, down);
+	if (ex->fate == FATE_RESET || !there || !back)
+		return;
+	try_end(ex, TRY_SPENT);
+	exchange_over(ex, FATE_CLOSE);
+}
