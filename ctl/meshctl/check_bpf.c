@@ -47,7 +47,7 @@ static bool is_link(int fd)
 	if (n < 0)
 		return false;
 	target[n] = '\0';
-	return strstr(target, "bpf_link") != NULL;
+	return strstr(target, "bpf-link") || strstr(target, "bpf_link"); /* newer, older kernels */
 }
 
 static void note_link(struct pinned *p, const char *path)

@@ -68,7 +68,7 @@ static const struct command commands[] = {
 	 "bash zsh fish", 1, 1, cmd_completion, NULL, false},
 	{"help", "[COMMAND]", "this list, or help for a command", NULL, NULL, 0, 1, cmd_help, NULL,
 	 false},
-	{"__exec", "", "", NULL, NULL, 3, -1, cmd_exec, NULL, true},
+	{"__exec", "", "", NULL, NULL, 2, -1, cmd_exec, NULL, true},
 	{"__probe-server", "", "", NULL, NULL, 0, 0, cmd_probe_server, NULL, true},
 	{"__probe-client", "", "", NULL, NULL, 1, 1, cmd_probe_client, NULL, true},
 	{0},

@@ -1,9 +1,9 @@
 /*
  * meshctl run: starts a program as an instance of a service. The parent makes the cgroup (and the
- * network namespace), waits, and tidies up. The child re-executes meshctl as `__exec` first,
- * because a process shows the environment it was executed with: it enters the cgroup only when
- * MESH_* can be read there by the agent, waits until the agent captures its connections, and
- * becomes the program.
+ * network namespace), waits, and tidies up. The child enters the cgroup and re-executes meshctl
+ * there as `__exec`, because a process shows the environment that it was executed with: now the
+ * agent can read MESH_*. Then it waits until the agent captures its connections, and becomes the
+ * program.
  */
 #include "ctl/meshctl/meshctl.h"
 #include "ctl/meshctl/run_netns.h"
@@ -159,10 +159,53 @@ static int set_environment(const struct run *r)
 	return rc ? -ENOMEM : 0;
 }
 
-/* In the child. Only what may be done between fork and exec of a single-threaded process. */
+static int enter_netns(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC), rc;
+
+	if (fd < 0)
+		return -errno;
+	rc = setns(fd, CLONE_NEWNET) ? -errno : 0;
+	close(fd);
+	return rc;
+}
+
+static int enter_cgroup(const char *path)
+{
+	char procs[PATH_MAX];
+	int fd, rc;
+
+	if (snprintf(procs, sizeof(procs), "%s/cgroup.procs", path) >= PATH_MAX)
+		return -ENAMETOOLONG;
+	fd = open(procs, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	rc = write(fd, "0", 1) == 1 ? 0 : -errno;
+	close(fd);
+	return rc;
+}
+
+/* Before the exec: what is in the cgroup may be silent for a moment, but what says MESH_SERVICE
+ * must be in it. */
+static void enter_or_exit(const struct run *r)
+{
+	int rc = r->netns.name[0] ? enter_netns(r->netns.path) : 0;
+
+	if (rc) {
+		cli_fail("cannot enter the network namespace %s: %s", r->netns.path, strerror(-rc));
+		_exit(126);
+	}
+	rc = enter_cgroup(r->cgroup.path);
+	if (rc) {
+		cli_fail("cannot enter the cgroup %s: %s", r->cgroup.path, strerror(-rc));
+		_exit(126);
+	}
+}
+
+/* In the child; the process is single-threaded. */
 static void become_exec(struct cli *cli, struct run *r, pid_t parent)
 {
-	char **argv = calloc(cli->argc + 6, sizeof(*argv));
+	char **argv = calloc(cli->argc + 5, sizeof(*argv));
 	int n = 0;
 
 	if (!argv || set_environment(r)) {
@@ -173,7 +216,6 @@ static void become_exec(struct cli *cli, struct run *r, pid_t parent)
 	argv[n++] = "__exec";
 	argv[n++] = "--";
 	argv[n++] = r->cgroup.path;
-	argv[n++] = r->netns.name[0] ? r->netns.path : "";
 	for (int i = 0; i < cli->argc; i++)
 		argv[n++] = cli->argv[i];
 	/* meshctl gone by SIGKILL: the program would run on unwatched, in a cgroup that nobody
@@ -181,6 +223,7 @@ static void become_exec(struct cli *cli, struct run *r, pid_t parent)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)
 		_exit(126);
+	enter_or_exit(r);
 	sigprocmask(SIG_SETMASK, &r->before, NULL);
 	execv("/proc/self/exe", argv);
 	cli_fail("cannot execute myself (/proc/self/exe): %s", strerror(errno));
@@ -263,51 +306,14 @@ int cmd_run(struct cli *cli)
 	return rc;
 }
 
-static int enter_netns(const char *path)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC), rc;
-
-	if (fd < 0)
-		return -errno;
-	rc = setns(fd, CLONE_NEWNET) ? -errno : 0;
-	close(fd);
-	return rc;
-}
-
-static int enter_cgroup(const char *path)
-{
-	char procs[PATH_MAX];
-	int fd, rc;
-
-	if (snprintf(procs, sizeof(procs), "%s/cgroup.procs", path) >= PATH_MAX)
-		return -ENAMETOOLONG;
-	fd = open(procs, O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	rc = write(fd, "0", 1) == 1 ? 0 : -errno;
-	close(fd);
-	return rc;
-}
-
-/* meshctl __exec CGROUP NETNS-or-"" CMD... Returns like env(1) and timeout(1): 127 not found, 126
- * not executable. */
+/* meshctl __exec CGROUP CMD... Returns like env(1) and timeout(1): 127 not found, 126 not
+ * executable. */
 int cmd_exec(struct cli *cli)
 {
-	const char *cgroup = cli->argv[0], *netns = cli->argv[1];
-	char **command = cli->argv + 2;
-	int rc;
+	const char *cgroup = cli->argv[0];
+	char **command = cli->argv + 1;
+	int rc = run_cgroup_wait_ready(cgroup, READY_WITHIN_MS);
 
-	rc = *netns ? enter_netns(netns) : 0;
-	if (rc) {
-		cli_fail("cannot enter the network namespace %s: %s", netns, strerror(-rc));
-		return 126;
-	}
-	rc = enter_cgroup(cgroup);
-	if (rc) {
-		cli_fail("cannot enter the cgroup %s: %s", cgroup, strerror(-rc));
-		return 126;
-	}
-	rc = run_cgroup_wait_ready(cgroup, READY_WITHIN_MS);
 	if (rc)
 		cli_fail("warning: no mesh-agent took notice of %s (%s): %s starts without the "
 			 "mesh; see `meshctl check`",
