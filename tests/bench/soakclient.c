@@ -11,7 +11,6 @@
 #include "tests/bench/net.h"
 #include "tests/bench/pattern.h"
 
-#include <math.h>
 #include <signal.h>
 
 #define IN_MAX	   (64u << 10)
@@ -72,11 +71,14 @@ static void conn_open(struct conn *c);
 /* --- what to ask -------------------------------------------------------------------------------
  */
 
+/* 0 to body_max: every power of two as likely as the next, evenly within it. */
 static uint64_t log_uniform(void)
 {
-	double u = (double)(rng_next(&rng) >> 11) * 0x1p-53;
+	unsigned octaves = 64 - (unsigned)__builtin_clzll(body_max);
+	uint64_t base = 1ull << rng_below(&rng, octaves);
+	uint64_t n = base - 1 + rng_below(&rng, base);
 
-	return (uint64_t)(exp(u * log((double)body_max + 1)) - 1 + 0.5);
+	return n < body_max ? n : body_max;
 }
 
 static bool one_in(unsigned n)
@@ -446,7 +448,7 @@ int main(int argc, char **argv)
 		options_usage(&program, "--to is missing");
 	target = net_addr(opt_to);
 	wanted = strtoull(opt_requests, NULL, 10);
-	body_max = strtoull(opt_max, NULL, 10);
+	body_max = strtoull(opt_max, NULL, 10) | 1;
 	open_conns = (unsigned)strtoul(opt_connections, NULL, 10);
 	rng.state = strtoull(opt_seed, NULL, 10) << 40;
 	signal(SIGPIPE, SIG_IGN);

@@ -1,0 +1,394 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See harness.h: stories, daemons and programs. Runs on a virtual host only, as demo/vhost makes
+ * them. */
+#include "tests/e2e/harness.h"
+#include "tests/e2e/harness_impl.h"
+#include "lib/cgroup.h"
+#include "tests/bench/net.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#define END_MS	 20000
+#define TAIL_MAX 6000 /* of a log that is shown after a failure */
+#define LOGS	 32
+
+pid_t meshd_pid, agent_pid;
+char harness_root[PATH_MAX]; /* of cgroup2 */
+
+static struct instance *instances;
+static bool failed, skipped;
+static struct {
+	char name[64];
+	off_t from; /* where the story began */
+} logs[LOGS];
+static int nlogs;
+
+/* --- stories -----------------------------------------------------------------------------------
+ */
+
+static void log_path(const char *name, char *out, size_t cap)
+{
+	snprintf(out, cap, SCRATCH "/%s.log", name);
+}
+
+static void logs_mark(void)
+{
+	for (int i = 0; i < nlogs; i++) {
+		char path[PATH_MAX];
+		struct stat st;
+
+		log_path(logs[i].name, path, sizeof(path));
+		logs[i].from = stat(path, &st) ? 0 : st.st_size;
+	}
+}
+
+static void log_show(const char *name, off_t from)
+{
+	char path[PATH_MAX], text[TAIL_MAX + 1];
+	struct stat st;
+	ssize_t n;
+	int fd;
+
+	log_path(name, path, sizeof(path));
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	if (!fstat(fd, &st) && st.st_size > from) {
+		if (st.st_size - from > TAIL_MAX)
+			from = st.st_size - TAIL_MAX;
+		n = pread(fd, text, TAIL_MAX, from);
+		printf("--- %s\n%.*s", path, n > 0 ? (int)n : 0, text);
+	}
+	close(fd);
+}
+
+void story_run(void **state)
+{
+	void (*fn)(void **) = (void (*)(void **)) * state;
+	void *none = NULL;
+
+	failed = true;
+	skipped = false;
+	logs_mark();
+	fn(&none);
+	failed = false;
+}
+
+void story_skip(const char *why)
+{
+	printf("SKIPPED: %s\n", why);
+	skipped = true;
+	skip();
+	abort(); /* skip() does not return */
+}
+
+int story_end(void **state)
+{
+	if (failed && !skipped)
+		for (int i = 0; i < nlogs; i++)
+			log_show(logs[i].name, logs[i].from);
+	clients_end();
+	for (struct instance *i; (i = instances);) {
+		instances = i->next;
+		if (i->run)
+			reap(&i->run, SIGTERM);
+		free(i);
+	}
+	api_end();
+	nlogs = nlogs > 2 ? 2 : nlogs; /* the daemons' stay */
+	if (!meshd_pid)
+		meshd_start();
+	if (!agent_pid)
+		agent_start("");
+	return 0;
+}
+
+/* --- programs ----------------------------------------------------------------------------------
+ */
+
+pid_t spawn(const char *name, const char *cmd)
+{
+	char path[PATH_MAX];
+	pid_t pid;
+
+	log_path(name, path, sizeof(path));
+	if (nlogs < LOGS)
+		snprintf(logs[nlogs++].name, sizeof(logs[0].name), "%s", name);
+	pid = fork();
+	if (pid < 0)
+		fail_msg("fork: %s", strerror(errno));
+	if (!pid) {
+		int out = open(path, O_WRONLY | O_CREAT | O_APPEND, 0644),
+		    in = open("/dev/null", O_RDONLY);
+		char exec[8192];
+
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		dup2(in, 0);
+		dup2(out, 1);
+		dup2(out, 2);
+		closefrom(3);
+		snprintf(exec, sizeof(exec), "exec %s", cmd);
+		execl("/bin/sh", "sh", "-c", exec, NULL);
+		_exit(127);
+	}
+	return pid;
+}
+
+int reap(pid_t *pid, int sig)
+{
+	uint64_t until = mono_ms() + END_MS;
+	pid_t p = *pid;
+	int status = 0;
+
+	*pid = 0;
+	if (sig)
+		kill(p, sig);
+	while (waitpid(p, &status, WNOHANG) == 0) {
+		if (mono_ms() > until) {
+			printf("process %d did not end within %d ms of signal %d: killed\n", p,
+			       END_MS, sig);
+			kill(p, SIGKILL);
+			waitpid(p, &status, 0);
+			break;
+		}
+		usleep(2000);
+	}
+	return status;
+}
+
+/* --- daemons -----------------------------------------------------------------------------------
+ */
+
+static bool answers(const char *address, const char *path)
+{
+	struct client *c = client_try(address);
+	bool ok = c && get(c, "%s", path) == 200;
+
+	if (c)
+		hang_up(c);
+	return ok;
+}
+
+/* Waits for path to answer 200; fails at once when the daemon ends. */
+static void daemon_wait(pid_t *pid, const char *what, const char *address, const char *path)
+{
+	for (uint64_t until = mono_ms() + 15000; !answers(address, path); usleep(5000)) {
+		int status;
+
+		if (waitpid(*pid, &status, WNOHANG) == *pid) {
+			*pid = 0;
+			fail_msg("%s ended with status %d", what, WEXITSTATUS(status));
+		}
+		if (mono_ms() > until)
+			fail_msg("%s is not ready after 15 s", what);
+	}
+}
+
+void meshd_start(void)
+{
+	meshd_pid = spawn("meshd", "meshd --listen " MESHD_ADDRESS " --socket " MESHD_SOCKET
+				   " --state " SCRATCH "/state --config " SCRATCH "/conf.d");
+	daemon_wait(&meshd_pid, "meshd", MESHD_ADDRESS, "/health");
+}
+
+void agent_start(const char *flags)
+{
+	char cmd[1024];
+
+	snprintf(cmd, sizeof(cmd),
+		 "mesh-agent --log-level debug --token-file " SCRATCH "/state/token %s", flags);
+	agent_pid = spawn("agent", cmd);
+	daemon_wait(&agent_pid, "mesh-agent", ADMIN_ADDRESS, "/readyz");
+}
+
+int meshd_stop(int sig)
+{
+	return meshd_pid ? reap(&meshd_pid, sig) : 0;
+}
+
+int agent_stop(int sig)
+{
+	return agent_pid ? reap(&agent_pid, sig) : 0;
+}
+
+static pid_t parent_of(pid_t pid)
+{
+	char path[64], text[512];
+	FILE *f;
+	int ppid = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	f = fopen(path, "re");
+	if (!f)
+		return 0;
+	if (fgets(text, sizeof(text), f) && strrchr(text, ')'))
+		(void)sscanf(strrchr(text, ')'), ") %*c %d", &ppid);
+	fclose(f);
+	return ppid;
+}
+
+int agent_workers(pid_t *pids, int max)
+{
+	DIR *d = opendir("/proc");
+	struct dirent *e;
+	int n = 0;
+
+	while (d && (e = readdir(d)) && n < max)
+		if (isdigit(e->d_name[0]) && parent_of(atoi(e->d_name)) == agent_pid)
+			pids[n++] = atoi(e->d_name);
+	if (d)
+		closedir(d);
+	return n;
+}
+
+/* Only where nothing of the machine can be touched: the cgroup2 root that we see must not be the
+ * machine's. */
+static void require_vhost(void)
+{
+	char path[PATH_MAX + 16];
+
+	if (cgroup_root(harness_root, sizeof(harness_root)))
+		fail_msg("no cgroup2 is mounted");
+	snprintf(path, sizeof(path), "%s/cgroup.type", harness_root);
+	if (access(path, F_OK))
+		fail_msg("not on a virtual host: run this by tests/run.sh e2e");
+}
+
+static void set_path(void)
+{
+	const char *build = getenv("BUILD");
+	char real[PATH_MAX], path[PATH_MAX * 3];
+
+	if (!realpath(build && *build ? build : "build", real))
+		fail_msg("BUILD=%s: %s", build, strerror(errno));
+	snprintf(path, sizeof(path), "%s:%s/tests/bench:%s:/usr/sbin:/sbin", real, real,
+		 getenv("PATH"));
+	setenv("PATH", path, 1);
+}
+
+int harness_start(void **state)
+{
+	signal(SIGPIPE, SIG_IGN);
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	net_raise_nofile();
+	require_vhost();
+	set_path();
+	if (mkdir(SCRATCH, 0755) || mkdir(SCRATCH "/conf.d", 0755))
+		fail_msg("%s: %s", SCRATCH, strerror(errno));
+	failed = true;
+	meshd_start();
+	agent_start("");
+	failed = false;
+	return 0;
+}
+
+int harness_stop(void **state)
+{
+	if (failed)
+		for (int i = 0; i < nlogs; i++)
+			log_show(logs[i].name, 0);
+	agent_stop(SIGTERM);
+	meshd_stop(SIGTERM);
+	return 0;
+}
+
+/* --- instances ---------------------------------------------------------------------------------
+ */
+
+struct instance *instance_start(const char *service, const char *id, const char *flags,
+				const char *cmd)
+{
+	struct instance *i = calloc(1, sizeof(*i));
+	char text[4096];
+
+	assert_non_null(i);
+	snprintf(i->service, sizeof(i->service), "%s", service);
+	snprintf(i->id, sizeof(i->id), "%s", id);
+	snprintf(text, sizeof(text), "meshctl run --service %s --instance %s %s -- %s", service, id,
+		 flags, cmd);
+	i->next = instances;
+	instances = i;
+	i->run = spawn(id, text);
+	return i;
+}
+
+static const cJSON *find_endpoint(const char *service, const char *id)
+{
+	char path[128];
+	cJSON *s, *e;
+
+	snprintf(path, sizeof(path), "/api/services/%s", service);
+	s = api("GET", path, NULL);
+	if (api_status != 200 || !s)
+		return NULL;
+	if (cJSON_GetObjectItemCaseSensitive(s, "services"))
+		s = cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(s, "services"), 0);
+	cJSON_ArrayForEach (e, cJSON_GetObjectItemCaseSensitive(s, "endpoints"))
+		if (!id || !strcmp(json_str(e, "id", ""), id))
+			return e;
+	return NULL;
+}
+
+bool registered(const char *service, const char *id)
+{
+	return find_endpoint(service, id) != NULL;
+}
+
+int healthy(const char *service)
+{
+	cJSON *all = api("GET", "/api/services", NULL), *s, *e;
+	int n = 0;
+
+	cJSON_ArrayForEach (s, cJSON_GetObjectItemCaseSensitive(all, "services")) {
+		if (strcmp(json_str(s, "name", ""), service))
+			continue;
+		cJSON_ArrayForEach (e, cJSON_GetObjectItemCaseSensitive(s, "endpoints"))
+			n += !strcmp(json_str(e, "status", ""), "healthy");
+	}
+	return n;
+}
+
+struct instance *instance_ready(struct instance *i)
+{
+	const cJSON *e;
+
+	eventually(10000, (e = find_endpoint(i->service, i->id)) &&
+				  !strcmp(json_str(e, "status", ""), "healthy"));
+	snprintf(i->ip, sizeof(i->ip), "%s", json_str(e, "address", ""));
+	i->port = (int)json_num(e, "port", 0);
+	snprintf(i->address, sizeof(i->address), strchr(i->ip, ':') ? "[%s]:%d" : "%s:%d", i->ip,
+		 i->port);
+	return i;
+}
+
+pid_t instance_pid(const struct instance *i)
+{
+	char path[PATH_MAX + 160];
+	FILE *f;
+	int pid = 0;
+
+	snprintf(path, sizeof(path), "%s/mesh/%s/%s/cgroup.procs", harness_root, i->service, i->id);
+	f = fopen(path, "re");
+	if (f) {
+		if (fscanf(f, "%d", &pid) != 1)
+			pid = 0;
+		fclose(f);
+	}
+	return pid;
+}
+
+void instance_kill(struct instance *i)
+{
+	pid_t pid = instance_pid(i);
+
+	if (!pid)
+		fail_msg("%s of %s does not run", i->id, i->service);
+	kill(pid, SIGKILL);
+	reap(&i->run, 0);
+}

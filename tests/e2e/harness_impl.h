@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Between the files of the harness; not for tests. */
+#ifndef TESTS_E2E_HARNESS_IMPL_H
+#define TESTS_E2E_HARNESS_IMPL_H
+
+#include "tests/e2e/harness.h"
+
+#include <limits.h>
+
+extern char harness_root[PATH_MAX];
+
+/* Connects without a caller; NULL when nobody is there. */
+struct client *client_try(const char *address);
+void clients_end(void); /* frees clients and callers */
+void api_end(void);	/* frees the story's JSON */
+
+#endif

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Services are found by what they do: nobody registers them, and they are gone when they are dead.
+ */
+#include "tests/e2e/harness.h"
+
+#define FOUR 4
+static const char *const four[FOUR] = {"frontend", "backend", "database", "cache"};
+
+static void four_services_have_one_healthy_endpoint_each(void **state)
+{
+	for (int i = 0; i < FOUR; i++)
+		instance_start(four[i], four[i], "--netns", "origin --port 8000");
+	for (int i = 0; i < FOUR; i++)
+		eventually(5000, healthy(four[i]) == 1);
+	assert_int_equal(cJSON_GetArraySize(cJSON_GetObjectItem(api("GET", "/api/services", NULL),
+								"services")),
+			 FOUR);
+}
+
+/* The origin is held back until its process is known, so that the time counts from its listen(). */
+static void a_fifth_is_there_100_ms_after_listen_and_gone_100_ms_after_kill(void **state)
+{
+	struct instance *i =
+		instance_start("fifth", "f1", "--netns",
+			       "sh -c 'while [ ! -e " SCRATCH "/go ]; do sleep 0.02; done; "
+			       "exec origin --port 8000'");
+	uint64_t start, took;
+
+	eventually(5000, instance_pid(i));
+	usleep(200000); /* the workload is known, and listens to nothing */
+	assert_false(registered("fifth", "f1"));
+	sh("touch " SCRATCH "/go");
+	start = mono_ms();
+	while (!registered("fifth", "f1") && mono_ms() < start + 2000)
+		usleep(1000);
+	took = mono_ms() - start;
+	/* 20 ms until the shell looks again, some for sh and exec */
+	printf("registered %lu ms after the program was let go\n", took);
+	assert_true(took <= 100 + 40);
+	instance_ready(i);
+	assert_int_equal(get(call_directly(i->address), "/"), 200);
+
+	kill(instance_pid(i), SIGKILL);
+	start = mono_ms();
+	while (registered("fifth", "f1") && mono_ms() < start + 2000)
+		usleep(1000);
+	took = mono_ms() - start;
+	printf("gone %lu ms after kill -9\n", took);
+	assert_true(took <= 100);
+	reap(&i->run, 0);
+	sh("rm -f " SCRATCH "/go");
+}
+
+static void a_pure_caller_is_no_service(void **state)
+{
+	caller_start("nobody", "");
+	usleep(300000); /* nothing must come; there is no event to wait for */
+	assert_false(registered("nobody", NULL));
+	assert_int_equal(healthy("nobody"), 0);
+}
+
+static void addresses_are_those_of_the_namespace(void **state)
+{
+	struct instance *in =
+		instance_ready(instance_start("ns", "n1", "--netns", "origin --port 8000"));
+	struct instance *out = instance_ready(
+		instance_start("host", "h1", "", "origin --port 8001 --listen 127.0.0.1"));
+
+	assert_memory_equal(in->ip, "10.201.", 7);
+	assert_int_equal(in->port, 8000);
+	assert_string_equal(out->address, "127.0.0.1:8001");
+}
+
+static void the_primary_port_is_the_declared_or_the_lowest(void **state)
+{
+	struct instance *lowest = instance_ready(
+		instance_start("lowest", "l1", "--netns", "origin --port 8002,8001"));
+	struct instance *declared = instance_ready(
+		instance_start("declared", "d1", "--netns --port 8002", "origin --port 8002,8001"));
+	struct caller *who = caller_start("client", "--netns");
+	char other[64];
+
+	eventually(2000, (instance_ready(lowest), lowest->port == 8001));
+	assert_int_equal(declared->port, 8002);
+	/* the other port can be called too, and is that service's */
+	snprintf(other, sizeof(other), "%s:8001", declared->ip);
+	assert_int_equal(get(call(who, other), "/"), 200);
+	assert_int_equal(get(call(who, declared->address), "/"), 200);
+}
+
+static void two_versions_and_instances_are_told_apart(void **state)
+{
+	cJSON *s;
+
+	instance_ready(instance_start("pair", "p1", "--netns", "origin --port 8000"));
+	instance_ready(instance_start("pair", "p2", "--netns --version v2", "origin --port 8000"));
+	s = api("GET", "/api/services/pair", NULL);
+	if (cJSON_GetObjectItem(s, "services"))
+		s = cJSON_GetArrayItem(cJSON_GetObjectItem(s, "services"), 0);
+	s = cJSON_GetObjectItem(s, "endpoints");
+	assert_int_equal(cJSON_GetArraySize(s), 2);
+	for (int i = 0; i < 2; i++) {
+		const cJSON *e = cJSON_GetArrayItem(s, i);
+
+		assert_string_equal(json_str(e, "version", ""),
+				    !strcmp(json_str(e, "id", ""), "p2") ? "v2" : "v1");
+	}
+}
+
+static void services_older_than_the_agent_are_found(void **state)
+{
+	struct instance *i;
+
+	agent_stop(SIGTERM);
+	i = instance_start("older", "o1", "--netns", "origin --port 8000");
+	/* without an agent the program starts after 5 s: fail open */
+	eventually(10000,
+		   instance_pid(i) &&
+			   sh("ss -H -l -t -n -N mesh-older-o1 | grep -q :8000")->status == 0);
+	agent_start("");
+	instance_ready(i);
+	kill(instance_pid(i), SIGKILL);
+	eventually(2000, !registered("older", "o1"));
+	reap(&i->run, 0);
+}
+
+static void a_restarted_agent_finds_the_same_again(void **state)
+{
+	struct instance *i =
+		instance_ready(instance_start("again", "a1", "--netns", "origin --port 8000"));
+	struct caller *who = caller_start("client", "--netns");
+
+	assert_int_equal(get(call(who, i->address), "/"), 200);
+	agent_stop(SIGTERM);
+	eventually(2000, !registered("again", "a1"));
+	agent_start("");
+	instance_ready(i);
+	eventually(2000, ({
+			   struct client *c = call(who, i->address);
+
+			   get(c, "/") == 200 && !strcmp(header(c, "x-instance-id"), "a1");
+		   }));
+}
+
+static void registered_by_hand_it_can_be_called(void **state)
+{
+	struct caller *who = caller_start("client", "");
+	struct client *c;
+
+	/* outside the mesh: a program that no agent manages */
+	pid_t pid = spawn("outside", "origin --port 8090 --listen 127.0.0.1 --name outside");
+
+	eventually(2000, sh("ss -H -l -t -n | grep -q 127.0.0.1:8090")->status == 0);
+	api("POST", "/api/register",
+	    "{\"name\":\"legacy\",\"port\":8090,\"address\":\"127.0.0.1\",\"instance\":\"leg-1\"}");
+	assert_in_range(api_status, 200, 201);
+	eventually(2000, healthy("legacy") == 1);
+	eventually(2000, ({
+			   c = call(who, "127.0.0.1:8090");
+			   get(c, "/") == 200 && !strcmp(header(c, "x-instance-id"), "leg-1");
+		   }));
+	assert_string_equal(header(c, "x-origin"), "outside");
+	api("DELETE", "/api/register/legacy/leg-1", NULL);
+	assert_int_equal(api_status, 200);
+	eventually(2000, !registered("legacy", "leg-1"));
+	reap(&pid, SIGKILL);
+}
+
+static void a_dead_meshd_stops_no_traffic_and_learns_all_again(void **state)
+{
+	struct instance *i =
+		instance_ready(instance_start("steady", "s1", "--netns", "origin --port 8000"));
+	struct caller *who = caller_start("client", "--netns");
+	struct client *c = call(who, i->address);
+	struct instance *late;
+
+	assert_int_equal(get(c, "/"), 200);
+	meshd_stop(SIGKILL);
+	assert_int_equal(get(c, "/"), 200);
+	late = instance_start("late", "l1", "--netns", "origin --port 8000");
+	eventually(5000, sh("ss -H -l -t -n -N mesh-late-l1 | grep -q :8000")->status == 0);
+	for (int k = 0; k < 20; k++)
+		assert_int_equal(get(call(who, i->address), "/?n=%d", k), 200);
+	meshd_start();
+	instance_ready(i);
+	instance_ready(late);
+	assert_int_equal(get(call(who, late->address), "/"), 200);
+}
+
+int main(void)
+{
+	const struct CMUnitTest stories[] = {
+		STORY(four_services_have_one_healthy_endpoint_each),
+		STORY(a_fifth_is_there_100_ms_after_listen_and_gone_100_ms_after_kill),
+		STORY(a_pure_caller_is_no_service),
+		STORY(addresses_are_those_of_the_namespace),
+		STORY(the_primary_port_is_the_declared_or_the_lowest),
+		STORY(two_versions_and_instances_are_told_apart),
+		STORY(services_older_than_the_agent_are_found),
+		STORY(a_restarted_agent_finds_the_same_again),
+		STORY(registered_by_hand_it_can_be_called),
+		STORY(a_dead_meshd_stops_no_traffic_and_learns_all_again),
+	};
+
+	return RUN(stories);
+}

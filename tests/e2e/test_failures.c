@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Parts of the mesh die. Traffic does not. */
+#include "tests/e2e/harness.h"
+
+#include <sys/wait.h>
+
+static struct instance *web;
+static struct caller *who;
+
+static void open_web(void)
+{
+	web = instance_ready(instance_start("web", "web-1", "--netns", "origin --port 8000"));
+	who = caller_start("client", "--netns");
+}
+
+/* One request over a connection of its own; true when the origin answered, whichever way it went.
+ */
+static bool works(void)
+{
+	struct client *c = call(who, web->address);
+	bool ok = get(c, "/") == 200;
+
+	hang_up(c);
+	return ok;
+}
+
+/* As works(), and through the mesh. */
+static bool captured(void)
+{
+	struct client *c = call(who, web->address);
+	bool ok = get(c, "/") == 200 && !strcmp(header(c, "x-instance-id"), "web-1");
+
+	hang_up(c);
+	return ok;
+}
+
+static bool is_among(pid_t pid, const pid_t *pids, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (pids[i] == pid)
+			return true;
+	return false;
+}
+
+static void a_killed_worker_is_back_within_200_ms(void **state)
+{
+	pid_t old[16], now[16];
+	int n;
+	uint64_t start;
+
+	open_web();
+	n = agent_workers(old, 16);
+	assert_true(n > 0);
+	for (int i = 0; i < n; i++) {
+		uint64_t took;
+
+		assert_true(works());
+		kill(old[i], SIGKILL);
+		start = mono_ms();
+		assert_true(works()); /* at once: by another worker, or past the mesh */
+		while (agent_workers(now, 16) < n || is_among(old[i], now, n))
+			usleep(1000);
+		took = mono_ms() - start;
+		printf("worker replaced after %lu ms\n", took);
+		assert_true(took < 200);
+	}
+	eventually(500, captured());
+}
+
+static void a_killed_worker_leaves_no_count_behind(void **state)
+{
+	pid_t pids[16];
+	struct client *c[8];
+	int n;
+
+	open_web();
+	for (int i = 0; i < 8; i++) {
+		c[i] = call(who, web->address);
+		say(c[i], "GET /?delay=60000 HTTP/1.1\r\nHost: w\r\n\r\n");
+	}
+	eventually(3000, metric("mesh_requests_in_flight", NULL) >= 8);
+	n = agent_workers(pids, 16);
+	for (int i = 0; i < n; i++)
+		kill(pids[i], SIGKILL);
+	for (int i = 0; i < 8; i++)
+		assert_true(hung_up(c[i], 2000));
+	eventually(2000, metric("mesh_requests_in_flight", NULL) <= 0);
+	eventually(2000, captured());
+}
+
+static void a_killed_agent_stops_no_traffic(void **state)
+{
+	open_web();
+	assert_true(captured());
+	agent_stop(SIGKILL);
+	for (int i = 0; i < 50; i++)
+		assert_true(works());
+	eventually(3000, !captured());
+	agent_start("");
+	eventually(5000, captured());
+}
+
+/* New connections while the agent ends and starts: each is answered, by the mesh or past it. */
+static void an_agent_that_is_restarted_under_load_fails_no_new_connection(void **state)
+{
+	uint64_t until;
+	int status, n = 0;
+
+	open_web();
+	kill(agent_pid, SIGTERM);
+	until = mono_ms() + 15000;
+	while (waitpid(agent_pid, &status, WNOHANG) == 0 && mono_ms() < until) {
+		assert_true(works());
+		n++;
+	}
+	agent_pid = 0;
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	for (int i = 0; i < 50; i++, n++)
+		assert_true(works());
+	agent_start("");
+	eventually(5000, n++ && works() && captured());
+	printf("%d connections, none failed\n", n);
+}
+
+static void a_running_request_survives_the_agents_orderly_end(void **state)
+{
+	struct client *c;
+
+	open_web();
+	c = call(who, web->address);
+	assert_int_equal(get(c, "/"), 200);
+	say(c, "GET /?delay=1500&seed=3&len=1000 HTTP/1.1\r\nHost: w\r\n\r\n");
+	eventually(1000, metric("mesh_requests_in_flight", NULL) >= 1);
+	kill(agent_pid, SIGTERM);
+	assert_int_equal(answer(c, "GET"), 200);
+	assert_int_equal(c->body_len, 1000);
+	reap(&agent_pid, 0);
+}
+
+static void a_stopped_agent_is_passed_by(void **state)
+{
+	open_web();
+	assert_true(captured());
+	kill(agent_pid, SIGSTOP);
+	eventually(3000, !captured());
+	for (int i = 0; i < 20; i++)
+		assert_true(works());
+	kill(agent_pid, SIGCONT);
+	eventually(5000, captured());
+}
+
+static void a_dead_service_is_refused_as_its_address_would_be(void **state)
+{
+	int fd;
+
+	open_web();
+	instance_kill(web);
+	eventually(2000, !registered("web", "web-1"));
+	fd = caller_dial(who, web->address); /* the address is nobody's now */
+	assert_true(fd < 0);
+}
+
+static void no_listener_is_left_after_an_orderly_end(void **state)
+{
+	open_web();
+	agent_stop(SIGTERM);
+	assert_string_equal(sh("ss -H -l -t -n | grep -E ':15001|:8080|:15020'")->out, "");
+	assert_true(works());
+}
+
+int main(void)
+{
+	const struct CMUnitTest stories[] = {
+		STORY(a_killed_worker_is_back_within_200_ms),
+		STORY(a_killed_worker_leaves_no_count_behind),
+		STORY(a_killed_agent_stops_no_traffic),
+		STORY(an_agent_that_is_restarted_under_load_fails_no_new_connection),
+		STORY(a_running_request_survives_the_agents_orderly_end),
+		STORY(a_stopped_agent_is_passed_by),
+		STORY(a_dead_service_is_refused_as_its_address_would_be),
+		STORY(no_listener_is_left_after_an_orderly_end),
+	};
+
+	return RUN(stories);
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Mixed traffic through two hops without one wrong byte: client -> relay -> origin, each its own
+ * service and namespace. */
+#include "tests/e2e/harness.h"
+
+#include <sys/wait.h>
+
+#define REQUESTS "20000" /* SOAK_REQUESTS in the environment: another number (make soak) */
+
+static void no_byte_is_wrong_through_two_hops(void **state)
+{
+	const char *n = getenv("SOAK_REQUESTS");
+	struct instance *origin, *relay, *client;
+	char cmd[256];
+	int status;
+
+	n = n && *n ? n : REQUESTS;
+	origin = instance_ready(
+		instance_start("soak-b", "soak-b-1", "--netns", "origin --port 8000"));
+	snprintf(cmd, sizeof(cmd), "relay --port 8000 --to %s", origin->address);
+	relay = instance_ready(instance_start("soak-a", "soak-a-1", "--netns", cmd));
+	snprintf(cmd, sizeof(cmd), "soakclient --to %s --requests %s", relay->address, n);
+	client = instance_start("soak-client", "soak-client-1", "--netns", cmd);
+	while (waitpid(client->run, &status, WNOHANG) == 0)
+		usleep(100000);
+	client->run = 0;
+	printf("%s", sh("cat " SCRATCH "/soak-client-1.log")->out);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	assert_true(origin_stat(origin, "requests") >= atol(n));
+	assert_int_equal(origin_stat(origin, "bad"), 0);
+	/* both hops went through the mesh */
+	assert_true(metric("mesh_requests_total", "source=\"soak-client\"",
+			   "destination=\"soak-a\"", NULL) >= atol(n));
+	assert_true(metric("mesh_requests_total", "source=\"soak-a\"", "destination=\"soak-b\"",
+			   NULL) >= atol(n));
+}
+
+int main(void)
+{
+	const struct CMUnitTest stories[] = {
+		STORY(no_byte_is_wrong_through_two_hops),
+	};
+
+	return RUN(stories);
+}
