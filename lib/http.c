@@ -120,7 +120,8 @@ static int set_target(CURL *e, const struct http_call *h)
 	char url[URL_MAX];
 	size_t base_len = strlen(base);
 
-	if (h->path[0] != '/' || !plain(h->path, false) || !plain(base, false))
+	if (strncmp(base, "http://", 7) || !plain(base, false) || h->path[0] != '/' ||
+	    !plain(h->path, false))
 		return -EINVAL;
 	while (base_len && base[base_len - 1] == '/')
 		base_len--;
@@ -183,13 +184,21 @@ static void call_done(struct call *c)
 	buf_done(&c->body);
 }
 
+/* Left to itself libcurl sets up TLS, which costs megabytes and is never used here. Harmless when
+ * repeated. */
+static int init_curl(void)
+{
+	return curl_global_init(CURL_GLOBAL_NOTHING) ? -ENOMEM : 0;
+}
+
 static int call_init(struct call *c, const struct http_call *h)
 {
 	int r;
 
 	memset(c, 0, sizeof(*c));
 	buf_init(&c->body, HTTP_ANSWER_MAX);
-	c->easy = curl_easy_init();
+	if (!init_curl())
+		c->easy = curl_easy_init();
 	if (!c->easy)
 		return -ENOMEM;
 	r = set_limits(c, h);
@@ -234,7 +243,6 @@ static int map_error(const struct call *c, CURLcode code)
 	case CURLE_COULDNT_RESOLVE_HOST:
 		return -EHOSTUNREACH;
 	case CURLE_URL_MALFORMAT:
-	case CURLE_UNSUPPORTED_PROTOCOL:
 		return -EINVAL;
 	default:
 		return -EPROTO;
@@ -445,7 +453,8 @@ int http_client_new(struct loop *l, struct http_client **out)
 		return -ENOMEM;
 	hc->loop = l;
 	hc->kick.fd = -1;
-	hc->multi = curl_multi_init();
+	if (!init_curl())
+		hc->multi = curl_multi_init();
 	fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (fd < 0)
 		r = -errno;

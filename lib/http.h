@@ -14,13 +14,13 @@
 #define HTTP_ANSWER_MAX (16u << 20)
 
 struct http_call {
-	const char *method;   /* "GET" ... */
-	const char *base;     /* "http://127.0.0.1:15000", or "unix:/run/mesh/meshd.sock" */
-	const char *path;     /* "/api/services", already escaped */
-	const char *token;    /* bearer token, or NULL */
-	const char *if_match; /* or NULL */
+	const char *method;	   /* "GET" ... */
+	const char *base;	   /* "http://127.0.0.1:15000", or "unix:/run/mesh/meshd.sock" */
+	const char *path;	   /* "/api/services", already escaped */
+	const char *token;	   /* bearer token, or NULL */
+	const char *if_match;	   /* or NULL */
 	const char *if_none_match; /* or NULL */
-	const char *body;     /* JSON, or NULL */
+	const char *body;	   /* JSON, or NULL */
 	size_t body_len;
 	uint32_t timeout_ms; /* for all of it; 0: 10 s */
 };

@@ -132,7 +132,7 @@ static void add_number(struct buf *b, double d)
 {
 	if (!isfinite(d))
 		buf_str(b, "null");
-	else if (d == floor(d) && fabs(d) < 1e15)
+	else if (fabs(d) < 1e15 && d == (double)(long long)d)
 		buf_printf(b, "%.0f", d == 0 ? 0.0 : d); /* no "-0" */
 	else
 		buf_printf(b, "%.17g", d);

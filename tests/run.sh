@@ -66,7 +66,9 @@ run_one() { # KIND SOURCE
 }
 
 run_kind() { # KIND [NAME]
-	local source sources=(tests/"$1"/test_"${2:-*}".c)
+	local source sources
+	# shellcheck disable=SC2206 # without a NAME the pattern is meant to expand
+	sources=(tests/$1/test_${2:-*}.c)
 	if [ ! -e "${sources[0]}" ]; then
 		fail "$1" "there is no ${sources[0]}" 1
 	elif [ "$1" != unit ] && [ "$(id -u)" != 0 ]; then
