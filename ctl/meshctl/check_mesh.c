@@ -25,11 +25,14 @@ static bool check_meshd(struct check *c)
 	if (a.code == EXIT_OK)
 		ok = check_add(c, "meshd", CHECK_PASSED, NULL, "version %s answers at %s",
 			       json_str(a.json, "version", "?"), c->cli->control);
-	else
+	else if (c->unreachable)
 		ok = check_add(
 			c, "meshd", CHECK_FAILED,
-			"start it (systemctl start meshd), or say where it is with --control", "%s",
-			a.error);
+			"start it (systemctl start meshd), or say where it is with --control",
+			"no answer at %s", c->cli->control);
+	else
+		ok = check_add(c, "meshd", CHECK_FAILED, "read its log (journalctl -u meshd)", "%s",
+			       a.error);
 	api_done(&a);
 	return ok;
 }

@@ -4,6 +4,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 static void say(const char *fmt, va_list ap)
 {
@@ -33,4 +34,20 @@ int cli_usage(const struct cli *cli, const char *fmt, ...)
 	va_end(ap);
 	fprintf(stderr, " (see meshctl %s --help)\n", cli->command->name);
 	return EXIT_USAGE;
+}
+
+int cli_no_such(const struct cli *cli, const char *what, const char *word, const char *const *words,
+		size_t n)
+{
+	const char *near = text_nearest(word, words, n);
+	char all[256] = "";
+
+	if (near)
+		return cli_usage(cli, "there is no %s %s; did you mean %s?", what, word, near);
+	for (size_t i = 0; i < n; i++) {
+		size_t len = strlen(all);
+
+		snprintf(all + len, sizeof(all) - len, "%s%s", i ? ", " : "", words[i]);
+	}
+	return cli_usage(cli, "there is no %s %s; there are: %s", what, word, all);
 }

@@ -1,7 +1,6 @@
 /* meshctl completion: scripts for bash, zsh and fish, made from the table of commands. Names of
  * services are asked for when they are needed. */
 #include "ctl/meshctl/meshctl.h"
-#include "ctl/meshctl/text.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -158,7 +157,6 @@ int cmd_completion(struct cli *cli)
 {
 	static const char *const shells[] = {"bash", "zsh", "fish"};
 	static void (*const print[])(const struct cli *) = {bash, zsh, fish};
-	const char *near;
 
 	for (int i = 0; i < 3; i++) {
 		if (!strcmp(cli->argv[0], shells[i])) {
@@ -166,7 +164,5 @@ int cmd_completion(struct cli *cli)
 			return EXIT_OK;
 		}
 	}
-	near = text_nearest(cli->argv[0], shells, 3);
-	return cli_usage(cli, "no completion for %s%s%s", cli->argv[0],
-			 near ? "; did you mean " : "", near ? near : ": bash, zsh or fish");
+	return cli_no_such(cli, "completion for", cli->argv[0], shells, 3);
 }

@@ -359,9 +359,7 @@ int cmd_lb(struct cli *cli)
 				 cli->command->args);
 	near = text_nearest(policy, policies, 4);
 	if (!near || strcmp(near, policy))
-		return cli_usage(cli, "there is no policy %s%s%s", policy,
-				 near ? "; did you mean " : "",
-				 near ? near : ": p2c, least-request, round-robin or random");
+		return cli_no_such(cli, "policy", policy, policies, 4);
 	rc = api_path(cli, "/api/config/", cli->argv[1], "", path);
 	if (rc)
 		return rc;

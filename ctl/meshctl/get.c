@@ -176,13 +176,11 @@ static const struct kind *find_kind(const char *word)
 
 static int unknown_kind(struct cli *cli, const char *word)
 {
-	const char *names[KINDS], *near;
+	const char *names[KINDS];
 
 	for (size_t i = 0; i < KINDS; i++)
 		names[i] = kinds[i].name;
-	near = text_nearest(word, names, KINDS);
-	return cli_usage(cli, "there is no kind %s%s%s", word, near ? "; did you mean " : "",
-			 near ? near : ": services, endpoints, config or agents");
+	return cli_no_such(cli, "kind", word, names, KINDS);
 }
 
 /* A list in an answer: in the member that has it, or the answer itself (a list, or the only one).

@@ -9,6 +9,7 @@
 #include "lib/options.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 
 enum output_format { OUTPUT_TABLE, OUTPUT_WIDE, OUTPUT_JSON, OUTPUT_NAME };
 
@@ -43,6 +44,10 @@ struct command {
 __attribute__((format(printf, 1, 2))) int cli_fail(const char *fmt, ...);
 /* The same for wrong usage, with a hint at the command's --help. Returns EXIT_USAGE. */
 __attribute__((format(printf, 2, 3))) int cli_usage(const struct cli *cli, const char *fmt, ...);
+
+/* Wrong usage too: "there is no WHAT WORD", and the nearest of the n words, or all of them. */
+int cli_no_such(const struct cli *cli, const char *what, const char *word, const char *const *words,
+		size_t n);
 
 /* run.c */
 extern const struct option_spec run_options[];
