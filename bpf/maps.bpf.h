@@ -14,7 +14,7 @@
 #include <mesh/event.h>
 
 #define MESH_MAP	  __weak SEC(".maps")
-#define MESH_EVENTS_BYTES (512 * 1024)
+#define MESH_EVENTS_BYTES (256 * 1024)
 
 /* Writer: supervisor. Reader: connect. Entry: as long as the cgroup. Full: the supervisor sees
  * E2BIG, says so, and that workload is not managed. */

@@ -22,7 +22,7 @@ libelf-dev /usr/include/libelf.h
 zlib1g-dev /usr/include/zlib.h
 libmicrohttpd-dev /usr/include/microhttpd.h
 libcjson-dev /usr/include/cjson/cJSON.h
-libcurl4-openssl-dev /usr/include/*/curl/curl.h
+libcurl4-gnutls-dev /usr/include/*/curl/curl.h
 libcmocka-dev /usr/include/cmocka.h
 libsqlite3-dev /usr/include/sqlite3.h
 libseccomp-dev /usr/include/seccomp.h

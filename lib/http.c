@@ -184,21 +184,13 @@ static void call_done(struct call *c)
 	buf_done(&c->body);
 }
 
-/* Left to itself libcurl sets up TLS, which costs megabytes and is never used here. Harmless when
- * repeated. */
-static int init_curl(void)
-{
-	return curl_global_init(CURL_GLOBAL_NOTHING) ? -ENOMEM : 0;
-}
-
 static int call_init(struct call *c, const struct http_call *h)
 {
 	int r;
 
 	memset(c, 0, sizeof(*c));
 	buf_init(&c->body, HTTP_ANSWER_MAX);
-	if (!init_curl())
-		c->easy = curl_easy_init();
+	c->easy = curl_easy_init();
 	if (!c->easy)
 		return -ENOMEM;
 	r = set_limits(c, h);
@@ -453,8 +445,7 @@ int http_client_new(struct loop *l, struct http_client **out)
 		return -ENOMEM;
 	hc->loop = l;
 	hc->kick.fd = -1;
-	if (!init_curl())
-		hc->multi = curl_multi_init();
+	hc->multi = curl_multi_init();
 	fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (fd < 0)
 		r = -errno;

@@ -19,7 +19,7 @@
 #define MESH_MAX_SERVICES  1024	 /* names known on this host */
 #define MESH_MAX_UPSTREAMS 2048	 /* (service, port) pairs that can be called */
 #define MESH_MAX_ENDPOINTS 4096	 /* one address and port each */
-#define MESH_MAX_SUBSETS   4096	 /* (upstream, version) pairs, each with a slot table */
+#define MESH_MAX_SUBSETS   2048	 /* (upstream, version) pairs, each with a slot table */
 #define MESH_MAX_WORKLOADS 4096	 /* managed cgroups */
 #define MESH_MAX_NETNS	   1024	 /* network namespaces with a capture listener */
 #define MESH_MAX_DESTS	   65536 /* addresses that are captured */
