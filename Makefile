@@ -21,7 +21,7 @@ LIB_SRC    := $(wildcard lib/*.c)
 AGENT_SRC  := $(wildcard agent/*.c agent/*/*.c)
 MESHD_SRC  := $(wildcard ctl/meshd/*.c)
 CTL_SRC    := $(wildcard ctl/meshctl/*.c)
-DEMO_SRC   := $(wildcard demo/*.c)
+DEMO_SRC   := $(filter-out demo/app.c,$(wildcard demo/*.c))
 BPF_SRC    := $(filter-out %.test.bpf.c,$(wildcard bpf/*.bpf.c))
 SKELS      := $(BUILD)/bpf/mesh.skel.h $(BUILD)/bpf/decide.skel.h
 
@@ -150,7 +150,11 @@ $(BUILD)/meshctl: $(call obj,ctl/meshctl/main.c agent/kernel/qualify.c) $(BUILD)
 	$(Q)$(CC) $(CFLAGS) -o $@ $^ $(lib_libs) -lbpf -lelf -lz
 
 $(BUILD)/tests/bench/parse $(BUILD)/tests/fuzz/http1: $(BUILD)/AGENT.a
-$(DEMOS) $(TOOLS): $(BUILD)/%: $(BUILD)/obj/%.o $(BUILD)/LIB.a
+$(DEMOS): $(BUILD)/%: $(BUILD)/obj/%.o $(BUILD)/obj/demo/app.o
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) -o $@ $^ -lpthread
+$(TOOLS): $(BUILD)/%: $(BUILD)/obj/%.o $(BUILD)/LIB.a
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) -o $@ $^ $(lib_libs)
