@@ -346,8 +346,10 @@ int registry_addresses(struct registry *r, uint64_t netns, const uint8_t (*ip)[1
 			return -ENOMEM;
 		memcpy(copy, ip, n * 16);
 	}
-	a = a ? a : &r->netns[r->nnetns++];
-	free(a->ip);
+	if (a)
+		free(a->ip);
+	else
+		a = &r->netns[r->nnetns++]; /* may still show what was moved away from here */
 	*a = (struct netns_addresses){netns, n, copy};
 	if (!n)
 		*a = r->netns[--r->nnetns];
