@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* See app.h. */
 #include "demo/app.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the four programs of the demo share: a small HTTP/1.1 server (a thread per connection,
  * keep-alive) and a client. They know nothing of the mesh: they call each other by ordinary

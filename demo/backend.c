@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The demo's middle: every request asks the database, and then the cache. */
 #include "demo/app.h"
 

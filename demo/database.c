@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A leaf of the demo: it calls nobody. */
 #include "demo/app.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The demo's way in: GET / asks the backend for its items. */
 #include "demo/app.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Addresses as the mesh keeps them: 16 bytes in network order, IPv4 as ::ffff:a.b.c.d, port in host
  * order. */
 #ifndef LIB_ADDR_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* See buf.h. Used for everything that is written out as text; bounded by the limit each caller
  * gives. */
 #include "lib/buf.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A growing string with an upper limit. After a failure (limit or memory) `failed` stays set, the
  * content is what fitted before, and further appends do nothing: check once at the end. */
 #ifndef LIB_BUF_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* See cgroup.h. */
 #include "lib/cgroup.h"
 

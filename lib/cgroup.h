@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Where cgroup2 is and what a cgroup's id is. Never a fixed path: hosts are pure, hybrid, or
  * namespaced. */
 #ifndef LIB_CGROUP_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Time. Durations come from the monotonic clock only; the wall clock is for people and for records
  * that leave us. */
 #ifndef LIB_CLOCK_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* See http.h. One blocking call, and the same on a loop by libcurl's multi socket interface. */
 #include "lib/http.h"
 #include "lib/buf.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * HTTP client for the control plane (libcurl). Never used for traffic of services. Bounded: answers
  * over `max` bytes are an error. No redirects, no proxies, no cookies, HTTP only.

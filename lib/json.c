@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* See json.h. */
 #include "lib/json.h"
 #include "lib/buf.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Small helpers over cJSON, which does the parsing. */
 #ifndef LIB_JSON_H
 #define LIB_JSON_H

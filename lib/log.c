@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* See log.h. One write() a line, so that lines of several processes on one stderr stay whole. */
 #include "lib/log.h"
 #include "lib/buf.h"

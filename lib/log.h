@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Log: one line an event on stderr, as text ("2026-11-22T15:20:32.123Z info mesh-agent: message")
  * or JSON

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* See loop.h. */
 #include "lib/loop.h"
 #include "lib/clock.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The event loop of every daemon here: epoll for descriptors, a hashed wheel for timers.
  * Single-threaded. A watch and a timer are embedded in the object they serve; nothing is allocated

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Command-line flags from one table: --name VALUE, --name=VALUE, else $MESH_NAME (dashes as
  * underscores), else the default. --help and --version work everywhere. What is not in the table is

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* See mesh/slots.h. Integers only: the same table everywhere. */
 #include <mesh/slots.h>
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* One question that the log and the JSON writer share: is this a well-formed UTF-8 sequence (RFC
  * 3629)? */
 #ifndef LIB_UTF8_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* lib/addr, durations and wall-clock text of lib/clock, lib/cgroup. */
 #include "lib/addr.h"
 #include "lib/cgroup.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * lib/http, blocking and on a loop, against a small server of its own (one child process per test:
  * it answers each connection with a fixed text, after reading one request head, which it can hand

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* lib/json: exactly one value, merge patch by the table of RFC 7386, one text for equal values. */
 #include "lib/json.h"
 

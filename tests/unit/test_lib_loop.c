@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * lib/loop: timers are never early and at most a tick late, also beyond one turn of the wheel;
  * handlers may cancel, re-arm and free anything, themselves included; events of a watch that is

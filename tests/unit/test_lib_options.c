@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* lib/options: flags, environment, defaults, words; usage errors end the process with 2 and one
  * line that names the flag. */
 #include "lib/options.h"

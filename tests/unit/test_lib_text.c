@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* lib/buf and lib/log: limits hold, JSON strings are always valid, and no message makes a second
  * line. */
 #include "lib/buf.h"
