@@ -15,7 +15,8 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#define BPFFS "/sys/fs/bpf"
+#define BPFFS	    "/sys/fs/bpf"
+#define LINK_PREFIX "link_"
 
 static bool is_bpffs(const char *path)
 {
@@ -56,12 +57,27 @@ int kernel_pin(struct kernel *k, char error[KERNEL_ERROR_MAX])
 	for (int i = 0; !r && i < KM_MAPS; i++)
 		r = pin_one(k->pin_dir, "", kernel_map_names[i], k->map[i], error);
 	for (int i = 0; !r && i < KL_LINKS; i++)
-		r = pin_one(k->pin_dir, "link_", kernel_link_names[i], k->link[i], error);
+		r = pin_one(k->pin_dir, LINK_PREFIX, kernel_link_names[i], k->link[i], error);
 	return r;
 }
 
+/* Takes a dead agent's program off its cgroup now: the kernel frees an unpinned link some time
+ * later. Links that cannot be detached (the tracepoint's) go then. */
+static void detach(const char *dir, const char *name)
+{
+	char path[PATH_MAX + 256];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	fd = bpf_obj_get(path);
+	if (fd < 0)
+		return;
+	bpf_link_detach(fd);
+	close(fd);
+}
+
 /* Whatever is in there, also of an older version with other names. Only on a bpffs: a wrong
- * --pin-dir must not cost anybody a file. */
+ * pin_dir must not cost anybody a file. */
 int kernel_unpin(const char *dir)
 {
 	struct dirent *e;
@@ -73,9 +89,14 @@ int kernel_unpin(const char *dir)
 		return errno == ENOENT ? 0 : -errno;
 	if (!is_bpffs(dir))
 		r = -EINVAL;
-	while (!r && (e = readdir(d)))
-		if (e->d_name[0] != '.' && unlinkat(dirfd(d), e->d_name, 0) < 0)
+	while (!r && (e = readdir(d))) {
+		if (e->d_name[0] == '.')
+			continue;
+		if (!strncmp(e->d_name, LINK_PREFIX, strlen(LINK_PREFIX)))
+			detach(dir, e->d_name);
+		if (unlinkat(dirfd(d), e->d_name, 0) < 0)
 			r = -errno;
+	}
 	closedir(d);
 	if (!r && rmdir(dir) < 0)
 		r = -errno;

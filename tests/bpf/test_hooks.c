@@ -3,6 +3,7 @@
 #include "tests/bpf/fixture.h"
 
 #include <bpf/bpf.h>
+#include <sys/prctl.h>
 
 /* The worker's look-up after accept(): by the peer's address, on the read-only descriptor. */
 static int lookup_origdst(int accepted, struct mesh_origdst *out)
@@ -13,7 +14,8 @@ static int lookup_origdst(int accepted, struct mesh_origdst *out)
 	int fds[KERNEL_WORKER_FDS];
 	struct addr peer;
 
-	ok(getpeername(accepted, (struct sockaddr *)&ss, &len));
+	if (getpeername(accepted, (struct sockaddr *)&ss, &len) < 0)
+		return -errno;
 	ok(addr_from_sockaddr(&ss, &peer));
 	memcpy(key.ip, peer.ip, 16);
 	key.port = htons(peer.port);
@@ -293,6 +295,34 @@ static void second_connect_starts_afresh(void **state)
 	close(fd);
 }
 
+/* The worker sees the address that the client bound, not loopback's. */
+static void client_with_a_source_address_is_captured(void **state)
+{
+	static const struct {
+		const char *from, *to;
+	} cases[] = {{"10.77.0.1", "127.0.0.1"}, {"fd77::1", "::1"}};
+
+	ok(system("ip address add 10.77.0.1/32 dev lo && ip address add fd77::1/128 dev lo nodad"));
+	enter("/app");
+	for (size_t i = 0; i < 2; i++) {
+		bool v6 = i == 1;
+		struct sockaddr_storage from, to;
+		socklen_t len = address(cases[i].from, 0, v6, &from);
+		int fd = socket(v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), accepted;
+		struct mesh_origdst o;
+
+		ok(bind(fd, (struct sockaddr *)&from, len));
+		len = address(cases[i].to, v6 ? fx.port6 : fx.port4, v6, &to);
+		ok(connect(fd, (struct sockaddr *)&to, len));
+		accepted = accept_within(v6 ? fx.worker6 : fx.worker4, WAIT_MS);
+		ok(lookup_origdst(accepted, &o));
+		assert_peer(accepted, cases[i].from, local_port(fd));
+		close(accepted);
+		close(fd);
+	}
+	ok(system("ip address delete 10.77.0.1/32 dev lo && ip address delete fd77::1/128 dev lo"));
+}
+
 /* Fire and forget: the client is gone before anybody accepts, and the worker still learns what it
  * wanted. */
 static void origdst_outlives_a_client_that_closed_early(void **state)
@@ -345,6 +375,74 @@ static void origdst_is_empty_when_all_is_over(void **state)
 		sched_yield();
 	assert_int_equal(origdst_entries(), 0);
 	assert_int_equal(counter(MESH_C_ORIGDST_LOST), 0);
+}
+
+#define STORM 4000
+
+/* In the child: connections that end in all three ways, as fast as they go. */
+static int make_connections(int n)
+{
+	struct linger reset = {.l_onoff = 1};
+	char byte;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	enter("/app");
+	for (int i = 0; i < n; i++) {
+		int error, fd = try_connect("127.0.0.1", fx.port4, &error);
+
+		if (error)
+			return 1;
+		if (i % 3 == 0 && recv(fd, &byte, 1, 0) != 0) /* the worker closes first */
+			return 2;
+		if (i % 3 == 1)
+			setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+		close(fd);
+	}
+	return 0;
+}
+
+static bool is_connected(int fd)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+
+	return getpeername(fd, (struct sockaddr *)&ss, &len) == 0;
+}
+
+/* Two hundred source ports used over and over by two processes: whatever the order in which sockets
+ * end, each accepted connection finds what was asked for. */
+static void no_origdst_is_lost_when_ports_are_reused(void **state)
+{
+	struct mesh_origdst o;
+	int status, accepted, reset = 0;
+	pid_t pid[2];
+
+	ok(system("echo 20000 20199 > /proc/sys/net/ipv4/ip_local_port_range"));
+	ok(system("echo 100 > /proc/sys/net/ipv4/tcp_max_tw_buckets"));
+	for (int i = 0; i < 2; i++) {
+		pid[i] = fork();
+		if (pid[i] == 0)
+			_exit(make_connections(STORM / 2));
+	}
+	for (int i = 0; i < STORM; i++) {
+		accepted = accept_within(fx.worker4, WAIT_MS);
+		assert_true(accepted >= 0);
+		if (lookup_origdst(accepted, &o)) {
+			if (is_connected(accepted))
+				fail_msg("connection %d has no original destination", i);
+			reset++; /* and the entry with it: nobody to serve */
+		} else {
+			assert_int_equal(ntohs(o.port), fx.port4);
+		}
+		close(accepted);
+	}
+	assert_in_range(reset, 0, STORM / 2);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(waitpid(pid[i], &status, 0), pid[i]);
+		assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	}
+	assert_int_equal(counter(MESH_C_ORIGDST_LOST), 0);
+	ok(system("echo 32768 60999 > /proc/sys/net/ipv4/ip_local_port_range"));
 }
 
 /* What nobody accepted: an entry goes with its client when that was never established, and with the
@@ -407,6 +505,8 @@ int main(void)
 		cmocka_unit_test_setup(device_bound_socket_is_untouched, test_setup),
 		cmocka_unit_test_setup(second_connect_starts_afresh, test_setup),
 		cmocka_unit_test_setup(origdst_outlives_a_client_that_closed_early, test_setup),
+		cmocka_unit_test_setup(client_with_a_source_address_is_captured, test_setup),
+		cmocka_unit_test_setup(no_origdst_is_lost_when_ports_are_reused, test_setup),
 		cmocka_unit_test_setup(origdst_is_empty_when_all_is_over, test_setup),
 		cmocka_unit_test_setup(unaccepted_connections_leave_no_origdst, test_setup),
 		cmocka_unit_test_setup(probe_address_tells_who_is_known, test_setup),
