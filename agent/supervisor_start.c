@@ -66,23 +66,45 @@ int start_lock(const struct agent_config *cfg, int *out)
 	return 0;
 }
 
+/* /etc/passwd first: the modules of the name service stay in memory for good, so they are asked for
+ * a user that was named explicitly only. */
+static bool find_user(const char *name, bool everywhere, uint32_t *uid, uint32_t *gid)
+{
+	FILE *f = fopen("/etc/passwd", "re");
+	const struct passwd *p = NULL;
+
+	while (f && (p = fgetpwent(f)) && strcmp(p->pw_name, name))
+		;
+	if (!p && everywhere)
+		p = getpwnam(name);
+	if (p) {
+		*uid = p->pw_uid;
+		*gid = p->pw_gid;
+	}
+	if (f)
+		fclose(f);
+	return p != NULL;
+}
+
 int start_user(const struct agent_config *cfg, uint32_t *uid, uint32_t *gid)
 {
-	const struct passwd *p = getpwnam(cfg->user ? cfg->user : "mesh");
+	const char *name = cfg->user;
+	bool found;
 
-	if (!p && !cfg->user)
-		p = getpwnam("nobody");
-	if (!p) {
-		log_error("no user %s for the workers; create it or choose another --user",
-			  cfg->user ? cfg->user : "mesh or nobody");
+	if (name) {
+		found = find_user(name, true, uid, gid);
+	} else {
+		name = "mesh, nor nobody";
+		found = find_user("mesh", false, uid, gid) || find_user("nobody", false, uid, gid);
+	}
+	if (!found) {
+		log_error("no user %s for the workers; create it or choose another --user", name);
 		return -ENOENT;
 	}
-	if (!p->pw_uid) {
-		log_error("workers must not run as %s; choose another --user", p->pw_name);
+	if (!*uid) {
+		log_error("workers must not run as root; choose another --user");
 		return -EINVAL;
 	}
-	*uid = p->pw_uid;
-	*gid = p->pw_gid;
 	return 0;
 }
 

@@ -59,9 +59,30 @@ static uint32_t next_wait(uint32_t *backoff)
 	return *backoff / 2 + r % (*backoff / 2 + 1);
 }
 
+static void read_token(struct session *s)
+{
+	int fd = open(s->token_file ? s->token_file : DEFAULT_TOKEN, O_RDONLY | O_CLOEXEC);
+	ssize_t n;
+
+	*s->token = 0;
+	if (fd < 0) {
+		if (s->token_file && !s->said_away)
+			log_warn("cannot read the token file %s: %s", s->token_file,
+				 strerror(errno));
+		return;
+	}
+	n = read(fd, s->token, sizeof(s->token) - 1);
+	s->token[n > 0 ? n : 0] = 0;
+	s->token[strcspn(s->token, " \t\r\n")] = 0;
+	close(fd);
+}
+
 static void say_away(struct session *s, const struct http_answer *a)
 {
 	s->connected = false;
+	if (!a->error && (a->status == 401 || a->status == 403))
+		read_token(s); /* meshd makes it at its own first start, which may have come after
+				  ours */
 	if (s->said_away)
 		return;
 	s->said_away = true;
@@ -69,9 +90,9 @@ static void say_away(struct session *s, const struct http_answer *a)
 		log_warn("meshd at %s is not reachable (%s): going on with the last configuration",
 			 s->control, strerror(-a->error));
 	else
-		log_warn("meshd at %s answers %d: going on with the last configuration; is "
-			 "--token-file right?",
-			 s->control, a->status);
+		log_warn("meshd at %s answers %d: going on with the last configuration%s",
+			 s->control, a->status,
+			 a->status == 401 || a->status == 403 ? "; is --token-file right?" : "");
 }
 
 static void say_back(struct session *s)
@@ -299,24 +320,6 @@ void session_goodbye(struct session *s, void (*done)(void *arg), void *arg)
 }
 
 /* --- life --- */
-
-static void read_token(struct session *s)
-{
-	int fd = open(s->token_file ? s->token_file : DEFAULT_TOKEN, O_RDONLY | O_CLOEXEC);
-	ssize_t n;
-
-	*s->token = 0;
-	if (fd < 0) {
-		if (s->token_file)
-			log_warn("cannot read the token file %s: %s", s->token_file,
-				 strerror(errno));
-		return;
-	}
-	n = read(fd, s->token, sizeof(s->token) - 1);
-	s->token[n > 0 ? n : 0] = 0;
-	s->token[strcspn(s->token, " \t\r\n")] = 0;
-	close(fd);
-}
 
 void session_reload(struct session *s)
 {

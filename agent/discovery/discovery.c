@@ -97,7 +97,8 @@ static void workload_end(struct discovery *d, struct cgroup *c)
 
 	if (!is_workload(c))
 		return;
-	log_info("workload %s is gone", c->path);
+	if (!d->ending)
+		log_info("workload %s is gone", c->path);
 	registry_workload_remove(d->registry, m->workload, d->loop->now_ns);
 	m->workload = MESH_NONE;
 	ns_give(d, m->ns);
@@ -499,6 +500,7 @@ void discovery_done(struct discovery *d)
 {
 	if (!d->loop)
 		return;
+	d->ending = true;
 	timer_cancel(d->loop, &d->retry);
 	cgroups_done(&d->tree);
 	netns_done(&d->netns);

@@ -38,7 +38,7 @@ struct discovery {
 	struct timer retry; /* for cgroups whose process is about to say who it is */
 	struct netns *next_scan;
 	uint32_t unmarked;
-	bool any_scan, said_full;
+	bool any_scan, said_full, ending;
 };
 
 /* Finds what is there already. root: the directory of the attached cgroup. 0 or -errno. */

@@ -16,7 +16,7 @@ bool identity_name_ok(const char *s, size_t len)
 	if (!len || len >= MESH_NAME_MAX || s[0] == '.')
 		return false;
 	for (size_t i = 0; i < len; i++)
-		if (!isalnum((unsigned char)s[i]) && !strchr("._-", s[i]))
+		if (!isalnum((unsigned char)s[i]) && (!s[i] || !strchr("._-", s[i])))
 			return false;
 	return true;
 }

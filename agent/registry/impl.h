@@ -133,15 +133,21 @@ int dests_replace(struct registry *r, uint32_t owner, struct dest_set *have, str
 void dests_write(struct registry *r, bool removals, int *error);
 void dests_done(struct registry *r);
 
-/* service.c: endpoints, upstreams and subsets of a dirty service. */
-int service_recompute(struct registry *r, uint32_t id, uint64_t now_ns);
-void service_forget(struct registry *r, uint32_t id, uint64_t now_ns);
-const struct netns_addresses *netns_find(const struct registry *r, uint64_t cookie);
+/* endpoints.c */
+int workload_endpoints(struct registry *r, uint32_t workload, uint64_t now_ns);
+int workload_dests(struct registry *r, uint32_t workload);
 int external_new(struct registry *r, uint32_t service, const struct external_info *x,
 		 uint64_t now_ns);
+int external_dests(struct registry *r, const struct service *s, uint32_t id);
 /* Drops those that are not marked; true if there were any. */
 bool externals_sweep(struct registry *r, uint32_t service, uint64_t now_ns);
 void endpoint_drop(struct registry *r, uint32_t id, uint64_t now_ns);
+const struct netns_addresses *netns_find(const struct registry *r, uint64_t cookie);
+
+/* service.c: all that follows from a change of one service; and the end of one whose id is needed.
+ */
+int service_recompute(struct registry *r, uint32_t id, uint64_t now_ns);
+void service_forget(struct registry *r, uint32_t id, uint64_t now_ns);
 
 /* slots.c */
 void subset_build(struct registry *r, uint32_t id);

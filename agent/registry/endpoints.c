@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From the sockets of a workload to its endpoints (one per port, under the address that others
+ * reach best) and to the destinations that lead to them. Called by service_recompute() only.
+ */
+#include "agent/registry/impl.h"
+
+#include "lib/addr.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const uint8_t loopback4[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, 1};
+static const uint8_t loopback6[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1};
+
+const struct netns_addresses *netns_find(const struct registry *r, uint64_t cookie)
+{
+	for (uint32_t i = 0; i < r->nnetns; i++)
+		if (r->netns[i].cookie == cookie)
+			return &r->netns[i];
+	return NULL;
+}
+
+/* Which families a listening socket serves. */
+static bool serves4(const struct listen_info *l)
+{
+	return addr_is_v4(l->ip) || (addr_is_any(l->ip) && !l->v6only);
+}
+
+static bool serves6(const struct listen_info *l)
+{
+	return !addr_is_v4(l->ip);
+}
+
+static const uint8_t *first_global(const struct registry *r, uint64_t netns, bool v4)
+{
+	const struct netns_addresses *a = netns_find(r, netns);
+
+	for (uint32_t i = 0; a && i < a->n; i++)
+		if (!addr_is_loopback(a->ip[i]) && addr_is_v4(a->ip[i]) == v4)
+			return a->ip[i];
+	return NULL;
+}
+
+/* The address under which others best reach this socket. */
+static const uint8_t *best_address(const struct registry *r, uint64_t netns,
+				   const struct listen_info *l)
+{
+	const uint8_t *ip = NULL;
+
+	if (!addr_is_any(l->ip))
+		return l->ip;
+	if (serves4(l))
+		ip = first_global(r, netns, true);
+	if (!ip && serves6(l))
+		ip = first_global(r, netns, false);
+	return ip ? ip : serves4(l) ? loopback4 : loopback6;
+}
+
+/* Of several sockets on one port: a wildcard before one address, before loopback; IPv4 before IPv6.
+ */
+static int address_rank(const struct listen_info *l, const uint8_t *ip)
+{
+	return (addr_is_loopback(ip) ? 0 : addr_is_any(l->ip) ? 4 : 2) + addr_is_v4(ip);
+}
+
+static uint32_t primary_port(const struct workload *w)
+{
+	uint32_t lowest = 0;
+
+	for (const struct listener *l = w->listeners; l; l = l->sibling) {
+		if (w->info.port && l->info.port == w->info.port)
+			return l->info.port;
+		if (!lowest || l->info.port < lowest)
+			lowest = l->info.port;
+	}
+	return w->info.port ? 0 : lowest;
+}
+
+static void endpoint_set(struct endpoint *e, const uint8_t ip[16], uint16_t flags,
+			 const char *version)
+{
+	struct mesh_endpoint *m = &e->image;
+
+	flags |= MESH_EP_USED | MESH_EP_ALIVE;
+	if (!memcmp(m->ip, ip, 16) && m->flags == flags && !strcmp(m->version, version))
+		return;
+	memcpy(m->ip, ip, 16);
+	m->flags = flags;
+	strcpy(m->version, version);
+	e->dirty = true;
+}
+
+static int endpoint_new(struct registry *r, uint32_t service, uint32_t port, const char *id,
+			uint32_t *list, uint64_t now_ns, uint32_t *out)
+{
+	struct endpoint *e;
+	uint32_t n, gen;
+
+	if (ids_alloc(&r->endpoint_ids, now_ns, &n)) {
+		r->full++;
+		return -ENOSPC;
+	}
+	e = &r->endpoints[n];
+	gen = e->image.gen;
+	memset(e, 0, sizeof(*e));
+	e->used = e->dirty = e->fresh = true;
+	e->port = port;
+	e->image.gen = gen + 1;
+	e->image.port = htons((uint16_t)port);
+	e->image.service = service;
+	e->image.workload = MESH_NONE;
+	strcpy(e->image.id, id);
+	e->next = *list;
+	*list = n;
+	*out = n;
+	return 0;
+}
+
+void endpoint_drop(struct registry *r, uint32_t id, uint64_t now_ns)
+{
+	struct endpoint *e = &r->endpoints[id];
+
+	free(e->dests.v);
+	memset(&e->dests, 0, sizeof(e->dests));
+	e->used = false;
+	e->gone = e->dirty = true;
+	e->image.flags = 0;
+	ids_free(&r->endpoint_ids, id, now_ns);
+	r->dirty = true;
+}
+
+int external_new(struct registry *r, uint32_t service, const struct external_info *x,
+		 uint64_t now_ns)
+{
+	struct service *s = &r->services[service];
+	uint32_t id;
+	int err = endpoint_new(r, service, x->port, x->id, &s->externals, now_ns, &id);
+
+	if (err)
+		return err;
+	r->endpoints[id].marked = true;
+	endpoint_set(&r->endpoints[id], x->ip, MESH_EP_EXTERNAL, x->version);
+	return 0;
+}
+
+bool externals_sweep(struct registry *r, uint32_t service, uint64_t now_ns)
+{
+	bool any = false;
+
+	for (uint32_t *p = &r->services[service].externals; *p != MESH_NONE;) {
+		uint32_t id = *p;
+		struct dest_set none = {0};
+
+		if (r->endpoints[id].marked) {
+			p = &r->endpoints[id].next;
+			continue;
+		}
+		*p = r->endpoints[id].next;
+		dests_replace(r, id | HOLDER_EXTERNAL, &r->endpoints[id].dests, &none);
+		free(none.v);
+		endpoint_drop(r, id, now_ns);
+		any = true;
+	}
+	return any;
+}
+
+static uint32_t endpoint_on(const struct registry *r, const struct workload *w, uint32_t port)
+{
+	uint32_t id = w->endpoints;
+
+	while (id != MESH_NONE && r->endpoints[id].port != port)
+		id = r->endpoints[id].next;
+	return id;
+}
+
+/* One socket's part in the endpoint of its port. */
+static int endpoint_join(struct registry *r, uint32_t workload, const struct listen_info *l,
+			 uint64_t now_ns)
+{
+	struct workload *w = &r->workloads[workload];
+	const uint8_t *ip = best_address(r, w->info.netns, l);
+	uint32_t id = endpoint_on(r, w, l->port);
+	struct endpoint *e;
+
+	if (id == MESH_NONE) {
+		int err = endpoint_new(r, w->service, l->port, w->info.instance, &w->endpoints,
+				       now_ns, &id);
+
+		if (err)
+			return err;
+		r->endpoints[id].image.workload = workload;
+		r->endpoints[id].image.netns = w->info.netns;
+	}
+	e = &r->endpoints[id];
+	if (!e->marked || address_rank(l, ip) > e->rank) {
+		e->rank = address_rank(l, ip);
+		endpoint_set(e, ip, addr_is_loopback(ip) ? MESH_EP_LOOPBACK : 0, w->info.version);
+	}
+	e->marked = true;
+	e->primary = l->port == primary_port(w);
+	return 0;
+}
+
+int workload_endpoints(struct registry *r, uint32_t workload, uint64_t now_ns)
+{
+	struct workload *w = &r->workloads[workload];
+	int error = 0;
+
+	for (uint32_t id = w->endpoints; id != MESH_NONE; id = r->endpoints[id].next)
+		r->endpoints[id].marked = false;
+	for (const struct listener *l = w->listeners; l; l = l->sibling) {
+		int err = endpoint_join(r, workload, &l->info, now_ns);
+
+		error = error ? error : err;
+	}
+	for (uint32_t *p = &w->endpoints; *p != MESH_NONE;) {
+		uint32_t id = *p;
+
+		if (r->endpoints[id].marked) {
+			p = &r->endpoints[id].next;
+			continue;
+		}
+		*p = r->endpoints[id].next;
+		endpoint_drop(r, id, now_ns);
+	}
+	return error;
+}
+
+static int wildcard_dests(const struct registry *r, struct dest_set *set, const struct workload *w,
+			  const struct listen_info *l, uint32_t upstream)
+{
+	const struct netns_addresses *a = netns_find(r, w->info.netns);
+	int err = 0;
+
+	if (serves4(l))
+		err |= dest_set_add(set, loopback4, l->port, w->info.netns, upstream);
+	if (serves6(l))
+		err |= dest_set_add(set, loopback6, l->port, w->info.netns, upstream);
+	for (uint32_t i = 0; a && i < a->n; i++) {
+		bool v4 = addr_is_v4(a->ip[i]);
+
+		if (v4 ? serves4(l) : serves6(l))
+			err |= dest_set_add(set, a->ip[i], l->port,
+					    addr_is_loopback(a->ip[i]) ? w->info.netns : 0,
+					    upstream);
+	}
+	return err ? -ENOMEM : 0;
+}
+
+static uint32_t upstream_find(const struct registry *r, const struct service *s, uint16_t port)
+{
+	uint32_t id = s->upstreams;
+
+	while (id != MESH_NONE && r->upstreams[id].port != port)
+		id = r->upstreams[id].next;
+	return id;
+}
+
+int workload_dests(struct registry *r, uint32_t workload)
+{
+	struct workload *w = &r->workloads[workload];
+	const struct service *s = &r->services[w->service];
+	uint32_t primary = primary_port(w);
+	struct dest_set want = {0};
+	int error = 0, err;
+
+	for (const struct listener *l = w->listeners; l; l = l->sibling) {
+		uint32_t up = upstream_find(r, s, l->info.port == primary ? 0 : l->info.port);
+
+		if (up == MESH_NONE)
+			continue;
+		if (addr_is_any(l->info.ip))
+			err = wildcard_dests(r, &want, w, &l->info, up);
+		else
+			err = dest_set_add(&want, l->info.ip, l->info.port,
+					   addr_is_loopback(l->info.ip) ? w->info.netns : 0, up);
+		error = error ? error : err;
+	}
+	err = dests_replace(r, workload, &w->dests, &want);
+	free(want.v);
+	return error ? error : err;
+}
+
+int external_dests(struct registry *r, const struct service *s, uint32_t id)
+{
+	struct endpoint *e = &r->endpoints[id];
+	struct dest_set want = {0};
+	int err = 0;
+
+	if (e->primary && s->primary != MESH_NONE)
+		err = dest_set_add(&want, e->image.ip, (uint16_t)e->port,
+				   addr_is_loopback(e->image.ip) ? r->own_netns : 0, s->primary);
+	err = err ? err : dests_replace(r, id | HOLDER_EXTERNAL, &e->dests, &want);
+	free(want.v);
+	return err;
+}
