@@ -158,7 +158,10 @@ $(TOOLS): $(BUILD)/%: $(BUILD)/obj/%.o $(BUILD)/LIB.a
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) -o $@ $^ $(lib_libs)
-$(UNIT_TESTS): $(BUILD)/%: $(BUILD)/san/%.o $(BUILD)/AGENT.san.a $(BUILD)/MESHD.san.a $(BUILD)/CTL.san.a $(BUILD)/LIB.san.a
+# test_meshd_* and test_meshctl_* are linked with those parts, all others with the agent's
+unit_part = $(if $(findstring /test_meshd_,$(1)),MESHD,$(if $(findstring /test_meshctl_,$(1)),CTL,AGENT))
+.SECONDEXPANSION:
+$(UNIT_TESTS): $(BUILD)/%: $(BUILD)/san/%.o $$(BUILD)/$$(call unit_part,$$@).san.a $(BUILD)/LIB.san.a
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(SAN) -o $@ $^ $(agent_libs) -lsqlite3 -lcmocka
