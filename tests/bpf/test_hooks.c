@@ -302,7 +302,7 @@ static void client_with_a_source_address_is_captured(void **state)
 		const char *from, *to;
 	} cases[] = {{"10.77.0.1", "127.0.0.1"}, {"fd77::1", "::1"}};
 
-	ok(system("ip address add 10.77.0.1/32 dev lo && ip address add fd77::1/128 dev lo nodad"));
+	ok(system("ip address add 10.77.0.1/32 dev lo && ip address add fd77::1/128 dev lo"));
 	enter("/app");
 	for (size_t i = 0; i < 2; i++) {
 		bool v6 = i == 1;
