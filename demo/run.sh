@@ -133,11 +133,12 @@ wait_for_log demo-request 4
 show_path demo-request
 
 title "Try next, in another terminal (demo/enter runs a command, or a shell, on this virtual host)"
+programs=$(realpath -m --relative-base="$here/.." "$BUILD/demo")
 hint() { # COMMAND WHAT
-	printf '  demo/enter %s\n        %s\n' "$1" "$2"
+	printf '  demo/enter %s\n        # %s\n' "$1" "$2"
 }
 hint "meshctl get services" "the same table, now"
-hint "meshctl run --netns --service database -- $BUILD/demo/database" "a second database: it joins by itself, and leaves with Ctrl-C"
+hint "meshctl run --netns --service database -- $programs/database" "a second database: it joins by itself, and leaves with Ctrl-C"
 hint "curl -X POST 'http://$database/chaos?delay=300'" "makes the first database slow (delay=0 ends it)"
 hint "curl -i $GATEWAY/" "a request of your own"
 hint "tail -f $LOGS/access.log" "every call, a JSON line each"
