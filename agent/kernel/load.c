@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 const char *const kernel_map_names[KM_MAPS] = {
@@ -185,14 +184,11 @@ static struct kernel *kernel_new(const struct kernel_config *cfg)
 
 int kernel_open(const struct kernel_config *cfg, struct kernel **out, char error[KERNEL_ERROR_MAX])
 {
-	struct rlimit unlimited = {RLIM_INFINITY, RLIM_INFINITY};
 	struct kernel *k = kernel_new(cfg);
 	int r;
 
 	if (!k)
 		return kernel_fail(error, -ENOMEM, "out of memory");
-	setrlimit(RLIMIT_MEMLOCK,
-		  &unlimited); /* counts on kernels before 5.11 only; may be refused */
 	r = open_cgroup(k, cfg->cgroup, error);
 	if (!r)
 		r = kernel_mount_bpffs(error);

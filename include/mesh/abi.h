@@ -90,10 +90,11 @@ struct mesh_origdst {
 	__u32 upstream;
 	__u32 workload; /* the caller */
 	__u32 pad2;
-	__u64 netns;   /* the caller's */
-	__u64 time_ns; /* CLOCK_MONOTONIC of connect() */
+	__u64 netns;	    /* the caller's */
+	__u64 time_ns;	    /* CLOCK_MONOTONIC of connect() */
+	__u8 caller_ip[16]; /* as in struct mesh_workload; the tuple shows loopback */
 };
-_Static_assert(sizeof(struct mesh_origdst) == 48, "abi");
+_Static_assert(sizeof(struct mesh_origdst) == 64, "abi");
 
 /* listeners: by socket cookie: what must be told when it goes. */
 struct mesh_listener {
@@ -204,10 +205,10 @@ enum mesh_counter {
 	MESH_C_PASSED_NO_LISTENER, /* failed open: no worker listens in that namespace */
 	MESH_C_PASSED_STALE,	   /* failed open: heartbeat too old */
 	MESH_C_PASSED_DEVICE,	   /* bound to a device, cannot be sent to loopback */
-	MESH_C_ORIGDST_LOST,	  /* the origdst map did not take an entry; that connection fails */
-	MESH_C_LISTENERS_FULL,	  /* reconciling will find the listener */
-	MESH_C_EVENTS_LOST,	  /* ring buffer full */
-	MESH_C_CLOSED,		  /* captured sockets closed */
+	MESH_C_ORIGDST_LOST,   /* the origdst map took no entry; that connection is misunderstood */
+	MESH_C_LISTENERS_FULL, /* reconciling will find the listener */
+	MESH_C_EVENTS_LOST,    /* ring buffer full */
+	MESH_C_CLOSED,	       /* captured sockets closed */
 	MESH_C_PASSED_NO_STORAGE, /* failed open: no memory for what was asked for */
 	MESH_C_MAX,
 };
