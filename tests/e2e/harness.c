@@ -88,9 +88,25 @@ void story_skip(const char *why)
 	abort(); /* skip() does not return */
 }
 
+/* A daemon that ended without being told to: the story failed, whatever it thinks. */
+static bool died(pid_t *pid, const char *what)
+{
+	int status;
+
+	if (!*pid || waitpid(*pid, &status, WNOHANG) != *pid)
+		return false;
+	printf("%s died: %s %d\n", what, WIFSIGNALED(status) ? "signal" : "status",
+	       WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+	*pid = 0;
+	return true;
+}
+
 int story_end(void **state)
 {
-	if (failed && !skipped)
+	bool dead = died(&meshd_pid, "meshd");
+
+	dead |= died(&agent_pid, "mesh-agent");
+	if (dead || (failed && !skipped))
 		for (int i = 0; i < nlogs; i++)
 			log_show(logs[i].name, logs[i].from);
 	clients_end();
@@ -106,7 +122,7 @@ int story_end(void **state)
 		meshd_start();
 	if (!agent_pid)
 		agent_start("");
-	return 0;
+	return dead ? -1 : 0;
 }
 
 /* --- programs ----------------------------------------------------------------------------------
