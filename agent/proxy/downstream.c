@@ -300,6 +300,13 @@ static void choose_protocol(struct downstream *d)
 		tunnel_begin(d->ex);
 }
 
+static bool is_zero(const uint8_t ip[16])
+{
+	static const uint8_t zero[16];
+
+	return !memcmp(ip, zero, sizeof(zero));
+}
+
 void downstream_new(struct proxy *p, int fd, const uint8_t peer[16],
 		    const struct mesh_origdst *meant)
 {
@@ -314,7 +321,7 @@ void downstream_new(struct proxy *p, int fd, const uint8_t peer[16],
 	d->conn.connecting = false;
 	d->upstream = meant ? meant->upstream : MESH_NONE;
 	d->caller = meant ? meant->workload : MESH_NONE;
-	addr_format_ip(peer, d->peer);
+	addr_format_ip(meant && !is_zero(meant->caller_ip) ? meant->caller_ip : peer, d->peer);
 	if (conn_open(&d->conn, fd, downstream_event)) {
 		slab_put(&p->downstreams, d);
 		return;

@@ -5,6 +5,7 @@
 #include "agent/proxy/proxy.h"
 
 #include <string.h>
+#include <strings.h>
 
 /* For a service that the configuration does not mention. */
 static const struct snap_timeouts default_timeouts = {
@@ -59,6 +60,20 @@ static uint32_t by_path(struct exchange *ex, const struct snapshot *snap, const 
 	return service;
 }
 
+/* Host names mean the same in any case (RFC 9110 4.2.3), service names do not: as it is, or else in
+ * small letters. */
+static uint32_t by_name(const struct snapshot *snap, const char *name, uint32_t len)
+{
+	uint32_t service = snapshot_find(snap, name, len);
+	char small[MESH_NAME_MAX];
+
+	if (service != MESH_NONE || len > sizeof(small))
+		return service;
+	for (uint32_t i = 0; i < len; i++)
+		small[i] = (char)(name[i] >= 'A' && name[i] <= 'Z' ? name[i] | 0x20 : name[i]);
+	return snapshot_find(snap, small, len);
+}
+
 static uint32_t by_host(const struct snapshot *snap, const char *host, uint32_t len)
 {
 	static const char suffix[] = ".mesh";
@@ -67,9 +82,9 @@ static uint32_t by_host(const struct snapshot *snap, const char *host, uint32_t 
 	if (colon)
 		len = (uint32_t)(colon - host);
 	if (len <= sizeof(suffix) - 1 ||
-	    memcmp(host + len - (sizeof(suffix) - 1), suffix, sizeof(suffix) - 1))
+	    strncasecmp(host + len - (sizeof(suffix) - 1), suffix, sizeof(suffix) - 1))
 		return MESH_NONE;
-	return snapshot_find(snap, host, len - (sizeof(suffix) - 1));
+	return by_name(snap, host, len - (sizeof(suffix) - 1));
 }
 
 static enum mesh_cause route_gateway(struct exchange *ex, const char *head)

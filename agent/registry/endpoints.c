@@ -34,7 +34,7 @@ static bool serves6(const struct listen_info *l)
 	return !addr_is_v4(l->ip);
 }
 
-static const uint8_t *first_global(const struct registry *r, uint64_t netns, bool v4)
+const uint8_t *netns_global(const struct registry *r, uint64_t netns, bool v4)
 {
 	const struct netns_addresses *a = netns_find(r, netns);
 
@@ -53,9 +53,9 @@ static const uint8_t *best_address(const struct registry *r, uint64_t netns,
 	if (!addr_is_any(l->ip))
 		return l->ip;
 	if (serves4(l))
-		ip = first_global(r, netns, true);
+		ip = netns_global(r, netns, true);
 	if (!ip && serves6(l))
-		ip = first_global(r, netns, false);
+		ip = netns_global(r, netns, false);
 	return ip ? ip : serves4(l) ? loopback4 : loopback6;
 }
 

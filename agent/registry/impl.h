@@ -143,6 +143,8 @@ int external_dests(struct registry *r, const struct service *s, uint32_t id);
 bool externals_sweep(struct registry *r, uint32_t service, uint64_t now_ns);
 void endpoint_drop(struct registry *r, uint32_t id, uint64_t now_ns);
 const struct netns_addresses *netns_find(const struct registry *r, uint64_t cookie);
+/* The first address of a namespace that is not loopback, of IPv4 or of IPv6; NULL: none. */
+const uint8_t *netns_global(const struct registry *r, uint64_t cookie, bool v4);
 
 /* service.c: all that follows from a change of one service; and the end of one whose id is needed.
  */

@@ -354,8 +354,10 @@ int registry_addresses(struct registry *r, uint64_t netns, const uint8_t (*ip)[1
 	if (!n)
 		*a = r->netns[--r->nnetns];
 	for (uint32_t i = 0; i < r->workload_ids.fresh; i++)
-		if (r->workloads[i].used && r->workloads[i].info.netns == netns)
+		if (r->workloads[i].used && r->workloads[i].info.netns == netns) {
+			r->workloads[i].dirty = true;
 			service_touch(r, r->workloads[i].service);
+		}
 	return 0;
 }
 
@@ -497,6 +499,17 @@ static void arrays_write(struct registry *r)
 	endpoints_write(r, true);
 }
 
+/* What others see the workloads of a namespace as; all zero while that is not known. */
+static void outer_address(const struct registry *r, uint64_t netns, uint8_t out[16])
+{
+	const uint8_t *ip = netns_global(r, netns, true);
+
+	if (!ip)
+		ip = netns_global(r, netns, false);
+	if (ip)
+		memcpy(out, ip, 16);
+}
+
 static void workloads_write(struct registry *r, int *error)
 {
 	for (uint32_t i = 0; i < r->workload_ids.fresh; i++) {
@@ -506,6 +519,7 @@ static void workloads_write(struct registry *r, int *error)
 
 		if (!w->used || !w->dirty)
 			continue;
+		outer_address(r, m.netns, m.ip);
 		err = r->sink.workload(r->sink.arg, w->info.cgroup, &m);
 		w->dirty = err != 0;
 		*error = *error ? *error : err;

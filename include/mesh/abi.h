@@ -56,8 +56,9 @@ struct mesh_workload {
 	__u32 id;      /* the supervisor's index; what events and records carry */
 	__u32 service; /* MESH_NONE: a pure caller */
 	__u64 netns;   /* cookie of its network namespace */
+	__u8 ip[16];   /* what others see it as; all zero: not known */
 };
-_Static_assert(sizeof(struct mesh_workload) == 16, "abi");
+_Static_assert(sizeof(struct mesh_workload) == 32, "abi");
 
 /* netns: by cookie: the capture listeners there. A cookie of 0 means there is none of that family.
  * The hook compares cookies, so that nobody else's socket on the same port is ever taken for ours.
