@@ -100,7 +100,17 @@ static void raise_fd_limit(void)
 		log_warn("cannot raise the limit of open files: %s", strerror(errno));
 }
 
-/* Everything that needs privileges, then none. */
+static int open_store(struct meshd_options *o, const struct identity *id, char *why, size_t cap)
+{
+	int r = startup_act_as(id, true, why, cap);
+
+	if (!r)
+		r = store_open(flags.state, &o->store, why, cap);
+	return r ? r : startup_act_as(id, false, why, cap);
+}
+
+/* Everything that needs privileges, then none. The socket file comes last: it cannot be removed
+ * once they are gone. */
 static int prepare(struct meshd_options *o, char *why, size_t cap)
 {
 	struct identity id;
@@ -111,19 +121,18 @@ static int prepare(struct meshd_options *o, char *why, size_t cap)
 	if (!r)
 		r = o->tcp_fd = startup_tcp(flags.listen, why, cap);
 	if (r >= 0)
-		r = o->unix_fd = startup_unix(flags.socket, &id, why, cap);
-	if (r >= 0)
 		r = auth_token_load(&o->auth, flags.state, id.change ? id.file_gid : (gid_t)-1, why,
 				    cap);
-	if (r >= 0)
-		r = startup_drop(&id, why, cap);
-	return r;
+	if (!r)
+		r = open_store(o, &id, why, cap);
+	if (!r)
+		r = o->unix_fd = startup_unix(flags.socket, &id, why, cap);
+	return r < 0 ? r : startup_drop(&id, why, cap);
 }
 
 static int run(struct loop *l, struct signals *s)
 {
 	struct meshd_options o = {
-		.state_dir = flags.state,
 		.config_dir = flags.config,
 		.config_required = strcmp(flags.config, DEFAULT_CONFIG) != 0,
 		.auth = {.insecure_writes = flags.insecure_writes, .allow_hosts = flags.allow_host},

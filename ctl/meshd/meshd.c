@@ -71,12 +71,11 @@ static int meshd_open(struct meshd *m, char *why, size_t cap)
 				   .routes = api_routes,
 				   .tcp_fd = o->tcp_fd,
 				   .unix_fd = o->unix_fd};
-	int r = store_open(o->state_dir, &m->store, why, cap);
+	int r;
 
-	if (r)
-		return r;
+	m->store = o->store;
 	m->last_revision = store_revision(m->store);
-	snprintf(why, cap, "cannot read the registrations of %s/meshd.db", o->state_dir);
+	snprintf(why, cap, "cannot read the registrations in the state directory");
 	r = registry_new(m->store, now_ms(m), &m->registry);
 	if (r)
 		return r;

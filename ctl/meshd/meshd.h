@@ -14,7 +14,7 @@
 #include "lib/loop.h"
 
 struct meshd_options {
-	const char *state_dir;
+	struct store *store; /* open; the daemon's from then on, also on error */
 	struct auth auth;
 	const char *config_dir; /* NULL: no files */
 	bool config_required;	/* it must be there */

@@ -188,11 +188,23 @@ int startup_unix(const char *path, const struct identity *id, char *why, size_t 
 		    path, strerror(-r));
 }
 
+int startup_act_as(const struct identity *id, bool begin, char *why, size_t cap)
+{
+	umask(begin ? 0027 : 0022);
+	if (!id->change)
+		return 0;
+	if (begin ? setgroups(1, &id->gid) < 0 || setresgid(id->gid, id->gid, id->gid) < 0 ||
+			    seteuid(id->uid) < 0
+		  : seteuid(0) < 0)
+		return fail(-errno, why, cap, "cannot change to user %u and back: %s", id->uid,
+			    strerror(errno));
+	return 0;
+}
+
 int startup_drop(const struct identity *id, char *why, size_t cap)
 {
 	umask(0027);
-	if (id->change && (setgroups(1, &id->gid) < 0 || setresgid(id->gid, id->gid, id->gid) < 0 ||
-			   setresuid(id->uid, id->uid, id->uid) < 0))
+	if (id->change && setresuid(id->uid, id->uid, id->uid) < 0)
 		return fail(-errno, why, cap, "cannot become user %u: %s", id->uid,
 			    strerror(errno));
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)

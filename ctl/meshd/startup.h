@@ -28,7 +28,10 @@ int startup_state(const char *dir, const struct identity *id, char *why, size_t 
 int startup_tcp(const char *listen, char *why, size_t cap);
 /* A listening socket of mode 0660. Replaces a socket file that nobody answers on. */
 int startup_unix(const char *path, const struct identity *id, char *why, size_t cap);
-/* For good. */
+/* Between begin and end files are opened and made as the identity. The groups are its own from the
+ * first time on. */
+int startup_act_as(const struct identity *id, bool begin, char *why, size_t cap);
+/* For good; after startup_act_as(). */
 int startup_drop(const struct identity *id, char *why, size_t cap);
 
 #endif

@@ -39,14 +39,14 @@ static void on_lifeline(struct watch *w, uint32_t events)
 static void daemon_run(int line, int tcp_fd)
 {
 	struct identity nobody_else = {0};
-	struct meshd_options o = {
-		.state_dir = dir.path, .config_dir = files.path, .tcp_fd = tcp_fd};
+	struct meshd_options o = {.config_dir = files.path, .tcp_fd = tcp_fd};
 	struct lifeline life = {0};
 	char why[256], byte;
 	struct loop loop;
 	struct meshd *m;
 
 	if (auth_token_load(&o.auth, dir.path, (gid_t)-1, why, sizeof(why)) || loop_init(&loop) ||
+	    store_open(dir.path, &o.store, why, sizeof(why)) ||
 	    (o.unix_fd = startup_unix(local + 5, &nobody_else, why, sizeof(why))) < 0 ||
 	    meshd_new(&loop, &o, &m, why, sizeof(why)) ||
 	    loop_add(&loop, &life.watch, line, EPOLLIN, on_lifeline))
