@@ -46,11 +46,12 @@
 #define IPPROTO_MPTCP 262
 #endif
 
-#define WAIT_MS	 5000 /* deadline for what must happen */
-#define APP	 1    /* workload ids */
-#define SERVER	 2
-#define SUB	 3
-#define UPSTREAM 7
+#define WAIT_MS	  5000 /* deadline for what must happen */
+#define APP	  1    /* workload ids */
+#define SERVER	  2
+#define SUB	  3
+#define CALLER_IP "10.77.0.9" /* what the supervisor says of each workload */
+#define UPSTREAM  7
 
 static struct {
 	char home[PATH_MAX], base[PATH_MAX - 64], pins[64];
@@ -199,6 +200,7 @@ __attribute__((unused)) static void set_workload(const char *sub, uint32_t id)
 {
 	struct mesh_workload w = {.id = id, .service = MESH_NONE, .netns = fx.netns};
 
+	ok(addr_parse_ip(CALLER_IP, w.ip));
 	ok(kernel_workload_set(fx.k, id_of(sub), &w));
 }
 

@@ -48,6 +48,8 @@ static void assert_captured(const char *ip, uint16_t port, int listener, const c
 	ok(lookup_origdst(accepted, &o));
 	ok(addr_parse_ip(as, want));
 	assert_memory_equal(o.ip, want, 16);
+	ok(addr_parse_ip(CALLER_IP, want));
+	assert_memory_equal(o.caller_ip, want, 16);
 	assert_int_equal(ntohs(o.port), port);
 	assert_int_equal(o.upstream, UPSTREAM);
 	assert_int_equal(o.workload, workload);
