@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What /metrics and the access log say about requests, and that nobody can break their lines. */
+#include "agent/telemetry/accesslog.h"
+#include "agent/telemetry/metrics.h"
+#include "agent/telemetry/ring.h"
+#include "lib/json.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static struct metrics *m;
+static struct buf text;
+
+static int make(void **state)
+{
+	buf_init(&text, 64u << 20);
+	return metrics_new(&m);
+}
+
+static int drop(void **state)
+{
+	metrics_free(&m);
+	buf_done(&text);
+	return 0;
+}
+
+static void request(const char *source, const char *destination, uint32_t code, uint64_t ns,
+		    uint32_t tries)
+{
+	metrics_request(m,
+			&(struct metrics_request){.source = source,
+						  .destination = destination,
+						  .version = "v1",
+						  .code = code,
+						  .cause = code ? CAUSE_NONE : CAUSE_CONNECT_FAILED,
+						  .duration_ns = ns,
+						  .bytes_in = 3,
+						  .bytes_out = 5,
+						  .tries = tries});
+}
+
+static void has_line(const char *line)
+{
+	size_t n = strlen(line);
+
+	buf_reset(&text);
+	metrics_write(m, &text);
+	assert_false(text.failed);
+	for (const char *p = text.data; p && *p; p = strchr(p, '\n') + 1)
+		if (!strncmp(p, line, n) && p[n] == '\n')
+			return;
+	fail_msg("no line: %s", line);
+}
+
+static void requests_are_counted_by_who_called_whom_and_how_it_ended(void **state)
+{
+	request("a", "b", 200, 1000, 1);
+	request("a", "b", 200, 1000, 1);
+	request("a", "b", 503, 1000, 3);
+	request("a", "b", 0, 1000, 2);
+	request("c", "b", 200, 1000, 2);
+	has_line("mesh_requests_total{source=\"a\",destination=\"b\",version=\"v1\",code=\"200\","
+		 "cause=\"\"} 2");
+	has_line("mesh_requests_total{source=\"a\",destination=\"b\",version=\"v1\",code=\"0\","
+		 "cause=\"connect-failed\"} 1");
+	has_line("mesh_request_bytes_total{source=\"a\",destination=\"b\"} 12");
+	has_line("mesh_response_bytes_total{source=\"a\",destination=\"b\"} 20");
+	has_line("mesh_retries_total{destination=\"b\",result=\"success\"} 1");
+	has_line("mesh_retries_total{destination=\"b\",result=\"failure\"} 3");
+	has_line("http_requests_total{service=\"b\"} 5");
+	has_line("http_errors_total{service=\"b\"} 2");
+}
+
+static void the_histogram_is_cumulative_and_its_bounds_belong_to_the_lower_bucket(void **state)
+{
+	request("a", "b", 200, 1000000, 1);
+	request("a", "b", 200, 1000001, 1);
+	request("a", "b", 200, 60000000000, 1);
+	has_line("mesh_request_duration_seconds_bucket{source=\"a\",destination=\"b\",le=\"0."
+		 "0005\"} 0");
+	has_line("mesh_request_duration_seconds_bucket{source=\"a\",destination=\"b\",le=\"0.001\"}"
+		 " 1");
+	has_line("mesh_request_duration_seconds_bucket{source=\"a\",destination=\"b\",le=\"0."
+		 "0025\"} 2");
+	has_line(
+		"mesh_request_duration_seconds_bucket{source=\"a\",destination=\"b\",le=\"10\"} 2");
+	has_line("mesh_request_duration_seconds_bucket{source=\"a\",destination=\"b\",le=\"+Inf\"} "
+		 "3");
+	has_line("mesh_request_duration_seconds_count{source=\"a\",destination=\"b\"} 3");
+	has_line("mesh_request_duration_seconds_sum{source=\"a\",destination=\"b\"} 60.002000001");
+}
+
+static void connections_are_counted_by_how_they_ended(void **state)
+{
+	metrics_connection(m, "a", "b", 0);
+	metrics_connection(m, "a", "b", ECONNREFUSED);
+	metrics_connection(m, "a", "b", ETIMEDOUT);
+	metrics_connection(m, "", "", ENETUNREACH);
+	has_line("mesh_tcp_connections_total{source=\"a\",destination=\"b\",outcome=\"closed\"} 1");
+	has_line(
+		"mesh_tcp_connections_total{source=\"a\",destination=\"b\",outcome=\"refused\"} 1");
+	has_line(
+		"mesh_tcp_connections_total{source=\"a\",destination=\"b\",outcome=\"timeout\"} 1");
+	has_line("mesh_tcp_connections_total{source=\"unknown\",destination=\"none\",outcome="
+		 "\"failed\"} 1");
+}
+
+static void a_label_cannot_leave_its_quotes(void **state)
+{
+	metrics_label(&text, "x", "a\"b\\c\nd");
+	assert_string_equal(text.data, "x=\"a\\\"b\\\\c\\nd\"");
+}
+
+static void what_does_not_fit_is_counted_under_other(void **state)
+{
+	char name[32];
+	uint32_t more = 100;
+
+	for (uint32_t i = 0; i < METRICS_SERIES + more; i++) {
+		snprintf(name, sizeof(name), "d%u", i);
+		request("a", name, 200, 1000, 1);
+	}
+	has_line("mesh_requests_total{source=\"other\",destination=\"other\",version=\"\",code="
+		 "\"200\",cause=\"\"} 100");
+	has_line("mesh_request_bytes_total{source=\"other\",destination=\"other\"} 6444");
+}
+
+static void the_access_log_is_one_json_object_a_line_whatever_a_client_sends(void **state)
+{
+	static const char method[] = "GET", path[] = "/\"\n{\"x\":\xff\x01", host[] = "h",
+			  rid[] = "id-1";
+	char file[] = "/tmp/mesh-accesslog-XXXXXX", line[2048], *end;
+	struct {
+		struct record r;
+		char text[64];
+	} rec = {.r = {.kind = RECORD_REQUEST,
+		       .status = 200,
+		       .tries = 2,
+		       .duration_ns = 1234567,
+		       .cause = CAUSE_RETRY_BUDGET}};
+	struct accesslog_names names = {"front", "back", "b-1", "v1"};
+	struct accesslog *log;
+	cJSON *v;
+	FILE *f;
+	int fd = mkstemp(file);
+
+	assert_true(fd >= 0);
+	close(fd);
+	rec.r.method_len = sizeof(method) - 1;
+	rec.r.path_len = sizeof(path) - 1;
+	rec.r.host_len = sizeof(host) - 1;
+	rec.r.request_id_len = sizeof(rid) - 1;
+	snprintf((char *)(&rec.r + 1), sizeof(rec.text), "%s%s%s%s", method, path, host, rid);
+	assert_int_equal(accesslog_new(file, &log), 0);
+	accesslog_write(log, &rec.r, &names);
+	accesslog_write(log, &rec.r, &names);
+	accesslog_flush(log);
+	assert_int_equal(accesslog_lost(log), 0);
+	accesslog_free(&log);
+	f = fopen(file, "re");
+	assert_non_null(f);
+	for (int i = 0; i < 2; i++) {
+		assert_non_null(fgets(line, sizeof(line), f));
+		end = strchr(line, '\n');
+		assert_non_null(end);
+		v = json_parse(line, (size_t)(end - line), NULL);
+		assert_non_null(v);
+		assert_string_equal(json_str(v, "callee", ""), "back");
+		assert_string_equal(json_str(v, "path", ""), "/\"\n{\"x\":\xef\xbf\xbd\x01");
+		assert_string_equal(json_str(v, "requestId", ""), "id-1");
+		assert_string_equal(json_str(v, "cause", ""), "retry-budget");
+		assert_true(json_num(v, "duration", 0) > 1.23 && json_num(v, "duration", 0) < 1.24);
+		cJSON_Delete(v);
+	}
+	assert_null(fgets(line, sizeof(line), f));
+	fclose(f);
+	unlink(file);
+}
+
+static void a_log_that_is_off_is_none(void **state)
+{
+	struct accesslog *log;
+
+	assert_int_equal(accesslog_new("off", &log), 0);
+	assert_null(log);
+	accesslog_flush(log);
+	accesslog_free(&log);
+	assert_true(accesslog_new("/nonexistent/dir/log", &log) < 0);
+}
+
+#define story(fn) cmocka_unit_test_setup_teardown(fn, make, drop)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		story(requests_are_counted_by_who_called_whom_and_how_it_ended),
+		story(the_histogram_is_cumulative_and_its_bounds_belong_to_the_lower_bucket),
+		story(connections_are_counted_by_how_they_ended),
+		story(a_label_cannot_leave_its_quotes),
+		story(what_does_not_fit_is_counted_under_other),
+		cmocka_unit_test(the_access_log_is_one_json_object_a_line_whatever_a_client_sends),
+		cmocka_unit_test(a_log_that_is_off_is_none),
+	};
+
+	return cmocka_run_group_tests_name("metrics", tests, NULL, NULL);
+}
