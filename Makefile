@@ -40,7 +40,7 @@ E2E_TESTS  := $(E2E_SRC:%.c=$(BUILD)/%)
 
 obj  = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 sobj = $(patsubst %.c,$(BUILD)/san/%.o,$(1))
-lib_libs   := -lcurl -lcjson -lmicrohttpd
+lib_libs   := -lcurl -lcjson -lmicrohttpd -lm
 agent_libs := -lbpf -lelf -lz -lseccomp $(lib_libs)
 meshd_libs := -lsqlite3 $(lib_libs)
 
