@@ -118,6 +118,8 @@ static struct MHD_Response *response_new(char *data, size_t len, enum MHD_Respon
 static void queue(struct request *r, unsigned status, struct MHD_Response *p)
 {
 	r->answered = true;
+	if (p && server_quiesced(r->server)) /* or who waits would ask again at once */
+		MHD_add_response_header(p, "Connection", "close");
 	r->queued = p ? MHD_queue_response(r->mhd, status, p) : MHD_NO;
 }
 

@@ -43,6 +43,7 @@ struct server {
 	struct timer timer;
 	struct connection *connections;
 	unsigned nconnections;
+	bool quiesced;
 	bool pumping, resumed; /* resumed: the daemons have to look once more */
 };
 
@@ -455,11 +456,17 @@ void server_free(struct server **s)
 
 void server_quiesce(struct server *s)
 {
+	s->quiesced = true;
 	if (s->tcp.daemon && s->tcp.fd < 0)
 		s->tcp.fd = MHD_quiesce_daemon(s->tcp.daemon);
 	if (s->local.daemon && s->local.fd < 0)
 		s->local.fd = MHD_quiesce_daemon(s->local.daemon);
 	pump(s);
+}
+
+bool server_quiesced(const struct server *s)
+{
+	return s->quiesced;
 }
 
 bool server_idle(const struct server *s)

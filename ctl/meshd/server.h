@@ -74,6 +74,7 @@ void server_free(struct server **s);
 void server_sweep(struct server *s, uint64_t now_ms);
 /* Accepts nothing more. */
 void server_quiesce(struct server *s);
+bool server_quiesced(const struct server *s);
 /* Is no request under way? */
 bool server_idle(const struct server *s);
 unsigned server_connections(const struct server *s);
