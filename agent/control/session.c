@@ -26,6 +26,8 @@
 
 #define container(p, type, field) ((type *)((char *)(p)-offsetof(type, field)))
 
+enum conversation { WATCH, REPORT };
+
 struct session {
 	struct loop *loop;
 	struct http_client *http;
@@ -34,7 +36,9 @@ struct session {
 	char token[256];
 	struct timer watch_timer, report_timer;
 	uint32_t watch_backoff, report_backoff; /* ms, 0: the last call went well */
-	bool watching, reporting, changed, connected, said_away, leaving;
+	bool watching, reporting, changed, leaving;
+	bool away[2]; /* by enum conversation: the last call did not go well, and that was said */
+	bool spoken;  /* meshd has answered a call */
 	uint64_t revision;
 	char store[64]; /* meshd's epoch, of the configuration in force */
 	char *error;
@@ -66,7 +70,7 @@ static void read_token(struct session *s)
 
 	*s->token = 0;
 	if (fd < 0) {
-		if (s->token_file && !s->said_away)
+		if (s->token_file && !s->away[REPORT])
 			log_warn("cannot read the token file %s: %s", s->token_file,
 				 strerror(errno));
 		return;
@@ -77,30 +81,34 @@ static void read_token(struct session *s)
 	close(fd);
 }
 
-static void say_away(struct session *s, const struct http_answer *a)
+/* Nobody there concerns both conversations, an answer that we cannot use only its own. */
+static void say_away(struct session *s, enum conversation which, const struct http_answer *a)
 {
-	s->connected = false;
-	if (!a->error && (a->status == 401 || a->status == 403))
+	bool token = !a->error && (a->status == 401 || a->status == 403);
+
+	if (token)
 		read_token(s); /* meshd makes it at its own first start, which may have come after
 				  ours */
-	if (s->said_away)
-		return;
-	s->said_away = true;
-	if (a->error)
+	if (a->error && !s->away[WATCH] && !s->away[REPORT])
 		log_warn("meshd at %s is not reachable (%s): going on with the last configuration",
 			 s->control, strerror(-a->error));
-	else
-		log_warn("meshd at %s answers %d: going on with the last configuration%s",
-			 s->control, a->status,
-			 a->status == 401 || a->status == 403 ? "; is --token-file right?" : "");
+	else if (!a->error && !s->away[which])
+		log_warn("meshd at %s answers %d to our %s%s", s->control, a->status,
+			 which == WATCH ? "question for the configuration" : "state",
+			 token ? "; is --token-file right?" : "");
+	s->away[which] = true;
+	if (a->error)
+		s->away[WATCH] = s->away[REPORT] = true;
 }
 
-static void say_back(struct session *s)
+static void say_back(struct session *s, enum conversation which)
 {
-	s->connected = true;
-	if (s->said_away)
+	bool away = s->away[which];
+
+	s->away[which] = false;
+	s->spoken = true;
+	if (away && session_connected(s))
 		log_info("meshd at %s is back", s->control);
-	s->said_away = false;
 }
 
 /* --- in: configuration --- */
@@ -190,11 +198,11 @@ static void watch_done(const struct http_answer *a, void *arg)
 	s->watching = false;
 	if (a->error || a->status != 200) {
 		if (a->error != -ETIMEDOUT || s->watch_backoff)
-			say_away(s, a);
+			say_away(s, WATCH, a);
 		timer_arm(s->loop, &s->watch_timer, next_wait(&s->watch_backoff), watch_again);
 		return;
 	}
-	say_back(s);
+	say_back(s, WATCH);
 	s->watch_backoff = 0;
 	if (configuration_is(a->body, a->len, s->revision, s->store)) {
 		watch_start(s);
@@ -242,11 +250,11 @@ static void report_done(const struct http_answer *a, void *arg)
 
 	s->reporting = false;
 	if (a->error || a->status / 100 != 2) {
-		say_away(s, a);
+		say_away(s, REPORT, a);
 		timer_arm(s->loop, &s->report_timer, next_wait(&s->report_backoff), report_again);
 		return;
 	}
-	say_back(s);
+	say_back(s, REPORT);
 	s->report_backoff = 0;
 	timer_arm(s->loop, &s->report_timer, s->changed ? COALESCE_MS : REPORT_MS, report_again);
 	if (s->watch_backoff) { /* meshd is there again: no need to wait */
@@ -315,7 +323,7 @@ void session_goodbye(struct session *s, void (*done)(void *arg), void *arg)
 	timer_cancel(s->loop, &s->report_timer);
 	snprintf(path, sizeof(path), "/api/agents/%s", s->node);
 	c.token = *s->token ? s->token : NULL;
-	if (!s->connected || http_client_start(s->http, &c, goodbye_done, s))
+	if (!session_connected(s) || http_client_start(s->http, &c, goodbye_done, s))
 		timer_arm(s->loop, &s->report_timer, 0, goodbye_failed);
 }
 
@@ -399,5 +407,5 @@ const char *session_error(const struct session *s)
 
 bool session_connected(const struct session *s)
 {
-	return s && s->connected;
+	return s && s->spoken && !s->away[WATCH] && !s->away[REPORT];
 }
