@@ -391,6 +391,17 @@ static void on_ready(struct watch *w, uint32_t events)
 	pump(((struct listener *)((char *)w - offsetof(struct listener, watch)))->server);
 }
 
+/* A %00 would cut a name short, and the request would be about another one. */
+static size_t unescape(void *cls, struct MHD_Connection *mhd, char *s)
+{
+	size_t len = MHD_http_unescape(s);
+
+	for (size_t i = 0; i < len; i++)
+		if (!s[i])
+			s[i] = '\x01';
+	return len;
+}
+
 static int listener_start(struct server *s, struct listener *l, int fd, unsigned limit)
 {
 	const unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME;
@@ -404,8 +415,9 @@ static int listener_start(struct server *s, struct listener *l, int fd, unsigned
 		flags, 0, NULL, NULL, on_request, l, MHD_OPTION_LISTEN_SOCKET, fd,
 		MHD_OPTION_CONNECTION_LIMIT, limit, MHD_OPTION_CONNECTION_TIMEOUT,
 		(unsigned)SERVER_CLIENT_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEAD_MAX,
-		MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_NOTIFY_COMPLETED, on_completed, l,
-		MHD_OPTION_NOTIFY_CONNECTION, on_connection, l, MHD_OPTION_END);
+		MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_UNESCAPE_CALLBACK, unescape, NULL,
+		MHD_OPTION_NOTIFY_COMPLETED, on_completed, l, MHD_OPTION_NOTIFY_CONNECTION,
+		on_connection, l, MHD_OPTION_END);
 	if (!l->daemon) {
 		close(fd);
 		return -ENOMEM;
