@@ -98,13 +98,13 @@ static void put_request_line(struct out *o, const struct exchange *ex, const cha
 static void put_forwarded(struct out *o, const struct exchange *ex, const char *head)
 {
 	const struct http1_head *h = &ex->request;
-	const struct http1_header *f = find(h, HTTP1_H_X_FORWARDED_FOR);
 
 	put_literal(o, "x-forwarded-for: ");
-	if (f) {
-		put_slice(o, head, f->value);
-		put_literal(o, ", ");
-	}
+	for (unsigned i = 0; h->index[HTTP1_H_X_FORWARDED_FOR] && i < h->nheaders; i++)
+		if (h->headers[i].id == HTTP1_H_X_FORWARDED_FOR) {
+			put_slice(o, head, h->headers[i].value);
+			put_literal(o, ", ");
+		}
 	put_string(o, ex->down->peer);
 	put_literal(o, "\r\n");
 	if (!find(h, HTTP1_H_X_FORWARDED_PROTO))

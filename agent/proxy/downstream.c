@@ -119,7 +119,12 @@ static void starve_over(struct timer *t)
 
 	downstream_feed(p);
 	if (p->hungry_first)
-		timer_arm(&p->loop, t, STARVE_MS, starve_over);
+		downstream_starve(p);
+}
+
+void downstream_starve(struct proxy *p)
+{
+	timer_arm(&p->loop, &p->starve, STARVE_MS, starve_over);
 }
 
 static void become_hungry(struct downstream *d)
@@ -132,7 +137,7 @@ static void become_hungry(struct downstream *d)
 	d->next_hungry = NULL;
 	*p->hungry_last = d;
 	p->hungry_last = &d->next_hungry;
-	timer_arm(&p->loop, &p->starve, STARVE_MS, starve_over);
+	downstream_starve(p);
 }
 
 void downstream_feed(struct proxy *p)
@@ -165,6 +170,29 @@ static int read_more(struct downstream *d)
 	return n == -EAGAIN || n == -ENOBUFS ? 0 : -1;
 }
 
+/* TLS, or HTTP/2 with prior knowledge, on a port that has spoken HTTP/1 before: some servers take
+ * them all on one port. */
+static bool is_other_protocol(const struct downstream *d)
+{
+	static const char preface[] = "PRI * HTTP/2";
+	const char *at = d->conn.in.mem + d->conn.in.start;
+	uint32_t n = conn_unread(&d->conn);
+
+	if (n >= 2 && at[0] == 0x16 && at[1] == 0x03)
+		return true;
+	return n >= sizeof(preface) - 1 && !memcmp(at, preface, sizeof(preface) - 1);
+}
+
+static int begin_tunnel(struct downstream *d)
+{
+	d->ex = exchange_new(d);
+	if (!d->ex)
+		return -1;
+	tunnel_detect(d->ex);
+	tunnel_begin(d->ex);
+	return 1;
+}
+
 /* Is there a whole head? 1: the exchange has it (or its refusal); 0: not now; -1: the connection is
  * over. */
 static int read_head(struct downstream *d)
@@ -175,6 +203,8 @@ static int read_head(struct downstream *d)
 		struct bytes *in = &d->conn.in;
 
 		if (conn_unread(&d->conn)) {
+			if (!d->ex && d->learned && !d->requests && is_other_protocol(d))
+				return begin_tunnel(d);
 			if (!d->ex && !(d->ex = exchange_new(d)))
 				return -1;
 			switch (http1_request_parse(&d->ex->request, in->mem + in->start,
@@ -289,8 +319,10 @@ static void choose_protocol(struct downstream *d)
 		return;
 	if (up.protocol == MESH_PROTO_AUTO &&
 	    __atomic_load_n(&s->up_stats[d->upstream].learned, __ATOMIC_RELAXED) ==
-		    MESH_LEARNED_HTTP)
+		    MESH_LEARNED_HTTP) {
+		d->learned = true;
 		return;
+	}
 	d->http = false;
 	d->ex = exchange_new(d);
 	if (!d->ex)

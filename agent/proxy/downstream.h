@@ -31,6 +31,7 @@ struct downstream {
 	uint32_t requests;
 	uint8_t fate; /* of the exchange that ended last */
 	bool http;    /* known or found to speak HTTP */
+	bool learned; /* http is what other connections to this port have spoken */
 	bool lingering;
 	bool hungry;
 	char peer[ADDR_TEXT_MAX]; /* the caller's address, as text */
@@ -43,6 +44,8 @@ void downstream_new(struct proxy *p, int fd, const uint8_t peer[16],
 void downstream_run(struct downstream *d);
 /* Buffers are back: those that waited for one go on. */
 void downstream_feed(struct proxy *p);
+/* Somebody found no buffer: looks again soon. */
+void downstream_starve(struct proxy *p);
 /* Closes what is idle: the worker is to end. */
 void downstream_drain(struct proxy *p);
 

@@ -480,7 +480,10 @@ void exchange_again(struct exchange *ex)
 {
 	struct proxy *p = ex->proxy;
 
-	p->loop.busy = true;
+	if (p->bufs.used < BUFPOOL_MAX)
+		p->loop.busy = true;
+	else /* others must give buffers back first */
+		downstream_starve(p);
 	if (ex->queued)
 		return;
 	ex->queued = true;
