@@ -107,10 +107,15 @@ start meshd meshd --state "$LOGS/state" --config "$LOGS/conf.d"
 meshd=$!
 start agent mesh-agent --cgroup /sys/fs/cgroup --gateway-default frontend --access-log "$LOGS/access.log"
 agent=$!
-if ! meshctl check --wait 20s >"$LOGS/check.log" 2>&1; then
-	cat "$LOGS/check.log" "$LOGS/meshd.log" >&2
-	fail "the mesh did not come up" agent
-fi
+start check meshctl check --wait 20s
+check=$!
+daemon_ended() { # PID
+	[ "$1" != "$meshd" ] || fail "meshd ended" meshd
+	[ "$1" != "$agent" ] || fail "mesh-agent ended" agent
+}
+wait -n -p ended "$check" "$meshd" "$agent" || failed=1
+daemon_ended "$ended"
+[ -z "${failed:-}" ] || fail "the mesh did not come up" check
 
 start_service database
 database=$address
@@ -151,8 +156,5 @@ timer=$!
 pids+=("$timer")
 title "Running${DEMO_SECONDS:+ for $DEMO_SECONDS s} with 5 requests a second. Ctrl-C ends it and removes everything."
 wait -n -p ended "$meshd" "$agent" "$timer"
-case $ended in
-"$timer") stop 0 ;;
-"$meshd") fail "meshd ended" meshd ;;
-*) fail "mesh-agent ended" agent ;;
-esac
+daemon_ended "$ended"
+stop 0

@@ -117,7 +117,9 @@ bench) wanted+=$BENCH_PACKAGES ;;
 	exit 2
 	;;
 esac
-mapfile -t packages < <(missing <<<"$wanted")
+list=$(missing <<<"$wanted")
+packages=()
+[ -z "$list" ] || mapfile -t packages <<<"$list"
 if [ "${1:-}" = --list ]; then
 	[ ${#packages[@]} = 0 ] || printf '%s\n' "${packages[@]}"
 	exit 0
