@@ -1,0 +1,319 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Compares no proxy, sockmesh, its gateway, nginx and HAProxy: one worker each, the same origin, client and placement,
+# interleaved in one run. Prints a table, the goals, and a block for docs/performance.md ($BUILD/bench.md too).
+#
+#   tests/bench/bench.sh [--rounds N (5)] [--seconds N (3)] [--idle N (8000)]
+#
+# Two virtual hosts (demo/vhost): `plain` has the origin, nginx and HAProxy and no BPF program at all; `mesh` has the same
+# origin as a service and the mesh. Throughput and new connections: client and origin on CPU 0, the proxy on CPU 1.
+# Latency: everything on CPU 1.
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+BUILD=$(realpath -m "${BUILD:-build}")
+rounds=5 seconds=3 idle=8000
+while [ $# -gt 0 ]; do
+	case $1 in
+	--rounds) rounds=$2 ;;
+	--seconds) seconds=$2 ;;
+	--idle) idle=$2 ;;
+	*)
+		sed -n '6s/^# *//p' "$0" >&2
+		exit 2
+		;;
+	esac
+	shift 2
+done
+deploy/install-deps.sh bench || exit 1
+tools=$BUILD/tests/bench
+work=$(mktemp -d) || exit 1
+readonly CASES="direct mesh gateway nginx haproxy"
+readonly ORIGIN=9000 NGINX=9001 HAPROXY=9002 GATEWAY=8080
+declare -A value host=([direct]=plain [nginx]=plain [haproxy]=plain [mesh]=mesh [gateway]=mesh)
+declare -A port=([direct]=$ORIGIN [mesh]=$ORIGIN [gateway]=$GATEWAY [nginx]=$NGINX [haproxy]=$HAPROXY)
+declare -A path=([direct]=/ [mesh]=/ [gateway]=/origin/ [nginx]=/ [haproxy]=/)
+hosts=()
+
+die() {
+	echo "bench: $*" >&2
+	tail -n 5 "$work"/*.log >&2
+	exit 1
+}
+
+cleanup() {
+	local pid
+	for pid in "${hosts[@]}"; do
+		kill -TERM "$pid" 2>/dev/null
+	done
+	wait
+	rm -rf "$work"
+}
+trap cleanup EXIT
+trap 'exit 130' INT TERM HUP
+
+# --- the two hosts ---------------------------------------------------------------------------------
+
+on() { # HOST CMD...
+	local where=$1
+	shift
+	demo/vhost enter --name "bench-$where" -- "$@"
+}
+
+until_ok() { # WHAT CMD...: polls for 10 s
+	local what=$1 _
+	shift
+	for _ in {1..200}; do
+		"$@" >/dev/null 2>&1 && return
+		sleep 0.05
+	done
+	die "$what is not there after 10 s"
+}
+
+host_start() { # HOST
+	demo/vhost run --name "bench-$1" -- sleep infinity >"$work/$1.log" 2>&1 &
+	hosts+=($!)
+	until_ok "the virtual host $1" on "$1" true
+	# a default of bbr would halve TCP on loopback; thousands of connections need ports
+	on "$1" sysctl -qw net.ipv4.ip_local_port_range="20000 65000" net.ipv4.tcp_congestion_control=reno
+}
+
+start() { # HOST NAME CMD...: in the background, its pid in /run/NAME.pid of the host
+	local where=$1 name=$2
+	shift 2
+	# shellcheck disable=SC2016
+	on "$where" sh -c 'echo $$ >/run/$0.pid; ulimit -n 20000; exec "$@"' "$name" "$@" >"$work/$name.log" 2>&1 &
+}
+
+plain_start() {
+	cat >"$work/nginx.conf" <<-END
+		worker_processes 1; daemon off; pid $work/nginx.pid; error_log $work/nginx.err crit;
+		events { worker_connections 19000; }
+		http {
+			access_log off; keepalive_requests 1000000000; keepalive_timeout 600s; tcp_nodelay on;
+			client_body_temp_path $work/b; proxy_temp_path $work/p; fastcgi_temp_path $work/f;
+			uwsgi_temp_path $work/u; scgi_temp_path $work/s;
+			upstream origin {
+				server 127.0.0.1:$ORIGIN;
+				keepalive 128; keepalive_requests 1000000000; keepalive_timeout 600s;
+			}
+			server {
+				listen $NGINX backlog=4096;
+				location / { proxy_pass http://origin; proxy_http_version 1.1; proxy_set_header Connection ""; }
+			}
+		}
+	END
+	cat >"$work/haproxy.cfg" <<-END
+		global
+			nbthread 1
+			maxconn 9000
+		defaults
+			mode http
+			timeout connect 5s
+			timeout client 600s
+			timeout server 600s
+			timeout http-keep-alive 600s
+			http-reuse always
+		frontend in
+			bind :$HAPROXY backlog 4096
+			default_backend origin
+		backend origin
+			server o 127.0.0.1:$ORIGIN
+	END
+	start plain origin "$tools/origin" --port $ORIGIN
+	start plain nginx nginx -c "$work/nginx.conf"
+	start plain haproxy haproxy -db -f "$work/haproxy.cfg"
+}
+
+mesh_start() {
+	start mesh meshd "$BUILD/meshd" --state /run/state
+	until_ok meshd on mesh test -s /run/state/token
+	start mesh agent "$BUILD/mesh-agent" --workers 1 --token-file /run/state/token
+	until_ok mesh-agent on mesh curl -sf http://127.0.0.1:15020/readyz
+	start mesh run "$BUILD/meshctl" run --service origin --instance origin-1 --port $ORIGIN -- \
+		sh -c "echo \$\$ >/run/origin.pid; exec $tools/origin --port $ORIGIN"
+	until_ok "the origin's route" on mesh curl -sf http://127.0.0.1:$GATEWAY/origin/
+}
+
+pids() { # HOST NAME: the process and its children
+	on "$1" sh -c "p=\$(cat /run/$2.pid); echo \$p; pgrep -P \$p"
+}
+
+proxy_pids() { # CASE
+	case $1 in
+	mesh | gateway) pids mesh agent ;;
+	nginx | haproxy) pids plain "$1" ;;
+	esac
+}
+
+pin() { # HOST NAME CPU
+	local pid
+	for pid in $(pids "$1" "$2"); do
+		on "$1" taskset -a -p -c "$3" "$pid" >/dev/null || die "cannot pin $2"
+	done
+}
+
+place() { # CPU of client and origin, CPU of the proxies
+	client_cpu=$1
+	pin plain origin "$1"
+	pin mesh origin "$1"
+	pin plain nginx "$2"
+	pin plain haproxy "$2"
+	pin mesh agent "$2"
+	pin mesh meshd "$2"
+}
+
+# --- measuring -------------------------------------------------------------------------------------
+
+client() { # CASE CMD...: runs a client where and how that case has it
+	local case=$1 run=()
+	shift
+	[ "$case" = mesh ] && run=("$BUILD/meshctl" run --service client --)
+	on "${host[$case]}" "${run[@]}" taskset -c "$client_cpu" sh -c 'ulimit -n 20000; exec "$@"' x "$@"
+}
+
+add() { # CASE METRIC VALUE
+	value[$1.$2]+="$3 "
+}
+
+cpu_ns() { # CASE: what its proxy's processes have used so far
+	local list
+	[ "$1" = direct ] && echo 0 && return
+	list=$(proxy_pids "$1")
+	on "${host[$1]}" sh -c "for p in $(echo $list); do cat /proc/\$p/task/*/schedstat; done" | awk '{ n += $1 } END { printf "%.0f", n }'
+}
+
+throughput() { # CASE
+	local out before after n
+	before=$(cpu_ns "$1")
+	out=$(client "$1" wrk -t1 -c32 -d"$seconds"s --latency "http://127.0.0.1:${port[$1]}${path[$1]}") || die "wrk ($1)"
+	after=$(cpu_ns "$1")
+	grep -qE 'Non-2xx|Socket errors' <<<"$out" && die "errors with $1: $out"
+	add "$1" rps "$(awk '/^Requests\/sec/ { print $2 }' <<<"$out")"
+	n=$(awk '/requests in/ { print $1 }' <<<"$out")
+	add "$1" cpu "$(awk -v a="$before" -v b="$after" -v n="$n" 'BEGIN { printf "%.3f", (b - a) / 1e9 / n * 1e5 }')"
+}
+
+latency() { # CASE
+	local out
+	out=$(client "$1" "$tools/lat" --to 127.0.0.1:"${port[$1]}" --path "${path[$1]}" --seconds 2) || die "lat ($1)"
+	add "$1" p50 "$(awk '{ print $2 }' <<<"$out")"
+	add "$1" p99 "$(awk '{ print $5 }' <<<"$out")"
+}
+
+connections() { # CASE
+	local out
+	out=$(client "$1" "$tools/connrate" --to 127.0.0.1:"${port[$1]}" --path "${path[$1]}" --seconds "$seconds") ||
+		die "connrate ($1): $out"
+	add "$1" conns "$(awk '{ print $1 }' <<<"$out")"
+}
+
+rss_kib() { # CASE: of the process that proxies
+	local pid
+	pid=$(proxy_pids "$1" | tail -n 1)
+	on "${host[$1]}" awk '/^VmRSS/ { print $2 }' "/proc/$pid/status"
+}
+
+hold() { # CASE METRIC FLAGS...: KiB per connection that is held
+	local case=$1 metric=$2 before after
+	shift 2
+	before=$(rss_kib "$case")
+	mkfifo "$work/end"
+	client "$case" "$tools/idle" --to 127.0.0.1:"${port[$case]}" --path "${path[$case]}" "$@" <"$work/end" >"$work/idle.log" 2>&1 &
+	exec 9>"$work/end"
+	until_ok "$idle idle connections ($case)" grep -q holding "$work/idle.log"
+	after=$(rss_kib "$case")
+	exec 9>&-
+	wait $!
+	rm "$work/end"
+	grep -q "still answer" "$work/idle.log" || die "idle ($case)"
+	add "$case" "$metric" "$(awk -v a="$before" -v b="$after" -v n="$idle" 'BEGIN { printf "%.2f", (b - a) / n }')"
+}
+
+# --- the report ------------------------------------------------------------------------------------
+
+median() { # CASE METRIC
+	tr ' ' '\n' <<<"${value[$1.$2]:-}" | sed '/^$/d' | sort -g | awk '{ v[NR] = $1 } END {
+		if (NR) print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2; else print "-" }'
+}
+
+ratio() { # A B
+	awk -v a="$1" -v b="$2" 'BEGIN { printf "%.2f", a / b }'
+}
+
+row() { # TITLE METRIC FORMAT
+	local case m base
+	base=$(median direct "$2")
+	printf '| %s |' "$1"
+	for case in $CASES; do
+		m=$(median "$case" "$2")
+		if [ "$m" = - ]; then
+			printf ' - |'
+		elif [ "$case" = direct ] || [ "$base" = - ] || [ "$2" = cpu ]; then
+			# shellcheck disable=SC2059
+			printf " $3 |" "$m"
+		else
+			# shellcheck disable=SC2059
+			printf " $3 (%s) |" "$m" "$(ratio "$m" "$base")"
+		fi
+	done
+	echo
+}
+
+goal() { # WHAT VALUE REL LIMIT
+	local ok=no
+	awk -v a="$2" -v b="$4" "BEGIN { exit !(a $3 b) }" && ok=yes
+	printf '| %s | %s | %s %s | %s |\n' "$1" "$2" "${3/=/}=" "$4" "$ok"
+	[ $ok = yes ]
+}
+
+report() {
+	local reached=0
+	echo "$(date -u +%F), Linux $(uname -r), $(awk -F': ' '/^model name/ { print $2; exit }' /proc/cpuinfo), $(nproc) CPUs;"
+	echo "$(nginx -v 2>&1 | cut -d/ -f2 | sed 's/^/nginx /'), HAProxy $(haproxy -v | awk 'NR == 1 { print $3 }'), sockmesh $("$BUILD/mesh-agent" --version | awk '{ print $NF }');"
+	echo "\`make bench\`: $rounds interleaved rounds, medians, in brackets the ratio to direct."
+	echo
+	echo '| | direct | sockmesh | its gateway | nginx | HAProxy |'
+	echo '|---|---|---|---|---|---|'
+	row 'requests/s, c=32 keep-alive' rps '%.0f'
+	row 'CPU seconds of the proxy per 100k of them' cpu '%.2f'
+	row 'new connections/s, one request each' conns '%.0f'
+	row 'p50 of c=1 on one CPU, us' p50 '%.1f'
+	row 'p99 of c=1 on one CPU, us' p99 '%.1f'
+	row "KiB per idle connection, $idle held after a request" used '%.2f'
+	row "KiB per idle connection, $idle that never sent" unused '%.2f'
+	echo
+	echo '| goal | measured | limit | reached |'
+	echo '|---|---|---|---|'
+	goal 'requests/s, ratio to nginx' "$(ratio "$(median mesh rps)" "$(median nginx rps)")" '>=' 1.00 || reached=1
+	goal 'p50 of c=1, ratio to direct' "$(ratio "$(median mesh p50)" "$(median direct p50)")" '<=' 2.50 || reached=1
+	goal 'CPU per 100k requests, ratio to nginx' "$(ratio "$(median mesh cpu)" "$(median nginx cpu)")" '<=' 1.00 || reached=1
+	goal 'new connections/s, ratio to nginx' "$(ratio "$(median mesh conns)" "$(median nginx conns)")" '>=' 0.90 || reached=1
+	goal 'RSS of the supervisor, MiB' "$(ratio "$supervisor_kib" 1024)" '<=' 15 || reached=1
+	goal 'RSS of the worker, MiB' "$(ratio "$worker_kib" 1024)" '<=' 15 || reached=1
+	goal 'KiB per idle connection' "$(median mesh used)" '<=' 1.50 || reached=1
+	return $reached
+}
+
+host_start plain
+host_start mesh
+plain_start
+mesh_start
+until_ok nginx on plain curl -sf http://127.0.0.1:$NGINX/
+until_ok HAProxy on plain curl -sf http://127.0.0.1:$HAPROXY/
+supervisor_kib=$(on mesh sh -c "awk '/^VmRSS/ { print \$2 }' /proc/\$(cat /run/agent.pid)/status")
+worker_kib=$(rss_kib mesh)
+
+for ((round = 1; round <= rounds; round++)); do
+	echo "round $round of $rounds" >&2
+	place 0 1
+	for case in $CASES; do throughput "$case"; done
+	for case in $CASES; do connections "$case"; done
+	place 1 1
+	for case in $CASES; do latency "$case"; done
+done
+echo "idle connections" >&2
+place 0 1
+for case in mesh nginx haproxy; do hold "$case" used --used "$idle"; done
+hold mesh unused --used 0 --unused "$idle"
+report | tee "$BUILD/bench.md"
+exit "${PIPESTATUS[0]}"
