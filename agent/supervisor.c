@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -288,6 +289,18 @@ static void beat(struct timer *t)
 
 /* --- the ladder --- */
 
+/* A namespace takes four descriptors here and two in each worker, which inherits this limit. */
+static void raise_file_limit(void)
+{
+	struct rlimit l;
+
+	if (getrlimit(RLIMIT_NOFILE, &l) < 0)
+		return;
+	l.rlim_cur = l.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &l) < 0)
+		log_warn("cannot raise the limit of open files: %s", strerror(errno));
+}
+
 static int start_signals(struct supervisor *s)
 {
 	sigset_t set;
@@ -476,6 +489,7 @@ int supervisor_run(const struct agent_config *cfg)
 		err = metrics_new(&s.metrics);
 	if (err)
 		log_error("cannot start: %s", strerror(-err));
+	raise_file_limit();
 	if (!err) {
 		err = accesslog_new(cfg->access_log, &s.accesslog);
 		if (err)

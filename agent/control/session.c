@@ -37,8 +37,10 @@ struct session {
 	struct timer watch_timer, report_timer;
 	uint32_t watch_backoff, report_backoff; /* ms, 0: the last call went well */
 	bool watching, reporting, changed, leaving;
-	bool away[2]; /* by enum conversation: the last call did not go well, and that was said */
-	bool spoken;  /* meshd has answered a call */
+	bool away;	 /* nobody was there the last time, and that was said */
+	bool refused[2]; /* by enum conversation: the last answer was of no use, and that was said
+			  */
+	bool spoken;	 /* meshd has answered as we wish */
 	uint64_t revision;
 	char store[64]; /* meshd's epoch, of the configuration in force */
 	char *error;
@@ -70,7 +72,7 @@ static void read_token(struct session *s)
 
 	*s->token = 0;
 	if (fd < 0) {
-		if (s->token_file && !s->away[REPORT])
+		if (s->token_file && !s->refused[REPORT])
 			log_warn("cannot read the token file %s: %s", s->token_file,
 				 strerror(errno));
 		return;
@@ -81,34 +83,40 @@ static void read_token(struct session *s)
 	close(fd);
 }
 
-/* Nobody there concerns both conversations, an answer that we cannot use only its own. */
-static void say_away(struct session *s, enum conversation which, const struct http_answer *a)
-{
-	bool token = !a->error && (a->status == 401 || a->status == 403);
+static const char *const subject[] = {
+	[WATCH] = "question for the configuration", [REPORT] = "state"};
 
+/* Nobody there concerns both conversations, an answer that we cannot use only its own. */
+static void say_bad(struct session *s, enum conversation which, const struct http_answer *a)
+{
+	bool token = a->status == 401 || a->status == 403;
+
+	if (a->error) {
+		if (!s->away)
+			log_warn("meshd at %s is not reachable (%s): going on with the last "
+				 "configuration",
+				 s->control, strerror(-a->error));
+		s->away = true;
+		return;
+	}
 	if (token)
 		read_token(s); /* meshd makes it at its own first start, which may have come after
 				  ours */
-	if (a->error && !s->away[WATCH] && !s->away[REPORT])
-		log_warn("meshd at %s is not reachable (%s): going on with the last configuration",
-			 s->control, strerror(-a->error));
-	else if (!a->error && !s->away[which])
+	if (!s->refused[which])
 		log_warn("meshd at %s answers %d to our %s%s", s->control, a->status,
-			 which == WATCH ? "question for the configuration" : "state",
-			 token ? "; is --token-file right?" : "");
-	s->away[which] = true;
-	if (a->error)
-		s->away[WATCH] = s->away[REPORT] = true;
+			 subject[which], token ? "; is --token-file right?" : "");
+	s->refused[which] = true;
+	s->away = false;
 }
 
-static void say_back(struct session *s, enum conversation which)
+static void say_good(struct session *s, enum conversation which)
 {
-	bool away = s->away[which];
-
-	s->away[which] = false;
-	s->spoken = true;
-	if (away && session_connected(s))
+	if (s->away)
 		log_info("meshd at %s is back", s->control);
+	if (s->refused[which])
+		log_info("meshd at %s takes our %s again", s->control, subject[which]);
+	s->away = s->refused[which] = false;
+	s->spoken = true;
 }
 
 /* --- in: configuration --- */
@@ -198,11 +206,11 @@ static void watch_done(const struct http_answer *a, void *arg)
 	s->watching = false;
 	if (a->error || a->status != 200) {
 		if (a->error != -ETIMEDOUT || s->watch_backoff)
-			say_away(s, WATCH, a);
+			say_bad(s, WATCH, a);
 		timer_arm(s->loop, &s->watch_timer, next_wait(&s->watch_backoff), watch_again);
 		return;
 	}
-	say_back(s, WATCH);
+	say_good(s, WATCH);
 	s->watch_backoff = 0;
 	if (configuration_is(a->body, a->len, s->revision, s->store)) {
 		watch_start(s);
@@ -250,11 +258,11 @@ static void report_done(const struct http_answer *a, void *arg)
 
 	s->reporting = false;
 	if (a->error || a->status / 100 != 2) {
-		say_away(s, REPORT, a);
+		say_bad(s, REPORT, a);
 		timer_arm(s->loop, &s->report_timer, next_wait(&s->report_backoff), report_again);
 		return;
 	}
-	say_back(s, REPORT);
+	say_good(s, REPORT);
 	s->report_backoff = 0;
 	timer_arm(s->loop, &s->report_timer, s->changed ? COALESCE_MS : REPORT_MS, report_again);
 	if (s->watch_backoff) { /* meshd is there again: no need to wait */
@@ -407,5 +415,5 @@ const char *session_error(const struct session *s)
 
 bool session_connected(const struct session *s)
 {
-	return s && s->spoken && !s->away[WATCH] && !s->away[REPORT];
+	return s && s->spoken && !s->away && !s->refused[REPORT];
 }
