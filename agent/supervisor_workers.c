@@ -88,7 +88,7 @@ static void send_or_queue(struct worker *w, const struct ipc_msg *msg, const int
 {
 	int err;
 
-	if (!w->pid)
+	if (!w->pid || w->on_ipc.fd < 0)
 		return;
 	err = w->first ? -EAGAIN : ipc_send(w->ipc, msg, fds, nfds);
 	if (err == -EAGAIN)

@@ -219,6 +219,15 @@ static void workload_change(struct discovery *d, struct cgroup *c, const struct 
 	m->pid = pid;
 }
 
+/* An instance that nobody named is called after the process that was first when it was found. */
+static void keep_instance(struct discovery *d, const struct member *m, struct identity *id)
+{
+	const struct workload_info *info = registry_workload(d->registry, m->workload, NULL);
+
+	if (info && !strcmp(info->service, id->service))
+		strcpy(id->instance, info->instance);
+}
+
 static void retry(struct timer *t);
 
 /* Decides what a cgroup is now. `now`: without waiting for a process to say more than the path
@@ -239,6 +248,8 @@ static void evaluate(struct discovery *d, struct cgroup *c, bool now)
 	if (!identity_merge(&path, &env, pid, &id))
 		return;
 	if (is_workload(c)) {
+		if (!*path.instance && !*env.instance)
+			keep_instance(d, m, &id);
 		workload_change(d, c, &id, pid);
 		return;
 	}
