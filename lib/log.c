@@ -94,9 +94,9 @@ void log_write(enum log_level level, const char *fmt, ...)
 	va_end(ap);
 	buf_init(&line, 8 * MESSAGE_MAX);
 	format_line(&line, level, message);
-	/* nobody could be told that the log itself failed */
-	if (!line.failed && write(STDERR_FILENO, line.data, line.len) < 0)
-		errno = 0;
+	if (!line.failed)
+		(void)!write(STDERR_FILENO, line.data,
+			     line.len); /* a log that fails can tell nobody */
 	buf_done(&line);
 	errno = saved;
 }
