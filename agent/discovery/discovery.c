@@ -65,13 +65,14 @@ static void listening(void *arg, struct netns *ns, bool up)
 	d->ops.listening(d->ops.arg, ns, up);
 }
 
-static int ns_take(struct discovery *d, int pid, struct netns **out)
+static int ns_take(struct discovery *d, const char *service, int pid, struct netns **out)
 {
 	int err = netns_get(&d->netns, pid, out);
 
 	if (err)
 		return err;
 	if ((*out)->refs == 1) {
+		snprintf((*out)->owner, sizeof((*out)->owner), "of %.28s", service);
 		addresses_changed(d, *out);
 		netns_listen(*out);
 	}
@@ -170,12 +171,11 @@ static void workload_begin(struct discovery *d, struct cgroup *c, const struct i
 	struct member *m = member_of(c);
 	struct workload_info info;
 	struct netns *ns;
-	int err = ns_take(d, pid, &ns);
+	int err = ns_take(d, id->service, pid, &ns);
 
 	if (err == -ENOENT || err == -ESRCH)
 		return; /* the process is gone; the cgroup will tell */
 	if (!err) {
-		snprintf(ns->owner, sizeof(ns->owner), "of %.28s", id->service);
 		info_from(id, c, ns, pid, &info);
 		err = registry_workload_add(d->registry, &info, d->loop->now_ns, &m->workload);
 		if (err)
@@ -203,7 +203,7 @@ static void workload_change(struct discovery *d, struct cgroup *c, const struct 
 	struct netns *ns = m->ns;
 
 	if (!netns_is(ns, pid)) {
-		if (ns_take(d, pid, &ns))
+		if (ns_take(d, id->service, pid, &ns))
 			return;
 	}
 	info_from(id, c, ns, pid, &info);
@@ -217,6 +217,17 @@ static void workload_change(struct discovery *d, struct cgroup *c, const struct 
 		m->ns = ns;
 	}
 	m->pid = pid;
+}
+
+/* It may have been found before its ancestor was: its sockets are found again as the ancestor's. */
+static void join_ancestor(struct discovery *d, struct cgroup *c)
+{
+	const struct cgroup *up = nearest_workload(c->parent);
+
+	if (!is_workload(c) || !up)
+		return;
+	workload_end(d, c);
+	member_of(up)->ns->scan = d->any_scan = true;
 }
 
 /* An instance that nobody named is called after the process that was first when it was found. */
@@ -247,14 +258,16 @@ static void evaluate(struct discovery *d, struct cgroup *c, bool now)
 		memset(&path, 0, sizeof(path));
 	if (!identity_merge(&path, &env, pid, &id))
 		return;
+	if (inherited(d, c, &path, &env)) {
+		join_ancestor(d, c);
+		return;
+	}
 	if (is_workload(c)) {
 		if (!*path.instance && !*env.instance)
 			keep_instance(d, m, &id);
 		workload_change(d, c, &id, pid);
 		return;
 	}
-	if (inherited(d, c, &path, &env))
-		return;
 	if (!*env.service && !now && d->loop->now_ns - m->since_ns < SILENT_NS) {
 		m->waiting = true;
 		timer_arm(d->loop, &d->retry, RETRY_MS, retry);

@@ -182,8 +182,7 @@ static void route_readable(struct watch *w, uint32_t events)
 	netns_listen(ns);
 }
 
-static int ns_open(struct netns_table *t, int fd, const struct stat *st, int pid,
-		   struct netns **out)
+static int ns_open(struct netns_table *t, int fd, const struct stat *st, struct netns **out)
 {
 	struct netns *ns;
 	int err;
@@ -201,7 +200,6 @@ static int ns_open(struct netns_table *t, int fd, const struct stat *st, int pid
 			     .route = -1,
 			     .watch = {.fd = -1},
 			     .listener = {{.fd = -1}, {.fd = -1}}};
-	snprintf(ns->owner, sizeof(ns->owner), "of process %d", pid);
 	err = open_sockets(ns);
 	if (!err)
 		err = loop_add(t->loop, &ns->watch, ns->route, EPOLLIN, route_readable);
@@ -241,7 +239,7 @@ int netns_get(struct netns_table *t, int pid, struct netns **out)
 			*out = ns;
 			return 0;
 		}
-	err = ns_open(t, fd, &st, pid, out);
+	err = ns_open(t, fd, &st, out);
 	if (err)
 		close(fd);
 	return err;
@@ -368,6 +366,24 @@ static bool address_from(const struct nlmsghdr *h, uint8_t out[16])
 	return found && wanted(out);
 }
 
+/* Addresses of the loopback interface (always the first one) go last: others reach us better by
+ * those of a real one. */
+static int take_address(const struct nlmsghdr *h, uint8_t (*out)[16], int n, int *outside)
+{
+	const struct ifaddrmsg *m = NLMSG_DATA(h);
+	uint8_t ip[16];
+
+	if (!address_from(h, ip))
+		return 0;
+	if (m->ifa_index == 1) {
+		memcpy(out[n], ip, 16);
+		return 1;
+	}
+	memmove(out[*outside + 1], out[*outside], (size_t)(n - *outside) * 16);
+	memcpy(out[(*outside)++], ip, 16);
+	return 1;
+}
+
 static int dump_addresses(int fd, uint8_t (*out)[16], int max)
 {
 	struct {
@@ -377,7 +393,7 @@ static int dump_addresses(int fd, uint8_t (*out)[16], int max)
 		       .nlmsg_type = RTM_GETADDR,
 		       .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP}};
 	_Alignas(struct nlmsghdr) char buf[16384];
-	int n = 0;
+	int n = 0, outside = 0;
 
 	if (send(fd, &req, sizeof(req), 0) < 0)
 		return -errno;
@@ -393,8 +409,8 @@ static int dump_addresses(int fd, uint8_t (*out)[16], int max)
 				return n;
 			if (h->nlmsg_type == NLMSG_ERROR)
 				return -EIO;
-			if (h->nlmsg_type == RTM_NEWADDR && n < max && address_from(h, out[n]))
-				n++;
+			if (h->nlmsg_type == RTM_NEWADDR && n < max)
+				n += take_address(h, out, n, &outside);
 		}
 	}
 }

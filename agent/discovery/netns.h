@@ -36,7 +36,7 @@ struct netns {
 		bool told;   /* the owner of the table knows it */
 	} listener[2];	     /* 127.0.0.1, ::1 */
 	bool port_taken, said_so, scan;
-	char owner[32]; /* for the log: who brought us here */
+	char owner[32]; /* for the log: whose it is; the taker's to fill in */
 };
 
 struct netns_table {
