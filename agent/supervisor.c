@@ -491,7 +491,8 @@ int supervisor_run(const struct agent_config *cfg)
 		log_error("cannot start: %s", strerror(-err));
 	raise_file_limit();
 	if (!strcmp(cfg->accelerate, "on"))
-		log_warn("--accelerate on: this version accelerates nothing; connections use plain TCP");
+		log_warn("--accelerate on: this version accelerates nothing; connections use plain "
+			 "TCP");
 	if (!err) {
 		err = accesslog_new(cfg->access_log, &s.accesslog);
 		if (err)
