@@ -111,7 +111,7 @@ static int open_store(struct meshd_options *o, const struct identity *id, char *
 
 /* Everything that needs privileges, then none. The socket file comes last: it cannot be removed
  * once they are gone. */
-static int prepare(struct meshd_options *o, char *why, size_t cap)
+static int prepare(struct meshd_options *o, const struct addr *at, char *why, size_t cap)
 {
 	struct identity id;
 	int r = startup_identity(flags.user, &id, why, cap);
@@ -119,7 +119,7 @@ static int prepare(struct meshd_options *o, char *why, size_t cap)
 	if (!r)
 		r = startup_state(flags.state, &id, why, cap);
 	if (!r)
-		r = o->tcp_fd = startup_tcp(flags.listen, why, cap);
+		r = o->tcp_fd = startup_tcp(at, why, cap);
 	if (r >= 0)
 		r = auth_token_load(&o->auth, flags.state, id.change ? id.file_gid : (gid_t)-1, why,
 				    cap);
@@ -130,7 +130,7 @@ static int prepare(struct meshd_options *o, char *why, size_t cap)
 	return r < 0 ? r : startup_drop(&id, why, cap);
 }
 
-static int run(struct loop *l, struct signals *s)
+static int run(struct loop *l, struct signals *s, const struct addr *at)
 {
 	struct meshd_options o = {
 		.config_dir = flags.config,
@@ -140,7 +140,7 @@ static int run(struct loop *l, struct signals *s)
 		.unix_fd = -1,
 	};
 	char why[512];
-	int r = prepare(&o, why, sizeof(why));
+	int r = prepare(&o, at, why, sizeof(why));
 
 	if (!r)
 		r = meshd_new(l, &o, &s->meshd, why, sizeof(why));
@@ -166,10 +166,13 @@ int main(int argc, char **argv)
 	enum log_level level = LOG_LEVEL_INFO;
 	struct signals signals = {0};
 	struct loop loop;
+	struct addr at;
 	int r, words = options_parse(&program, argc, argv);
 
 	if (words < argc)
 		options_usage(&program, "unexpected argument: %s", argv[words]);
+	if (addr_parse(flags.listen, &at))
+		options_usage(&program, "--listen takes ADDRESS:PORT, not %s", flags.listen);
 	if (strcmp(flags.log_format, "text") && strcmp(flags.log_format, "json"))
 		options_usage(&program, "--log-format takes text or json, not %s",
 			      flags.log_format);
@@ -185,7 +188,7 @@ int main(int argc, char **argv)
 		log_error("cannot make the event loop: %s", strerror(-r));
 		return EXIT_FAILED;
 	}
-	r = run(&loop, &signals);
+	r = run(&loop, &signals, &at);
 	close(signals.watch.fd);
 	loop_done(&loop);
 	return r;

@@ -106,17 +106,14 @@ int startup_state(const char *dir, const struct identity *id, char *why, size_t 
 		 : 0;
 }
 
-int startup_tcp(const char *listen_at, char *why, size_t cap)
+int startup_tcp(const struct addr *at, char *why, size_t cap)
 {
 	struct sockaddr_storage ss;
+	char text[ADDR_TEXT_MAX];
 	const int on = 1;
-	struct addr a;
-	socklen_t len;
+	socklen_t len = addr_to_sockaddr(at, &ss);
 	int fd, err;
 
-	if (addr_parse(listen_at, &a))
-		return fail(-EINVAL, why, cap, "--listen takes ADDRESS:PORT, not %s", listen_at);
-	len = addr_to_sockaddr(&a, &ss);
 	fd = socket(ss.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0 &&
 	    bind(fd, (struct sockaddr *)&ss, len) == 0 && listen(fd, 128) == 0)
@@ -124,7 +121,8 @@ int startup_tcp(const char *listen_at, char *why, size_t cap)
 	err = -errno;
 	if (fd >= 0)
 		close(fd);
-	return fail(err, why, cap, "cannot listen on %s: %s; %s", listen_at, strerror(-err),
+	return fail(err, why, cap, "cannot listen on %s: %s; %s", addr_format(at, text),
+		    strerror(-err),
 		    err == -EADDRINUSE ? "stop what listens there, or choose another with --listen"
 				       : "choose another with --listen");
 }

@@ -7,6 +7,8 @@
 #ifndef MESHD_STARTUP_H
 #define MESHD_STARTUP_H
 
+#include "lib/addr.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
@@ -24,8 +26,8 @@ int startup_identity(const char *user, struct identity *id, char *why, size_t ca
 /* Makes DIR (with what is above it) when it is missing; gives it, and meshd's own files in it, to
  * the identity. */
 int startup_state(const char *dir, const struct identity *id, char *why, size_t cap);
-/* "127.0.0.1:15000". */
-int startup_tcp(const char *listen, char *why, size_t cap);
+/* A listening socket, or -errno. */
+int startup_tcp(const struct addr *at, char *why, size_t cap);
 /* A listening socket of mode 0660. Replaces a socket file that nobody answers on. */
 int startup_unix(const char *path, const struct identity *id, char *why, size_t cap);
 /* Between begin and end files are opened and made as the identity. The groups are its own from the
