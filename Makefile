@@ -87,7 +87,7 @@ bench: deps ## compare with no mesh, nginx and HAProxy in one interleaved run
 	$(Q)BUILD=$(BUILD) tests/bench/bench.sh
 
 soak: deps ## a million checked requests through two hops (N=20000 for a short one)
-	$(Q)$(MAKE) --no-print-directory programs $(TOOLS)
+	$(Q)$(MAKE) --no-print-directory programs $(TOOLS) $(BUILD)/tests/e2e/test_soak
 	$(Q)BUILD=$(BUILD) tests/bench/soak.sh $(N)
 
 fuzz: deps ## fuzz the HTTP/1 parser for SECONDS=60
