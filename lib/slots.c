@@ -131,3 +131,44 @@ __u32 mesh_slots_build(const struct mesh_slot_input *in, __u32 n, __u16 *out)
 			out[at++] = in[i].ep;
 	return used;
 }
+
+static __u32 common_divisor(__u32 a, __u32 b)
+{
+	while (b) {
+		__u32 rest = a % b;
+
+		a = b;
+		b = rest;
+	}
+	return a;
+}
+
+__u32 mesh_slots_rotate(const struct mesh_slot_input *in, __u32 n, __u16 *out, __u32 *turn)
+{
+	__s32 credit[MESH_SLOTS] = {0};
+	__u32 used = 0, sum = 0, divisor = 0, round;
+
+	if (n > MESH_SLOTS)
+		n = MESH_SLOTS;
+	for (__u32 i = 0; i < n; i++) {
+		used += in[i].weight > 0;
+		sum += in[i].weight;
+		divisor = common_divisor(in[i].weight, divisor);
+	}
+	if (!used)
+		return 0;
+	for (__u32 at = 0; at < MESH_SLOTS; at++) {
+		__u32 best = n;
+
+		for (__u32 i = 0; i < n; i++) {
+			credit[i] += in[i].weight;
+			if (in[i].weight && (best == n || credit[i] > credit[best]))
+				best = i;
+		}
+		credit[best] -= (__s32)sum;
+		out[at] = in[best].ep;
+	}
+	round = sum / divisor;
+	*turn = round > MESH_SLOTS ? MESH_SLOTS : MESH_SLOTS / round * round;
+	return used;
+}

@@ -5,10 +5,6 @@
 #include <mesh/ewma.h>
 #include <mesh/pick.h>
 
-/* An odd step visits every slot once a turn and spreads neighbours: the golden ratio of MESH_SLOTS.
- */
-#define ROUND_ROBIN_STEP 159
-
 static uint64_t cost(struct proxy *p, uint8_t policy, uint32_t ep)
 {
 	uint32_t inflight = shared_inflight(&p->shared, ep, p->workers);
@@ -27,7 +23,7 @@ static uint32_t slot(const struct mesh_slots *t, uint32_t i)
 }
 
 static uint32_t draw(struct proxy *p, const struct mesh_upstream *up, uint32_t upstream,
-		     const struct mesh_slots *t, uint32_t rnd)
+		     const struct mesh_slots *t, uint32_t n, uint32_t rnd)
 {
 	uint32_t a = slot(t, mesh_pick_slot_a(rnd)), b;
 	uint64_t turn;
@@ -38,7 +34,7 @@ static uint32_t draw(struct proxy *p, const struct mesh_upstream *up, uint32_t u
 	case MESH_LB_ROUND_ROBIN:
 		turn = __atomic_fetch_add(&p->shared.up_stats[upstream].cursor, 1,
 					  __ATOMIC_RELAXED);
-		return slot(t, (uint32_t)turn * ROUND_ROBIN_STEP);
+		return slot(t, (uint32_t)(turn % n));
 	default:
 		b = slot(t, mesh_pick_slot_b(rnd));
 		return a == b ? a
@@ -72,15 +68,16 @@ static uint32_t scan(struct proxy *p, const struct mesh_upstream *up, const stru
 uint32_t balance_pick(struct proxy *p, const struct mesh_upstream *up, uint32_t upstream,
 		      uint32_t avoid, struct mesh_endpoint *out)
 {
-	uint32_t rnd = proxy_random(p), ep;
+	uint32_t rnd = proxy_random(p), ep, n;
 	const struct mesh_slots *t;
 
 	if (!up->nsplit || up->nsplit > MESH_SPLITS)
 		return MESH_NONE;
 	t = shared_slots(&p->shared, up->split[mesh_pick_split(up, rnd)].subset % MESH_MAX_SUBSETS);
-	if (!__atomic_load_n(&t->n, __ATOMIC_RELAXED))
+	n = __atomic_load_n(&t->n, __ATOMIC_RELAXED);
+	if (!n)
 		return MESH_NONE;
-	ep = draw(p, up, upstream, t, rnd);
+	ep = draw(p, up, upstream, t, n, rnd);
 	if (ep != avoid && shared_endpoint(&p->shared, ep, out) && usable(out, up))
 		return ep;
 	ep = scan(p, up, t, rnd >> 16, avoid, out);

@@ -13,12 +13,10 @@ uint8_t subset_policy(const struct registry *r, const struct subset *s)
 	return r->upstreams[s->upstream].image.policy;
 }
 
-/* Round robin and random ask for equal shares whatever the latencies. */
+/* The other policies ask for equal shares whatever the latencies. */
 static bool by_latency(const struct registry *r, const struct subset *s)
 {
-	uint8_t policy = subset_policy(r, s);
-
-	return policy == MESH_LB_P2C || policy == MESH_LB_LEAST_REQUEST;
+	return subset_policy(r, s) == MESH_LB_P2C;
 }
 
 void subset_build(struct registry *r, uint32_t id)
@@ -26,7 +24,7 @@ void subset_build(struct registry *r, uint32_t id)
 	struct subset *s = &r->subsets[id];
 	struct mesh_slot_input in[MESH_SLOTS];
 	uint16_t out[MESH_SLOTS];
-	uint32_t n = s->n < MESH_SLOTS ? s->n : MESH_SLOTS, used;
+	uint32_t n = s->n < MESH_SLOTS ? s->n : MESH_SLOTS, turn = MESH_SLOTS, used;
 	bool latency = s->used && by_latency(r, s);
 
 	for (uint32_t i = 0; i < n; i++) {
@@ -34,8 +32,11 @@ void subset_build(struct registry *r, uint32_t id)
 		in[i] = (struct mesh_slot_input){
 			.ep = s->ep[i], .weight = SLOT_WEIGHT, .latency_ns = s->latency[i]};
 	}
-	used = mesh_slots_build(in, n, out);
-	r->sink.slots(r->sink.arg, id, used ? MESH_SLOTS : 0, used, out);
+	if (s->used && subset_policy(r, s) == MESH_LB_ROUND_ROBIN)
+		used = mesh_slots_rotate(in, n, out, &turn);
+	else
+		used = mesh_slots_build(in, n, out);
+	r->sink.slots(r->sink.arg, id, used ? turn : 0, used, out);
 	s->dirty = false;
 }
 

@@ -130,9 +130,10 @@ struct mesh_upstream {
 };
 _Static_assert(sizeof(struct mesh_upstream) == 128, "abi");
 
-/* slots (steers): the slot table of a subset. Entries beyond the number of endpoints repeat them in
- * proportion to weight / latency. n is MESH_SLOTS, or 0 when the subset has nobody to call. A slot
- * is one 16-bit store: readers need no lock, at worst they see the previous endpoint. */
+/* slots (steers): the slot table of a subset. Entries beyond the number of endpoints repeat them,
+ * in proportion to weight / latency, or in turn (slots.h). All MESH_SLOTS entries are filled unless
+ * n is 0: nobody to call. n: how many of them make whole turns, for round robin. A slot is one
+ * 16-bit store: readers need no lock, at worst they see the previous endpoint. */
 struct mesh_slots {
 	__u32 n;
 	__u32 nendpoints; /* different endpoints in it */

@@ -23,4 +23,12 @@ struct mesh_slot_input {
  */
 __u32 mesh_slots_build(const struct mesh_slot_input *in, __u32 n, __u16 *out);
 
+/*
+ * For round robin an order, not shares: smooth weighted round robin (every turn each endpoint gains
+ * its weight, whoever has most goes and pays the sum of all), so that nobody comes in a bunch.
+ * Fills out[MESH_SLOTS]. *turn: how many slots make whole rounds, at most MESH_SLOTS; counting
+ * modulo that is exact. Returns and limits as above; latencies are not looked at.
+ */
+__u32 mesh_slots_rotate(const struct mesh_slot_input *in, __u32 n, __u16 *out, __u32 *turn);
+
 #endif

@@ -275,6 +275,39 @@ static void sequential_requests_go_to_the_quickest(void **state)
 	assert_in_range(got[2], 1, 199);
 }
 
+static void round_robin_is_a_fair_order(void **state)
+{
+	static const struct {
+		const char *what;
+		__u32 n, turn;
+		__u16 weight[4];
+		const char *begins;
+	} cases[] = {
+		{"one", 1, 256, {100}, "0000"},
+		{"three alike", 3, 255, {100, 100, 100}, "012012012"},
+		{"one not used", 3, 256, {1, 0, 1}, "02020202"},
+		{"twice as often, but not twice in a row", 2, 255, {2, 1}, "010010010"},
+		{"five to one to one", 3, 252, {5, 1, 1}, "00102000010200"},
+	};
+	struct mesh_slot_input in[4];
+	__u16 out[MESH_SLOTS];
+	__u32 turn = 0;
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		for (__u32 j = 0; j < cases[i].n; j++)
+			in[j] = (struct mesh_slot_input){.ep = (__u16)j,
+							 .weight = cases[i].weight[j]};
+		assert_true(mesh_slots_rotate(in, cases[i].n, out, &turn) > 0);
+		if (turn != cases[i].turn)
+			fail_msg("%s: a turn of %u", cases[i].what, turn);
+		for (size_t j = 0; cases[i].begins[j]; j++)
+			if (out[j] != cases[i].begins[j] - '0')
+				fail_msg("%s: slot %zu is %u", cases[i].what, j, out[j]);
+	}
+	in[0].weight = 0;
+	assert_int_equal(mesh_slots_rotate(in, 1, out, &turn), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -287,6 +320,7 @@ int main(void)
 		cmocka_unit_test(cost_is_latency_times_queue),
 		cmocka_unit_test(slots_in_proportion),
 		cmocka_unit_test(slots_for_any_input),
+		cmocka_unit_test(round_robin_is_a_fair_order),
 		cmocka_unit_test(sequential_requests_go_to_the_quickest),
 	};
 
