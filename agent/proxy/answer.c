@@ -38,7 +38,8 @@ static bool without_body(const struct http1_head *h)
 void answer_locally(struct exchange *ex, enum mesh_cause cause, uint16_t status, const char *text)
 {
 	struct conn *down = &ex->down->conn;
-	bool keep = ex->request.keep_alive && without_body(&ex->request) && ex->request.size;
+	bool keep = ex->request.keep_alive && without_body(&ex->request) && ex->request.size &&
+		    !ex->proxy->draining;
 	const char *service = NULL;
 	const struct snap_service *s;
 	size_t cap, n = 0;

@@ -26,8 +26,8 @@ void conn_init(struct conn *c, struct proxy *p)
 
 int conn_open(struct conn *c, int fd, void (*fn)(struct watch *, uint32_t))
 {
-	int r = loop_add(&c->proxy->loop, &c->watch, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
-			 fn);
+	const uint32_t all = EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+	int r = loop_add(&c->proxy->loop, &c->watch, fd, all, fn);
 
 	if (r) {
 		close(fd);
@@ -49,15 +49,21 @@ void conn_close(struct conn *c, bool rst)
 		return;
 	if (rst) /* fails only on a socket that is reset already */
 		setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
-	loop_forget(&c->proxy->loop, &c->watch);
+	if (c->handed)
+		loop_del(&c->proxy->loop, &c->watch);
+	else
+		loop_forget(&c->proxy->loop, &c->watch);
 	close(fd);
 }
 
 void conn_note(struct conn *c, uint32_t events)
 {
-	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+	/* a read stops short at urgent data, too: then less than asked for does not mean drained */
+	const uint32_t last = EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR;
+
+	if (events & (EPOLLIN | last))
 		c->readable = true;
-	if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+	if (events & last)
 		c->hung = true;
 	if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR))
 		c->writable = true;
@@ -109,7 +115,7 @@ ssize_t conn_fill(struct conn *c)
 		c->in.end += (uint32_t)n;
 		c->connecting = false;
 		/* less than asked for: drained, and what comes later is a new edge */
-		c->readable = (size_t)n == room || c->hung;
+		c->readable = (size_t)n == room || c->hung || c->error;
 		return n;
 	}
 	c->readable = false;

@@ -33,10 +33,12 @@ struct conn {
 	struct bytes in, out;
 	bool readable, writable;
 	bool connecting; /* connect() is under way, nothing is known of the peer */
-	bool hung;	 /* the peer's FIN or RST was announced: reading goes on until it is met */
-	bool eof;	 /* the peer sent FIN and all before it was read */
-	bool shut;	 /* we sent FIN */
-	int error;	 /* errno of what broke it, 0 while it works */
+	bool hung;   /* the peer's FIN or RST (or urgent data) was announced: reading goes on until
+			it is met */
+	bool handed; /* somebody else made the socket, and may not have closed his copy yet */
+	bool eof;    /* the peer sent FIN and all before it was read */
+	bool shut;   /* we sent FIN */
+	int error;   /* errno of what broke it, 0 while it works */
 };
 
 /* Without a socket yet: connecting, neither readable nor writable. */

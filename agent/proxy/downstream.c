@@ -14,10 +14,27 @@
 
 #define HEAD_MAX  (BUF_SIZE - 1024) /* leaves room in a composed head for what we add */
 #define STARVE_MS 5		    /* until those that found no buffer look again */
+#define STEPS	  16		    /* requests of one connection before others get a turn */
 
 static uint64_t now_ms(const struct downstream *d)
 {
 	return d->conn.proxy->loop.now_ns / 1000000;
+}
+
+static void unqueue(struct downstream *d)
+{
+	struct proxy *p = d->conn.proxy;
+	struct downstream **at = &p->again;
+
+	if (!d->queued)
+		return;
+	while (*at != d)
+		at = &(*at)->next_again;
+	*at = d->next_again;
+	if (!*at)
+		p->again_last = at;
+	d->queued = false;
+	p->nagain--;
 }
 
 static void free_downstream(struct downstream *d, bool rst)
@@ -26,6 +43,7 @@ static void free_downstream(struct downstream *d, bool rst)
 
 	if (d->ex)
 		exchange_abort(d->ex);
+	unqueue(d);
 	if (d->hungry) {
 		struct downstream **at = &p->hungry_first;
 
@@ -53,17 +71,18 @@ static void linger_over(struct timer *t)
 
 /* In good order: FIN after the answer, and what the caller still sends is read until it closes too.
  */
-static void close_gently(struct downstream *d)
+static bool close_gently(struct downstream *d)
 {
 	bool quiet = d->conn.eof && !conn_unread(&d->conn);
 
 	conn_shutdown(&d->conn);
 	if (quiet || d->conn.error) {
 		free_downstream(d, false);
-		return;
+		return false;
 	}
 	d->lingering = true;
 	timer_arm(&d->conn.proxy->loop, &d->timer, DOWN_LINGER_MS, linger_over);
+	return true;
 }
 
 /* Returns false when d is gone. */
@@ -80,6 +99,8 @@ static bool linger(struct downstream *d)
 			break;
 		conn_consume(&d->conn, (uint32_t)n);
 	}
+	if (d->conn.readable)
+		downstream_again(d);
 	if (d->conn.readable || (!d->conn.eof && !d->conn.error))
 		return true;
 	free_downstream(d, false);
@@ -124,7 +145,8 @@ static void starve_over(struct timer *t)
 
 void downstream_starve(struct proxy *p)
 {
-	timer_arm(&p->loop, &p->starve, STARVE_MS, starve_over);
+	if (!p->starve.prev) /* whoever comes later does not put it off for those before */
+		timer_arm(&p->loop, &p->starve, STARVE_MS, starve_over);
 }
 
 static void become_hungry(struct downstream *d)
@@ -239,6 +261,7 @@ static enum http1_result sniff(const struct downstream *d)
 static bool detect(struct downstream *d)
 {
 	struct exchange *ex = d->ex;
+	struct proxy *p = d->conn.proxy;
 	enum http1_result r = sniff(d);
 	int more = 1;
 
@@ -248,13 +271,13 @@ static bool detect(struct downstream *d)
 	}
 	if (r == HTTP1_MORE && more == 0 && !tunnel_spoken_to(ex))
 		return false;
-	__atomic_store_n(&d->conn.proxy->shared.up_stats[d->upstream].learned,
-			 r == HTTP1_DONE ? MESH_LEARNED_HTTP : MESH_LEARNED_TCP, __ATOMIC_RELAXED);
 	d->http = r == HTTP1_DONE;
-	if (d->http) {
+	if (d->http) { /* that the endpoint speaks it too is known when it answers */
+		timer_cancel(&p->loop, &ex->timer);
 		ex->state = EX_HEAD;
-		ex->start_ns = d->conn.proxy->loop.now_ns;
+		ex->start_ns = p->loop.now_ns;
 	} else {
+		shared_learn(&p->shared, d->upstream, MESH_LEARNED_TCP);
 		tunnel_begin(ex);
 	}
 	return true;
@@ -267,32 +290,67 @@ static int step(struct downstream *d)
 
 	if (d->lingering)
 		return linger(d) ? 0 : -1;
-	if (d->ex && d->ex->state == EX_DETECT && !detect(d)) {
+	if (d->ex && d->ex->state == EX_DETECT && !d->ex->fate && !detect(d)) {
 		tunnel_detect_on(d->ex);
 		return 0;
 	}
-	if (d->ex && d->ex->state != EX_HEAD) {
+	if (d->ex && (d->ex->state != EX_HEAD || d->ex->fate)) {
 		if (!exchange_run(d->ex))
 			return 0;
 		d->since_ms = now_ms(d);
-		if (d->fate == FATE_KEEP && !d->conn.proxy->draining)
+		if (d->fate == FATE_KEEP)
 			return 1;
-		if (d->fate == FATE_RESET)
-			free_downstream(d, true);
-		else
-			close_gently(d);
+		if (d->fate == FATE_CLOSE)
+			return close_gently(d) ? 1 : -1;
+		free_downstream(d, true);
 		return -1;
 	}
 	r = read_head(d);
 	if (r < 0)
 		free_downstream(d, false);
+	else if (!r && !d->ex && !d->hungry && d->conn.proxy->draining)
+		return close_gently(d) ? 1 : -1;
 	return r;
 }
 
 void downstream_run(struct downstream *d)
 {
-	while (step(d) > 0)
-		;
+	int r = 1;
+
+	for (int i = 0; r > 0 && i < STEPS; i++)
+		r = step(d);
+	if (r > 0)
+		downstream_again(d);
+}
+
+void downstream_again(struct downstream *d)
+{
+	struct proxy *p = d->conn.proxy;
+
+	if (p->bufs.used < BUFPOOL_MAX)
+		p->loop.busy = true;
+	else /* others must give buffers back first */
+		downstream_starve(p);
+	if (d->queued)
+		return;
+	d->queued = true;
+	d->next_again = NULL;
+	*p->again_last = d;
+	p->again_last = &d->next_again;
+	p->nagain++;
+}
+
+void downstream_run_again(struct loop *l)
+{
+	struct proxy *p = (struct proxy *)((char *)l - offsetof(struct proxy, loop));
+
+	/* those that queue themselves once more wait for the next round */
+	for (uint32_t n = p->nagain; n && p->again; n--) {
+		struct downstream *d = p->again;
+
+		unqueue(d);
+		downstream_run(d);
+	}
 }
 
 static void downstream_event(struct watch *w, uint32_t events)
@@ -375,11 +433,10 @@ void downstream_new(struct proxy *p, int fd, const uint8_t peer[16],
 
 void downstream_drain(struct proxy *p)
 {
-	struct downstream *d = p->clients, *next;
-
-	for (; d; d = next) {
-		next = d->next;
-		if (!d->ex && !d->lingering)
-			close_gently(d);
+	for (struct downstream *d = p->clients; d; d = d->next) {
+		if (d->ex || d->lingering)
+			continue;
+		d->conn.readable = true; /* a request that is here already is still answered */
+		downstream_again(d);
 	}
 }

@@ -24,6 +24,7 @@ struct downstream {
 	struct exchange *ex;
 	struct downstream *next, **prev; /* all of this worker */
 	struct downstream *next_hungry;
+	struct downstream *next_again;
 	struct timer timer;
 	uint64_t since_ms; /* of what the timer is for */
 	uint32_t upstream; /* MESH_NONE: the gateway decides by request */
@@ -34,19 +35,24 @@ struct downstream {
 	bool learned; /* http is what other connections to this port have spoken */
 	bool lingering;
 	bool hungry;
+	bool queued;		  /* on the proxy's `again` list */
 	char peer[ADDR_TEXT_MAX]; /* the caller's address, as text */
 };
 
 /* A connection that listener.c accepted: `meant` is NULL for the gateway's. Takes fd over. */
 void downstream_new(struct proxy *p, int fd, const uint8_t peer[16],
 		    const struct mesh_origdst *meant);
-/* Does what can be done; may free it. */
+/* Does what can be done, or as much of it as is fair; may free it. */
 void downstream_run(struct downstream *d);
+/* It could go on at once, but others want a turn: runs it after this batch of events. */
+void downstream_again(struct downstream *d);
+/* Runs all of those; the loop calls it after each batch. */
+void downstream_run_again(struct loop *l);
 /* Buffers are back: those that waited for one go on. */
 void downstream_feed(struct proxy *p);
 /* Somebody found no buffer: looks again soon. */
 void downstream_starve(struct proxy *p);
-/* Closes what is idle: the worker is to end. */
+/* p->draining has been set: what is idle, or becomes so, closes. */
 void downstream_drain(struct proxy *p);
 
 #endif

@@ -19,6 +19,7 @@
 #include <strings.h>
 
 #define RESPONSE_HEAD_MAX (BUF_SIZE - 1024)
+#define HEAD_ROUNDS	  16 /* reads and interim answers before others get a turn */
 
 struct exchange *exchange_new(struct downstream *d)
 {
@@ -38,22 +39,6 @@ struct exchange *exchange_new(struct downstream *d)
 	return ex;
 }
 
-static void unqueue(struct exchange *ex)
-{
-	struct proxy *p = ex->proxy;
-	struct exchange **at = &p->again;
-
-	if (!ex->queued)
-		return;
-	while (*at != ex)
-		at = &(*at)->next_again;
-	*at = ex->next_again;
-	if (!*at)
-		p->again_last = at;
-	ex->queued = false;
-	p->nagain--;
-}
-
 static void finish(struct exchange *ex)
 {
 	struct proxy *p = ex->proxy;
@@ -61,7 +46,6 @@ static void finish(struct exchange *ex)
 	try_end(ex, TRY_DROPPED);
 	record_exchange(ex);
 	timer_cancel(&p->loop, &ex->timer);
-	unqueue(ex);
 	conn_release(&ex->down->conn);
 	ex->down->fate = ex->fate;
 	ex->down->ex = NULL;
@@ -196,7 +180,10 @@ static bool upgrade_to_h2c(const struct exchange *ex, const char *head)
 	if (!h->upgrade || !h->index[HTTP1_H_UPGRADE])
 		return false;
 	v = h->headers[h->index[HTTP1_H_UPGRADE] - 1].value;
-	return v.len >= 3 && !strncasecmp(head + v.at, "h2c", 3);
+	for (uint32_t i = 0; i + 3 <= v.len; i++) /* anywhere in the list */
+		if (!strncasecmp(head + v.at + i, "h2c", 3))
+			return true;
+	return false;
 }
 
 void exchange_request(struct exchange *ex)
@@ -208,10 +195,10 @@ void exchange_request(struct exchange *ex)
 	if (upgrade_to_h2c(ex, down->in.mem + down->in.hold))
 		ex->request.upgrade = false;
 	record_request(ex, down->in.mem + down->in.hold);
+	conn_consume(down, ex->request.size);
 	cause = route_request(ex, down->in.mem + down->in.hold);
 	if (cause != CAUSE_NONE) {
 		try_end(ex, TRY_DROPPED);
-		conn_consume(down, ex->request.size);
 		answer_locally(ex, cause, 0, NULL);
 		return;
 	}
@@ -261,7 +248,7 @@ static void run_request(struct exchange *ex)
 			exchange_over(ex, FATE_RESET);
 		break;
 	case PUMP_AGAIN:
-		exchange_again(ex);
+		downstream_again(ex->down);
 		break;
 	case PUMP_WAIT:
 		break;
@@ -286,6 +273,7 @@ static void interim(struct exchange *ex)
 		conn_send(down, NULL, 0); /* an error will be met again */
 	}
 	conn_consume(up, ex->response.size);
+	conn_release(down); /* it has begun to answer: not to be asked again */
 	http1_head_init(&ex->response);
 }
 
@@ -334,6 +322,7 @@ static void begin_response(struct exchange *ex)
 		exchange_try_failed(ex, CAUSE_UPSTREAM_PROTOCOL);
 		return;
 	}
+	shared_learn(&p->shared, ex->upstream, MESH_LEARNED_HTTP);
 	ex->reusable = ex->response.keep_alive && ex->response.framing != HTTP1_UNTIL_CLOSE;
 	ex->keep_alive_ms = codec_keep_alive_ms(&ex->response, up->in.mem + up->in.start);
 	ex->keep_client = keep;
@@ -351,15 +340,22 @@ static void begin_response(struct exchange *ex)
 
 static void run_response_head(struct exchange *ex)
 {
-	while (ex->state == EX_TRY) {
+	for (int round = 0; ex->state == EX_TRY; round++) {
 		struct conn *up = &ex->up->conn; /* another one after a failed try */
 		ssize_t n;
 
+		if (round == HEAD_ROUNDS) {
+			downstream_again(ex->down);
+			return;
+		}
 		if (conn_unread(up)) {
 			switch (http1_response_parse(&ex->response, up->in.mem + up->in.start,
 						     conn_unread(up), RESPONSE_HEAD_MAX,
 						     ex->request.method)) {
 			case HTTP1_BAD:
+				/* one caller that speaks HTTP to a database tells nothing of it */
+				shared_learn(&ex->proxy->shared, ex->upstream,
+					     MESH_LEARNED_NOTHING);
 				exchange_try_failed(ex, CAUSE_UPSTREAM_PROTOCOL);
 				return;
 			case HTTP1_DONE:
@@ -381,7 +377,7 @@ static void run_response_head(struct exchange *ex)
 		}
 		n = conn_fill(up);
 		if (n == -ENOBUFS)
-			exchange_again(ex);
+			downstream_again(ex->down);
 		if (n == -EAGAIN || n == -ENOBUFS)
 			return;
 	}
@@ -405,7 +401,7 @@ static void run_response_body(struct exchange *ex)
 		complete(ex);
 		return;
 	case PUMP_AGAIN:
-		exchange_again(ex);
+		downstream_again(ex->down);
 		break;
 	case PUMP_WAIT:
 		break;
@@ -474,34 +470,4 @@ bool exchange_run(struct exchange *ex)
 		return false;
 	finish(ex);
 	return true;
-}
-
-void exchange_again(struct exchange *ex)
-{
-	struct proxy *p = ex->proxy;
-
-	if (p->bufs.used < BUFPOOL_MAX)
-		p->loop.busy = true;
-	else /* others must give buffers back first */
-		downstream_starve(p);
-	if (ex->queued)
-		return;
-	ex->queued = true;
-	ex->next_again = NULL;
-	*p->again_last = ex;
-	p->again_last = &ex->next_again;
-	p->nagain++;
-}
-
-void exchange_run_again(struct loop *l)
-{
-	struct proxy *p = (struct proxy *)((char *)l - offsetof(struct proxy, loop));
-
-	/* those that queue themselves once more wait for the next round */
-	for (uint32_t n = p->nagain; n && p->again; n--) {
-		struct exchange *ex = p->again;
-
-		unqueue(ex);
-		downstream_run(ex->down);
-	}
 }

@@ -42,12 +42,10 @@ struct exchange {
 	struct proxy *proxy;
 	struct downstream *down;
 	struct upconn *up; /* NULL between tries */
-	struct exchange *next_again;
 	struct timer timer;
 	uint8_t state, fate;
 	uint8_t cause; /* enum mesh_cause of a local answer */
 	uint8_t tries;
-	bool queued;	     /* on the proxy's `again` list */
 	bool request_sent;   /* all of it */
 	bool request_waited; /* sending it took more than one go */
 	bool request_cut;    /* the endpoint takes no more of it, but may still answer */
@@ -103,9 +101,5 @@ static inline void exchange_over(struct exchange *ex, enum exchange_fate fate)
 bool exchange_run(struct exchange *ex);
 /* Ends it at once: the caller is gone. Frees. */
 void exchange_abort(struct exchange *ex);
-/* Puts it on the list of those that could go on at once. */
-void exchange_again(struct exchange *ex);
-/* Runs that list; the loop calls it after each batch. */
-void exchange_run_again(struct loop *l);
 
 #endif

@@ -91,7 +91,9 @@ static void on_connection(struct watch *w, uint32_t events)
 	struct listener *l = (struct listener *)w;
 	struct proxy *p = l->proxy;
 
-	for (int i = 0; i < ACCEPT_ROUND; i++) {
+	/* a new connection may make us read messages, and they may take the listener away */
+	p->accepting = l;
+	for (int i = 0; i < ACCEPT_ROUND && p->accepting == l; i++) {
 		struct sockaddr_storage ss;
 		socklen_t len = sizeof(ss);
 		struct addr peer;
@@ -148,6 +150,8 @@ static void remove_at(struct proxy *p, struct listener **at)
 	struct listener *l = *at;
 
 	*at = l->next;
+	if (p->accepting == l)
+		p->accepting = NULL;
 	loop_del(&p->loop, &l->watch);
 	close(l->fd);
 	free(l);

@@ -39,7 +39,7 @@ int proxy_init(struct proxy *p, uint32_t id, uint32_t workers, uint64_t instance
 	p->max_clients = client_limit();
 	p->again_last = &p->again;
 	p->hungry_last = &p->hungry_first;
-	p->loop.after = exchange_run_again;
+	p->loop.after = downstream_run_again;
 	upconn_start_sweep(p);
 	return 0;
 }

@@ -28,7 +28,6 @@
 #include <stdint.h>
 
 struct downstream;
-struct exchange;
 struct upconn;
 struct listener;
 
@@ -51,10 +50,10 @@ struct proxy {
 	bool draining;
 	bool paused; /* listeners are not watched: at max_clients, or out of descriptors */
 
-	struct listener *listeners;
+	struct listener *listeners, *accepting;
 	struct timer resume, sweep, starve;
-	struct downstream *clients;	      /* all, newest first */
-	struct exchange *again, **again_last; /* could go on at once, see exchange_again */
+	struct downstream *clients;		/* all, newest first */
+	struct downstream *again, **again_last; /* could go on at once, see downstream_again */
 	uint32_t nagain;
 	struct downstream *hungry_first, **hungry_last; /* wait for a buffer to read a request */
 	struct upconn *idle_by_endpoint[MESH_MAX_ENDPOINTS];
@@ -67,7 +66,8 @@ struct proxy {
 int proxy_init(struct proxy *p, uint32_t id, uint32_t workers, uint64_t instance);
 
 /* Reads control messages now, so that what was sent before a connection is known when it is
- * accepted. In agent/worker.c. */
+ * accepted. Called in the middle of an exchange: what a message sets off must wait for its turn
+ * (downstream_again). In agent/worker.c. */
 void proxy_catch_up(struct proxy *p);
 /* Asks the supervisor for a socket inside `netns`. The answer comes to upconn_socket(). 0 or
  * -errno. In agent/worker.c. */

@@ -102,6 +102,14 @@ void shared_latency(struct shared *s, uint32_t endpoint, uint64_t latency_ns, ui
 		;
 }
 
+void shared_learn(struct shared *s, uint32_t upstream, uint64_t what)
+{
+	__u64 *word = &s->up_stats[upstream].learned;
+
+	if (__atomic_load_n(word, __ATOMIC_RELAXED) != what) /* all workers read it all the time */
+		__atomic_store_n(word, what, __ATOMIC_RELAXED);
+}
+
 int shared_origdst(const struct shared *s, const struct mesh_origdst_key *key,
 		   struct mesh_origdst *out)
 {

@@ -43,6 +43,9 @@ uint32_t shared_inflight(const struct shared *s, uint32_t endpoint, uint32_t wor
 void shared_latency(struct shared *s, uint32_t endpoint, uint64_t latency_ns, uint64_t now_ns,
 		    bool failed);
 
+/* What an upstream of protocol `auto` has turned out to speak (enum mesh_learned). */
+void shared_learn(struct shared *s, uint32_t upstream, uint64_t what);
+
 /* What a captured connection was meant for; by the client's address as accept() tells it. 0,
  * -ENOENT, or -errno. */
 int shared_origdst(const struct shared *s, const struct mesh_origdst_key *key,

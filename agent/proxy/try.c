@@ -6,7 +6,7 @@
 #include "agent/proxy/proxy.h"
 #include "agent/proxy/upstream.h"
 
-#include <string.h>
+#include <errno.h>
 
 bool try_connect(struct exchange *ex)
 {
@@ -51,7 +51,7 @@ void try_end(struct exchange *ex, enum try_end how)
 		shared_latency(&p->shared, ex->endpoint, p->loop.now_ns - ex->try_ns,
 			       p->loop.now_ns, true);
 	/* bytes beyond the answer would be taken for the next one */
-	if (how == TRY_GOOD && u->conn.readable && conn_fill(&u->conn) >= 0)
+	if (how == TRY_GOOD && u->conn.readable && conn_fill(&u->conn) != -EAGAIN)
 		how = TRY_SPENT;
 	if (how == TRY_GOOD)
 		upconn_put(u, idle_limit(ex));

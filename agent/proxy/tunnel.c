@@ -48,7 +48,7 @@ static bool run_tunnel_side(struct exchange *ex, struct pump *p, struct conn *fr
 		conn_shutdown(to);
 		return true;
 	case PUMP_AGAIN:
-		exchange_again(ex);
+		downstream_again(ex->down);
 		return false;
 	case PUMP_WAIT:
 		return false;

@@ -134,11 +134,13 @@ void upconn_socket(struct proxy *p, uint64_t wanted, int fd)
 		return;
 	}
 	unlist_awaiting(u);
+	u->conn.handed = true;
 	if (fd < 0)
 		u->conn.error = -fd;
 	else
 		start_connect(u, fd);
-	downstream_run(u->ex->down);
+	downstream_again(
+		u->ex->down); /* not now: an exchange may be under way, see proxy_catch_up */
 }
 
 static struct upconn *from_pool(struct proxy *p, uint32_t index, uint32_t gen)
@@ -154,6 +156,11 @@ static struct upconn *from_pool(struct proxy *p, uint32_t index, uint32_t gen)
 		upconn_close(u, false);
 	}
 	return NULL;
+}
+
+static int new_socket(int family)
+{
+	return socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 }
 
 static struct upconn *connect_new(struct proxy *p, uint32_t index, const struct mesh_endpoint *ep)
@@ -176,7 +183,11 @@ static struct upconn *connect_new(struct proxy *p, uint32_t index, const struct 
 		await_socket(u, ep);
 		return u;
 	}
-	fd = socket(v4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	fd = new_socket(v4 ? AF_INET : AF_INET6);
+	if (fd < 0 && errno == EMFILE && p->idle_oldest) {
+		upconn_close(p->idle_oldest, false);
+		fd = new_socket(v4 ? AF_INET : AF_INET6);
+	}
 	if (fd < 0)
 		u->conn.error = errno;
 	else

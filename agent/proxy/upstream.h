@@ -27,7 +27,6 @@ struct upconn {
 	uint64_t wanted;		 /* names our request for a socket */
 	struct upconn *next, **prev;	 /* same endpoint, or awaiting */
 	struct upconn *younger, **older; /* all idle ones by age */
-	uint64_t netns;
 	uint8_t ip[16];
 	uint16_t port;	      /* network order */
 	char id[MESH_ID_MAX]; /* the instance */

@@ -289,4 +289,37 @@ static inline void rig_expect_closed(int fd)
 	assert_true(r == 0 || (r < 0 && errno != EAGAIN));
 }
 
+#define GET "GET /svc/a HTTP/1.1\r\nHost: h\r\n\r\n"
+
+static char text[65536];
+
+static inline int start(void **state)
+{
+	*state = rig_start();
+	return 0;
+}
+
+static inline int stop(void **state)
+{
+	rig_stop(*state);
+	return 0;
+}
+
+/* Reads a head at the origin, answers with `answer`. */
+static inline void serve(int fd, const char *answer)
+{
+	rig_read_until(fd, "\r\n\r\n", text, sizeof(text));
+	rig_send(fd, answer);
+}
+
+static inline void expect_answer(int fd, const char *status, const char *body)
+{
+	rig_read_until(fd, "\r\n\r\n", text, sizeof(text));
+	assert_non_null(strstr(text, status));
+	if (!*body)
+		return;
+	rig_read_until(fd, body, text, sizeof(text));
+	assert_string_equal(text, body);
+}
+
 #endif
