@@ -20,23 +20,57 @@ void options_usage(const struct program *p, const char *fmt, ...)
 	exit(EXIT_USAGE);
 }
 
-static void print_help(const struct program *p)
+/* "-o, --output FORMAT", as the help shows it. */
+static int flag_text(const struct option_spec *o, char *out, size_t cap)
+{
+	char short_form[8] = "    ";
+
+	if (o->short_name)
+		snprintf(short_form, sizeof(short_form), "-%c, ", o->short_name);
+	return snprintf(out, cap, "%s--%s%s%s", short_form, o->name, o->arg ? " " : "",
+			o->arg ? o->arg : "");
+}
+
+static void print_flag(const struct option_spec *o, int width)
 {
 	char left[64];
 
-	printf("Usage: %s %s\n%s\n\n", p->name, p->usage, p->summary);
+	flag_text(o, left, sizeof(left));
+	printf("  %-*s  %s", width, left, o->help);
+	if (o->arg && o->fallback && *o->fallback)
+		printf(" (%s)", o->fallback);
+	putchar('\n');
+}
+
+static const struct option_spec builtins[] = {
+	{.name = "help", .short_name = 'h', .help = "this help"},
+	{.name = "version", .help = "the version of this program"},
+	{0},
+};
+
+static const struct option_spec *find(const struct option_spec *o, const char *name, size_t len)
+{
+	while (o->name && !(strlen(o->name) == len && !memcmp(o->name, name, len)))
+		o++;
+	return o->name ? o : NULL;
+}
+
+static void print_help(const struct program *p)
+{
+	int width = 0;
+
 	for (const struct option_spec *o = p->options; o->name; o++) {
-		snprintf(left, sizeof(left), "%c%c%s--%s%s%s", o->short_name ? '-' : ' ',
-			 o->short_name ? o->short_name : ' ', o->short_name ? ", " : "  ", o->name,
-			 o->arg ? " " : "", o->arg ? o->arg : "");
-		printf("  %-30s %s", left, o->help);
-		if (o->arg && o->fallback && *o->fallback)
-			printf(" (%s)", o->fallback);
-		putchar('\n');
+		int n = flag_text(o, NULL, 0);
+
+		width = n > width ? n : width;
 	}
-	printf("      --help                   this help\n      --version                the "
-	       "version\n"
-	       "Every flag can also be given in the environment: --some-name as MESH_SOME_NAME.\n");
+	printf("Usage: %s %s\n%s\n\n", p->name, p->usage, p->summary);
+	for (const struct option_spec *o = p->options; o->name; o++)
+		print_flag(o, width);
+	for (const struct option_spec *o = builtins; o->name; o++)
+		if (!find(p->options, o->name, strlen(o->name)))
+			print_flag(o, width);
+	puts("Every flag can also be given in the environment: --some-name as MESH_SOME_NAME.");
 }
 
 static const char *from_environment(const struct option_spec *o)
@@ -74,15 +108,6 @@ static void set_defaults(const struct program *p)
 	}
 }
 
-static const struct option_spec *find(const struct program *p, const char *name, size_t len)
-{
-	const struct option_spec *o = p->options;
-
-	while (o->name && !(strlen(o->name) == len && !memcmp(o->name, name, len)))
-		o++;
-	return o->name ? o : NULL;
-}
-
 static const struct option_spec *find_short(const struct program *p, char c)
 {
 	const struct option_spec *o = p->options;
@@ -97,7 +122,7 @@ static void builtin(const struct program *p, const char *flag)
 	if (!strcmp(flag, "--help") || !strcmp(flag, "-h")) {
 		print_help(p);
 	} else if (!strcmp(flag, "--version")) {
-		printf("%s %s\n", p->name, MESH_VERSION);
+		printf("%.*s %s\n", (int)strcspn(p->name, " "), p->name, MESH_VERSION);
 	} else {
 		options_usage(p, "unknown flag %s", flag);
 	}
@@ -113,7 +138,7 @@ static int take_flag(const struct program *p, int argc, char **argv, int i)
 
 	if (flag[1] == '-') {
 		len = strcspn(name, "=");
-		o = find(p, name, len);
+		o = find(p->options, name, len);
 		value = name[len] ? name + len + 1 : NULL;
 	} else {
 		len = 0;

@@ -28,6 +28,7 @@ static const struct option_spec specs[] = {
 };
 
 static const struct program program = {"prog", "[FLAGS] WORDS", "Does things.", specs};
+static const struct program *under_test = &program;
 
 static int count(char **argv)
 {
@@ -116,7 +117,7 @@ static int parse_in_child(char **argv, int fd, char *out, size_t cap)
 	if (!pid) {
 		if (dup2(fds[1], fd) < 0)
 			_exit(99);
-		options_parse_mixed(&program, count(argv), argv);
+		options_parse_mixed(under_test, count(argv), argv);
 		_exit(98);
 	}
 	close(fds[1]);
@@ -164,15 +165,40 @@ static void help_and_version_go_to_stdout(void **state)
 	assert_string_equal(text, "prog " MESH_VERSION "\n");
 }
 
+static void a_flag_of_the_table_hides_the_built_in_one(void **state)
+{
+	static const char *name;
+	static const struct option_spec own[] = {
+		{"version", 0, "NAME", NULL, "of what is run", &name, NULL},
+		{0},
+	};
+	static const struct program runs = {"prog run", "[FLAGS]", "Runs things.", own};
+	char text[4096];
+
+	under_test = &runs;
+	assert_int_equal(parse_in_child(ARGV("--help"), STDOUT_FILENO, text, sizeof(text)),
+			 EXIT_OK);
+	under_test = &program;
+	assert_non_null(strstr(text, "      --version NAME  of what is run\n"));
+	assert_null(strstr(text, "--version  "));
+	assert_non_null(strstr(text, "  -h, --help          this help\n"));
+	assert_int_equal(options_parse(&runs, 2, ARGV("--version=v2")), 2);
+	assert_string_equal(name, "v2");
+}
+
 #define TEST(f) cmocka_unit_test_setup(f, setup)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(defaults_without_flags),	     TEST(flag_beats_environment_beats_default),
-		TEST(every_form_of_a_flag),	     TEST(parsing_stops_at_the_first_word),
-		TEST(mixed_words_move_to_the_front), TEST(usage_errors_exit_2_and_name_the_flag),
+		TEST(defaults_without_flags),
+		TEST(flag_beats_environment_beats_default),
+		TEST(every_form_of_a_flag),
+		TEST(parsing_stops_at_the_first_word),
+		TEST(mixed_words_move_to_the_front),
+		TEST(usage_errors_exit_2_and_name_the_flag),
 		TEST(help_and_version_go_to_stdout),
+		TEST(a_flag_of_the_table_hides_the_built_in_one),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
