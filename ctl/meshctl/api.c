@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* REST client of meshctl. The only file that knows where meshd is and what its refusals mean. */
 #include "ctl/meshctl/api.h"
 #include "ctl/meshctl/output.h"
@@ -71,11 +72,12 @@ static void explain_unreachable(struct cli *cli, int error, struct api_answer *a
 			 "meshd at %s did not answer within %d s; look at its log", cli->control,
 			 TIMEOUT_MS / 1000);
 	else
-		snprintf(
-			a->error, sizeof(a->error),
-			"meshd does not answer at %s: %s; start it (systemctl start meshd), or say "
-			"where it is with --control URL or unix:PATH",
-			cli->control, strerror(-error));
+		snprintf(a->error, sizeof(a->error),
+			 "meshd does not answer at %s: %s; start it (meshd, as root), or say "
+			 "where it is with --control URL or unix:PATH",
+			 cli->control,
+			 error == -EHOSTUNREACH ? "no such host, or no route to it"
+						: strerror(-error));
 }
 
 static void explain_refusal(struct cli *cli, const struct api_request *r, const cJSON *body,
@@ -102,10 +104,26 @@ static void explain_refusal(struct cli *cli, const struct api_request *r, const 
 	text_mask(a->error);
 }
 
+/* Whatever the other side is, its words cannot steer the terminal: masked here, before anybody
+ * prints them. meshd takes no control characters in, so nothing honest changes. */
+static void mask_all(cJSON *v)
+{
+	cJSON *item;
+
+	if (v->string)
+		text_mask(v->string);
+	if (cJSON_IsString(v))
+		text_mask(v->valuestring);
+	cJSON_ArrayForEach (item, v)
+		mask_all(item);
+}
+
 static void take(struct cli *cli, const struct api_request *r, const struct http_answer *h,
 		 struct api_answer *a)
 {
 	a->json = json_parse(h->body, h->len, NULL);
+	if (a->json)
+		mask_all(a->json);
 	a->status = h->status;
 	memcpy(a->etag, h->etag, sizeof(a->etag));
 	if (h->status < 200 || h->status > 299) {

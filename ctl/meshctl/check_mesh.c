@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The daemons, as `meshctl check` sees them: meshd, and the agent of this host through its own
  * admin address. */
 #include "ctl/meshctl/api.h"
@@ -11,9 +12,7 @@
 #include <unistd.h>
 
 #define ADMIN_TIMEOUT_MS 2000
-#define START_AGENT                                                                                \
-	"start it: systemctl start mesh-agent (or mesh-agent in a root shell); its log says the "  \
-	"rest"
+#define START_AGENT	 "start it (mesh-agent, as root); when it runs, its log says what is wrong"
 
 static bool check_meshd(struct check *c)
 {
@@ -26,13 +25,11 @@ static bool check_meshd(struct check *c)
 		ok = check_add(c, "meshd", CHECK_PASSED, NULL, "version %s answers at %s",
 			       json_str(a.json, "version", "?"), c->cli->control);
 	else if (c->unreachable)
-		ok = check_add(
-			c, "meshd", CHECK_FAILED,
-			"start it (systemctl start meshd), or say where it is with --control",
-			"no answer at %s", c->cli->control);
+		ok = check_add(c, "meshd", CHECK_FAILED,
+			       "start it (meshd, as root), or say where it is with --control",
+			       "no answer at %s", c->cli->control);
 	else
-		ok = check_add(c, "meshd", CHECK_FAILED, "read its log (journalctl -u meshd)", "%s",
-			       a.error);
+		ok = check_add(c, "meshd", CHECK_FAILED, "read its log", "%s", a.error);
 	api_done(&a);
 	return ok;
 }
@@ -98,12 +95,10 @@ static bool check_admin(struct check *c, const cJSON *agent)
 		int status = ask_admin(admin, paths[i], text, sizeof(text));
 
 		if (status != 200)
-			return check_add(
-				c, "ready", CHECK_FAILED,
-				"read mesh-agent's log (journalctl -u mesh-agent); is --admin "
-				"right?",
-				"http://%s%s: %s%.0d%s", admin, paths[i], status ? "status " : "",
-				status, text);
+			return check_add(c, "ready", CHECK_FAILED,
+					 "read mesh-agent's log; is --admin right?",
+					 "http://%s%s: %s%.0d%s", admin, paths[i],
+					 status ? "status " : "", status, text);
 	}
 	return check_add(c, "ready", CHECK_PASSED, NULL, "http://%s says healthy and ready", admin);
 }

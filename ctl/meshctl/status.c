@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* meshctl status and version: the whole mesh on one screen, and what is wrong with it in plain
  * words. Reads only. */
 #include "ctl/meshctl/api.h"
@@ -134,7 +135,8 @@ static void judge(struct status *s)
 		problem(s, "meshd refuses its configuration files: %s",
 			json_str(s->health, "configError", ""));
 	if (!cJSON_GetArraySize(agents))
-		problem(s, "no agent has reported: start mesh-agent (systemctl start mesh-agent)");
+		problem(s, "no agent has reported: start mesh-agent, as root; when it runs, its "
+			   "log says what is wrong");
 	cJSON_ArrayForEach (i, agents)
 		judge_agent(s, i);
 	cJSON_ArrayForEach (i, services)

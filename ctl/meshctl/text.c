@@ -1,5 +1,7 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Names, suggestions and ages; called by every command of meshctl. No I/O here. */
 #include "ctl/meshctl/text.h"
+#include "lib/utf8.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -127,10 +129,19 @@ int text_number(const char *s, uint64_t min, uint64_t max, uint64_t *out)
 	return 0;
 }
 
+/* C1 controls (U+0080 to U+009F, or the bare bytes) steer terminals just as the ASCII ones do. */
 char *text_mask(char *s)
 {
-	for (unsigned char *p = (unsigned char *)s; *p; p++)
-		if (*p < 0x20 || *p == 0x7f)
-			*p = '?';
+	unsigned char *p = (unsigned char *)s;
+	size_t left = strlen(s), n;
+
+	for (; left; p += n, left -= n) {
+		size_t len = utf8_len(p, left);
+		bool c1 = len == 2 && p[0] == 0xc2 && p[1] < 0xa0;
+
+		n = len ? len : 1;
+		if (!len || c1 || *p < 0x20 || *p == 0x7f)
+			memset(p, '?', n);
+	}
 	return s;
 }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Names, suggestions, ages and numbers of meshctl. */
 #include "ctl/meshctl/text.h"
 
@@ -99,7 +100,12 @@ static void control_characters_cannot_reach_the_terminal(void **state)
 {
 	char text[] = "a\033[31mb\r\nc\x7f";
 
+	char c1[] = "\xc2\x9b"
+		    "31m \x9b"
+		    "2J \xc3\xbc\xe2\x9c\x93 \xc3";
+
 	assert_string_equal(text_mask(text), "a?[31mb??c?");
+	assert_string_equal(text_mask(c1), "??31m ?2J \xc3\xbc\xe2\x9c\x93 ?");
 }
 
 int main(void)
