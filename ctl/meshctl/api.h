@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* meshd as the commands see it: where it is, the token, one call, and messages for people. */
 #ifndef CTL_MESHCTL_API_H
 #define CTL_MESHCTL_API_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* meshctl check: runs the checks in order, again and again with --wait, and shows the last run. */
 #include "ctl/meshctl/check.h"
 #include "ctl/meshctl/output.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* One run of `meshctl check`: a list of lines, each something that was tried or read, with what to
  * do when it fails. */
 #ifndef CTL_MESHCTL_CHECK_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The agent's programs as the kernel sees them: what is pinned, and that each pinned link's program
  * is among those that run for the agent's cgroup. Another program attached later, or a link to a

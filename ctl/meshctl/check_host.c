@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * meshctl check --pre: what the host must offer before anything of the mesh can run on it. The list
  * is the agent's own (agent/kernel/qualify.c), so that both always ask for the same things. Changes

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Messages of meshctl: one line each, on stderr. Called by every command. */
 #include "ctl/meshctl/meshctl.h"
 #include "ctl/meshctl/text.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* meshctl completion: scripts for bash, zsh and fish, made from the table of commands. Names of
  * services are asked for when they are needed. */
 #include "ctl/meshctl/meshctl.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * meshctl apply, diff, delete, history, rollback, lb: the configuration of services. meshd
  * validates; here it is only made sure that a file goes in whole or not at all, and that nobody

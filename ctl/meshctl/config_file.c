@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Reads files for apply and diff. What the keys mean is meshd's to judge. */
 #include "ctl/meshctl/config_file.h"
 #include "ctl/meshctl/text.h"

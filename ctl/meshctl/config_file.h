@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A file of service configuration: one object or a list of objects (JSON). */
 #ifndef CTL_MESHCTL_CONFIG_FILE_H
 #define CTL_MESHCTL_CONFIG_FILE_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* meshctl get and describe: what meshd knows, as tables, JSON or names. Reads only. */
 #include "ctl/meshctl/api.h"
 #include "ctl/meshctl/output.h"

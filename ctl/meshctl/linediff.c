@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Longest common subsequence of lines, for `meshctl diff`. Sizes are those of configuration files:
  * a plain table will do. */
 #include "ctl/meshctl/linediff.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The difference of two texts, line by line, as `diff -u` prints it. Pure. */
 #ifndef CTL_MESHCTL_LINEDIFF_H
 #define CTL_MESHCTL_LINEDIFF_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * meshctl: what people type. This file has the table of commands and finds the one that is meant;
  * each command is a function in the file of its group. Flags may stand anywhere before "--".

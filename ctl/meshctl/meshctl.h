@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the parts of meshctl share: one invocation (struct cli) and the table of commands. A command
  * writes data to stdout and everything else to stderr, and returns the exit code; nothing but

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Tables, JSON and colour for every command of meshctl. Knows nothing of services or of meshd. */
 #include "ctl/meshctl/output.h"
 #include "ctl/meshctl/meshctl.h"

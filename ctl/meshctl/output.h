@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* How meshctl shows things: tables, JSON, colour, a spinner. Data goes to stdout, progress to
  * stderr. */
 #ifndef CTL_MESHCTL_OUTPUT_H

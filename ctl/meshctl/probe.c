@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The proof of `meshctl check`: a small HTTP server and a client, each started by `meshctl run` in
  * a cgroup of its own, and one request to the server's ordinary address. It went through the mesh

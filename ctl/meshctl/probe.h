@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The two ends of the request that `meshctl check` makes, as hidden commands of meshctl
  * (probe_ends.c):
  * __probe-server: listens on a free port of 127.0.0.1, prints the port, answers every request, ends

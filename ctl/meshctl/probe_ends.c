@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Server and client of `meshctl check`'s request. Plain blocking sockets, as an application without
  * any mesh code has. */
 #include "ctl/meshctl/meshctl.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * meshctl run: starts a program as an instance of a service. The parent makes the cgroup (and the
  * network namespace), waits, and tidies up. The child enters the cgroup and re-executes meshctl

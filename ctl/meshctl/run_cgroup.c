@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Cgroups of instances, for `run`. Touches nothing above ROOT/mesh. */
 #include "ctl/meshctl/run_cgroup.h"
 #include "lib/cgroup.h"

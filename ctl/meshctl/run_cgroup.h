@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The cgroup of one instance: ROOT/mesh/SERVICE/INSTANCE. Whoever made it holds a lock on its
  * directory (flock) for as long as the instance lives, so a cgroup that nobody has locked is left

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Network namespaces for `run --netns`, through iproute2. Called by run.c; changes nothing but
  * mesh0 and its ports. */
 #include "ctl/meshctl/run_netns.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * An own network namespace for one instance (`run --netns`): /run/netns/mesh-SERVICE-INSTANCE, a
  * veth pair, one end as eth0 inside, the other on the bridge mesh0, which is made with the first

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Runs helper programs for netns.c. Files in memory stand for the three streams: no pipe can fill
  * up and block. */
 #include "ctl/meshctl/spawn.h"

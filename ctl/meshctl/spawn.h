@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Runs a helper program (iproute2) and collects what it says. */
 #ifndef CTL_MESHCTL_SPAWN_H
 #define CTL_MESHCTL_SPAWN_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The sign of life on stderr while a command waits. A thread of its own, because what it waits for
  * blocks. */
 #include "ctl/meshctl/output.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Pure text helpers of meshctl: names, suggestions, ages. No I/O. */
 #ifndef CTL_MESHCTL_TEXT_H
 #define CTL_MESHCTL_TEXT_H

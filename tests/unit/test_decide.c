@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the decision code of include/mesh/ says, in tables of cases, and what it amounts to over
  * many draws. That the kernel says the same is tests/bpf/test_decide.c. */
 #include <mesh/ewma.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What meshctl takes in: configuration files; and which address a new namespace gets. */
 #include "ctl/meshctl/config_file.h"
 #include "ctl/meshctl/run_netns.h"

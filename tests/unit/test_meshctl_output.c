@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What meshctl prints: tables, JSON, differences. */
 #include "ctl/meshctl/linediff.h"
 #include "ctl/meshctl/output.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Cgroups of instances, on a real cgroup2: below a directory of this test's own, nothing is
  * attached to it. */
 #include "ctl/meshctl/run_cgroup.h"
