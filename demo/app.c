@@ -134,8 +134,7 @@ static void read_fields(const char *line, struct head *h)
 		h->passed[at] = 0;
 }
 
-/* --- server
- * --------------------------------------------------------------------------------------- */
+/* --- server -------------------------------------------------------------------------- */
 
 static const char *reason(int status)
 {
@@ -340,8 +339,7 @@ int app_run(const char *name, const char *port, int argc, char **argv,
 	return 1;
 }
 
-/* --- client
- * --------------------------------------------------------------------------------------- */
+/* --- client -------------------------------------------------------------------------- */
 
 static int connect_to(const char *url, char *host, size_t cap)
 {

@@ -225,12 +225,13 @@ void api_config_history(struct request *r)
 	cJSON_AddStringToObject(top, "service", r->arg[0]);
 	list = cJSON_AddArrayToObject(top, "history");
 	err = list ? store_history_each(r->meshd->store, r->arg[0], history_add, list) : -ENOMEM;
-	if (!err && !cJSON_GetArraySize(list))
-		err = -ENOENT;
-	if (!err) {
+	if (!err && cJSON_GetArraySize(list)) {
 		reply_json(r, 200, top);
 		return;
 	}
 	cJSON_Delete(top);
-	api_fail(r, err, NULL);
+	if (err)
+		api_fail(r, err, NULL);
+	else
+		reply_error(r, 404, NULL, "service %s has never been configured", r->arg[0]);
 }

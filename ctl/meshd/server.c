@@ -16,11 +16,9 @@
 #include <strings.h>
 #include <unistd.h>
 
-#define ROUNDS_MAX 64	       /* of the daemons in one turn of the loop */
-#define HEAD_MAX   (16 * 1024) /* memory of a connection: the head must fit */
-#define DROPPED_MAX                                                                                \
-	(8 * SERVER_BODY_MAX) /* read and thrown away so that the client sees its 413              \
-			       */
+#define ROUNDS_MAX  64			  /* of the daemons in one turn of the loop */
+#define HEAD_MAX    (16 * 1024)		  /* memory of a connection: the head must fit */
+#define DROPPED_MAX (8 * SERVER_BODY_MAX) /* read and thrown away so that a client sees its 413 */
 
 struct connection {
 	struct connection *next, **prev;
@@ -54,8 +52,7 @@ static uint64_t now_ms(void)
 	return clock_mono_ns() / 1000000;
 }
 
-/* --- finding the route
- * ------------------------------------------------------------------------------------- */
+/* --- finding the route --------------------------------------------------------------- */
 
 static bool segment_match(const char **pattern, const char **path, struct request *r, int *nargs)
 {
@@ -118,8 +115,7 @@ static void route_find(struct request *r, const char *method, const char *path)
 	r->why = allow;
 }
 
-/* --- one request
- * -------------------------------------------------------------------------------------------- */
+/* --- one request --------------------------------------------------------------------- */
 
 static bool peer_loopback(struct MHD_Connection *mhd)
 {
@@ -305,8 +301,7 @@ void request_resume(struct request *r)
 		timer_arm(r->server->c.loop, &r->server->timer, 0, on_timer);
 }
 
-/* --- connections and daemons
- * -------------------------------------------------------------------------------- */
+/* --- connections and daemons --------------------------------------------------------- */
 
 static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
 			  enum MHD_ConnectionNotificationCode what)

@@ -6,31 +6,9 @@
  */
 #include "ctl/meshd/schema.h"
 #include "lib/json.h"
+#include "lib/utf8.h"
 
-#include <stdint.h>
 #include <string.h>
-
-/* Length of the UTF-8 sequence at s (RFC 3629: no overlong forms, no surrogates, up to U+10FFFF), 0
- * if it is none. */
-static size_t utf8_len(const unsigned char *s, size_t left)
-{
-	static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-	size_t n = s[0] < 0x80	     ? 1
-		   : s[0] >> 5 == 6  ? 2
-		   : s[0] >> 4 == 14 ? 3
-		   : s[0] >> 3 == 30 ? 4
-				     : 0;
-	uint32_t c = n == 1 ? s[0] : s[0] & (0x7fu >> n);
-
-	if (!n || n > left)
-		return 0;
-	for (size_t i = 1; i < n; i++) {
-		if (s[i] >> 6 != 2)
-			return 0;
-		c = c << 6 | (s[i] & 0x3f);
-	}
-	return c < least[n] || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff) ? 0 : n;
-}
 
 /* What is wrong with the text, or NULL; *at is where. */
 static const char *gate(const char *text, size_t len, size_t *at)

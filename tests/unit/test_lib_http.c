@@ -326,8 +326,7 @@ static void path_segments_are_escaped(void **state)
 	assert_int_equal(http_escape("\xff\xff\xff\xff\xff\xff", out, sizeof(out)), -ENOBUFS);
 }
 
-/* --- on a loop
- * ------------------------------------------------------------------------------------ */
+/* --- on a loop ----------------------------------------------------------------------- */
 
 struct outcome {
 	struct http_client **client;
