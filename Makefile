@@ -60,6 +60,7 @@ all: deps ## build everything into build/
 
 .PHONY: programs everything
 programs: $(PROGRAMS) $(DEMOS)
+	@:
 everything: programs $(UNIT_TESTS) $(BPF_TESTS) $(E2E_TESTS) $(TOOLS)
 
 demo: deps ## four services, the mesh and some traffic on a virtual host; Ctrl-C cleans up (DEMO_SECONDS=20 ends by itself)

@@ -142,7 +142,7 @@ programs=$(realpath -m --relative-base="$here/.." "$BUILD/demo")
 hint() { # COMMAND WHAT
 	printf '  demo/enter %s\n        # %s\n' "$1" "$2"
 }
-hint "meshctl get services" "the same table, now"
+hint "meshctl get services -o wide" "the same table, now"
 hint "meshctl run --netns --service database -- $programs/database" "a second database: it joins by itself, and leaves with Ctrl-C"
 hint "curl -X POST 'http://$database/chaos?delay=300'" "makes the first database slow (delay=0 ends it)"
 hint "curl -i $GATEWAY/" "a request of your own"
