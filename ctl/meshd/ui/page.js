@@ -8,11 +8,9 @@ const empty = document.getElementById("empty");
 
 function cell(row, text, className) {
 	const td = row.insertCell();
-	const span = document.createElement("span");
-	span.textContent = text;
+	td.textContent = text;
 	if (className)
-		span.className = className;
-	td.append(span);
+		td.className = className;
 }
 
 function host(e) {
@@ -27,7 +25,7 @@ function draw(services) {
 			cell(row, i ? "" : s.name, "name");
 			cell(row, e.status, "status " + e.status);
 			cell(row, i ? "" : s.protocol);
-			cell(row, e.id);
+			cell(row, e.id, "instance");
 			cell(row, host(e), "address");
 			cell(row, e.version);
 			cell(row, e.node);
@@ -39,6 +37,10 @@ function draw(services) {
 	empty.hidden = services.length > 0;
 }
 
+function count(n, what) {
+	return `${n} ${what}${n === 1 ? "" : "s"}`;
+}
+
 async function get(path) {
 	const answer = await fetch(path, { cache: "no-store" });
 	return answer.json();
@@ -48,8 +50,8 @@ async function refresh() {
 	try {
 		const [health, list] = await Promise.all([get("health"), get("api/services")]);
 		draw(list.services);
-		summary.textContent = `${health.status} · ${health.services} services · ${health.agents} agents · ` +
-			`revision ${health.revision} · meshd ${health.version}`;
+		summary.textContent = `${health.status} · ${count(health.services, "service")} · ` +
+			`${count(health.agents, "agent")} · revision ${health.revision} · meshd ${health.version}`;
 		summary.className = health.status;
 	} catch (error) {
 		summary.textContent = "meshd does not answer";
