@@ -53,8 +53,7 @@ int start_lock(const struct agent_config *cfg, int *out)
 		n = (int)read(fd, pid, sizeof(pid) - 1);
 		pid[n > 0 ? n : 0] = 0;
 		pid[strcspn(pid, "\n")] = 0;
-		log_error("another agent (pid %s) uses %s; stop it, or choose another --run-dir "
-			  "and --cgroup",
+		log_error("another agent (pid %s) uses %s; stop it: there is one per host",
 			  *pid ? pid : "unknown", cfg->run_dir);
 		close(fd);
 		return -EBUSY;

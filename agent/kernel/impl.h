@@ -46,7 +46,7 @@ struct kernel {
 	char cgroup[PATH_MAX];
 	char pin_dir[PATH_MAX];
 	int cgroup_fd;
-	bool pinned;
+	int pin_fd; /* pin_dir, locked: it is ours while this is open; -1: not made */
 	int map[KM_MAPS];
 	int origdst_ro;
 	int link[KL_LINKS];
@@ -74,11 +74,12 @@ __attribute__((format(printf, 3, 4))) int kernel_fail(char error[KERNEL_ERROR_MA
  * k->prog_id. */
 int kernel_attach(struct kernel *k, const int prog[KL_LINKS], char error[KERNEL_ERROR_MAX]);
 
-/* pin.c. kernel_unpin removes everything that kernel_pin makes, and is silent about what is not
- * there. */
+/* pin.c. kernel_unpin removes everything that kernel_pin makes; kernel_unpin_dead the same of an
+ * agent that did not come to it, and is silent when there is nothing. -EBUSY: that agent lives. */
 int kernel_mount_bpffs(char error[KERNEL_ERROR_MAX]);
 int kernel_pin(struct kernel *k, char error[KERNEL_ERROR_MAX]);
-int kernel_unpin(const char *dir);
+void kernel_unpin(struct kernel *k);
+int kernel_unpin_dead(const char *dir, char error[KERNEL_ERROR_MAX]);
 
 /* maps.c */
 int kernel_map_arrays(struct kernel *k);

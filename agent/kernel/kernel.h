@@ -48,8 +48,8 @@ struct kernel;
  * Loads the programs, attaches them to the cgroup, pins links and maps in pin_dir, and then proves
  * that they are effective: the kernel lists them as such for the cgroup, and a connect() from a
  * child cgroup made for that purpose meets the hook. Pins left there by a dead agent are removed
- * first (its programs detach with them, its maps go with its state); that no other agent is alive
- * is for the caller to make sure before. Until the maps are filled and kernel_heartbeat() is
+ * first (its programs detach with them, its maps go with its state); -EBUSY when that agent is
+ * alive. Until the maps are filled and kernel_heartbeat() is
  * called, every connection passes untouched.
  *
  * LISTEN events flow from here on, so sockets that are older are found by a scan made after this

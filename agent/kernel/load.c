@@ -176,7 +176,7 @@ static struct kernel *kernel_new(const struct kernel_config *cfg)
 		return NULL;
 	snprintf(k->pin_dir, sizeof(k->pin_dir), "%s",
 		 cfg->pin_dir ? cfg->pin_dir : KERNEL_PIN_DIR);
-	k->cgroup_fd = k->origdst_ro = k->watch.fd = -1;
+	k->cgroup_fd = k->pin_fd = k->origdst_ro = k->watch.fd = -1;
 	memset(k->map, -1, sizeof(k->map));
 	memset(k->link, -1, sizeof(k->link));
 	return k;
@@ -192,12 +192,8 @@ int kernel_open(const struct kernel_config *cfg, struct kernel **out, char error
 	r = open_cgroup(k, cfg->cgroup, error);
 	if (!r)
 		r = kernel_mount_bpffs(error);
-	if (!r) {
-		r = kernel_unpin(k->pin_dir);
-		if (r)
-			kernel_fail(error, r, "cannot remove the old pins in %s: %s", k->pin_dir,
-				    strerror(-r));
-	}
+	if (!r)
+		r = kernel_unpin_dead(k->pin_dir, error);
 	if (!r)
 		r = load(k, error);
 	if (!r)
@@ -226,8 +222,7 @@ void kernel_close(struct kernel **kp)
 	if (!k)
 		return;
 	kernel_events_stop(k);
-	if (k->pinned)
-		kernel_unpin(k->pin_dir);
+	kernel_unpin(k);
 	close_all(k->link, KL_LINKS);
 	kernel_unmap_arrays(k);
 	close_all(k->map, KM_MAPS);

@@ -1,15 +1,18 @@
 /*
  * Pins: every map and link as a file on the bpffs, so that `bpftool` and `meshctl bpf` find them by
  * name and the hooks do not vanish in the middle of something when the supervisor does. A directory
- * of pins belongs to one agent.
+ * of pins belongs to one agent, which holds a lock on it for as long as it lives: nobody detaches
+ * the programs of an agent that runs.
  */
 #include "agent/kernel/impl.h"
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -46,14 +49,30 @@ static int pin_one(const char *dir, const char *kind, const char *name, int fd,
 	return 0;
 }
 
+/* A descriptor of the directory with the lock, or -errno; -EBUSY: somebody alive has it. The lock
+ * goes with the process, however that ends. */
+static int lock_dir(const char *dir)
+{
+	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), r;
+
+	if (fd < 0)
+		return -errno;
+	if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+		return fd;
+	r = errno == EWOULDBLOCK ? -EBUSY : -errno;
+	close(fd);
+	return r;
+}
+
 int kernel_pin(struct kernel *k, char error[KERNEL_ERROR_MAX])
 {
-	int r = 0;
+	int r;
 
-	if (mkdir(k->pin_dir, 0700) < 0)
-		return kernel_fail(error, -errno, "cannot make %s: %s", k->pin_dir,
-				   strerror(errno));
-	k->pinned = true;
+	r = mkdir(k->pin_dir, 0700) < 0 ? -errno : lock_dir(k->pin_dir);
+	if (r < 0)
+		return kernel_fail(error, r, "cannot make %s: %s", k->pin_dir, strerror(-r));
+	k->pin_fd = r;
+	r = 0;
 	for (int i = 0; !r && i < KM_MAPS; i++)
 		r = pin_one(k->pin_dir, "", kernel_map_names[i], k->map[i], error);
 	for (int i = 0; !r && i < KL_LINKS; i++)
@@ -78,17 +97,17 @@ static void detach(const char *dir, const char *name)
 
 /* Whatever is in there, also of an older version with other names. Only on a bpffs: a wrong
  * pin_dir must not cost anybody a file. */
-int kernel_unpin(const char *dir)
+static int empty(const char *dir)
 {
 	struct dirent *e;
 	int r = 0;
 	DIR *d;
 
+	if (!is_bpffs(dir))
+		return -EINVAL;
 	d = opendir(dir);
 	if (!d)
-		return errno == ENOENT ? 0 : -errno;
-	if (!is_bpffs(dir))
-		r = -EINVAL;
+		return -errno;
 	while (!r && (e = readdir(d))) {
 		if (e->d_name[0] == '.')
 			continue;
@@ -101,4 +120,30 @@ int kernel_unpin(const char *dir)
 	if (!r && rmdir(dir) < 0)
 		r = -errno;
 	return r;
+}
+
+void kernel_unpin(struct kernel *k)
+{
+	if (k->pin_fd < 0)
+		return;
+	empty(k->pin_dir); /* what fails to go is the next agent's to report */
+	close(k->pin_fd);
+	k->pin_fd = -1;
+}
+
+int kernel_unpin_dead(const char *dir, char error[KERNEL_ERROR_MAX])
+{
+	int fd = lock_dir(dir), r;
+
+	if (fd == -ENOENT)
+		return 0;
+	if (fd == -EBUSY)
+		return kernel_fail(error, fd,
+				   "another agent on this host keeps its programs in %s: stop it",
+				   dir);
+	r = fd < 0 ? fd : empty(dir);
+	if (fd >= 0)
+		close(fd);
+	return r ? kernel_fail(error, r, "cannot remove the old pins in %s: %s", dir, strerror(-r))
+		 : 0;
 }

@@ -391,6 +391,21 @@ static void next_agent_replaces_a_dead_one(void **state)
 	assert_int_equal(access(pins, F_OK), -1);
 }
 
+/* Whoever comes second must not detach the programs of the first, and must say who is in the way.
+ */
+static void second_agent_leaves_a_living_one_alone(void **state)
+{
+	struct kernel_config cfg = {.cgroup = fx.base, .pin_dir = fx.pins};
+	char error[KERNEL_ERROR_MAX] = "";
+	struct kernel *k = NULL;
+
+	assert_int_equal(kernel_open(&cfg, &k, error), -EBUSY);
+	assert_null(k);
+	assert_non_null(strstr(error, fx.pins));
+	ok(kernel_verify(fx.k, error));
+	assert_int_equal(attached_to(""), 1);
+}
+
 static void what_is_no_cgroup_is_refused_and_leaves_nothing(void **state)
 {
 	struct kernel_config cfg = {.cgroup = "/tmp", .pin_dir = "/sys/fs/bpf/hooks-refused"};
@@ -466,6 +481,7 @@ int main(void)
 		cmocka_unit_test_setup(unmanaged_socket_closes_without_an_event, before),
 		cmocka_unit_test_setup(worker_descriptor_of_origdst_is_read_only, before),
 		cmocka_unit_test_setup(next_agent_replaces_a_dead_one, before),
+		cmocka_unit_test_setup(second_agent_leaves_a_living_one_alone, before),
 		cmocka_unit_test_setup(what_is_no_cgroup_is_refused_and_leaves_nothing, before),
 		cmocka_unit_test_setup(foreign_directory_is_not_emptied, before),
 		cmocka_unit_test_setup(this_machine_qualifies, before),
