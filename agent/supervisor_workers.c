@@ -20,12 +20,18 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define QUEUE_MAX		  8192		/* messages that wait for one worker */
-#define SILENT_NS		  400000000ULL	/* no longer counted as answering */
-#define HANGS_NS		  5000000000ULL /* replaced */
-#define QUICK_DEATH_NS		  1000000000ULL
-#define QUICK_DEATHS		  10
-#define DRAIN_AT_ONCE		  4096 /* records of one ring in one round of the loop */
+#define QUEUE_MAX	8192	      /* messages that wait for one worker */
+#define SILENT_NS	400000000ULL  /* no longer counted as answering */
+#define HANGS_NS	5000000000ULL /* replaced */
+#define QUICK_DEATH_NS	1000000000ULL
+#define QUICK_DEATHS	10
+#define DRAIN_AT_ONCE	4096 /* records of one ring in one round of the loop */
+#define HEAR_AT_ONCE	64   /* messages of one worker in one round */
+#define SOCKETS_WAITING 256  /* messages unread: who asks for more sockets gets none */
+
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS 83
+#endif
 
 #define container(p, type, field) ((type *)((char *)(p)-offsetof(type, field)))
 
@@ -60,6 +66,9 @@ static void queue_clear(struct worker *w)
 /* A worker that can no longer be told something is not one of ours any more. */
 static void give_up(struct worker *w, const char *why)
 {
+	if (w->given_up)
+		return;
+	w->given_up = true;
 	log_error("worker %u (pid %d) %s: it is replaced", w->id, (int)w->pid, why);
 	kill(w->pid, SIGKILL);
 }
@@ -145,8 +154,10 @@ static void send_listener(struct worker *w, const struct workers_listener *l)
 static void answer_socket(struct worker *w, const struct ipc_msg *in)
 {
 	struct ipc_msg m = {.kind = IPC_SOCKET, .socket = in->socket};
-	int fd = w->all->ops.socket(w->all->ops.arg, in->socket.netns, (int)in->socket.family);
+	int fd = -EAGAIN;
 
+	if (w->nqueued < SOCKETS_WAITING)
+		fd = w->all->ops.socket(w->all->ops.arg, in->socket.netns, (int)in->socket.family);
 	m.socket.error = fd < 0 ? fd : 0;
 	send_or_queue(w, &m, &fd, fd < 0 ? 0 : 1);
 	if (fd >= 0)
@@ -175,15 +186,16 @@ static void hear(struct worker *w, const struct ipc_msg *m)
 static void ipc_event(struct watch *watch, uint32_t events)
 {
 	struct worker *w = container(watch, struct worker, on_ipc);
-	int fds[IPC_MAX_FDS], r;
+	int fds[IPC_MAX_FDS], r = 0;
 	struct ipc_msg m;
 	size_t n;
 
 	if (events & EPOLLOUT)
 		flush_queue(w);
-	while ((r = ipc_recv(w->ipc, &m, fds, &n)) > 0) {
-		for (size_t i = 0; i < n; i++)
-			close(fds[i]); /* a worker has nothing to give */
+	/* what is left wakes us again: a worker that talks without end must not stop the heart */
+	for (int i = 0; i < HEAR_AT_ONCE && (r = ipc_recv(w->ipc, &m, fds, &n)) > 0; i++) {
+		while (n)
+			close(fds[--n]); /* a worker has nothing to give */
 		hear(w, &m);
 	}
 	if (r == -EPIPE) {
@@ -214,10 +226,14 @@ static void child(int ipc)
 
 static int spawn(struct worker *w)
 {
-	int pair[2], err;
+	int pair[2], none = 0, err;
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
 		return -errno;
+	/* the last close() of a socket may linger: none must come from a worker. Linux 6.16; before
+	 * that only its system call filter stands in the way */
+	if (setsockopt(pair[0], SOL_SOCKET, SO_PASSRIGHTS, &none, sizeof(none)) < 0)
+		log_debug("descriptors from workers are not refused by this kernel");
 	w->pid = fork();
 	if (w->pid < 0) {
 		err = -errno;
@@ -244,7 +260,7 @@ static void bury(struct worker *w)
 		close(w->ipc);
 	w->pidfd = w->ipc = -1;
 	w->pid = 0;
-	w->ready = false;
+	w->ready = w->given_up = false;
 	queue_clear(w);
 }
 

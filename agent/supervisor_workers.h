@@ -36,6 +36,7 @@ struct worker {
 	struct watch on_exit, on_ipc;
 	struct timer respawn;
 	bool ready;
+	bool given_up; /* killed, its end is not seen yet */
 	uint64_t started_ns, answered_ns;
 	uint32_t quick_deaths; /* in a row, each within a second of its start */
 	int ring_fd;

@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The supervisor's side of workers, against workers that mean harm: this program, executed again
+ * as the supervisor does it, plays them. What a worker says must never stop the supervisor's loop
+ * nor take what others need.
+ */
+#include "agent/supervisor_workers.h"
+#include "lib/clock.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+/* after the types that it needs */
+#include <cmocka.h>
+
+#define ok(call)   assert_int_equal(call, 0)
+#define DEADLINE_S 20
+#define OPEN_MOST  600 /* descriptors of a supervisor with one worker that asks for all */
+
+static int say(uint32_t kind, const int *fds, size_t nfds)
+{
+	struct ipc_msg m = {.kind = kind};
+
+	m.socket.family = AF_INET;
+	return ipc_send(IPC_FD, &m, fds, nfds);
+}
+
+/* --- the workers --- */
+
+static void ask_for_sockets_and_read_nothing(void)
+{
+	while (say(IPC_WANT_SOCKET, NULL, 0) != -EPIPE)
+		;
+}
+
+/* A socket with unsent bytes that its last close() would wait for. */
+static void give_a_socket_that_lingers(void)
+{
+	struct sockaddr_in to = {.sin_family = AF_INET};
+	int l = socket(AF_INET, SOCK_STREAM, 0), s = socket(AF_INET, SOCK_STREAM, 0);
+	struct linger linger = {1, 3600};
+	static char bytes[65536];
+	socklen_t len = sizeof(to);
+
+	to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	if (bind(l, (struct sockaddr *)&to, len) < 0 || listen(l, 1) < 0 ||
+	    getsockname(l, (struct sockaddr *)&to, &len) < 0 ||
+	    connect(s, (struct sockaddr *)&to, len) < 0 || fcntl(s, F_SETFL, O_NONBLOCK) < 0 ||
+	    setsockopt(s, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)) < 0)
+		_exit(1);
+	while (write(s, bytes, sizeof(bytes)) > 0)
+		;
+	if (!say(IPC_READY, &s, 1))
+		close(s); /* now the supervisor's is the last one */
+	say(IPC_READY, NULL, 0);
+	for (;;)
+		pause();
+}
+
+static int play(const char *part)
+{
+	if (!strcmp(part, "greedy"))
+		ask_for_sockets_and_read_nothing();
+	if (!strcmp(part, "lingering"))
+		give_a_socket_that_lingers();
+	return 1;
+}
+
+/* --- the supervisor --- */
+
+static struct {
+	struct loop loop;
+	struct workers ws;
+	struct timer timer;
+	int ticks, readies, sockets;
+} fx;
+
+static void on_ready(void *arg)
+{
+	fx.readies++;
+}
+
+static void on_died(void *arg, uint32_t worker)
+{
+}
+
+static int on_socket(void *arg, uint64_t netns, int family)
+{
+	fx.sockets++;
+	return socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+}
+
+static void on_record(const struct record *rec, void *arg)
+{
+}
+
+static void tick(struct timer *t)
+{
+	fx.ticks++;
+	workers_tick(&fx.ws);
+	timer_arm(&fx.loop, t, 1, tick);
+}
+
+static void begin(const char *part)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	setenv("WORKER_PART", part, 1);
+	memset(&fx, 0, sizeof(fx));
+	ok(loop_init(&fx.loop));
+	fx.ws = (struct workers){.loop = &fx.loop,
+				 .n = 1,
+				 .snapshot_fd = -1,
+				 .ops = {NULL, on_ready, on_died, on_socket, on_record}};
+	for (size_t i = 0; i < WORKERS_MAP_FDS; i++)
+		fx.ws.map_fds[i] = null;
+	alarm(DEADLINE_S); /* what hangs is ended: that is the failure looked for */
+	ok(workers_start(&fx.ws));
+	close(null);
+	timer_arm(&fx.loop, &fx.timer, 1, tick);
+}
+
+static void end(void)
+{
+	timer_cancel(&fx.loop, &fx.timer);
+	workers_done(&fx.ws);
+	loop_done(&fx.loop);
+	alarm(0);
+}
+
+static int open_files(void)
+{
+	DIR *d = opendir("/proc/self/fd");
+	int n = 0;
+
+	while (readdir(d))
+		n++;
+	closedir(d);
+	return n;
+}
+
+static void worker_that_talks_without_end_stops_nothing(void **state)
+{
+	begin("greedy");
+	while (fx.ticks < 20 || fx.sockets < 100) {
+		ok(loop_once(&fx.loop, 100));
+		assert_in_range(open_files(), 0, OPEN_MOST);
+	}
+	end();
+}
+
+static void worker_that_reads_no_answer_is_replaced(void **state)
+{
+	begin("greedy");
+	while (!fx.ws.restarts) {
+		ok(loop_once(&fx.loop, 100));
+		assert_in_range(open_files(), 0, OPEN_MOST);
+	}
+	end();
+}
+
+static void descriptor_from_a_worker_holds_nothing_up(void **state)
+{
+	int s = socket(AF_UNIX, SOCK_SEQPACKET, 0), none = 0;
+	bool refused = !setsockopt(s, SOL_SOCKET, 83 /* SO_PASSRIGHTS */, &none, sizeof(none));
+
+	close(s);
+	if (!refused) {
+		print_message("SKIPPED: before Linux 6.16 the worker's filter alone does this\n");
+		skip();
+	}
+	begin("lingering");
+	while (!fx.readies || fx.ticks < 5)
+		ok(loop_once(&fx.loop, 100));
+	end();
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(worker_that_talks_without_end_stops_nothing),
+		cmocka_unit_test(worker_that_reads_no_answer_is_replaced),
+		cmocka_unit_test(descriptor_from_a_worker_holds_nothing_up),
+	};
+
+	if (argc == 2 && !strcmp(argv[1], "worker"))
+		return play(getenv("WORKER_PART"));
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
