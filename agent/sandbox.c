@@ -52,7 +52,6 @@ static const int allowed[] = {
 	SCMP_SYS(epoll_ctl),
 	SCMP_SYS(accept4),
 	SCMP_SYS(connect),
-	SCMP_SYS(bind),
 	SCMP_SYS(shutdown),
 	SCMP_SYS(getsockopt),
 	SCMP_SYS(setsockopt),
@@ -82,14 +81,14 @@ static const int allowed[] = {
 	SCMP_SYS(rt_sigreturn),
 	SCMP_SYS(rt_sigaction),
 	SCMP_SYS(rt_sigprocmask),
-	SCMP_SYS(tgkill),
 	SCMP_SYS(exit),
 	SCMP_SYS(exit_group),
 	SCMP_SYS(restart_syscall),
 };
 
-/* Allowed with some arguments: socket() for internet streams only, so that a worker that was taken
- * over opens no packet or netlink socket; mmap() of memory, or of a file to read; bpf() to look up.
+/* Allowed with some arguments: socket() for TCP only, so that a worker that was taken over opens no
+ * packet or netlink socket; mmap() of memory that is not executable, or of a file to read; bpf() to
+ * look up; tgkill() of itself, for abort().
  */
 static int allow_narrowed(scmp_filter_ctx ctx)
 {
@@ -98,15 +97,19 @@ static int allow_narrowed(scmp_filter_ctx ctx)
 
 	/* no page may become writable or executable that was not: the arrays that steer stay
 	 * read-only */
-	r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1,
+	r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 2,
+			     SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0),
 			     SCMP_A3(SCMP_CMP_MASKED_EQ, MAP_ANONYMOUS, MAP_ANONYMOUS));
 	if (!r) /* a new configuration snapshot */
 		r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1,
 				     SCMP_A2(SCMP_CMP_EQ, PROT_READ));
 	for (size_t i = 0; !r && i < sizeof(families) / sizeof(families[0]); i++)
-		r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(socket), 2,
-				     SCMP_A0(SCMP_CMP_EQ, families[i]),
-				     SCMP_A1(SCMP_CMP_MASKED_EQ, 0xf, SOCK_STREAM));
+		r = seccomp_rule_add(
+			ctx, SCMP_ACT_ALLOW, SCMP_SYS(socket), 3, SCMP_A0(SCMP_CMP_EQ, families[i]),
+			SCMP_A1(SCMP_CMP_MASKED_EQ, 0xf, SOCK_STREAM), SCMP_A2(SCMP_CMP_EQ, 0));
+	if (!r)
+		r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,
+				     SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
 	if (!r)
 		r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(bpf), 1,
 				     SCMP_A0(SCMP_CMP_EQ, BPF_MAP_LOOKUP_ELEM));
