@@ -152,6 +152,11 @@ static void apply(struct request *r, struct config_request *q)
 	err = config_apply(r->meshd->store, q, &result, &e);
 	if (err == -EIO)
 		log_error("cannot store a configuration: %s", store_error(r->meshd->store));
+	if (err == -ENOENT) {
+		reply_error(r, 404, NULL, "service %s has no such %s", q->service,
+			    q->verb == CONFIG_ROLLBACK ? "revision" : "configuration");
+		return;
+	}
 	if (err) {
 		api_fail(r, err, &e);
 		return;

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define PATCH_MEMBERS_MAX 256
+
 struct current {
 	cJSON *value; /* NULL: not configured */
 	uint64_t revision;
@@ -42,6 +44,21 @@ static int value_from_history(struct store *s, const struct config_request *q, c
 	return *out ? 0 : -ENOMEM;
 }
 
+/* Merging is quadratic in the members of an object; no valid one has nearly so many. */
+static bool patch_small(const cJSON *v)
+{
+	const cJSON *m;
+
+	if (!cJSON_IsObject(v))
+		return true;
+	if (cJSON_GetArraySize(v) > PATCH_MEMBERS_MAX)
+		return false;
+	cJSON_ArrayForEach (m, v)
+		if (!patch_small(m))
+			return false;
+	return true;
+}
+
 /* The value as it will be; NULL in *out for a deletion. */
 static int value_make(struct store *s, const struct config_request *q, const struct current *c,
 		      cJSON **out, struct schema_error *e)
@@ -59,6 +76,9 @@ static int value_make(struct store *s, const struct config_request *q, const str
 	}
 	if (!cJSON_IsObject(q->body))
 		return schema_fail(e, "", "must be an object");
+	if (q->verb == CONFIG_PATCH && !patch_small(q->body))
+		return schema_fail(e, "", "an object in it has more than %d members",
+				   PATCH_MEMBERS_MAX);
 	if (q->verb == CONFIG_PUT) {
 		*out = cJSON_Duplicate(q->body, true);
 	} else {

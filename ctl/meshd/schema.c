@@ -156,10 +156,14 @@ static int walk_word(const struct schema *s, const cJSON *v, struct schema_error
 	return schema_fail(e, "", "must be one of %s", all);
 }
 
+/* C0, DEL and C1 (U+0080 to U+009F): names and versions end up in logs, tables and labels. The text
+ * is well-formed UTF-8, see strict_parse(). */
 static bool has_control(const char *s)
 {
-	for (; *s; s++)
-		if ((unsigned char)*s < 0x20 || *s == 0x7f)
+	const unsigned char *p = (const unsigned char *)s;
+
+	for (; *p; p++)
+		if (*p < 0x20 || *p == 0x7f || (*p == 0xc2 && p[1] < 0xa0))
 			return true;
 	return false;
 }

@@ -53,6 +53,7 @@ static const struct config_case cases[] = {
 	{"'routes':[{'name':'a'},{'name':'b'}]", NULL},
 	{"'routes':[{'name':'a'},{'name':'b'},{'name':'a'}]", "routes[2].name"},
 	{"'routes':[{'name':''}]", "routes[0].name"},
+	{"'routes':[{'name':'a\\u009bm'}]", "routes[0].name"},
 	{"'routes':[{'nam':'x'}]", "routes[0].nam"},
 	{"'routes':[{'match':{'path':{'prefix':'/a'}}}]", NULL},
 	{"'routes':[{'match':{'path':{'exact':'/a/b'}}}]", NULL},

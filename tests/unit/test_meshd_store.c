@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What is answered is on disk: after a restart, after kill -9, and never half. */
+#include "ctl/meshd/config.h"
 #include "ctl/meshd/store.h"
 #include "tests/unit/meshd_dir.h"
 
@@ -276,6 +277,27 @@ static void what_is_not_ours_is_refused(void **state)
 	assert_refused("newer meshd");
 }
 
+/* Merging costs the square of an object's members: meshd must not stand still for it. */
+static void a_patch_of_very_many_members_is_refused(void **state)
+{
+	struct store *s = open_store();
+	cJSON *body = cJSON_CreateObject(), *split = cJSON_AddObjectToObject(body, "split");
+	struct config_request q = {
+		.verb = CONFIG_PATCH, .service = "web", .author = "test", .body = body};
+	struct config_result result = {0};
+	struct schema_error e;
+	char key[16];
+
+	for (int i = 0; i < 257; i++) {
+		snprintf(key, sizeof(key), "v%d", i);
+		cJSON_AddNumberToObject(split, key, 1);
+	}
+	assert_int_equal(config_apply(s, &q, &result, &e), -EINVAL);
+	assert_non_null(strstr(e.text, "more than 256 members"));
+	cJSON_Delete(body);
+	store_close(&s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -287,6 +309,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(kill_9_loses_nothing_acknowledged, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_second_process_is_told, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_not_ours_is_refused, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_patch_of_very_many_members_is_refused, setup,
+						teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
