@@ -6,8 +6,8 @@
 #   tests/bench/bench.sh [--rounds N (5)] [--seconds N (3)] [--idle N (8000)]
 #
 # Two virtual hosts (demo/vhost): `plain` has the origin, nginx and HAProxy and no BPF program at all; `mesh` has the same
-# origin as a service and the mesh. Throughput and new connections: client and origin on CPU 0, the proxy on CPU 1.
-# Latency: everything on CPU 1.
+# origin as a service and the mesh. Throughput and new connections twice: client and origin on CPU 0 and the proxy on
+# CPU 1, and everything on CPU 1. Latency: everything on CPU 1.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 BUILD=$(realpath -m "${BUILD:-build}")
@@ -40,6 +40,7 @@ die() {
 	exit 1
 }
 
+# shellcheck disable=SC2317 # called by trap
 cleanup() {
 	local pid
 	for pid in "${hosts[@]}"; do
@@ -178,8 +179,9 @@ add() { # CASE METRIC VALUE
 cpu_ns() { # CASE: what its proxy's processes have used so far
 	local list
 	[ "$1" = direct ] && echo 0 && return
-	list=$(proxy_pids "$1")
-	on "${host[$1]}" sh -c "for p in $(echo $list); do cat /proc/\$p/task/*/schedstat; done" | awk '{ n += $1 } END { printf "%.0f", n }'
+	list=$(proxy_pids "$1" | xargs)
+	on "${host[$1]}" sh -c "for p in $list; do cat /proc/\$p/task/*/schedstat; done" |
+		awk '{ n += $1 } END { printf "%.0f", n }'
 }
 
 throughput() { # CASE METRIC
@@ -201,16 +203,17 @@ latency() { # CASE
 	add "$1" p99 "$(awk '{ print $5 }' <<<"$out")"
 }
 
-connections() { # CASE
+connections() { # CASE METRIC
 	local out
 	out=$(client "$1" "$tools/connrate" --to 127.0.0.1:"${port[$1]}" --path "${path[$1]}" --seconds "$seconds") ||
 		die "connrate ($1): $out"
-	add "$1" conns "$(awk '{ print $1 }' <<<"$out")"
+	add "$1" "$2" "$(awk '{ print $1 }' <<<"$out")"
 }
 
 rss_kib() { # CASE: of the process that proxies
 	local pid
 	pid=$(proxy_pids "$1" | tail -n 1)
+	# shellcheck disable=SC2016
 	on "${host[$1]}" awk '/^VmRSS/ { print $2 }' "/proc/$pid/status"
 }
 
@@ -279,6 +282,7 @@ report() {
 	row 'the same with everything on one CPU' rps1 '%.0f'
 	row 'CPU seconds of the proxy per 100k of them' cpu '%.2f'
 	row 'new connections/s, one request each' conns '%.0f'
+	row 'the same with everything on one CPU' conns1 '%.0f'
 	row 'p50 of c=1 on one CPU, us' p50 '%.1f'
 	row 'p99 of c=1 on one CPU, us' p99 '%.1f'
 	row "KiB per idle connection, $idle held after a request" used '%.2f'
@@ -291,6 +295,7 @@ report() {
 	goal 'p50 of c=1, ratio to direct' "$(ratio "$(median mesh p50)" "$(median direct p50)")" '<=' 2.50 || reached=1
 	goal 'CPU per 100k requests, ratio to nginx' "$(ratio "$(median mesh cpu)" "$(median nginx cpu)")" '<=' 1.00 || reached=1
 	goal 'new connections/s, ratio to nginx' "$(ratio "$(median mesh conns)" "$(median nginx conns)")" '>=' 0.90 || reached=1
+	goal 'new connections/s on one CPU, ratio to nginx' "$(ratio "$(median mesh conns1)" "$(median nginx conns1)")" '>=' 0.90 || reached=1
 	goal 'RSS of the supervisor, MiB' "$(ratio "$supervisor_kib" 1024)" '<=' 15 || reached=1
 	goal 'RSS of the worker, MiB' "$(ratio "$worker_kib" 1024)" '<=' 15 || reached=1
 	goal 'KiB per idle connection' "$(median mesh used)" '<=' 1.50 || reached=1
@@ -310,9 +315,10 @@ for ((round = 1; round <= rounds; round++)); do
 	echo "round $round of $rounds" >&2
 	place 0 1
 	for case in $CASES; do throughput "$case" rps; done
-	for case in $CASES; do connections "$case"; done
+	for case in $CASES; do connections "$case" conns; done
 	place 1 1
 	for case in $CASES; do throughput "$case" rps1; done
+	for case in $CASES; do connections "$case" conns1; done
 	for case in $CASES; do latency "$case"; done
 done
 echo "idle connections" >&2

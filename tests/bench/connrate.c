@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * New connections per second: each makes one request, reads the answer to its end and is closed;
  * --connections at a time. The request says `Connection: close`, so that the far side closes first

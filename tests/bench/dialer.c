@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Makes connections on behalf of a test: started by `meshctl run`, it is a workload; the test sends
  * it an address over a unix socket (SOCK_SEQPACKET, at --socket) and gets back the connected

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A small HTTP/1.1 reader for test tools: heads and bodies, of requests and of answers. On purpose
  * not the product's parser: a test must not believe what it tests. Strict, incremental, keeps

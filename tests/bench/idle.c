@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Holds idle connections: --used made one request each, --unused never sent a byte. Prints
  * "holding" when all are there, checks at the end of stdin that every used one still answers, and

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One keep-alive connection, one request at a time: how long a request takes. epoll and recv, as an
  * ordinary event-driven client does it, in nanoseconds (wrk rounds to microseconds). Prints p50,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Sockets for test tools: listen, connect. Addresses as "1.2.3.4:80" or "[::1]:80". */
 #ifndef TESTS_BENCH_NET_H
 #define TESTS_BENCH_NET_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * An HTTP/1.1 origin for benchmarks, soak and end-to-end tests: one thread, epoll, keep-alive,
  * pipelining. What it answers is chosen by flags and, per request, by the query of the target:
@@ -17,7 +18,7 @@
  */
 #include "lib/loop.h"
 #include "lib/options.h"
-#include "tests/bench/h1.h"
+#include "tests/bench/ask.h"
 #include "tests/bench/net.h"
 #include "tests/bench/pattern.h"
 
@@ -31,20 +32,11 @@
 
 enum phase { HEAD, STALL, BODY, DELAY, ANSWER, TUNNEL, CLOSE };
 
-struct ask { /* what the target's query wants */
-	uint64_t len, seed, bseed, status, delay, stall, chunk;
-	bool has_len, has_seed, has_bseed, trailers, echo, reflect, close, eof, interim, refuse,
-		stats;
-	unsigned abort;
-	char raw[2048];
-	size_t raw_len;
-};
-
 struct conn {
 	struct watch w;
 	struct timer timer;
 	enum phase phase;
-	bool close, head_only, chunked, want_out;
+	bool stats, close, head_only, chunked, want_out;
 	uint64_t answered;
 	char in[IN_MAX], out[OUT_MAX];
 	size_t in_at, in_len, out_at, out_len;
@@ -85,91 +77,6 @@ static struct {
 static char *filler; /* --size bytes of x */
 
 static void conn_run(struct conn *c);
-
-/* --- the query ---------------------------------------------------------------------------------
- */
-
-static uint64_t number(const char *v, size_t n)
-{
-	uint64_t x = 0;
-
-	for (size_t i = 0; i < n && v[i] >= '0' && v[i] <= '9'; i++)
-		x = x * 10 + (uint64_t)(v[i] - '0');
-	return x;
-}
-
-static void unescape(struct ask *a, const char *v, size_t n)
-{
-	for (size_t i = 0; i < n && a->raw_len < sizeof(a->raw); i++) {
-		if (v[i] == '%' && i + 2 < n && h1_hex(v[i + 1]) >= 0 && h1_hex(v[i + 2]) >= 0) {
-			a->raw[a->raw_len++] = (char)(h1_hex(v[i + 1]) * 16 + h1_hex(v[i + 2]));
-			i += 2;
-		} else {
-			a->raw[a->raw_len++] = v[i];
-		}
-	}
-}
-
-static void ask_pair(struct ask *a, const char *k, size_t kn, const char *v, size_t vn)
-{
-	uint64_t x = number(v, vn);
-
-#define IS(s) (kn == sizeof(s) - 1 && !memcmp(k, s, kn))
-	if (IS("len"))
-		a->len = x, a->has_len = true;
-	else if (IS("seed"))
-		a->seed = x, a->has_seed = true;
-	else if (IS("bseed"))
-		a->bseed = x, a->has_bseed = true;
-	else if (IS("status"))
-		a->status = x;
-	else if (IS("delay"))
-		a->delay = x;
-	else if (IS("stall"))
-		a->stall = x;
-	else if (IS("chunked"))
-		a->chunk = x;
-	else if (IS("trailers"))
-		a->trailers = x;
-	else if (IS("echo"))
-		a->echo = x;
-	else if (IS("reflect"))
-		a->reflect = x;
-	else if (IS("close"))
-		a->close = x;
-	else if (IS("eof"))
-		a->eof = x;
-	else if (IS("abort"))
-		a->abort = (unsigned)x;
-	else if (IS("interim"))
-		a->interim = x;
-	else if (IS("refuse"))
-		a->refuse = x;
-	else if (IS("raw"))
-		unescape(a, v, vn);
-#undef IS
-}
-
-static void ask_parse(struct ask *a, const struct h1_slice *line)
-{
-	const char *end = memrchr(line->p, ' ', line->n), *p = memchr(line->p, '?', line->n);
-
-	memset(a, 0, offsetof(struct ask, raw));
-	a->raw_len = 0;
-	a->status = 200;
-	a->delay = delay_ms;
-	a->stats = !strncmp(line->p, "GET /__stats ", 13);
-	while (p && end && p < end) {
-		const char *k = p + 1, *amp = memchr(k, '&', (size_t)(end - k)), *eq;
-
-		p = amp ? amp : end;
-		eq = memchr(k, '=', (size_t)(p - k));
-		if (eq)
-			ask_pair(a, k, (size_t)(eq - k), eq + 1, (size_t)(p - eq - 1));
-	}
-	if (fail_percent && !a->stats && rng_below(&rng, 100) < fail_percent)
-		a->status = 500;
-}
 
 /* --- the answer --------------------------------------------------------------------------------
  */
@@ -226,13 +133,13 @@ static void answer_head(struct conn *c)
 	struct ask *a = &c->ask;
 	bool bodyless = a->status == 204 || a->status == 304 || a->status < 200;
 
-	if (a->stats)
+	if (c->stats)
 		stats_make(c);
 	if (a->has_bseed && !c->body_ok)
 		a->status = 500;
-	c->left = a->echo || a->reflect || a->stats ? c->kept_len : a->has_len ? a->len : size;
+	c->left = a->echo || a->reflect || c->stats ? c->kept_len : a->has_len ? a->len : size;
 	c->at = 0;
-	c->chunked = a->chunk && !bodyless && !a->eof;
+	c->chunked = a->chunked && !bodyless && !a->eof;
 	c->close |= a->close || a->eof;
 	if (a->interim)
 		say(c, "HTTP/1.1 103 Early Hints\r\nlink: </style.css>\r\n\r\n");
@@ -285,7 +192,7 @@ static bool answer_body(struct conn *c)
 			body_bytes(c, n);
 			continue;
 		}
-		n = n < c->ask.chunk ? n : c->ask.chunk;
+		n = n < c->ask.chunked ? n : c->ask.chunked;
 		say(c, "%zx\r\n", n);
 		body_bytes(c, n);
 		put(c, "\r\n", 2);
@@ -357,10 +264,13 @@ static int take_head(struct conn *c)
 		return (int)n;
 	}
 	timer_cancel(&loop, &c->timer);
-	ask_parse(&c->ask, &h.first);
-	stats.requests += !c->ask.stats;
+	ask_parse(&c->ask, &h.first, delay_ms);
+	c->stats = !strncmp(h.first.p, "GET /__stats ", 13);
+	if (fail_percent && !c->stats && rng_below(&rng, 100) < fail_percent)
+		c->ask.status = 500;
+	stats.requests += !c->stats;
 	stats.posts += !strncmp(h.first.p, "POST ", 5);
-	if (opt_reuse_reset && c->answered && !c->ask.stats)
+	if (opt_reuse_reset && c->answered && !c->stats)
 		return -1;
 	c->head_only = !strncmp(h.first.p, "HEAD ", 5);
 	c->close |= h1_has(&h, "connection", "close");

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Bodies that can be checked byte by byte without keeping them: byte i is a function of (seed, i).
  * Used by the origin, which makes and checks them, and by the soak client, which does the reverse.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A service that calls another: every connection accepted is joined to a new connection to --to,
  * byte by byte, with back-pressure and half-close. Between two services of the mesh it makes a

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Checked traffic: N requests over C connections; GET, HEAD, POST, PUT; bodies of 0 B to 1 MiB
  * (log-uniform) both ways, by Content-Length and chunked, written in pieces, sometimes pipelined.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A server that does not speak HTTP: says --banner first when there is one, then echoes every byte;
  * half-close is answered by half-close. For tests of tunnels.
