@@ -24,7 +24,7 @@ char *buf_get(struct bufpool *p)
 void buf_put(struct bufpool *p, char *buf)
 {
 	p->used--;
-	if (p->nfree >= BUFPOOL_KEEP) {
+	if (p->nfree == BUFPOOL_KEEP) {
 		free(buf);
 		return;
 	}
@@ -37,17 +37,19 @@ void slab_init(struct slab *s, size_t size)
 {
 	s->free = NULL;
 	s->size = size < sizeof(void *) ? sizeof(void *) : size;
-	s->used = 0;
+	s->nfree = s->used = 0;
 }
 
 void *slab_get(struct slab *s)
 {
 	void *obj = s->free;
 
-	if (obj)
+	if (obj) {
 		s->free = *(void **)obj;
-	else
+		s->nfree--;
+	} else {
 		obj = malloc(s->size);
+	}
 	if (obj)
 		s->used++;
 	return obj;
@@ -56,6 +58,11 @@ void *slab_get(struct slab *s)
 void slab_put(struct slab *s, void *obj)
 {
 	s->used--;
+	if (s->nfree == SLAB_KEEP) {
+		free(obj);
+		return;
+	}
 	*(void **)obj = s->free;
 	s->free = obj;
+	s->nfree++;
 }

@@ -10,11 +10,19 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define BUF_SIZE     16384 /* also the limit for a whole head */
-#define BUFPOOL_MAX  8192  /* 128 MiB a worker */
-#define BUFPOOL_KEEP 256   /* free ones kept for the next */
+#define BUF_SIZE    16384 /* also the limit for a whole head */
+#define BUFPOOL_MAX 8192  /* 128 MiB a worker */
 #define BUFPOOL_NEW                                                                                \
 	(BUFPOOL_MAX / 4 * 3) /* no new request is begun above this: what runs can finish */
+
+/* Free ones that are kept for the next. */
+#ifdef __SANITIZE_ADDRESS__
+#define BUFPOOL_KEEP 0 /* so that the sanitizer sees what is used after its end */
+#define SLAB_KEEP    0
+#else
+#define BUFPOOL_KEEP 256
+#define SLAB_KEEP    1024
+#endif
 
 struct bufpool {
 	void *free;
@@ -28,7 +36,7 @@ void buf_put(struct bufpool *p, char *buf);
 struct slab {
 	void *free;
 	size_t size;
-	uint32_t used;
+	uint32_t nfree, used;
 };
 
 /* size of one object, at least a pointer. */

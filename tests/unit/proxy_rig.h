@@ -49,6 +49,7 @@ struct rig {
 	uint16_t origin_port[RIG_ORIGINS];
 	uint16_t gateway_port, capture_port;
 	pid_t proxy;
+	struct proxy *inside; /* its state, to look at */
 };
 
 struct rig_capture {
@@ -94,7 +95,7 @@ static inline void rig_on_capture(struct watch *w, uint32_t events)
 
 static inline void rig_child(struct rig *rig, int gateway, int capture)
 {
-	struct proxy *p = calloc(1, sizeof(*p));
+	struct proxy *p = rig->inside;
 	struct rig_capture *c = calloc(1, sizeof(*c));
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -182,6 +183,7 @@ static inline struct rig *rig_start(void)
 		.up_stats = rig_shared(sizeof(struct mesh_up_stat) * MESH_MAX_UPSTREAMS),
 		.origdst_fd = -1,
 	};
+	rig->inside = rig_shared(sizeof(*rig->inside));
 	rig_service(rig);
 	for (unsigned i = 0; i < RIG_ORIGINS; i++) {
 		rig->origin[i] = rig_listen(&rig->origin_port[i]);
@@ -217,6 +219,7 @@ static inline void rig_stop(struct rig *rig)
 	munmap(rig->endpoints, sizeof(struct mesh_endpoint) * MESH_MAX_ENDPOINTS);
 	munmap(rig->ring, RING_DATA + RING_SIZE);
 	munmap(rig->snapshot, sizeof(*rig->snapshot));
+	munmap(rig->inside, sizeof(*rig->inside));
 	free(rig);
 }
 
