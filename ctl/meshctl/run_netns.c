@@ -7,6 +7,7 @@
 #include "lib/buf.h"
 #include "lib/json.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -19,6 +20,7 @@
 /* Beside the namespaces themselves; holds the number that was given out last. */
 #define LOCK_DIR  "/run/mesh"
 #define LOCK_FILE LOCK_DIR "/netns.lock"
+#define NETNS_DIR "/run/netns" /* of iproute2 */
 
 unsigned run_netns_next_free(const uint16_t *used, size_t count, unsigned last)
 {
@@ -175,7 +177,7 @@ static void plan(struct run_netns *n, unsigned number, bool ipv6)
 
 /* The bridge has an address of its own: otherwise it would take a port's, and change it when that
  * port goes. */
-static void host_commands(struct buf *b, const struct run_netns *n, bool bridge, bool old)
+static void host_commands(struct buf *b, const struct run_netns *n, bool bridge)
 {
 	if (bridge) {
 		buf_str(b, "link add " NETNS_BRIDGE " address 02:00:0a:c9:00:01 type bridge\n"
@@ -184,8 +186,6 @@ static void host_commands(struct buf *b, const struct run_netns *n, bool bridge,
 			buf_str(b, "addr add fd00:201::1/64 dev " NETNS_BRIDGE " nodad\n");
 		buf_str(b, "link set " NETNS_BRIDGE " up\n");
 	}
-	if (old) /* left over from an instance of the same name that was killed */
-		buf_printf(b, "netns del %s\n", n->name);
 	buf_printf(b, "netns add %s\n", n->name);
 	buf_printf(b, "link add %s type veth peer name eth0 netns %s\n", n->port, n->name);
 	buf_printf(b, "link set %s alias %s\n", n->port, n->address);
@@ -226,6 +226,54 @@ static int tear_down(const struct run_netns *n, char *error)
 	return rc;
 }
 
+/* The lock by which sweep() knows that a namespace has an owner. */
+static int own(struct run_netns *n, char *error)
+{
+	n->fd = open(n->path, O_RDONLY | O_CLOEXEC);
+	if (n->fd >= 0 && !flock(n->fd, LOCK_EX | LOCK_NB))
+		return 0;
+	describe(error, n->path, strerror(errno));
+	if (n->fd >= 0)
+		close(n->fd);
+	return -EBUSY;
+}
+
+static bool left_over(const char *name)
+{
+	char path[NETNS_NAME_MAX + 16];
+	bool free;
+	int fd;
+
+	if (strncmp(name, "mesh-", 5) || !strchr(name, ':') || strlen(name) >= NETNS_NAME_MAX)
+		return false;
+	snprintf(path, sizeof(path), NETNS_DIR "/%s", name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	free = fd >= 0 && !flock(fd, LOCK_EX | LOCK_NB);
+	if (fd >= 0)
+		close(fd);
+	return free;
+}
+
+/* Only the name goes: what a killed run's program has left running keeps its network. */
+static void sweep(void)
+{
+	char ignored[NETNS_ERROR_MAX];
+	struct dirent *e;
+	struct buf batch;
+	DIR *d = opendir(NETNS_DIR);
+
+	if (!d)
+		return;
+	buf_init(&batch, 1 << 20);
+	while ((e = readdir(d)))
+		if (left_over(e->d_name))
+			buf_printf(&batch, "netns del %s\n", e->d_name);
+	closedir(d);
+	if (batch.len && !batch.failed)
+		ip_batch(NULL, batch.data, ignored);
+	buf_done(&batch);
+}
+
 static int build(struct run_netns *n, int lock_fd, char *error)
 {
 	char ignored[NETNS_ERROR_MAX];
@@ -243,11 +291,13 @@ static int build(struct run_netns *n, int lock_fd, char *error)
 	remember(lock_fd, number);
 	buf_init(&host, 4096);
 	buf_init(&inner, 4096);
-	host_commands(&host, n, !ports, !access(n->path, F_OK));
+	host_commands(&host, n, !ports);
 	inner_commands(&inner, n);
 	rc = host.failed || inner.failed ? -ENOMEM : ip_batch(NULL, host.data, error);
 	if (!rc)
 		rc = ip_batch(n->name, inner.data, error);
+	if (!rc)
+		rc = own(n, error);
 	if (rc)
 		tear_down(n, ignored);
 	buf_done(&host);
@@ -260,14 +310,20 @@ int run_netns_create(struct run_netns *n, const char *service, const char *insta
 {
 	int lock_fd = lock(), rc;
 
-	*n = (struct run_netns){0};
+	*n = (struct run_netns){.fd = -1};
 	if (lock_fd < 0) {
 		describe(error, LOCK_FILE, strerror(-lock_fd));
 		return lock_fd;
 	}
-	snprintf(n->name, sizeof(n->name), "mesh-%s-%s", service, instance);
-	snprintf(n->path, sizeof(n->path), "/run/netns/%s", n->name);
-	rc = build(n, lock_fd, error);
+	snprintf(n->name, sizeof(n->name), "mesh-%s:%s", service, instance);
+	snprintf(n->path, sizeof(n->path), NETNS_DIR "/%s", n->name);
+	sweep();
+	if (!access(n->path, F_OK)) { /* the same names under another --cgroup */
+		describe(error, n->path, "an instance of this name has it");
+		rc = -EBUSY;
+	} else {
+		rc = build(n, lock_fd, error);
+	}
 	if (rc)
 		n->name[0] = '\0';
 	close(lock_fd);
@@ -286,6 +342,7 @@ int run_netns_destroy(struct run_netns *n, char *error)
 		return lock_fd;
 	}
 	rc = tear_down(n, error);
+	close(n->fd);
 	close(lock_fd);
 	n->name[0] = '\0';
 	return rc;

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An own network namespace for one instance (`run --netns`): /run/netns/mesh-SERVICE-INSTANCE, a
- * veth pair, one end as eth0 inside, the other on the bridge mesh0, which is made with the first
- * and removed with the last. What is in use is read from the kernel (each port of the bridge
- * carries its address as its alias), so nothing can get out of step; a lock keeps parallel runs
- * apart.
+ * An own network namespace for one instance (`run --netns`): /run/netns/mesh-SERVICE:INSTANCE (no
+ * name has a colon, so no two are called the same), a veth pair, one end as eth0 inside, the other
+ * on the bridge mesh0, which is made with the first and removed with the last. What is in use is
+ * read from the kernel (each port of the bridge carries its address as its alias), so nothing can
+ * get out of step; a lock keeps parallel runs apart. Whoever made a namespace holds a lock on it
+ * (flock); one that nobody has locked was left behind by a killed run, and goes with the next.
  */
 #ifndef CTL_MESHCTL_RUN_NETNS_H
 #define CTL_MESHCTL_RUN_NETNS_H
@@ -22,6 +23,7 @@
 
 struct run_netns {
 	char name[NETNS_NAME_MAX]; /* "" when there is none */
+	int fd;			   /* the namespace, locked; close-on-exec */
 	char path[NETNS_NAME_MAX + 16];
 	char port[16]; /* the bridge's end of the veth pair */
 	char address[NETNS_ADDRESS_MAX],
