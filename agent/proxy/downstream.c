@@ -12,9 +12,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#define HEAD_MAX  (BUF_SIZE - 1024) /* leaves room in a composed head for what we add */
-#define STARVE_MS 5		    /* until those that found no buffer look again */
-#define STEPS	  16		    /* requests of one connection before others get a turn */
+#define HEAD_MAX      (BUF_SIZE - 1024) /* leaves room in a composed head for what we add */
+#define STARVE_MS     5			/* until those that found no buffer look again */
+#define LOOK_FOR_IDLE 64		/* of the oldest connections, when one has to go */
+#define STEPS	      16		/* requests of one connection before others get a turn */
 
 static uint64_t now_ms(const struct downstream *d)
 {
@@ -37,6 +38,14 @@ static void unqueue(struct downstream *d)
 	p->nagain--;
 }
 
+/* The one that was accepted after d; NULL for the newest. */
+static struct downstream *newer(const struct downstream *d)
+{
+	if (d->prev == &d->conn.proxy->clients)
+		return NULL;
+	return (struct downstream *)((char *)d->prev - offsetof(struct downstream, next));
+}
+
 static void free_downstream(struct downstream *d, bool rst)
 {
 	struct proxy *p = d->conn.proxy;
@@ -55,12 +64,26 @@ static void free_downstream(struct downstream *d, bool rst)
 	}
 	timer_cancel(&p->loop, &d->timer);
 	conn_close(&d->conn, rst);
+	if (p->oldest == d)
+		p->oldest = newer(d);
 	*d->prev = d->next;
 	if (d->next)
 		d->next->prev = d->prev;
 	slab_put(&p->downstreams, d);
 	p->nclients--;
 	listener_resume(p);
+}
+
+bool downstream_make_room(struct proxy *p)
+{
+	struct downstream *d = p->oldest;
+
+	for (int i = 0; d && i < LOOK_FOR_IDLE; i++, d = newer(d))
+		if (!d->ex && !d->hungry) {
+			free_downstream(d, false);
+			return true;
+		}
+	return false;
 }
 
 static void linger_over(struct timer *t)
@@ -420,6 +443,8 @@ void downstream_new(struct proxy *p, int fd, const uint8_t peer[16],
 	d->prev = &p->clients;
 	if (d->next)
 		d->next->prev = &d->next;
+	else
+		p->oldest = d;
 	p->clients = d;
 	p->nclients++;
 	d->since_ms = now_ms(d);

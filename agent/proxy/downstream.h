@@ -48,6 +48,9 @@ void downstream_run(struct downstream *d);
 void downstream_again(struct downstream *d);
 /* Runs all of those; the loop calls it after each batch. */
 void downstream_run_again(struct loop *l);
+/* At the limit of clients: closes an old one that is idle, so that those who merely hold
+ * connections keep nobody out. false: none was found. */
+bool downstream_make_room(struct proxy *p);
 /* Buffers are back: those that waited for one go on. */
 void downstream_feed(struct proxy *p);
 /* Somebody found no buffer: looks again soon. */

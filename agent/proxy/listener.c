@@ -99,7 +99,7 @@ static void on_connection(struct watch *w, uint32_t events)
 		struct addr peer;
 		int fd;
 
-		if (p->nclients >= p->max_clients) {
+		if (p->nclients >= p->max_clients && !downstream_make_room(p)) {
 			pause_all(p, "limit of clients reached");
 			return;
 		}

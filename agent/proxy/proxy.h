@@ -52,7 +52,7 @@ struct proxy {
 
 	struct listener *listeners, *accepting;
 	struct timer resume, sweep, starve;
-	struct downstream *clients;		/* all, newest first */
+	struct downstream *clients, *oldest;	/* all, newest first */
 	struct downstream *again, **again_last; /* could go on at once, see downstream_again */
 	uint32_t nagain;
 	struct downstream *hungry_first, **hungry_last; /* wait for a buffer to read a request */

@@ -187,6 +187,23 @@ static void a_silent_caller_of_nobody_is_not_kept_for_ever(void **state)
 	close(c);
 }
 
+static void idle_callers_keep_nobody_out(void **state)
+{
+	struct rig *rig = *state;
+	int idle[8];
+
+	expect_another_served(rig, 0); /* it is up */
+	rig->inside->max_clients = 8;
+	for (int i = 0; i < 8; i++)
+		idle[i] = rig_connect(rig->gateway_port);
+	for (int i = 0; i < 20; i++)
+		expect_another_served(rig, 0);
+	rig_expect_closed(idle[0]);
+	assert_true(rig->inside->nclients <= 8);
+	for (int i = 0; i < 8; i++)
+		close(idle[i]);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, start, stop)
@@ -198,6 +215,7 @@ int main(void)
 		T(endless_pipelined_requests_starve_nobody),
 		T(http_spoken_to_a_database_breaks_it_for_nobody_else),
 		T(urgent_data_stops_no_tunnel),
+		T(idle_callers_keep_nobody_out),
 		T(a_silent_caller_of_nobody_is_not_kept_for_ever),
 	};
 
