@@ -220,6 +220,8 @@ static int run_command(const struct command *c, int argc, char **argv)
 	struct cli cli = {.command = c, .commands = commands};
 	int words, rc;
 
+	if (c->run == cmd_run)
+		run_forget_outer();
 	parse(c, argc, argv, &words);
 	cli.argc = words - 1; /* argv[1] is the command itself */
 	cli.argv = argv + 2;

@@ -53,6 +53,9 @@ int cli_no_such(const struct cli *cli, const char *what, const char *word, const
 /* run.c */
 extern const struct option_spec run_options[];
 int cmd_run(struct cli *cli);
+/* Started by a program that `run` runs: that one's MESH_SERVICE and so on are no flags of ours.
+ * Before the flags are parsed. */
+void run_forget_outer(void);
 int cmd_exec(struct cli *cli);
 /* get.c */
 int cmd_get(struct cli *cli);

@@ -288,6 +288,18 @@ static int start_and_attend(struct cli *cli, struct run *r)
 	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
+void run_forget_outer(void)
+{
+	static const char *const names[] = {"MESH_SERVICE", "MESH_INSTANCE", "MESH_VERSION",
+					    "MESH_PORT",    "MESH_PROTOCOL", "MESH_ADDRESS"};
+	const char *service = getenv("MESH_SERVICE"), *instance = getenv("MESH_INSTANCE");
+
+	if (!service || !instance || !run_cgroup_inside(service, instance))
+		return;
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		unsetenv(names[i]);
+}
+
 int cmd_run(struct cli *cli)
 {
 	struct run *r;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Cgroups of instances, for `run`. Touches nothing above ROOT/mesh. */
 #include "ctl/meshctl/run_cgroup.h"
+#include "ctl/meshctl/text.h"
 #include "lib/cgroup.h"
 #include "lib/clock.h"
 
@@ -211,6 +212,24 @@ int run_cgroup_destroy(struct run_cgroup *w)
 	w->fd = -1;
 	w->path[0] = '\0';
 	return rc;
+}
+
+bool run_cgroup_inside(const char *service, const char *instance)
+{
+	char line[PATH_MAX + 16], tail[2 * NAME_LEN_MAX + 16];
+	FILE *f = fopen("/proc/self/cgroup", "re");
+	bool inside = false;
+
+	if (!f)
+		return false;
+	snprintf(tail, sizeof(tail), "/mesh/%s/%s", service, instance);
+	while (!inside && fgets(line, sizeof(line), f)) {
+		const char *at = strncmp(line, "0::", 3) ? NULL : strstr(line, tail);
+
+		inside = at && strchr("/\n", at[strlen(tail)]);
+	}
+	fclose(f);
+	return inside;
 }
 
 static bool marked(const char *path)

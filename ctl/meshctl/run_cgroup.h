@@ -8,6 +8,7 @@
 #define CTL_MESHCTL_RUN_CGROUP_H
 
 #include <limits.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 /* Set on the cgroup's directory by the agent when connections of this workload are captured, and
@@ -28,6 +29,9 @@ int run_cgroup_create(struct run_cgroup *w, const char *root, const char *servic
 /* Kills what runs in it (and below), waits until it is empty (5 s at most), removes it, and its
  * parents when they are empty. 0 or -errno: -EBUSY when it does not get empty. Harmless twice. */
 int run_cgroup_destroy(struct run_cgroup *w);
+
+/* Does the calling process live in mesh/SERVICE/INSTANCE, or below it, under whatever root? */
+bool run_cgroup_inside(const char *service, const char *instance);
 
 /* Waits in the calling process until the agent has marked `path`. 0, -ETIMEDOUT or -errno. */
 int run_cgroup_wait_ready(const char *path, unsigned timeout_ms);

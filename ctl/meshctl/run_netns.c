@@ -10,6 +10,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -240,11 +241,11 @@ static int own(struct run_netns *n, char *error)
 
 static bool left_over(const char *name)
 {
-	char path[NETNS_NAME_MAX + 16];
+	char path[sizeof(NETNS_DIR) + NAME_MAX + 2];
 	bool free;
 	int fd;
 
-	if (strncmp(name, "mesh-", 5) || !strchr(name, ':') || strlen(name) >= NETNS_NAME_MAX)
+	if (strncmp(name, "mesh-", 5) || !strchr(name, ':'))
 		return false;
 	snprintf(path, sizeof(path), NETNS_DIR "/%s", name);
 	fd = open(path, O_RDONLY | O_CLOEXEC);

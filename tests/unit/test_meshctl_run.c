@@ -235,6 +235,31 @@ static void the_agents_mark_is_seen_at_once_or_waited_for(void **state)
 	assert_int_equal(run_cgroup_destroy(&c), 0);
 }
 
+static void a_program_knows_that_it_runs_in_an_instance(void **state)
+{
+	struct run_cgroup c;
+	char procs[PATH_MAX + 32];
+	int status = 0;
+	pid_t pid;
+
+	need_root();
+	assert_false(run_cgroup_inside("web", "a"));
+	assert_int_equal(run_cgroup_create(&c, root, "web", "a"), 0);
+	snprintf(procs, sizeof(procs), "%s/cgroup.procs", c.path);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (!pid) {
+		int fd = open(procs, O_WRONLY);
+
+		_exit(fd < 0 || write(fd, "0", 1) != 1 || !run_cgroup_inside("web", "a") ||
+		      run_cgroup_inside("web", "b") || run_cgroup_inside("we", "b") ||
+		      run_cgroup_inside("web", ""));
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_int_equal(run_cgroup_destroy(&c), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -245,6 +270,7 @@ int main(void)
 		cmocka_unit_test(a_name_whose_processes_still_run_is_busy),
 		cmocka_unit_test(what_runs_in_it_or_below_ends_with_it),
 		cmocka_unit_test(only_a_cgroup_will_do),
+		cmocka_unit_test(a_program_knows_that_it_runs_in_an_instance),
 		cmocka_unit_test(many_come_and_go_at_once),
 		cmocka_unit_test(the_agents_mark_is_seen_at_once_or_waited_for),
 	};
