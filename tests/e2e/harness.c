@@ -142,15 +142,13 @@ pid_t spawn(const char *name, const char *cmd)
 	if (!pid) {
 		int out = open(path, O_WRONLY | O_CREAT | O_APPEND, 0644),
 		    in = open("/dev/null", O_RDONLY);
-		char exec[8192];
 
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		dup2(in, 0);
 		dup2(out, 1);
 		dup2(out, 2);
 		closefrom(3);
-		snprintf(exec, sizeof(exec), "exec %s", cmd);
-		execl("/bin/sh", "sh", "-c", exec, NULL);
+		execl("/bin/sh", "sh", "-c", cmd, NULL);
 		_exit(127);
 	}
 	return pid;
@@ -208,7 +206,7 @@ static void daemon_wait(pid_t *pid, const char *what, const char *address, const
 
 void meshd_start(void)
 {
-	meshd_pid = spawn("meshd", "meshd --listen " MESHD_ADDRESS " --socket " MESHD_SOCKET
+	meshd_pid = spawn("meshd", "exec meshd --listen " MESHD_ADDRESS " --socket " MESHD_SOCKET
 				   " --state " SCRATCH "/state --config " SCRATCH "/conf.d");
 	daemon_wait(&meshd_pid, "meshd", MESHD_ADDRESS, "/health");
 }
@@ -218,7 +216,8 @@ void agent_start(const char *flags)
 	char cmd[1024];
 
 	snprintf(cmd, sizeof(cmd),
-		 "mesh-agent --log-level debug --token-file " SCRATCH "/state/token %s", flags);
+		 "exec mesh-agent --log-level debug --token-file " SCRATCH "/state/token %s",
+		 flags);
 	agent_pid = spawn("agent", cmd);
 	daemon_wait(&agent_pid, "mesh-agent", ADMIN_ADDRESS, "/readyz");
 }
@@ -326,8 +325,8 @@ struct instance *instance_start(const char *service, const char *id, const char 
 	assert_non_null(i);
 	snprintf(i->service, sizeof(i->service), "%s", service);
 	snprintf(i->id, sizeof(i->id), "%s", id);
-	snprintf(text, sizeof(text), "meshctl run --service %s --instance %s %s -- %s", service, id,
-		 flags, cmd);
+	snprintf(text, sizeof(text), "exec meshctl run --service %s --instance %s %s -- %s",
+		 service, id, flags, cmd);
 	i->next = instances;
 	instances = i;
 	i->run = spawn(id, text);

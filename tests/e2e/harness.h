@@ -78,7 +78,8 @@ int agent_workers(pid_t *pids, int max);
 /* --- programs ------------------------------------------------------------------------------------
  */
 
-/* Starts CMD (by sh; build/ and build/tests/bench/ are in its PATH), output to SCRATCH/NAME.log. */
+/* Starts CMD by sh, which it should replace (exec); build/ and build/tests/bench/ are in its PATH.
+ * Output to SCRATCH/NAME.log. */
 pid_t spawn(const char *name, const char *cmd);
 /* Ends a process of ours and reaps it: sig, then SIGKILL after 20 s. Its wait status. */
 int reap(pid_t *pid, int sig);

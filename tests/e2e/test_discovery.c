@@ -107,6 +107,44 @@ static void two_versions_and_instances_are_told_apart(void **state)
 	}
 }
 
+static int open_descriptors(pid_t pid)
+{
+	return atoi(sh("ls /proc/%d/fd | wc -l", pid)->out);
+}
+
+/* Descriptors of listeners in namespaces that are gone would keep those alive for ever. */
+static void many_come_and_go_without_a_trace(void **state)
+{
+	enum { MANY = 20 };
+	struct instance *i[MANY];
+	pid_t workers[16];
+	int n = agent_workers(workers, 16), before = open_descriptors(agent_pid), of_worker;
+	double dests, netns;
+
+	assert_true(n > 0);
+	eventually(2000, metric("mesh_bpf_map_entries", "\"netns\"", NULL) <= 1);
+	of_worker = open_descriptors(workers[0]);
+	dests = metric("mesh_bpf_map_entries", "\"dests\"", NULL);
+	netns = metric("mesh_bpf_map_entries", "\"netns\"", NULL);
+	for (int k = 0; k < MANY; k++) {
+		char id[16];
+
+		snprintf(id, sizeof(id), "many-%d", k);
+		i[k] = instance_start("many", id, "--netns", "origin --port 8000");
+	}
+	eventually(15000, healthy("many") == MANY);
+	for (int k = 0; k < MANY; k++)
+		kill(i[k]->run, SIGTERM);
+	for (int k = 0; k < MANY; k++)
+		reap(&i[k]->run, 0);
+	eventually(3000, healthy("many") == 0);
+	eventually(3000, metric("mesh_bpf_map_entries", "\"dests\"", NULL) == dests);
+	eventually(3000, metric("mesh_bpf_map_entries", "\"netns\"", NULL) == netns);
+	eventually(5000, open_descriptors(agent_pid) <= before);
+	eventually(5000, open_descriptors(workers[0]) <= of_worker);
+	assert_string_equal(sh("ip netns list")->out, "");
+}
+
 static void services_older_than_the_agent_are_found(void **state)
 {
 	struct instance *i;
@@ -114,9 +152,9 @@ static void services_older_than_the_agent_are_found(void **state)
 	agent_stop(SIGTERM);
 	i = instance_start("older", "o1", "--netns", "origin --port 8000");
 	/* without an agent the program starts after 5 s: fail open */
-	eventually(10000,
-		   instance_pid(i) &&
-			   sh("ss -H -l -t -n -N mesh-older-o1 | grep -q :8000")->status == 0);
+	eventually(10000, instance_pid(i) && sh("nsenter -t %d -n ss -H -l -t -n | grep -q :8000",
+						instance_pid(i))
+							     ->status == 0);
 	agent_start("");
 	instance_ready(i);
 	kill(instance_pid(i), SIGKILL);
@@ -148,7 +186,7 @@ static void registered_by_hand_it_can_be_called(void **state)
 	struct client *c;
 
 	/* outside the mesh: a program that no agent manages */
-	pid_t pid = spawn("outside", "origin --port 8090 --listen 127.0.0.1 --name outside");
+	pid_t pid = spawn("outside", "exec origin --port 8090 --listen 127.0.0.1 --name outside");
 
 	eventually(2000, sh("ss -H -l -t -n | grep -q 127.0.0.1:8090")->status == 0);
 	api("POST", "/api/register",
@@ -178,13 +216,35 @@ static void a_dead_meshd_stops_no_traffic_and_learns_all_again(void **state)
 	meshd_stop(SIGKILL);
 	assert_int_equal(get(c, "/"), 200);
 	late = instance_start("late", "l1", "--netns", "origin --port 8000");
-	eventually(5000, sh("ss -H -l -t -n -N mesh-late-l1 | grep -q :8000")->status == 0);
+	eventually(
+		5000,
+		sh("nsenter -t %d -n ss -H -l -t -n | grep -q :8000", instance_pid(late))->status ==
+			0);
 	for (int k = 0; k < 20; k++)
 		assert_int_equal(get(call(who, i->address), "/?n=%d", k), 200);
 	meshd_start();
 	instance_ready(i);
 	instance_ready(late);
 	assert_int_equal(get(call(who, late->address), "/"), 200);
+}
+
+/* What the agent has open there must not keep it: somebody else lives on in the cgroup. */
+static void a_namespace_goes_with_the_last_process_that_was_in_it(void **state)
+{
+	double before = metric("mesh_network_namespaces", "captured", NULL);
+	pid_t stays, visitor;
+
+	sh("mkdir /sys/fs/cgroup/shared");
+	stays = spawn("stays", "echo $$ >/sys/fs/cgroup/shared/cgroup.procs; exec sleep 1000");
+	visitor = spawn(
+		"visitor",
+		"echo $$ >/sys/fs/cgroup/shared/cgroup.procs; "
+		"MESH_SERVICE=visitor exec unshare -n sh -c 'ip link set lo up; exec sleep 1000'");
+	eventually(5000, metric("mesh_network_namespaces", "captured", NULL) == before + 1);
+	reap(&visitor, SIGKILL);
+	eventually(5000, metric("mesh_network_namespaces", "captured", NULL) == before);
+	reap(&stays, SIGKILL);
+	assert_int_equal(sh("rmdir /sys/fs/cgroup/shared")->status, 0);
 }
 
 int main(void)
@@ -196,9 +256,11 @@ int main(void)
 		STORY(addresses_are_those_of_the_namespace),
 		STORY(the_primary_port_is_the_declared_or_the_lowest),
 		STORY(two_versions_and_instances_are_told_apart),
+		STORY(many_come_and_go_without_a_trace),
 		STORY(services_older_than_the_agent_are_found),
 		STORY(a_restarted_agent_finds_the_same_again),
 		STORY(registered_by_hand_it_can_be_called),
+		STORY(a_namespace_goes_with_the_last_process_that_was_in_it),
 		STORY(a_dead_meshd_stops_no_traffic_and_learns_all_again),
 	};
 

@@ -20,8 +20,9 @@ static void open_web(const char *listen)
 static const char *v6_address(void)
 {
 	static char text[80];
-	struct output *o = sh("ip -n mesh-web-web-1 -6 -o addr show scope global | "
-			      "sed -E 's/.*inet6 ([0-9a-f:]+).*/\\1/' | head -1");
+	struct output *o = sh("nsenter -t %d -n ip -6 -o addr show scope global | "
+			      "sed -E 's/.*inet6 ([0-9a-f:]+).*/\\1/' | head -1",
+			      instance_pid(web));
 
 	if (!strncmp(o->out, "fd00:201:", 9))
 		snprintf(text, sizeof(text), "[%.*s]:8000", (int)strcspn(o->out, "\n"), o->out);
@@ -48,8 +49,9 @@ static void a_dual_stack_listener_is_called_by_both(void **state)
 	struct client *c;
 
 	open_web("::");
-	o = sh("ip -n mesh-web-web-1 -4 -o addr show scope global | sed -E 's/.*inet "
-	       "([0-9.]+).*/\\1/'");
+	o = sh("nsenter -t %d -n ip -4 -o addr show scope global | sed -E 's/.*inet "
+	       "([0-9.]+).*/\\1/'",
+	       instance_pid(web));
 	snprintf(v4, sizeof(v4), "%.*s:8000", (int)strcspn(o->out, "\n"), o->out);
 	c = call(who, v4);
 	assert_int_equal(get(c, "/"), 200);

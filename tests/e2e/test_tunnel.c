@@ -137,9 +137,9 @@ static void a_caller_that_goes_ends_the_tunnel(void **state)
 
 	echo(c, "\x03", 1);
 	hang_up(c);
-	eventually(2000,
-		   sh("ss -H -t -n -N mesh-tcp-tcp-1 state established | grep -c :9000")->out[0] ==
-			   '0');
+	eventually(2000, sh("nsenter -t %d -n ss -H -t -n state established | grep -c :9000",
+			    instance_pid(svc))
+					 ->out[0] == '0');
 }
 
 int main(void)
