@@ -99,6 +99,14 @@ static int put_workload(void *arg, uint64_t cgroup, const struct mesh_workload *
 	return err == -ENOENT ? 0 : err;
 }
 
+/* Its end was not reported, or it was gone before we asked for that: nobody else removes it. */
+static void put_swept(void *arg, uint64_t cookie)
+{
+	struct supervisor *s = arg;
+
+	kernel_listener_delete(s->kernel, cookie);
+}
+
 static uint64_t get_latency(void *arg, uint32_t endpoint)
 {
 	struct supervisor *s = arg;
@@ -116,5 +124,6 @@ void publish_sink(struct supervisor *s, struct registry_sink *sink)
 				       .slots = put_slots,
 				       .dest = put_dest,
 				       .workload = put_workload,
+				       .swept = put_swept,
 				       .latency = get_latency};
 }

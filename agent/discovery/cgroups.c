@@ -55,7 +55,7 @@ static int watch_path(struct cgroups *t, const struct cgroup *c, const char *fil
 	if (at(t, c, file, path))
 		return -1;
 	wd = inotify_add_watch(t->inotify, path, events);
-	if (wd < 0 && errno == ENOSPC)
+	if (wd < 0 && (errno == ENOSPC || errno == ENOMEM))
 		out_of_watches(t);
 	return wd;
 }
@@ -120,6 +120,7 @@ static struct cgroup *node_new(struct cgroup *parent, const char *name)
 	if (!c)
 		return NULL;
 	c->parent = parent;
+	c->depth = parent ? parent->depth + 1 : 0;
 	c->wd_dir = c->wd_events = -1;
 	if (asprintf(&c->path, "%s%s%s", parent ? parent->path : "", parent ? "/" : "", name) < 0) {
 		free(c);
@@ -131,7 +132,7 @@ static struct cgroup *node_new(struct cgroup *parent, const char *name)
 /* The watch comes before the look at what is inside, so that nothing falls between. */
 static void add(struct cgroups *t, struct cgroup *parent, const char *name)
 {
-	struct cgroup *c = node_new(parent, name);
+	struct cgroup *c = parent && parent->depth >= CGROUPS_DEPTH ? NULL : node_new(parent, name);
 	char path[PATH_MAX];
 	struct stat st;
 

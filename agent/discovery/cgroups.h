@@ -15,6 +15,7 @@
 
 #define CGROUPS_BUCKETS 1024
 #define CGROUPS_PIDS	32 /* processes of one cgroup that are looked at */
+#define CGROUPS_DEPTH	64 /* levels below the root: whoever may make cgroups may nest thousands */
 
 struct cgroup {
 	struct cgroup *parent, *children, *sibling;
@@ -22,6 +23,7 @@ struct cgroup {
 	uint64_t id;					       /* inode of the directory */
 	char *path; /* below the root, with a leading slash; "" for the root itself */
 	int wd_dir, wd_events;
+	unsigned depth;
 	bool populated; /* somebody lives in it or below */
 	bool seen;	/* by the refresh that runs */
 	void *user;	/* the owner's */

@@ -25,6 +25,7 @@ struct member {		   /* what we know of a populated cgroup; cgroup->user */
 	uint64_t since_ns; /* populated */
 	int pid;
 	bool waiting, marked;
+	bool refused; /* there was no room for it: asked again until there is */
 };
 
 #define container(p, type, field) ((type *)((char *)(p)-offsetof(type, field)))
@@ -54,7 +55,7 @@ static void addresses_changed(void *arg, struct netns *ns)
 	uint8_t ip[NETNS_ADDRESSES][16];
 	int n = netns_addresses(ns, ip, NETNS_ADDRESSES);
 
-	if (n > 0)
+	if (n >= 0)
 		registry_addresses(d->registry, ns->cookie, ip, (uint32_t)n);
 }
 
@@ -158,13 +159,6 @@ static void info_from(const struct identity *id, const struct cgroup *c, const s
 	snprintf(out->path, sizeof(out->path), "%s", c->path);
 }
 
-static void say_full(struct discovery *d, const char *path, int err)
-{
-	if (!d->said_full)
-		log_error("workload %s cannot be taken in: %s", path, strerror(-err));
-	d->said_full = true;
-}
-
 static void workload_begin(struct discovery *d, struct cgroup *c, const struct identity *id,
 			   int pid)
 {
@@ -183,9 +177,13 @@ static void workload_begin(struct discovery *d, struct cgroup *c, const struct i
 	}
 	if (err) {
 		m->workload = MESH_NONE;
-		say_full(d, c->path, err);
+		if (!m->refused)
+			log_error("workload %s cannot be taken in: %s; tried again every second",
+				  c->path, strerror(-err));
+		m->refused = true;
 		return;
 	}
+	m->refused = false;
 	m->ns = ns;
 	m->pid = pid;
 	m->marked = false;
@@ -239,6 +237,16 @@ static void keep_instance(struct discovery *d, const struct member *m, struct id
 		strcpy(id->instance, info->instance);
 }
 
+/* Is any of its processes in the namespace that it was found in? */
+static bool lives_in(struct discovery *d, const struct cgroup *c, const struct netns *ns)
+{
+	int pids[CGROUPS_PIDS], n = cgroups_pids(&d->tree, c, pids, CGROUPS_PIDS);
+
+	while (n && !netns_is(ns, pids[n - 1]))
+		n--;
+	return n > 0;
+}
+
 static void retry(struct timer *t);
 
 /* Decides what a cgroup is now. `now`: without waiting for a process to say more than the path
@@ -256,8 +264,13 @@ static void evaluate(struct discovery *d, struct cgroup *c, bool now)
 		return;
 	if (!identity_from_path(c->path, &path))
 		memset(&path, 0, sizeof(path));
-	if (!identity_merge(&path, &env, pid, &id))
+	if (!identity_merge(&path, &env, pid, &id)) {
+		/* a program may overwrite its environment, so a name once given stays; but not for
+		 * others who live on in the cgroup, and elsewhere */
+		if (is_workload(c) && !lives_in(d, c, m->ns))
+			workload_end(d, c);
 		return;
+	}
 	if (inherited(d, c, &path, &env)) {
 		join_ancestor(d, c);
 		return;
@@ -276,24 +289,23 @@ static void evaluate(struct discovery *d, struct cgroup *c, bool now)
 	workload_begin(d, c, &id, pid);
 }
 
-static void each_member(struct discovery *d,
+static void each_cgroup(struct discovery *d,
 			void (*fn)(struct discovery *d, struct cgroup *c, struct member *m))
 {
 	for (uint32_t i = 0; i < CGROUPS_BUCKETS; i++)
 		for (struct cgroup *c = d->tree.by_id[i]; c; c = c->next_id)
-			if (c->user)
-				fn(d, c, member_of(c));
+			fn(d, c, member_of(c));
 }
 
 static void retry_one(struct discovery *d, struct cgroup *c, struct member *m)
 {
-	if (m->waiting)
+	if (m && m->waiting)
 		evaluate(d, c, false);
 }
 
 static void retry(struct timer *t)
 {
-	each_member(container(t, struct discovery, retry), retry_one);
+	each_cgroup(container(t, struct discovery, retry), retry_one);
 }
 
 static void cgroup_changed(void *arg, struct cgroup *c)
@@ -342,8 +354,11 @@ static void take_listener(struct discovery *d, const struct member *m, uint64_t 
 
 	memcpy(info.ip, l->ip, 16);
 	err = registry_listen(d->registry, m->workload, &info);
-	if (err)
-		say_full(d, "with its socket", err);
+	if (err && !d->said_full)
+		log_error("not every listening socket can be taken in: %s; see "
+			  "mesh_table_full_total in /metrics",
+			  strerror(-err));
+	d->said_full |= err != 0;
 }
 
 /* The event may be ahead of inotify, or of what the process says about itself. */
@@ -427,7 +442,10 @@ static void scan(struct discovery *d, struct netns *ns)
 	err = d->ops.scan(ns->fd, scan_found, &s);
 	if (err == -EINTR) /* what was found is true, what was not may be there */
 		ns->scan = d->any_scan = true;
-	else if (err)
+	else if (err == -ENOTRECOVERABLE) {
+		log_error("cannot return to the own network namespace");
+		abort();
+	} else if (err)
 		log_warn("cannot list the listening sockets of the network namespace %s: %s",
 			 ns->owner, strerror(-err));
 	else if (!s.failed) {
@@ -455,7 +473,7 @@ static void mark_one(struct discovery *d, struct cgroup *c, struct member *m)
 	char pid[16];
 	int err;
 
-	if (m->workload == MESH_NONE || m->marked)
+	if (!m || m->workload == MESH_NONE || m->marked)
 		return;
 	snprintf(pid, sizeof(pid), "%d", (int)getpid());
 	err = cgroups_mark(&d->tree, c, DISCOVERY_MARK, pid);
@@ -468,14 +486,22 @@ static void mark_one(struct discovery *d, struct cgroup *c, struct member *m)
 void discovery_mark(struct discovery *d)
 {
 	if (d->unmarked)
-		each_member(d, mark_one);
+		each_cgroup(d, mark_one);
+}
+
+/* What an agent that was killed left behind would tell a program that it may start. */
+static void unmark_one(struct discovery *d, struct cgroup *c, struct member *m)
+{
+	cgroups_mark(&d->tree, c, DISCOVERY_MARK, NULL);
 }
 
 static void reconcile_one(struct discovery *d, struct cgroup *c, struct member *m)
 {
-	bool young = d->loop->now_ns - m->since_ns < YOUNG_NS;
+	bool young = m && d->loop->now_ns - m->since_ns < YOUNG_NS;
 
-	if (m->workload == MESH_NONE ? young : young || !netns_is(m->ns, m->pid))
+	if (!m)
+		return;
+	if (m->workload == MESH_NONE ? young || m->refused : young || !netns_is(m->ns, m->pid))
 		evaluate(d, c, true);
 }
 
@@ -483,7 +509,7 @@ void discovery_reconcile(struct discovery *d)
 {
 	cgroups_catch_up(&d->tree);
 	cgroups_refresh(&d->tree);
-	each_member(d, reconcile_one);
+	each_cgroup(d, reconcile_one);
 	for (uint32_t i = 0; i < SCANS_PER_ROUND && i < d->netns.count; i++) {
 		struct netns *ns = d->next_scan ? d->next_scan : d->netns.list;
 
@@ -517,6 +543,8 @@ int discovery_init(struct discovery *d, struct loop *loop, struct registry *regi
 	err = cgroups_init(&d->tree, loop, root);
 	if (err)
 		discovery_done(d);
+	else
+		each_cgroup(d, unmark_one);
 	return err;
 }
 

@@ -321,10 +321,12 @@ void registry_sweep(struct registry *r, uint64_t netns, const uint64_t *seen, si
 			next = l->sibling;
 			if (contains(seen, n, l->info.cookie))
 				l->missed = false;
-			else if (l->missed)
-				registry_unlisten(r, l->info.cookie);
-			else
+			else if (!l->missed)
 				l->missed = true;
+			else {
+				r->sink.swept(r->sink.arg, l->info.cookie);
+				registry_unlisten(r, l->info.cookie);
+			}
 		}
 	}
 }

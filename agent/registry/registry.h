@@ -45,6 +45,8 @@ struct registry_sink {
 		      const uint16_t *ep);
 	int (*dest)(void *arg, const struct mesh_dest_key *key, const struct mesh_dest *dest);
 	int (*workload)(void *arg, uint64_t cgroup, const struct mesh_workload *w);
+	/* A socket whose end only a sweep could tell. */
+	void (*swept)(void *arg, uint64_t cookie);
 	/* The endpoint's latency in ns as of now, 0: never measured. */
 	uint64_t (*latency)(void *arg, uint32_t endpoint);
 };

@@ -35,7 +35,7 @@ static struct {
 		uint64_t cgroup;
 		struct mesh_workload w;
 	} workloads[64];
-	uint32_t nworkloads, snapshots, slot_writes;
+	uint32_t nworkloads, snapshots, slot_writes, swept;
 } k;
 
 static struct registry *r;
@@ -48,6 +48,11 @@ static int sink_services(void *arg)
 {
 	k.snapshots++;
 	return 0;
+}
+
+static void sink_swept(void *arg, uint64_t cookie)
+{
+	k.swept++;
 }
 
 static void sink_endpoint(void *arg, uint32_t id, const struct mesh_endpoint *ep, bool fresh)
@@ -140,6 +145,7 @@ static void address(uint64_t netns, const char *a, const char *b)
 static int make(void **state)
 {
 	const struct registry_sink sink = {.services = sink_services,
+					   .swept = sink_swept,
 					   .endpoint = sink_endpoint,
 					   .upstream = sink_upstream,
 					   .slots = sink_slots,
