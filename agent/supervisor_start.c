@@ -16,10 +16,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+static void ignore(uint64_t cookie, const struct mesh_listener *l, void *arg)
+{
+}
+
 int start_check(const struct agent_config *cfg)
 {
 	struct kernel_check checks[KERNEL_CHECKS];
 	size_t n = kernel_qualify(cfg->cgroup, checks);
+	int err;
 
 	for (size_t i = 0; i < n; i++)
 		if (!checks[i].ok) {
@@ -27,6 +32,13 @@ int start_check(const struct agent_config *cfg)
 				  checks[i].remedy);
 			return -ENOTSUP;
 		}
+	err = sockdiag_listeners(-1, ignore, NULL);
+	if (err && err != -EINTR) {
+		log_error("socket list: the kernel does not say who listens (%s); it needs "
+			  "CONFIG_INET_DIAG, or the module tcp_diag",
+			  strerror(-err));
+		return err;
+	}
 	return 0;
 }
 

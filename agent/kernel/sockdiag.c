@@ -100,6 +100,15 @@ static void deliver(struct dump *d, const struct nlmsghdr *h)
 	d->fn(cookie, &l, d->arg);
 }
 
+/* An ERROR begins with the errno, and so does a DONE: a dump that failed ends like one that found
+ * nothing. */
+static int status(const struct nlmsghdr *h)
+{
+	int err = h->nlmsg_len >= NLMSG_LENGTH(sizeof(int)) ? *(const int *)NLMSG_DATA(h) : 0;
+
+	return err < 0 ? err : 0;
+}
+
 /* 1: more to come, 0: done, -errno. */
 static int take(struct dump *d, const struct nlmsghdr *h, size_t len)
 {
@@ -107,13 +116,9 @@ static int take(struct dump *d, const struct nlmsghdr *h, size_t len)
 		if (h->nlmsg_flags & NLM_F_DUMP_INTR)
 			d->interrupted = true;
 		if (h->nlmsg_type == NLMSG_DONE)
-			return 0;
-		if (h->nlmsg_type == NLMSG_ERROR) {
-			const struct nlmsgerr *e = NLMSG_DATA(h);
-
-			return h->nlmsg_len >= NLMSG_LENGTH(sizeof(*e)) && e->error ? e->error
-										    : -EPROTO;
-		}
+			return status(h);
+		if (h->nlmsg_type == NLMSG_ERROR)
+			return status(h) ? status(h) : -EPROTO;
 		if (h->nlmsg_type == SOCK_DIAG_BY_FAMILY &&
 		    h->nlmsg_len >= NLMSG_LENGTH(sizeof(struct inet_diag_msg)))
 			deliver(d, h);
@@ -136,7 +141,7 @@ static int dump_family(struct dump *d, int family)
 		else
 			r = n < 0 ? -errno : take(d, (struct nlmsghdr *)buf, (size_t)n);
 	} while (r > 0);
-	return r == -ENOENT ? 0 : r; /* a kernel without that family */
+	return r;
 }
 
 int sockdiag_listeners(int netns_fd,

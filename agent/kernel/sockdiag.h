@@ -16,8 +16,8 @@
  * fn is called while the caller is back in its own namespace.
  *
  * 0 or -errno. -EINTR: the table changed during the dump, what was delivered is true but maybe not
- * complete; ask again. -ENOTRECOVERABLE: the way back to the caller's own namespace failed; the
- * process must end.
+ * complete; ask again. -ENOENT: this kernel cannot tell (no tcp_diag). -ENOTRECOVERABLE: the way
+ * back to the caller's own namespace failed; the process must end.
  */
 int sockdiag_listeners(int netns_fd,
 		       void (*fn)(uint64_t cookie, const struct mesh_listener *l, void *arg),
