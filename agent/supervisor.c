@@ -173,12 +173,15 @@ static char *state(void *arg)
 
 /* --- the round --- */
 
-static void flush(struct supervisor *s)
+/* False: put off, what is new is not in the maps yet. */
+static bool flush(struct supervisor *s)
 {
 	int err;
 
-	if (!registry_dirty(s->registry) || s->loop.now_ns < s->retry_ns)
-		return;
+	if (!registry_dirty(s->registry))
+		return true;
+	if (s->loop.now_ns < s->retry_ns)
+		return false;
 	err = registry_flush(s->registry, s->loop.now_ns);
 	s->retry_ns = err ? s->loop.now_ns + BEAT_MS * 1000000ULL : 0;
 	if (err && !s->flush_failed)
@@ -188,6 +191,7 @@ static void flush(struct supervisor *s)
 	s->flush_failed = err != 0;
 	if (s->session)
 		session_changed(s->session);
+	return true;
 }
 
 static void settle(struct loop *l)
@@ -197,8 +201,7 @@ static void settle(struct loop *l)
 	if (s->stopping_ns)
 		return;
 	discovery_settle(&s->discovery);
-	flush(s);
-	if (workers_answering(&s->workers))
+	if (flush(s) && workers_answering(&s->workers))
 		discovery_mark(&s->discovery);
 }
 
@@ -310,6 +313,7 @@ static int start_signals(struct supervisor *s)
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGHUP);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGCHLD, SIG_DFL); /* inherited as ignored, it would hide how our children end */
 	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
 		return -errno;
 	s->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);

@@ -204,6 +204,8 @@ static void watch_done(const struct http_answer *a, void *arg)
 	int err;
 
 	s->watching = false;
+	if (s->leaving)
+		return;
 	if (a->error || a->status != 200) {
 		if (a->error != -ETIMEDOUT || s->watch_backoff)
 			say_bad(s, WATCH, a);
@@ -257,6 +259,8 @@ static void report_done(const struct http_answer *a, void *arg)
 	struct session *s = arg;
 
 	s->reporting = false;
+	if (s->leaving) /* the timer is the farewell's now */
+		return;
 	if (a->error || a->status / 100 != 2) {
 		say_bad(s, REPORT, a);
 		timer_arm(s->loop, &s->report_timer, next_wait(&s->report_backoff), report_again);

@@ -44,7 +44,6 @@ void session_goodbye(struct session *s, void (*done)(void *arg), void *arg);
 uint64_t session_revision(const struct session *s); /* of the configuration in force */
 const char *session_error(const struct session *s); /* why the last one was refused, or NULL */
 bool session_connected(const struct session *s);
-bool session_configured(
-	const struct session *s); /* a configuration was ever taken, from meshd or from disk */
+/* a configuration was ever taken, from meshd or from disk */
 
 #endif
