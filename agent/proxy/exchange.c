@@ -225,7 +225,9 @@ static void run_request(struct exchange *ex)
 	switch (pump_run(&ex->request_body, &ex->down->conn, &ex->up->conn)) {
 	case PUMP_DONE:
 		ex->request_sent = true;
-		if (ex->request_waited && ex->state == EX_TRY) {
+		/* what waited without a body, waited for the connection: no reason for more time */
+		if (ex->request_waited && ex->state == EX_TRY &&
+		    ex->request.framing != HTTP1_NO_BODY) {
 			ex->sent_ns = ex->waiting_ns = ex->proxy->loop.now_ns;
 			timeout_try(ex);
 		}

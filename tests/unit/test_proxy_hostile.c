@@ -204,6 +204,29 @@ static void idle_callers_keep_nobody_out(void **state)
 		close(idle[i]);
 }
 
+static void who_drains_answers_what_is_there_and_closes(void **state)
+{
+	struct rig *rig = *state;
+	int c = rig_connect(rig->gateway_port), o;
+
+	rig_send(c, GET);
+	o = rig_accept(rig, 0);
+	rig_read_until(o, "\r\n\r\n", text, sizeof(text));
+	rig->inside->draining = true;
+	rig_send(c, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+	rig_send(o, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx");
+	expect_answer(c, "connection: close\r\n", "x");
+	rig_expect_closed(o);
+	rig_expect_closed(c);
+	close(o);
+	close(c);
+	c = rig_connect(rig->gateway_port);
+	rig_send(c, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+	rig_read_until(c, NULL, text, sizeof(text));
+	assert_non_null(strstr(text, "connection: close\r\n"));
+	close(c);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, start, stop)
@@ -216,6 +239,7 @@ int main(void)
 		T(http_spoken_to_a_database_breaks_it_for_nobody_else),
 		T(urgent_data_stops_no_tunnel),
 		T(idle_callers_keep_nobody_out),
+		T(who_drains_answers_what_is_there_and_closes),
 		T(a_silent_caller_of_nobody_is_not_kept_for_ever),
 	};
 
