@@ -33,6 +33,14 @@ __attribute__((format(printf, 2, 3))) static int bad(const struct place *p, cons
 	return -EINVAL;
 }
 
+/* It becomes a header, a label, a line of a log. */
+static bool is_printable(const char *s)
+{
+	while (*s > ' ' && *s < 0x7f)
+		s++;
+	return !*s;
+}
+
 /* A string member that fits; absent is the fallback (NULL: must be there). */
 static int text(const struct place *p, const cJSON *o, const char *key, const char *fallback,
 		char *out, size_t cap)
@@ -46,6 +54,8 @@ static int text(const struct place *p, const cJSON *o, const char *key, const ch
 		return bad(p, "%s: a string is expected", key);
 	if (strlen(s) >= cap)
 		return bad(p, "%s: longer than %zu", key, cap - 1);
+	if (!is_printable(s))
+		return bad(p, "%s: printable ASCII is expected", key);
 	strcpy(out, s);
 	return 0;
 }
@@ -94,9 +104,13 @@ static int split(const struct place *p, const cJSON *o, struct service_config *c
 		if (!*v->string || strlen(v->string) >= MESH_NAME_MAX)
 			return bad(p, "split: the name of a version is 1 to %d bytes long",
 				   MESH_NAME_MAX - 1);
-		if (!cJSON_IsNumber(v) || v->valuedouble < 0 || v->valuedouble > 1000000)
+		if (!cJSON_IsNumber(v) || v->valuedouble < 0 || v->valuedouble > 1000000 ||
+		    v->valuedouble != (uint32_t)v->valuedouble)
 			return bad(p, "split.%s: a weight from 0 to 1000000 is expected",
 				   v->string);
+		for (uint32_t i = 0; i < c->nsplit; i++)
+			if (!strcmp(c->split[i].version, v->string))
+				return bad(p, "split.%s: stands there twice", v->string);
 		strcpy(c->split[c->nsplit].version, v->string);
 		c->split[c->nsplit++].weight = (uint32_t)v->valuedouble;
 		total += v->valuedouble;
@@ -162,10 +176,23 @@ static int external(const cJSON *o, struct external_info *out, char *why)
 	return 0;
 }
 
-static int services(const cJSON *list, struct configuration *c, char *why)
+static int list_of(const cJSON *root, const char *key, int most, const cJSON **out, char *why)
 {
-	const cJSON *v;
+	struct place p = {NULL, why};
 
+	*out = cJSON_GetObjectItemCaseSensitive(root, key);
+	if (!cJSON_IsArray(*out))
+		return bad(&p, "%s: a list is expected", key);
+	return cJSON_GetArraySize(*out) > most ? bad(&p, "%s: more than %d", key, most) : 0;
+}
+
+static int services(const cJSON *root, struct configuration *c, char *why)
+{
+	const cJSON *list, *v;
+	int bounded = list_of(root, "services", MESH_MAX_SERVICES, &list, why);
+
+	if (bounded)
+		return bounded;
 	c->services = calloc((size_t)cJSON_GetArraySize(list) + 1, sizeof(*c->services));
 	if (!c->services)
 		return -ENOMEM;
@@ -179,10 +206,13 @@ static int services(const cJSON *list, struct configuration *c, char *why)
 	return 0;
 }
 
-static int externals(const cJSON *list, struct configuration *c, char *why)
+static int externals(const cJSON *root, struct configuration *c, char *why)
 {
-	const cJSON *v;
+	const cJSON *list, *v;
+	int bounded = list_of(root, "endpoints", MESH_MAX_ENDPOINTS, &list, why);
 
+	if (bounded)
+		return bounded;
 	c->externals = calloc((size_t)cJSON_GetArraySize(list) + 1, sizeof(*c->externals));
 	if (!c->externals)
 		return -ENOMEM;
@@ -217,9 +247,9 @@ int configuration_parse(const char *json, size_t len, struct configuration *out,
 	if (cJSON_IsObject(root))
 		err = head(root, &c, why);
 	if (!err)
-		err = services(cJSON_GetObjectItemCaseSensitive(root, "services"), &c, why);
+		err = services(root, &c, why);
 	if (!err)
-		err = externals(cJSON_GetObjectItemCaseSensitive(root, "endpoints"), &c, why);
+		err = externals(root, &c, why);
 	cJSON_Delete(root);
 	if (err == -ENOMEM)
 		snprintf(why, CONFIGURATION_ERROR_MAX, "out of memory");

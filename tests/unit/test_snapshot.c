@@ -220,10 +220,22 @@ static void a_bad_configuration_is_refused_with_its_place(void **state)
 		 "s: split: more than 8 versions"},
 		{"{\"revision\":1,\"services\":[{\"service\":\"s\",\"timeouts\":{\"try\":5}}]}",
 		 "s: timeouts.try: a duration like 500ms, a day at most, is expected"},
-		{"{\"revision\":1,\"endpoints\":[{\"service\":\"s\",\"id\":\"i\",\"address\":"
+		{"{\"revision\":1}", "answer: services: a list is expected"},
+		{"{\"revision\":1,\"services\":{\"s\":{\"service\":\"s\"}}}",
+		 "answer: services: a list is expected"},
+		{"{\"revision\":1,\"services\":[{\"service\":\"a\\nb\"}]}",
+		 "answer: service: printable ASCII is expected"},
+		{"{\"revision\":1,\"services\":[{\"service\":\"s\",\"split\":{\"v1\":0.5}}]}",
+		 "s: split.v1: a weight from 0 to 1000000 is expected"},
+		{"{\"revision\":1,\"services\":[{\"service\":\"s\",\"split\":{\"v1\":1,"
+		 "\"v1\":2}}]}",
+		 "s: split.v1: stands there twice"},
+		{"{\"revision\":1,\"services\":[],\"endpoints\":[{\"service\":\"s\",\"id\":\"i\","
+		 "\"address\":"
 		 "\"localhost\",\"port\":1}]}",
 		 "s: endpoint i: address: an IP address is expected"},
-		{"{\"revision\":1,\"endpoints\":[{\"service\":\"s\",\"id\":\"i\",\"address\":\"::"
+		{"{\"revision\":1,\"services\":[],\"endpoints\":[{\"service\":\"s\",\"id\":\"i\","
+		 "\"address\":\"::"
 		 "1\",\"port\":65536}]}",
 		 "s: endpoint i: port: 1 to 65535 is expected"},
 	};
@@ -246,12 +258,27 @@ static void what_is_too_long_is_refused_not_cut(void **state)
 	memset(name, 'n', sizeof(name));
 	for (int len = MESH_NAME_MAX - 1; len <= MESH_NAME_MAX; len++) {
 		snprintf(json, sizeof(json),
-			 "{\"revision\":1,\"services\":[{\"service\":\"%.*s\"}]}", len, name);
+			 "{\"revision\":1,\"services\":[{\"service\":\"%.*s\"}],\"endpoints\":[]}",
+			 len, name);
 		assert_int_equal(configuration_parse(json, strlen(json), &c, why),
 				 len < MESH_NAME_MAX ? 0 : -EINVAL);
 		if (len < MESH_NAME_MAX)
 			configuration_done(&c);
 	}
+}
+
+static void what_is_more_than_fits_is_refused_as_a_whole(void **state)
+{
+	char *json = malloc(64 + (MESH_MAX_SERVICES + 1) * 24), why[CONFIGURATION_ERROR_MAX];
+	struct configuration c;
+	int at = sprintf(json, "{\"revision\":1,\"endpoints\":[],\"services\":[");
+
+	for (int i = 0; i <= MESH_MAX_SERVICES; i++)
+		at += sprintf(json + at, "%s{\"service\":\"s%d\"}", i ? "," : "", i);
+	sprintf(json + at, "]}");
+	assert_int_equal(configuration_parse(json, strlen(json), &c, why), -EINVAL);
+	assert_string_equal(why, "answer: services: more than 1024");
+	free(json);
 }
 
 static void an_answer_that_brings_nothing_new_is_recognised(void **state)
@@ -275,6 +302,7 @@ int main(void)
 		story(a_block_that_was_tampered_with_is_refused),
 		cmocka_unit_test(a_bad_configuration_is_refused_with_its_place),
 		cmocka_unit_test(what_is_too_long_is_refused_not_cut),
+		cmocka_unit_test(what_is_more_than_fits_is_refused_as_a_whole),
 		cmocka_unit_test(an_answer_that_brings_nothing_new_is_recognised),
 	};
 
