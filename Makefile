@@ -55,8 +55,11 @@ help: ## this list
 deps: ## install what is missing (apt), as root or through sudo
 	$(Q)deploy/install-deps.sh
 
+# On all CPUs, unless -j says otherwise.
+JOBS = --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
+
 all: deps ## build everything into build/
-	$(Q)$(MAKE) --no-print-directory programs
+	$(Q)$(MAKE) $(JOBS) programs
 
 .PHONY: programs everything
 programs: $(PROGRAMS) $(DEMOS)
@@ -64,31 +67,31 @@ programs: $(PROGRAMS) $(DEMOS)
 everything: programs $(UNIT_TESTS) $(BPF_TESTS) $(E2E_TESTS) $(TOOLS)
 
 demo: deps ## four services, the mesh and some traffic on a virtual host; Ctrl-C cleans up (DEMO_SECONDS=20 ends by itself)
-	$(Q)$(MAKE) --no-print-directory programs
+	$(Q)$(MAKE) $(JOBS) programs
 	$(Q)BUILD=$(BUILD) demo/run.sh
 
 test: deps ## every test: unit (ASan, UBSan), BPF, end to end
-	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) everything
+	$(Q)$(MAKE) $(JOBS) everything
 	$(Q)BUILD=$(BUILD) tests/run.sh unit bpf e2e
 
 unit: deps ## unit tests only
-	$(Q)$(MAKE) --no-print-directory $(UNIT_TESTS)
+	$(Q)$(MAKE) $(JOBS) $(UNIT_TESTS)
 	$(Q)BUILD=$(BUILD) tests/run.sh unit
 
 bpf-tests: deps ## BPF tests only (needs root)
-	$(Q)$(MAKE) --no-print-directory $(BPF_TESTS)
+	$(Q)$(MAKE) $(JOBS) $(BPF_TESTS)
 	$(Q)BUILD=$(BUILD) tests/run.sh bpf
 
 e2e: deps ## end-to-end tests only (needs root); T=name runs one
-	$(Q)$(MAKE) --no-print-directory programs $(E2E_TESTS) $(TOOLS)
+	$(Q)$(MAKE) $(JOBS) programs $(E2E_TESTS) $(TOOLS)
 	$(Q)BUILD=$(BUILD) tests/run.sh e2e $(T)
 
 bench: deps ## compare with no mesh, nginx and HAProxy in one interleaved run
-	$(Q)$(MAKE) --no-print-directory programs $(TOOLS)
+	$(Q)$(MAKE) $(JOBS) programs $(TOOLS)
 	$(Q)BUILD=$(BUILD) tests/bench/bench.sh
 
 soak: deps ## a million checked requests through two hops (N=20000 for a short one)
-	$(Q)$(MAKE) --no-print-directory programs $(TOOLS) $(BUILD)/tests/e2e/test_soak
+	$(Q)$(MAKE) $(JOBS) programs $(TOOLS) $(BUILD)/tests/e2e/test_soak
 	$(Q)BUILD=$(BUILD) tests/bench/soak.sh $(N)
 
 fuzz: deps ## fuzz the HTTP/1 parser for SECONDS=60
