@@ -81,7 +81,11 @@ struct output *sh(const char *fmt, ...)
 
 bool have_program(const char *name)
 {
-	return sh("command -v %s", name)->status == 0;
+	char cmd[256];
+
+	snprintf(cmd, sizeof(cmd), "PATH=$PATH:/usr/sbin:/sbin; command -v %s >/dev/null 2>&1",
+		 name);
+	return !system(cmd);
 }
 
 /* --- what others count -------------------------------------------------------------------------

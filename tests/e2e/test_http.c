@@ -245,8 +245,7 @@ static void the_origin_learns_where_the_request_comes_from(void **state)
 	say(c,
 	    "GET /?reflect=1 HTTP/1.1\r\nHost: web.example\r\nX-Forwarded-For: 192.0.2.7\r\n\r\n");
 	assert_int_equal(answer(c, "GET"), 200);
-	printf("%s", c->body);
-	assert_non_null(strcasestr(c->body, "x-forwarded-for: 192.0.2.7, "));
+	assert_non_null(strcasestr(c->body, "x-forwarded-for: 192.0.2.7, 10.201."));
 	assert_non_null(strcasestr(c->body, "x-forwarded-proto: http\r\n"));
 	assert_non_null(strcasestr(c->body, "x-forwarded-host: web.example\r\n"));
 	assert_non_null(strcasestr(c->body, "x-request-id: "));
