@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See accesslog.h. A log that cannot be written loses lines and counts them; it never holds
- * anything up. */
+/* See accesslog.h. What cannot be written now waits in the buffer; when that is full, lines are
+ * lost and counted, whole ones only. Nothing is ever held up. */
 #include "agent/telemetry/accesslog.h"
 
 #include "lib/buf.h"
@@ -8,18 +8,20 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #define BUFFER_MAX (256u << 10)
+#define LINE_ROOM  (8u << 10) /* for one: names, RECORD_TEXT_MAX escaped, numbers */
 
 struct accesslog {
 	char *path; /* NULL: stdout */
 	int fd;
 	struct buf buf;
-	uint32_t lines; /* in the buffer */
-	uint64_t lost;
+	uint64_t lost; /* lines */
 };
 
 static int open_log(const char *path)
@@ -86,25 +88,36 @@ int accesslog_reopen(struct accesslog *a)
 	return 0;
 }
 
+/* Of n bytes, as many as can be written without waiting. stdout is shared with others, so it stays
+ * in the mode that it is in: where a pipe or a socket is ready, PIPE_BUF bytes fit. */
+static size_t fits(const struct accesslog *a, size_t n)
+{
+	struct pollfd p = {.fd = a->fd, .events = POLLOUT};
+
+	if (a->path)
+		return n;
+	if (poll(&p, 1, 0) != 1 || !(p.revents & POLLOUT))
+		return 0;
+	return n < PIPE_BUF ? n : PIPE_BUF;
+}
+
 void accesslog_flush(struct accesslog *a)
 {
-	size_t done = 0;
+	size_t done = 0, n;
 
 	if (!a || !a->buf.len)
 		return;
-	while (done < a->buf.len) {
-		ssize_t n = write(a->fd, a->buf.data + done, a->buf.len - done);
+	while ((n = fits(a, a->buf.len - done))) {
+		ssize_t w = write(a->fd, a->buf.data + done, n);
 
-		if (n < 0 && errno == EINTR)
+		if (w < 0 && errno == EINTR)
 			continue;
-		if (n < 0) {
-			a->lost += a->lines;
+		if (w <= 0)
 			break;
-		}
-		done += (size_t)n;
+		done += (size_t)w;
 	}
-	a->lines = 0;
-	buf_reset(&a->buf);
+	memmove(a->buf.data, a->buf.data + done, a->buf.len - done + 1);
+	a->buf.len -= done;
 }
 
 uint64_t accesslog_lost(const struct accesslog *a)
@@ -140,6 +153,10 @@ void accesslog_write(struct accesslog *a, const struct record *r, const struct a
 
 	if (b->len > BUFFER_MAX / 2)
 		accesslog_flush(a);
+	if (b->len > BUFFER_MAX - LINE_ROOM) {
+		a->lost++;
+		return;
+	}
 	put_time(b, r);
 	text(b, "kind", r->kind == RECORD_TUNNEL ? "tunnel" : "request",
 	     r->kind == RECORD_TUNNEL ? 6 : 7);
@@ -160,5 +177,4 @@ void accesslog_write(struct accesslog *a, const struct record *r, const struct a
 	text(b, "requestId", p + r->host_len, r->request_id_len);
 	buf_printf(b, ",\"tries\":%u,\"clientGone\":%s}\n", r->tries,
 		   r->flags & RECORD_CLIENT_GONE ? "true" : "false");
-	a->lines++;
 }

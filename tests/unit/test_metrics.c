@@ -6,6 +6,7 @@
 #include "lib/json.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -185,6 +186,63 @@ static void the_access_log_is_one_json_object_a_line_whatever_a_client_sends(voi
 	unlink(file);
 }
 
+/* Whole lines in what is in the pipe, which is emptied. */
+static int whole_lines(int fd, char *part, size_t *have)
+{
+	static char bytes[65536];
+	int lines = 0;
+	ssize_t n;
+
+	while ((n = read(fd, bytes, sizeof(bytes))) > 0)
+		for (ssize_t i = 0; i < n; i++) {
+			assert_true(*have < 2048);
+			part[(*have)++] = bytes[i];
+			if (bytes[i] != '\n')
+				continue;
+			assert_true(part[0] == '{' && part[*have - 2] == '}');
+			*have = 0;
+			lines++;
+		}
+	return lines;
+}
+
+/* The agent's heart must not wait for who reads its output. */
+static void a_log_that_nobody_reads_loses_whole_lines_and_waits_for_nobody(void **state)
+{
+	struct accesslog_names names = {"front", "back", "b-1", "v1"};
+	struct record r = {.kind = RECORD_TUNNEL};
+	int p[2], out = dup(STDOUT_FILENO), lines, lost;
+	struct accesslog *log;
+	size_t have = 0;
+	char part[2048];
+
+	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
+	assert_int_equal(fcntl(p[0], F_SETFL, O_NONBLOCK), 0);
+	assert_int_equal(accesslog_new("-", &log), 0);
+	fflush(stdout);
+	assert_int_equal(dup2(p[1], STDOUT_FILENO), STDOUT_FILENO);
+	alarm(20);
+	for (int i = 0; i < 3000; i++) {
+		accesslog_write(log, &r, &names);
+		accesslog_flush(log);
+	}
+	lines = whole_lines(p[0], part, &have);
+	for (int i = 0; i < 20; i++) {
+		accesslog_flush(log);
+		lines += whole_lines(p[0], part, &have);
+	}
+	lost = (int)accesslog_lost(log);
+	accesslog_free(&log);
+	dup2(out, STDOUT_FILENO);
+	alarm(0);
+	assert_true(lost > 0);
+	assert_int_equal(lines + lost, 3000);
+	assert_int_equal(have, 0);
+	close(out);
+	close(p[0]);
+	close(p[1]);
+}
+
 static void a_log_that_is_off_is_none(void **state)
 {
 	struct accesslog *log;
@@ -207,6 +265,7 @@ int main(void)
 		story(a_label_cannot_leave_its_quotes),
 		story(what_does_not_fit_is_counted_under_other),
 		cmocka_unit_test(the_access_log_is_one_json_object_a_line_whatever_a_client_sends),
+		cmocka_unit_test(a_log_that_nobody_reads_loses_whole_lines_and_waits_for_nobody),
 		cmocka_unit_test(a_log_that_is_off_is_none),
 	};
 
