@@ -89,8 +89,8 @@ static void look_drained(struct timer *t)
 
 	if (!p->nclients || p->loop.now_ns / 1000000 >= w->drain_until_ms)
 		p->loop.stop = true;
-	else
-		timer_arm(&p->loop, t, DRAIN_LOOK_MS, look_drained);
+	downstream_drain(p);
+	timer_arm(&p->loop, t, DRAIN_LOOK_MS, look_drained);
 }
 
 static void on_drain(struct proxy *p, uint32_t millis)
@@ -100,7 +100,6 @@ static void on_drain(struct proxy *p, uint32_t millis)
 	p->draining = true;
 	w->drain_until_ms = p->loop.now_ns / 1000000 + millis;
 	listener_remove_all(p);
-	downstream_drain(p);
 	timer_arm(&p->loop, &w->drain, 0, look_drained);
 }
 
@@ -233,6 +232,7 @@ int worker_main(void)
 	int r = -ENOMEM;
 
 	clock_iso(0, iso); /* glibc reads the time zone once, which the filter would not allow */
+	prctl(PR_SET_NAME, "mesh-worker"); /* what ps and top show; "exe" otherwise */
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGINT, SIG_IGN); /* Ctrl-C is the supervisor's to handle */
 	signal(SIGHUP, SIG_IGN);

@@ -166,14 +166,17 @@ ssize_t conn_send(struct conn *c, const char *more, size_t n)
 	size_t first = c->out.end - c->out.start, sent;
 	struct iovec iov[2] = {{first ? c->out.mem + c->out.start : NULL, first},
 			       {(char *)more, n}};
-	struct msghdr msg = {.msg_iov = first ? iov : iov + 1, .msg_iovlen = first && n ? 2 : 1};
+	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
 	ssize_t r;
 
 	if (c->error)
 		return -c->error;
 	if (!c->writable || first + n == 0)
 		return 0;
-	r = sendmsg(c->watch.fd, &msg, MSG_NOSIGNAL);
+	if (first && n)
+		r = sendmsg(c->watch.fd, &msg, MSG_NOSIGNAL);
+	else /* cheaper for one piece */
+		r = send(c->watch.fd, iov[!first].iov_base, iov[!first].iov_len, MSG_NOSIGNAL);
 	if (r < 0) {
 		c->writable = false;
 		if (errno == EAGAIN || errno == EINTR)

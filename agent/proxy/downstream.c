@@ -108,6 +108,20 @@ static bool close_gently(struct downstream *d)
 	return true;
 }
 
+/* The caller announced that it would send nothing more, and nothing more is here: no reset can
+ * overtake the answer. */
+static bool has_said_all(const struct downstream *d)
+{
+	return d->asked_to_close && !conn_unread(&d->conn) && !d->conn.readable;
+}
+
+/* May it be closed for the worker's end? Not while its caller is likely to be sending: busy ones
+ * are told with their next answer. */
+static bool is_quiet(const struct downstream *d)
+{
+	return d->conn.proxy->draining && now_ms(d) - d->since_ms >= DRAIN_QUIET_MS;
+}
+
 /* Returns false when d is gone. */
 static bool linger(struct downstream *d)
 {
@@ -323,15 +337,15 @@ static int step(struct downstream *d)
 		d->since_ms = now_ms(d);
 		if (d->fate == FATE_KEEP)
 			return 1;
-		if (d->fate == FATE_CLOSE)
+		if (d->fate == FATE_CLOSE && !has_said_all(d))
 			return close_gently(d) ? 1 : -1;
-		free_downstream(d, true);
+		free_downstream(d, d->fate == FATE_RESET);
 		return -1;
 	}
 	r = read_head(d);
 	if (r < 0)
 		free_downstream(d, false);
-	else if (!r && !d->ex && !d->hungry && d->conn.proxy->draining)
+	else if (!r && !d->ex && !d->hungry && is_quiet(d))
 		return close_gently(d) ? 1 : -1;
 	return r;
 }
@@ -459,7 +473,7 @@ void downstream_new(struct proxy *p, int fd, const uint8_t peer[16],
 void downstream_drain(struct proxy *p)
 {
 	for (struct downstream *d = p->clients; d; d = d->next) {
-		if (d->ex || d->lingering)
+		if (d->ex || d->lingering || !is_quiet(d))
 			continue;
 		d->conn.readable = true; /* a request that is here already is still answered */
 		downstream_again(d);

@@ -18,6 +18,9 @@
 #define DOWN_LINGER_MS                                                                             \
 	2000 /* after our FIN: how long what still comes is read, so that no reset overtakes the   \
 		answer */
+/* A draining worker closes what has been idle for so long: a caller that is about to ask would meet
+ * the close half-way. */
+#define DRAIN_QUIET_MS 1000
 
 struct downstream {
 	struct conn conn; /* first: the loop's watch is its first member */
@@ -30,9 +33,10 @@ struct downstream {
 	uint32_t upstream; /* MESH_NONE: the gateway decides by request */
 	uint32_t caller;   /* workload id or MESH_NONE */
 	uint32_t requests;
-	uint8_t fate; /* of the exchange that ended last */
-	bool http;    /* known or found to speak HTTP */
-	bool learned; /* http is what other connections to this port have spoken */
+	uint8_t fate;	     /* of the exchange that ended last */
+	bool http;	     /* known or found to speak HTTP */
+	bool learned;	     /* http is what other connections to this port have spoken */
+	bool asked_to_close; /* with its last request, which was read whole */
 	bool lingering;
 	bool hungry;
 	bool queued;		  /* on the proxy's `again` list */

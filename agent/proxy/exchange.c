@@ -48,6 +48,7 @@ static void finish(struct exchange *ex)
 	timer_cancel(&p->loop, &ex->timer);
 	conn_release(&ex->down->conn);
 	ex->down->fate = ex->fate;
+	ex->down->asked_to_close = ex->request_sent && !ex->request.keep_alive;
 	ex->down->ex = NULL;
 	slab_put(&p->exchanges, ex);
 }
