@@ -78,7 +78,7 @@ static void on_event(const struct mesh_event *e, void *arg)
 	metrics_connection(s->metrics, registry_caller_name(s->registry, e->workload),
 			   registry_service_name(s->registry, registry_upstream_service(
 								      s->registry, e->upstream)),
-			   e->error);
+			   e->error, e->connect_ns);
 }
 
 /* --- workers --- */

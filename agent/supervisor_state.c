@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -135,20 +136,19 @@ struct version_count {
 
 static void write_endpoints(struct supervisor *s, struct buf *out)
 {
-	struct version_count
-		v[256]; /* kinds of one service are few; more are left out rather than guessed */
+	struct version_count *v = calloc(MESH_MAX_ENDPOINTS, sizeof(*v));
 	struct endpoint_view e;
 	struct service_view sv;
 	uint32_t n = 0, k;
 
+	if (!v)
+		return;
 	for (uint32_t i = 0; i < MESH_MAX_ENDPOINTS; i++) {
 		if (!registry_endpoint(s->registry, i, &e) || !e.primary)
 			continue;
 		for (k = 0;
 		     k < n && (v[k].service != e.service || strcmp(v[k].version, e.version));)
 			k++;
-		if (k == sizeof(v) / sizeof(*v))
-			continue;
 		if (k == n)
 			v[n++] = (struct version_count){e.version, e.service, 0};
 		v[k].n++;
@@ -163,6 +163,7 @@ static void write_endpoints(struct supervisor *s, struct buf *out)
 		metrics_label(out, "version", v[k].version);
 		buf_printf(out, ",status=\"healthy\"} %u\n", v[k].n);
 	}
+	free(v);
 }
 
 static void write_inflight(struct supervisor *s, struct buf *out)
@@ -196,7 +197,7 @@ static void write_counters(struct supervisor *s, struct buf *out)
 	kernel_counters(s->kernel, c);
 	for (int i = MESH_C_PASSED_SELF; i <= MESH_C_PASSED_DEVICE; i++)
 		passed += c[i];
-	passed += c[MESH_C_PASSED];
+	passed += c[MESH_C_PASSED] + c[MESH_C_PASSED_NO_STORAGE];
 	head(out, "mesh_connections_captured_total", "counter",
 	     "connect() calls of workloads, by where they went.");
 	buf_printf(out, "mesh_connections_captured_total{path=\"worker\"} %llu\n",

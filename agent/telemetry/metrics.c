@@ -28,10 +28,14 @@ struct series {
 	char names[]; /* source, destination, version, each with its NUL */
 };
 
+struct histogram {
+	uint64_t bucket[NBOUNDS + 1], count, sum_ns;
+};
+
 struct pair {
 	struct pair *next;
-	uint64_t bucket[NBOUNDS + 1], count, sum_ns, bytes_in, bytes_out, retried_ok,
-		retried_failed;
+	struct histogram requests, connects;
+	uint64_t bytes_in, bytes_out, retried_ok, retried_failed;
 	uint64_t connections[OUTCOMES];
 	char names[]; /* source, destination */
 };
@@ -119,7 +123,11 @@ static struct series *series_find(struct metrics *m, const struct metrics_reques
 			return s;
 	if (m->nseries >= METRICS_SERIES && strcmp(r->source, OTHER)) {
 		struct metrics_request other = {
-			.source = OTHER, .destination = OTHER, .version = "", .code = r->code};
+			.source = OTHER,
+			.destination = OTHER,
+			.version = "",
+			/* of each hundred one, or "other" would grow without limit */
+			.code = r->code / 100 * 100};
 
 		m->overflow++;
 		return series_find(m, &other);
@@ -138,27 +146,37 @@ static struct series *series_find(struct metrics *m, const struct metrics_reques
 	return s;
 }
 
-static void observe(struct pair *p, uint64_t ns)
+static void observe(struct histogram *h, uint64_t ns)
 {
 	uint32_t i = 0;
 
 	while (i < NBOUNDS && ns > bounds[i].ns)
 		i++;
-	p->bucket[i]++;
-	p->count++;
-	p->sum_ns += ns;
+	h->bucket[i]++;
+	h->count++;
+	h->sum_ns += ns;
 }
 
-void metrics_request(struct metrics *m, const struct metrics_request *r)
+/* Code and cause are a worker's word: what they cannot be is taken as none. */
+void metrics_request(struct metrics *m, const struct metrics_request *given)
 {
-	struct series *s = series_find(m, r);
-	struct pair *p = pair_find(m, r->source, r->destination);
+	struct metrics_request checked = *given;
+	const struct metrics_request *r = &checked;
+	struct series *s;
+	struct pair *p;
+
+	if (checked.code < 100 || checked.code > 999)
+		checked.code = 0;
+	if (checked.cause >= CAUSE_MAX)
+		checked.cause = CAUSE_NONE;
+	s = series_find(m, r);
+	p = pair_find(m, r->source, r->destination);
 
 	if (s)
 		s->count++;
 	if (!p)
 		return;
-	observe(p, r->duration_ns);
+	observe(&p->requests, r->duration_ns);
 	p->bytes_in += r->bytes_in;
 	p->bytes_out += r->bytes_out;
 	if (r->tries > 1 && r->code && r->code < 500)
@@ -180,13 +198,16 @@ static int outcome_of(uint32_t error)
 }
 
 void metrics_connection(struct metrics *m, const char *source, const char *destination,
-			uint32_t error)
+			uint32_t error, uint64_t connect_ns)
 {
 	struct pair *p =
 		pair_find(m, *source ? source : "unknown", *destination ? destination : "none");
 
-	if (p)
-		p->connections[outcome_of(error)]++;
+	if (!p)
+		return;
+	p->connections[outcome_of(error)]++;
+	if (connect_ns)
+		observe(&p->connects, connect_ns);
 }
 
 /* --- text --- */
@@ -242,29 +263,29 @@ static void write_requests(const struct metrics *m, struct buf *out)
 	}
 }
 
-static void write_histogram(const struct metrics *m, struct buf *out)
+static void write_histogram(const struct metrics *m, struct buf *out, const char *name,
+			    const char *help, size_t field)
 {
-	head(out, "mesh_request_duration_seconds", "histogram",
-	     "From the first byte of a request to the last of its answer.");
+	head(out, name, "histogram", help);
 	each_pair(m, p)
 	{
+		const struct histogram *h = (const void *)((const char *)p + field);
 		uint64_t sum = 0;
 
-		if (!p->count)
+		if (!h->count)
 			continue;
 		for (uint32_t i = 0; i <= NBOUNDS; i++) {
-			sum += p->bucket[i];
-			buf_str(out, "mesh_request_duration_seconds_bucket{");
+			sum += h->bucket[i];
+			buf_printf(out, "%s_bucket{", name);
 			pair_labels(out, p);
 			buf_printf(out, ",le=\"%s\"} %llu\n", i < NBOUNDS ? bounds[i].le : "+Inf",
 				   (unsigned long long)sum);
 		}
-		buf_str(out, "mesh_request_duration_seconds_sum{");
+		buf_printf(out, "%s_sum{", name);
 		pair_labels(out, p);
-		buf_printf(out, "} %.9f\nmesh_request_duration_seconds_count{",
-			   (double)p->sum_ns / 1e9);
+		buf_printf(out, "} %.9f\n%s_count{", (double)h->sum_ns / 1e9, name);
 		pair_labels(out, p);
-		buf_printf(out, "} %llu\n", (unsigned long long)p->count);
+		buf_printf(out, "} %llu\n", (unsigned long long)h->count);
 	}
 }
 
@@ -274,7 +295,7 @@ static void write_pairs(const struct metrics *m, struct buf *out, const char *na
 	head(out, name, "counter", help);
 	each_pair(m, p)
 	{
-		if (!p->count)
+		if (!p->requests.count)
 			continue;
 		buf_printf(out, "%s{", name);
 		pair_labels(out, p);
@@ -301,6 +322,7 @@ static void write_connections(const struct metrics *m, struct buf *out)
 struct total { /* of one destination */
 	const char *name;
 	uint64_t requests, errors, retried_ok, retried_failed;
+	uint64_t bucket[NBOUNDS + 1], count;
 };
 
 static struct total *total_of(struct total *t, uint32_t *n, const char *name)
@@ -312,6 +334,37 @@ static struct total *total_of(struct total *t, uint32_t *n, const char *name)
 	if (i == *n)
 		t[(*n)++] = (struct total){.name = name};
 	return &t[i];
+}
+
+/* Milliseconds, by straight lines between the bounds; what is beyond the last one counts as that.
+ */
+static double quantile(const struct total *t, double q)
+{
+	double rank = q * (double)t->count, before = 0;
+
+	for (uint32_t i = 0; i < NBOUNDS; i++) {
+		double n = (double)t->bucket[i], low = i ? (double)bounds[i - 1].ns : 0;
+
+		if (n > 0 && before + n >= rank)
+			return (low + ((double)bounds[i].ns - low) * (rank - before) / n) / 1e6;
+		before += n;
+	}
+	return (double)bounds[NBOUNDS - 1].ns / 1e6;
+}
+
+static void write_quantiles(struct buf *out, const struct total *t, uint32_t n)
+{
+	static const char *const q[] = {"0.5", "0.95", "0.99"};
+
+	head(out, "http_request_duration_ms", "gauge",
+	     "Quantiles since the start of the agent, by service.");
+	for (uint32_t i = 0; i < n; i++)
+		for (uint32_t k = 0; t[i].count && k < sizeof(q) / sizeof(*q); k++) {
+			buf_str(out, "http_request_duration_ms{");
+			metrics_label(out, "service", t[i].name);
+			buf_printf(out, ",quantile=\"%s\"} %.3f\n", q[k],
+				   quantile(&t[i], strtod(q[k], NULL)));
+		}
 }
 
 static void write_totals(const struct metrics *m, struct buf *out)
@@ -334,6 +387,9 @@ static void write_totals(const struct metrics *m, struct buf *out)
 
 		x->retried_ok += p->retried_ok;
 		x->retried_failed += p->retried_failed;
+		x->count += p->requests.count;
+		for (uint32_t i = 0; i <= NBOUNDS; i++)
+			x->bucket[i] += p->requests.bucket[i];
 	}
 	head(out, "mesh_retries_total", "counter",
 	     "Tries after the first, by how the request ended.");
@@ -359,18 +415,24 @@ static void write_totals(const struct metrics *m, struct buf *out)
 		metrics_label(out, "service", t[i].name);
 		buf_printf(out, "} %llu\n", (unsigned long long)t[i].errors);
 	}
+	write_quantiles(out, t, n);
 	free(t);
 }
 
 void metrics_write(const struct metrics *m, struct buf *out)
 {
 	write_requests(m, out);
-	write_histogram(m, out);
+	write_histogram(m, out, "mesh_request_duration_seconds",
+			"From the first byte of a request to the last of its answer.",
+			offsetof(struct pair, requests));
 	write_pairs(m, out, "mesh_request_bytes_total", "Body bytes from callers.",
 		    offsetof(struct pair, bytes_in));
 	write_pairs(m, out, "mesh_response_bytes_total", "Body bytes to callers.",
 		    offsetof(struct pair, bytes_out));
 	write_connections(m, out);
+	write_histogram(m, out, "mesh_tcp_connect_duration_seconds",
+			"From connect() of a captured connection to its being established.",
+			offsetof(struct pair, connects));
 	write_totals(m, out);
 	head(out, "mesh_metrics_overflow_total", "counter",
 	     "Observations counted under \"other\" for want of room.");

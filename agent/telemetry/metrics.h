@@ -28,9 +28,9 @@ struct metrics_request {
 int metrics_new(struct metrics **out); /* 0 or -ENOMEM */
 void metrics_free(struct metrics **m);
 void metrics_request(struct metrics *m, const struct metrics_request *r);
-/* A captured connection that closed; error as in struct mesh_event. */
+/* A captured connection that closed; error and connect_ns as in struct mesh_event. */
 void metrics_connection(struct metrics *m, const char *source, const char *destination,
-			uint32_t error);
+			uint32_t error, uint64_t connect_ns);
 void metrics_write(const struct metrics *m, struct buf *out);
 /* name="value" with value escaped. */
 void metrics_label(struct buf *out, const char *name, const char *value);

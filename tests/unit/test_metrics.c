@@ -101,17 +101,46 @@ static void the_histogram_is_cumulative_and_its_bounds_belong_to_the_lower_bucke
 
 static void connections_are_counted_by_how_they_ended(void **state)
 {
-	metrics_connection(m, "a", "b", 0);
-	metrics_connection(m, "a", "b", ECONNREFUSED);
-	metrics_connection(m, "a", "b", ETIMEDOUT);
-	metrics_connection(m, "", "", ENETUNREACH);
+	metrics_connection(m, "a", "b", 0, 200000);
+	metrics_connection(m, "a", "b", ECONNREFUSED, 0);
+	metrics_connection(m, "a", "b", ETIMEDOUT, 0);
+	metrics_connection(m, "", "", ENETUNREACH, 0);
 	has_line("mesh_tcp_connections_total{source=\"a\",destination=\"b\",outcome=\"closed\"} 1");
 	has_line(
 		"mesh_tcp_connections_total{source=\"a\",destination=\"b\",outcome=\"refused\"} 1");
 	has_line(
 		"mesh_tcp_connections_total{source=\"a\",destination=\"b\",outcome=\"timeout\"} 1");
+	has_line("mesh_tcp_connect_duration_seconds_bucket{source=\"a\",destination=\"b\",le=\"0."
+		 "00025\"} 1");
+	has_line("mesh_tcp_connect_duration_seconds_count{source=\"a\",destination=\"b\"} 1");
 	has_line("mesh_tcp_connections_total{source=\"unknown\",destination=\"none\",outcome="
 		 "\"failed\"} 1");
+}
+
+static void quantiles_lie_between_the_bounds(void **state)
+{
+	for (int i = 0; i < 98; i++)
+		request("a", "b", 200, 4000000, 1);
+	for (int i = 0; i < 2; i++)
+		request(i ? "a" : "c", "b", 200, 600000000000, 1);
+	/* 98 of 100 are in (2.5 ms, 5 ms] */
+	has_line("http_request_duration_ms{service=\"b\",quantile=\"0.5\"} 3.776");
+	has_line("http_request_duration_ms{service=\"b\",quantile=\"0.95\"} 4.923");
+	has_line("http_request_duration_ms{service=\"b\",quantile=\"0.99\"} 10000.000");
+}
+
+static void a_code_or_cause_that_cannot_be_is_none(void **state)
+{
+	struct metrics_request r = {"a", "b", "v1", .code = 65535, .cause = CAUSE_MAX};
+
+	for (uint32_t i = 0; i < 60000; i++) {
+		r.code = 1000 + i;
+		metrics_request(m, &r);
+	}
+	has_line("mesh_requests_total{source=\"a\",destination=\"b\",version=\"v1\",code=\"0\","
+		 "cause="
+		 "\"\"} 60000");
+	has_line("mesh_metrics_overflow_total 0");
 }
 
 static void a_label_cannot_leave_its_quotes(void **state)
@@ -262,6 +291,8 @@ int main(void)
 		story(requests_are_counted_by_who_called_whom_and_how_it_ended),
 		story(the_histogram_is_cumulative_and_its_bounds_belong_to_the_lower_bucket),
 		story(connections_are_counted_by_how_they_ended),
+		story(quantiles_lie_between_the_bounds),
+		story(a_code_or_cause_that_cannot_be_is_none),
 		story(a_label_cannot_leave_its_quotes),
 		story(what_does_not_fit_is_counted_under_other),
 		cmocka_unit_test(the_access_log_is_one_json_object_a_line_whatever_a_client_sends),
