@@ -71,6 +71,11 @@ static void explain_unreachable(struct cli *cli, int error, struct api_answer *a
 		snprintf(a->error, sizeof(a->error),
 			 "meshd at %s did not answer within %d s; look at its log", cli->control,
 			 TIMEOUT_MS / 1000);
+	else if (error == -EACCES)
+		snprintf(a->error, sizeof(a->error),
+			 "%s may not be opened by this user: use root or a member of its group, or "
+			 "--control " DEFAULT_URL " (writes need --token-file then)",
+			 cli->control);
 	else
 		snprintf(a->error, sizeof(a->error),
 			 "meshd does not answer at %s: %s; start it (meshd, as root), or say "

@@ -25,9 +25,8 @@ static bool check_meshd(struct check *c)
 		ok = check_add(c, "meshd", CHECK_PASSED, NULL, "version %s answers at %s",
 			       json_str(a.json, "version", "?"), c->cli->control);
 	else if (c->unreachable)
-		ok = check_add(c, "meshd", CHECK_FAILED,
-			       "start it (meshd, as root), or say where it is with --control",
-			       "no answer at %s", c->cli->control);
+		ok = check_add(c, "meshd", CHECK_FAILED, a.error, "no answer at %s",
+			       c->cli->control);
 	else
 		ok = check_add(c, "meshd", CHECK_FAILED, "read its log", "%s", a.error);
 	api_done(&a);
