@@ -49,6 +49,7 @@ struct workload {
 	uint32_t next;	    /* of the same service */
 	uint32_t endpoints; /* list */
 	struct listener *listeners;
+	uint32_t nlisteners;
 	struct dest_set dests;
 	struct workload_info info;
 };

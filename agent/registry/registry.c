@@ -239,6 +239,7 @@ bool registry_unlisten(struct registry *r, uint64_t cookie)
 	for (p = &r->workloads[l->workload].listeners; *p != l;)
 		p = &(*p)->sibling;
 	*p = l->sibling;
+	r->workloads[l->workload].nlisteners--;
 	*slot = l->next;
 	service_touch(r, r->workloads[l->workload].service);
 	free(l);
@@ -271,7 +272,8 @@ int registry_listen(struct registry *r, uint32_t workload, const struct listen_i
 
 	if (*slot)
 		return 0;
-	if (r->nlisteners >= MESH_MAX_LISTENERS) {
+	if (r->nlisteners >= MESH_MAX_LISTENERS ||
+	    r->workloads[workload].nlisteners >= REGISTRY_SOCKETS_MAX) {
 		r->full++;
 		return -ENOSPC;
 	}
@@ -282,6 +284,7 @@ int registry_listen(struct registry *r, uint32_t workload, const struct listen_i
 	l->workload = workload;
 	l->sibling = r->workloads[workload].listeners;
 	r->workloads[workload].listeners = l;
+	r->workloads[workload].nlisteners++;
 	*slot = l;
 	r->nlisteners++;
 	service_touch(r, r->workloads[workload].service);

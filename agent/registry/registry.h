@@ -16,7 +16,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define REGISTRY_CGROUP_MAX 1024
+#define REGISTRY_CGROUP_MAX  1024
+#define REGISTRY_SOCKETS_MAX 512 /* of one workload: it must not take the places of all others */
 
 /* Configuration of a service, as far as the registry and the snapshot need it; times in
  * milliseconds. */
@@ -82,8 +83,8 @@ struct listen_info {
 	uint16_t port; /* host order */
 	bool v6only;
 };
-/* A socket of the workload listens. Harmless when it is known. 0, -ENOSPC (MESH_MAX_LISTENERS),
- * -ENOMEM. */
+/* A socket of the workload listens. Harmless when it is known. 0, -ENOSPC (MESH_MAX_LISTENERS, or
+ * REGISTRY_SOCKETS_MAX), -ENOMEM. */
 int registry_listen(struct registry *r, uint32_t workload, const struct listen_info *l);
 /* False when the cookie is not known. */
 bool registry_unlisten(struct registry *r, uint64_t cookie);

@@ -686,6 +686,29 @@ static void a_socket_is_gone_when_two_scans_in_a_row_miss_it(void **state)
 	assert_true(registry_listens(r, seen[0]));
 }
 
+static void one_workload_cannot_take_the_places_of_all_others(void **state)
+{
+	uint32_t greedy = workload("g", "g", "v1", 0, POD_NS),
+		 w = workload("s", "s", "v1", 0, POD_NS);
+	struct listen_info l = {.cookie = 1 << 20};
+	struct registry_usage u;
+
+	k.max_dests = 256;
+	assert_int_equal(addr_parse_ip("10.0.0.2", l.ip), 0);
+	for (uint32_t i = 0; i < REGISTRY_SOCKETS_MAX; i++, l.cookie++) {
+		l.port = (uint16_t)(1000 + i % 200);
+		assert_int_equal(registry_listen(r, greedy, &l), 0);
+	}
+	assert_int_equal(registry_listen(r, greedy, &l), -ENOSPC);
+	registry_usage(r, &u);
+	assert_int_equal(u.full, 1);
+	listens(w, "10.0.0.2", 80);
+	flush();
+	assert_non_null(dest("10.0.0.2", 80, 0));
+	registry_unlisten(r, l.cookie - 1);
+	assert_int_equal(registry_listen(r, greedy, &l), 0);
+}
+
 static void a_full_map_is_said_and_tried_again(void **state)
 {
 	uint32_t w = workload("s", "one", "v1", 0, POD_NS);
@@ -828,6 +851,7 @@ int main(void)
 		story(a_change_of_namespace_moves_the_endpoint),
 		story(a_change_of_name_moves_the_workload_to_the_other_service),
 		story(a_socket_is_gone_when_two_scans_in_a_row_miss_it),
+		story(one_workload_cannot_take_the_places_of_all_others),
 		story(a_full_map_is_said_and_tried_again),
 		story(ids_rest_before_they_are_used_again_oldest_first),
 		story(a_table_that_is_full_of_services_gives_the_oldest_place_to_a_new_one),
