@@ -11,6 +11,8 @@
 /* after the types that it needs */
 #include <cmocka.h>
 
+#include "tests/unit/quoted.h"
+
 static struct test_dir dir;
 static struct store *store;
 static struct registry *registry;
@@ -34,34 +36,18 @@ static int teardown(void **state)
 	return 0;
 }
 
-/* Single quotes stand for double ones. */
-static cJSON *json(const char *quoted)
-{
-	char text[2048];
-	cJSON *v;
-
-	snprintf(text, sizeof(text), "%s", quoted);
-	for (char *p = text; *p; p++)
-		if (*p == '\'')
-			*p = '"';
-	v = json_parse(text, strlen(text), NULL);
-	if (!v)
-		fail_msg("not JSON: %s", text);
-	return v;
-}
-
 static void agent_says(const char *node, const char *state)
 {
 	struct schema_error e;
 
-	if (registry_agent_put(registry, node, json(state), now, now, &e))
+	if (registry_agent_put(registry, node, quoted_json(state), now, now, &e))
 		fail_msg("%s: %s %s", state, e.path, e.text);
 }
 
 static int reg(const char *body, bool *changed, struct schema_error *e)
 {
 	char service[64], instance[64];
-	cJSON *v = json(body);
+	cJSON *v = quoted_json(body);
 	int r = registry_register(registry, v, now, service, instance, changed, e);
 
 	cJSON_Delete(v);
@@ -166,8 +152,9 @@ static void a_bad_state_leaves_the_old_one(void **state)
 
 	agent_says("n1", WEB);
 	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
-		assert_int_equal(registry_agent_put(registry, "n1", json(bad[i][0]), now, now, &e),
-				 -EINVAL);
+		assert_int_equal(
+			registry_agent_put(registry, "n1", quoted_json(bad[i][0]), now, now, &e),
+			-EINVAL);
 		assert_string_equal(e.path, bad[i][1]);
 	}
 	assert_string_equal(shown(), "web/web-1@10.0.0.1:80 v1 healthy n1 discovered\n");
@@ -201,7 +188,7 @@ static void agents_have_a_limit(void **state)
 		agent_says(node, "{'endpoints':[]}");
 	}
 	assert_int_equal(
-		registry_agent_put(registry, "more", json("{'endpoints':[]}"), now, now, &e),
+		registry_agent_put(registry, "more", quoted_json("{'endpoints':[]}"), now, now, &e),
 		-ENOSPC);
 	agent_says("n0", WEB);
 }

@@ -13,6 +13,8 @@
 /* after the types that it needs */
 #include <cmocka.h>
 
+#include "tests/unit/quoted.h"
+
 struct config_case {
 	const char *json; /* single quotes stand for double ones */
 	const char *path; /* of the error; NULL: it is valid */
@@ -160,21 +162,6 @@ static const struct config_case cases[] = {
 	{"'service':'twice'", "service"},
 };
 
-static cJSON *parse(const char *quoted)
-{
-	char text[2048];
-	cJSON *v;
-
-	snprintf(text, sizeof(text), "%s", quoted);
-	for (char *p = text; *p; p++)
-		if (*p == '\'')
-			*p = '"';
-	v = json_parse(text, strlen(text), NULL);
-	if (!v)
-		fail_msg("not JSON: %s", text);
-	return v;
-}
-
 static void every_key_is_checked(void **state)
 {
 	char text[1024];
@@ -186,7 +173,7 @@ static void every_key_is_checked(void **state)
 		int r;
 
 		snprintf(text, sizeof(text), "{'service':'s'%s%s}", *c->json ? "," : "", c->json);
-		v = parse(text);
+		v = quoted_json(text);
 		r = config_check(v, &e);
 		if (r != (c->path ? -22 : 0) || strcmp(e.path, c->path ? c->path : ""))
 			fail_msg("%s: got %d at '%s' (%s), want '%s'", c->json, r, e.path, e.text,
@@ -216,7 +203,7 @@ static void the_service_is_required_and_has_a_name(void **state)
 
 	for (size_t i = 0; i < sizeof(whole) / sizeof(*whole); i++) {
 		struct schema_error e;
-		cJSON *v = parse(whole[i].json);
+		cJSON *v = quoted_json(whole[i].json);
 		int r = config_check(v, &e);
 
 		if (r != (whole[i].path ? -22 : 0) ||
@@ -241,8 +228,9 @@ static const char *at(const cJSON *v, const char *a, const char *b)
 
 static void defaults_fill_what_is_missing_and_nothing_else(void **state)
 {
-	cJSON *v = parse("{'service':'s','timeouts':{'try':'1s'},'routes':[{'retry':{'attempts':1},"
-			 "'mirror':{'version':'v2'}}],'healthCheck':{}}");
+	cJSON *v = quoted_json(
+		"{'service':'s','timeouts':{'try':'1s'},'routes':[{'retry':{'attempts':1},"
+		"'mirror':{'version':'v2'}}],'healthCheck':{}}");
 	cJSON *route = cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(v, "routes"), 0);
 	struct schema_error e;
 
