@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define DEFAULT_TOKEN		  "/var/lib/mesh/token"
@@ -121,23 +122,23 @@ static void say_good(struct session *s, enum conversation which)
 
 /* --- in: configuration --- */
 
-static void refuse(struct session *s, const char *why)
+static void refuse(struct session *s, const char *from, const char *why)
 {
 	free(s->error);
 	s->error = strdup(why);
-	log_error("configuration from meshd refused, the old one stays: %s", why);
+	log_error("configuration from %s refused, the old one stays: %s", from, why);
 	session_changed(s);
 }
 
 /* 0 when it is in force now. */
-static int apply(struct session *s, const char *text, size_t len)
+static int apply(struct session *s, const char *from, const char *text, size_t len)
 {
 	char why[CONFIGURATION_ERROR_MAX];
 	struct configuration c;
 	int err = configuration_parse(text, len, &c, why);
 
 	if (err) {
-		refuse(s, why);
+		refuse(s, from, why);
 		return err;
 	}
 	s->revision = c.revision;
@@ -155,7 +156,7 @@ static int save(const struct session *s, const char *text, size_t len)
 	int fd, err = 0;
 
 	snprintf(tmp, sizeof(tmp), "%s.tmp", s->file);
-	fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
 	for (size_t done = 0; done < len && !err;) {
@@ -176,21 +177,50 @@ static int save(const struct session *s, const char *text, size_t len)
 	return err;
 }
 
+/* The whole of a regular file into *out (the caller's). 0 or -errno. */
+static int read_file(const char *path, char **out, size_t *len)
+{
+	int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC), err = 0;
+	char *text = NULL;
+	struct stat st;
+	ssize_t n = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, &st) < 0)
+		err = -errno;
+	else if (!S_ISREG(st.st_mode) || st.st_size > HTTP_ANSWER_MAX)
+		err = -EINVAL;
+	else if (!(text = malloc((size_t)st.st_size + 1)))
+		err = -ENOMEM;
+	for (*len = 0; !err && (n = read(fd, text + *len, (size_t)st.st_size - *len)) > 0;)
+		*len += (size_t)n;
+	if (n < 0)
+		err = -errno;
+	close(fd);
+	if (err)
+		free(text);
+	else
+		*out = text;
+	return err;
+}
+
 static void load(struct session *s)
 {
-	FILE *f = fopen(s->file, "re");
 	char *text = NULL;
-	size_t cap = 0;
-	ssize_t n;
+	size_t len = 0;
+	int err = read_file(s->file, &text, &len);
 
-	if (!f)
+	if (err == -ENOENT)
 		return;
-	n = getdelim(&text, &cap, EOF, f);
-	if (n > 0 && !apply(s, text, (size_t)n))
+	if (err) {
+		log_warn("cannot read the last configuration from %s: %s", s->file, strerror(-err));
+		return;
+	}
+	if (!apply(s, s->file, text, len))
 		log_info("configuration of revision %llu taken from %s",
 			 (unsigned long long)s->revision, s->file);
 	free(text);
-	fclose(f);
 }
 
 static void watch_again(struct timer *t)
@@ -218,7 +248,7 @@ static void watch_done(const struct http_answer *a, void *arg)
 		watch_start(s);
 		return;
 	}
-	if (apply(s, a->body, a->len)) { /* asking again at once would give the same */
+	if (apply(s, "meshd", a->body, a->len)) { /* asking again at once would give the same */
 		timer_arm(s->loop, &s->watch_timer, BACKOFF_MOST, watch_again);
 		return;
 	}

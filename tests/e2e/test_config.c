@@ -188,6 +188,23 @@ static void the_agent_runs_on_its_last_configuration(void **state)
 	api("DELETE", "/api/config/last", NULL);
 }
 
+/* Half a file, or none at all: the agent starts, and takes what meshd says. */
+static void a_broken_last_configuration_stops_nobody(void **state)
+{
+	static const char *const broken[] = {"printf '{\"revision\":' >", "mkfifo "};
+
+	for (size_t i = 0; i < sizeof(broken) / sizeof(*broken); i++) {
+		agent_stop(SIGTERM);
+		sh("rm -f /run/mesh/config.json; %s/run/mesh/config.json", broken[i]);
+		agent_start("");
+		assert_int_equal(sh("meshctl lb set broken random")->status, 0);
+		eventually(3000, sh("test -f /run/mesh/config.json && grep -q broken "
+				    "/run/mesh/config.json")
+						 ->status == 0);
+		api("DELETE", "/api/config/broken", NULL);
+	}
+}
+
 static void files_are_applied_at_start_and_on_sighup(void **state)
 {
 	sh("echo '{\"service\":\"filed\",\"loadBalancer\":{\"policy\":\"random\"}}' >" SCRATCH
@@ -214,6 +231,7 @@ int main(void)
 		STORY(a_stale_etag_is_refused),
 		STORY(writes_need_the_token_or_the_socket),
 		STORY(the_agent_runs_on_its_last_configuration),
+		STORY(a_broken_last_configuration_stops_nobody),
 		STORY(files_are_applied_at_start_and_on_sighup),
 	};
 
