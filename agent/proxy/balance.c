@@ -22,33 +22,38 @@ static uint32_t slot(const struct mesh_slots *t, uint32_t i)
 	       (MESH_MAX_ENDPOINTS - 1);
 }
 
-static uint32_t draw(struct proxy *p, const struct mesh_upstream *up, uint32_t upstream,
-		     const struct mesh_slots *t, uint32_t n, uint32_t rnd)
+static uint32_t draw(struct proxy *p, const struct balance_want *want, const struct mesh_slots *t,
+		     uint32_t n, uint32_t rnd)
 {
 	uint32_t a = slot(t, mesh_pick_slot_a(rnd)), b;
+	uint8_t policy = want->up->policy;
 	uint64_t turn;
 
-	switch (up->policy) {
+	switch (policy) {
 	case MESH_LB_RANDOM:
 		return a;
 	case MESH_LB_ROUND_ROBIN:
-		turn = __atomic_fetch_add(&p->shared.up_stats[upstream].cursor, 1,
+		turn = __atomic_fetch_add(&p->shared.up_stats[want->id].cursor, 1,
 					  __ATOMIC_RELAXED);
 		return slot(t, (uint32_t)(turn % n));
 	default:
 		b = slot(t, mesh_pick_slot_b(rnd));
-		return a == b ? a
-			      : mesh_pick_p2c(a, cost(p, up->policy, a), b, cost(p, up->policy, b));
+		return a == b ? a : mesh_pick_p2c(a, cost(p, policy, a), b, cost(p, policy, b));
 	}
 }
 
-static bool usable(const struct mesh_endpoint *e, const struct mesh_upstream *up)
+/* What listens on loopback only is meant for its own namespace, and stays so. What somebody
+ * registered by hand is meant for all. */
+static bool usable(const struct mesh_endpoint *e, const struct balance_want *want)
 {
-	return e->flags & MESH_EP_ALIVE && e->service == up->service;
+	if (!(e->flags & MESH_EP_ALIVE) || e->service != want->up->service)
+		return false;
+	return !(e->flags & MESH_EP_LOOPBACK) || e->flags & MESH_EP_EXTERNAL ||
+	       e->netns == want->netns;
 }
 
 /* The first usable endpoint of the table from a random place on, other than `avoid`. */
-static uint32_t scan(struct proxy *p, const struct mesh_upstream *up, const struct mesh_slots *t,
+static uint32_t scan(struct proxy *p, const struct balance_want *want, const struct mesh_slots *t,
 		     uint32_t from, uint32_t avoid, struct mesh_endpoint *out)
 {
 	uint32_t seen = MESH_NONE;
@@ -59,15 +64,15 @@ static uint32_t scan(struct proxy *p, const struct mesh_upstream *up, const stru
 		if (ep == seen || ep == avoid)
 			continue;
 		seen = ep;
-		if (shared_endpoint(&p->shared, ep, out) && usable(out, up))
+		if (shared_endpoint(&p->shared, ep, out) && usable(out, want))
 			return ep;
 	}
 	return MESH_NONE;
 }
 
-uint32_t balance_pick(struct proxy *p, const struct mesh_upstream *up, uint32_t upstream,
-		      uint32_t avoid, struct mesh_endpoint *out)
+uint32_t balance_pick(struct proxy *p, const struct balance_want *want, struct mesh_endpoint *out)
 {
+	const struct mesh_upstream *up = want->up;
 	uint32_t rnd = proxy_random(p), ep, n;
 	const struct mesh_slots *t;
 
@@ -77,12 +82,12 @@ uint32_t balance_pick(struct proxy *p, const struct mesh_upstream *up, uint32_t 
 	n = __atomic_load_n(&t->n, __ATOMIC_RELAXED);
 	if (!n)
 		return MESH_NONE;
-	ep = draw(p, up, upstream, t, n, rnd);
-	if (ep != avoid && shared_endpoint(&p->shared, ep, out) && usable(out, up))
+	ep = draw(p, want, t, n, rnd);
+	if (ep != want->avoid && shared_endpoint(&p->shared, ep, out) && usable(out, want))
 		return ep;
-	ep = scan(p, up, t, rnd >> 16, avoid, out);
-	if (ep == MESH_NONE && avoid != MESH_NONE) /* the only one */
-		ep = scan(p, up, t, rnd >> 16, MESH_NONE, out);
+	ep = scan(p, want, t, rnd >> 16, want->avoid, out);
+	if (ep == MESH_NONE && want->avoid != MESH_NONE) /* the only one */
+		ep = scan(p, want, t, rnd >> 16, MESH_NONE, out);
 	return ep;
 }
 

@@ -6,12 +6,16 @@
 
 #include "agent/proxy/proxy.h"
 
-/*
- * Picks an endpoint of `upstream`, not `avoid` (an endpoint index, or MESH_NONE) if there is
- * another. Fills *ep with a copy and returns its index, or MESH_NONE: there is nobody to call.
- */
-uint32_t balance_pick(struct proxy *p, const struct mesh_upstream *up, uint32_t upstream,
-		      uint32_t avoid, struct mesh_endpoint *ep);
+struct balance_want {
+	const struct mesh_upstream *up; /* a copy of upstream `id` */
+	uint32_t id;
+	uint32_t avoid; /* not this endpoint, if there is another; MESH_NONE: none to avoid */
+	uint64_t netns; /* the caller's: endpoints on another namespace's loopback are not for it */
+};
+
+/* Picks an endpoint. Fills *ep with a copy and returns its index, or MESH_NONE: there is nobody to
+ * call. */
+uint32_t balance_pick(struct proxy *p, const struct balance_want *want, struct mesh_endpoint *ep);
 
 /* One request more or less at an endpoint, in this worker's gauge. */
 void balance_begin(struct proxy *p, uint32_t endpoint);

@@ -448,7 +448,12 @@ void downstream_new(struct proxy *p, int fd, const uint8_t peer[16],
 	d->conn.connecting = false;
 	d->upstream = meant ? meant->upstream : MESH_NONE;
 	d->caller = meant ? meant->workload : MESH_NONE;
-	addr_format_ip(meant && !is_zero(meant->caller_ip) ? meant->caller_ip : peer, d->peer);
+	d->netns = meant ? meant->netns : p->netns;
+	d->via_loopback = meant && addr_is_loopback(meant->ip);
+	/* what the callee would have seen without us */
+	if (meant && !d->via_loopback && !is_zero(meant->caller_ip))
+		peer = meant->caller_ip;
+	addr_format_ip(peer, d->peer);
 	if (conn_open(&d->conn, fd, downstream_event)) {
 		slab_put(&p->downstreams, d);
 		return;

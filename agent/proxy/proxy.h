@@ -56,8 +56,10 @@ struct proxy {
 	struct downstream *again, **again_last; /* could go on at once, see downstream_again */
 	uint32_t nagain;
 	struct downstream *hungry_first, **hungry_last; /* wait for a buffer to read a request */
-	struct upconn *idle_by_endpoint[MESH_MAX_ENDPOINTS];
-	uint16_t nidle[MESH_MAX_ENDPOINTS];
+	/* [1]: by way of loopback, which programs may trust more: never lent to a caller from
+	 * elsewhere */
+	struct upconn *idle_by_endpoint[2][MESH_MAX_ENDPOINTS];
+	uint16_t nidle[2][MESH_MAX_ENDPOINTS];
 	struct upconn *idle_oldest, **idle_newest;
 	struct upconn *awaiting; /* wait for a socket from the supervisor */
 };

@@ -5,21 +5,42 @@
 #include "agent/proxy/downstream.h"
 #include "agent/proxy/proxy.h"
 #include "agent/proxy/upstream.h"
+#include "lib/addr.h"
 
 #include <errno.h>
+#include <string.h>
+
+/* Programs trust who comes by way of loopback. A caller that connected to loopback reaches an
+ * endpoint of its own namespace that way, if it listens there; nobody else does. */
+static void keep_to_loopback(const struct exchange *ex, struct mesh_endpoint *ep)
+{
+	static const uint8_t loopback4[16] = {[10] = 0xff, [11] = 0xff, [12] = 127, [15] = 1};
+	static const uint8_t loopback6[16] = {[15] = 1};
+
+	if (!(ep->flags & MESH_EP_WILDCARD) || ep->netns != ex->down->netns)
+		return;
+	memcpy(ep->ip, addr_is_v4(ep->ip) ? loopback4 : loopback6, sizeof(ep->ip));
+	ep->flags |= MESH_EP_LOOPBACK;
+}
 
 bool try_connect(struct exchange *ex)
 {
 	struct proxy *p = ex->proxy;
+	struct balance_want want = {.up = &ex->target,
+				    .id = ex->upstream,
+				    .avoid = ex->fresh ? MESH_NONE : ex->endpoint,
+				    .netns = ex->down->netns};
 	struct mesh_endpoint ep;
-	uint32_t avoid = ex->fresh ? MESH_NONE : ex->endpoint, index;
+	uint32_t index;
 
 	/* endpoints come and go: what was copied when the exchange began may be old by now */
 	if (ex->tries && !shared_upstream(&p->shared, ex->upstream, &ex->target))
 		return false;
-	index = balance_pick(p, &ex->target, ex->upstream, avoid, &ep);
+	index = balance_pick(p, &want, &ep);
 	if (index == MESH_NONE)
 		return false;
+	if (ex->down->via_loopback)
+		keep_to_loopback(ex, &ep);
 	ex->up = upconn_get(p, index, &ep, ex->fresh, ex);
 	if (!ex->up)
 		return false;

@@ -23,7 +23,7 @@ static void unpool(struct upconn *u)
 {
 	struct proxy *p = u->conn.proxy;
 
-	p->nidle[u->endpoint]--;
+	p->nidle[u->local][u->endpoint]--;
 	*u->prev = u->next;
 	if (u->next)
 		u->next->prev = u->prev;
@@ -143,11 +143,16 @@ void upconn_socket(struct proxy *p, uint64_t wanted, int fd)
 		u->ex->down); /* not now: an exchange may be under way, see proxy_catch_up */
 }
 
-static struct upconn *from_pool(struct proxy *p, uint32_t index, uint32_t gen)
+static bool is_local(const struct mesh_endpoint *ep)
+{
+	return ep->flags & MESH_EP_LOOPBACK;
+}
+
+static struct upconn *from_pool(struct proxy *p, uint32_t index, uint32_t gen, bool local)
 {
 	struct upconn *u, *next;
 
-	for (u = p->idle_by_endpoint[index]; u; u = next) {
+	for (u = p->idle_by_endpoint[local][index]; u; u = next) {
 		next = u->next;
 		if (u->gen == gen && u->idle_until_ms > now_ms(p)) {
 			unpool(u);
@@ -175,6 +180,7 @@ static struct upconn *connect_new(struct proxy *p, uint32_t index, const struct 
 	conn_init(&u->conn, p);
 	u->endpoint = index;
 	u->gen = ep->gen;
+	u->local = is_local(ep);
 	u->port = ep->port;
 	memcpy(u->ip, ep->ip, sizeof(u->ip));
 	memcpy(u->id, ep->id, sizeof(u->id));
@@ -198,7 +204,7 @@ static struct upconn *connect_new(struct proxy *p, uint32_t index, const struct 
 struct upconn *upconn_get(struct proxy *p, uint32_t index, const struct mesh_endpoint *ep,
 			  bool fresh, struct exchange *ex)
 {
-	struct upconn *u = fresh ? NULL : from_pool(p, index, ep->gen);
+	struct upconn *u = fresh ? NULL : from_pool(p, index, ep->gen, is_local(ep));
 
 	if (!u)
 		u = connect_new(p, index, ep);
@@ -210,16 +216,16 @@ struct upconn *upconn_get(struct proxy *p, uint32_t index, const struct mesh_end
 void upconn_put(struct upconn *u, uint32_t max_idle_ms)
 {
 	struct proxy *p = u->conn.proxy;
-	struct upconn **head = &p->idle_by_endpoint[u->endpoint];
+	struct upconn **head = &p->idle_by_endpoint[u->local][u->endpoint];
 
-	if (p->nidle[u->endpoint] >= UPCONN_IDLE_PER_ENDPOINT || p->draining || u->conn.error ||
-	    u->conn.hung || conn_unread(&u->conn)) {
+	if (p->nidle[u->local][u->endpoint] >= UPCONN_IDLE_PER_ENDPOINT || p->draining ||
+	    u->conn.error || u->conn.hung || conn_unread(&u->conn)) {
 		upconn_close(u, false);
 		return;
 	}
 	u->ex = NULL;
 	u->used++;
-	p->nidle[u->endpoint]++;
+	p->nidle[u->local][u->endpoint]++;
 	u->idle_until_ms = now_ms(p) + max_idle_ms;
 	u->next = *head;
 	u->prev = head;

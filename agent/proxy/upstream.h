@@ -22,6 +22,7 @@ struct upconn {
 	struct conn conn; /* first: the loop's watch is its first member */
 	struct exchange *ex;
 	uint32_t endpoint, gen;
+	bool local;    /* made by way of loopback */
 	uint32_t used; /* exchanges it has served */
 	uint64_t idle_until_ms;
 	uint64_t wanted;		 /* names our request for a socket */

@@ -79,6 +79,12 @@ static uint32_t primary_port(const struct workload *w)
 	return w->info.port ? 0 : lowest;
 }
 
+static uint16_t reach_flags(const struct listen_info *l, const uint8_t *ip)
+{
+	return (addr_is_loopback(ip) ? MESH_EP_LOOPBACK : 0) |
+	       (addr_is_any(l->ip) ? MESH_EP_WILDCARD : 0);
+}
+
 static void endpoint_set(struct endpoint *e, const uint8_t ip[16], uint16_t flags,
 			 const char *version)
 {
@@ -197,7 +203,7 @@ static int endpoint_join(struct registry *r, uint32_t workload, const struct lis
 	e = &r->endpoints[id];
 	if (!e->marked || address_rank(l, ip) > e->rank) {
 		e->rank = address_rank(l, ip);
-		endpoint_set(e, ip, addr_is_loopback(ip) ? MESH_EP_LOOPBACK : 0, w->info.version);
+		endpoint_set(e, ip, reach_flags(l, ip), w->info.version);
 	}
 	e->marked = true;
 	e->primary = l->port == primary_port(w);

@@ -144,9 +144,10 @@ _Static_assert(sizeof(struct mesh_slots) == 520, "abi");
 /* endpoints (steers). An index is not given to another endpoint for some seconds after its end. */
 enum mesh_endpoint_flags {
 	MESH_EP_USED = 1,
-	MESH_EP_ALIVE = 2,    /* it listens, as far as the kernel knows */
-	MESH_EP_LOOPBACK = 4, /* reachable only from within its own namespace */
-	MESH_EP_EXTERNAL = 8, /* registered by hand, not discovered */
+	MESH_EP_ALIVE = 2,     /* it listens, as far as the kernel knows */
+	MESH_EP_LOOPBACK = 4,  /* reachable only from within its own namespace */
+	MESH_EP_EXTERNAL = 8,  /* registered by hand, not discovered */
+	MESH_EP_WILDCARD = 16, /* listens on all addresses of its namespace, loopback included */
 };
 struct mesh_endpoint {
 	__u32 seq; /* odd while being written */

@@ -30,6 +30,7 @@
 
 #include <cmocka.h>
 
+#define RIG_NETNS   5 /* cookie of the one namespace that all is in */
 #define RIG_ORIGINS 3
 #define RIG_WAIT_MS 5000 /* for what must happen; a test that waits that long fails */
 
@@ -84,10 +85,13 @@ static inline int rig_listen(uint16_t *port)
 static inline void rig_on_capture(struct watch *w, uint32_t events)
 {
 	struct rig_capture *c = (struct rig_capture *)w;
-	struct mesh_origdst meant = {.upstream = 0, .workload = 7};
+	struct mesh_origdst meant = {.upstream = 0, .workload = 7, .netns = RIG_NETNS};
 	uint8_t peer[16] = {[10] = 0xff, [11] = 0xff, [12] = 10, [15] = 9};
 	int fd = accept4(c->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
+	meant.ip[10] = meant.ip[11] = 0xff; /* 127.0.0.1 */
+	meant.ip[12] = 127;
+	meant.ip[15] = 1;
 	(void)events;
 	if (fd >= 0)
 		downstream_new(c->proxy, fd, peer, &meant);
@@ -103,6 +107,7 @@ static inline void rig_child(struct rig *rig, int gateway, int capture)
 	p->ring = rig->ring;
 	p->snapshot = &rig->snapshot->head;
 	p->ipc_fd = -1;
+	p->netns = RIG_NETNS;
 	c->proxy = p;
 	c->fd = capture;
 	if (proxy_init(p, 0, 1, 0x1234) || listener_add(p, gateway, 1, IPC_GATEWAY, 0) ||

@@ -227,6 +227,37 @@ static void who_drains_answers_what_is_there_and_closes(void **state)
 	close(c);
 }
 
+/* Programs trust loopback: who came that way still does, nobody else begins to. */
+static void loopback_is_kept_and_not_granted(void **state)
+{
+	struct rig *rig = *state;
+	int c, o;
+
+	rig->endpoints[0].ip[15] = 9; /* nobody listens on 127.0.0.9 */
+	rig->endpoints[0].netns = RIG_NETNS;
+	rig->endpoints[0].flags |= MESH_EP_WILDCARD;
+	c = rig_connect(rig->capture_port);
+	rig_send(c, "GET /a HTTP/1.1\r\nHost: h\r\n\r\n");
+	o = rig_accept(rig, 0);
+	rig_read_until(o, "\r\n\r\n", text, sizeof(text));
+	rig_send(o, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx");
+	rig_read_until(c, "\r\n\r\nx", text, sizeof(text));
+	assert_non_null(strstr(text, "200 OK"));
+	close(c);
+	c = rig_connect(
+		rig->gateway_port); /* from elsewhere, and the pooled connection is not for it */
+	rig_send(c, "GET /svc/a HTTP/1.1\r\nHost: h\r\n\r\n");
+	rig_read_until(c, "}\n", text, sizeof(text));
+	assert_non_null(strstr(text, "x-mesh-cause: connect-failed"));
+	rig->endpoints[0].flags = MESH_EP_USED | MESH_EP_ALIVE | MESH_EP_LOOPBACK;
+	rig->endpoints[0].netns = RIG_NETNS + 1;
+	rig_send(c, "GET /svc/a HTTP/1.1\r\nHost: h\r\n\r\n");
+	rig_read_until(c, "}\n", text, sizeof(text));
+	assert_non_null(strstr(text, "x-mesh-cause: no-healthy-endpoint"));
+	close(o);
+	close(c);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, start, stop)
@@ -241,6 +272,7 @@ int main(void)
 		T(idle_callers_keep_nobody_out),
 		T(who_drains_answers_what_is_there_and_closes),
 		T(a_silent_caller_of_nobody_is_not_kept_for_ever),
+		T(loopback_is_kept_and_not_granted),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
