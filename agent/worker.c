@@ -25,6 +25,8 @@
 #include <unistd.h>
 
 #define DRAIN_LOOK_MS 50
+/* Whoever passed the hook before it was told to stop is in a listener's queue by then. */
+#define DRAIN_ACCEPT_MS 100
 
 struct worker {
 	struct proxy proxy;
@@ -87,6 +89,7 @@ static void look_drained(struct timer *t)
 	struct worker *w = (struct worker *)((char *)t - offsetof(struct worker, drain));
 	struct proxy *p = &w->proxy;
 
+	listener_drain(p);
 	if (!p->nclients || p->loop.now_ns / 1000000 >= w->drain_until_ms)
 		p->loop.stop = true;
 	downstream_drain(p);
@@ -99,8 +102,7 @@ static void on_drain(struct proxy *p, uint32_t millis)
 
 	p->draining = true;
 	w->drain_until_ms = p->loop.now_ns / 1000000 + millis;
-	listener_remove_all(p);
-	timer_arm(&p->loop, &w->drain, 0, look_drained);
+	timer_arm(&p->loop, &w->drain, DRAIN_ACCEPT_MS, look_drained);
 }
 
 static void on_message(struct proxy *p, const struct ipc_msg *m, int *fds, size_t nfds)

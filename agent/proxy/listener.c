@@ -86,35 +86,45 @@ static void accepted(struct listener *l, int fd, const struct addr *peer)
 		downstream_new(l->proxy, fd, peer->ip, &meant);
 }
 
-static void on_connection(struct watch *w, uint32_t events)
+/* 1: accepted one; 0: there is none, or no room for one. */
+static int accept_one(struct listener *l)
 {
-	struct listener *l = (struct listener *)w;
+	struct proxy *p = l->proxy;
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+	struct addr peer;
+	int fd;
+
+	if (p->nclients >= p->max_clients && !downstream_make_room(p)) {
+		pause_all(p, "limit of clients reached");
+		return 0;
+	}
+	fd = accept4(l->fd, (struct sockaddr *)&ss, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	if (fd < 0) {
+		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
+			pause_all(p, strerror(errno));
+		return 0;
+	}
+	if (addr_from_sockaddr(&ss, &peer))
+		close(fd);
+	else
+		accepted(l, fd, &peer);
+	return 1;
+}
+
+/* A new connection may make us read messages, and they may take the listener away. */
+static void accept_some(struct listener *l, uint32_t max)
+{
 	struct proxy *p = l->proxy;
 
-	/* a new connection may make us read messages, and they may take the listener away */
 	p->accepting = l;
-	for (int i = 0; i < ACCEPT_ROUND && p->accepting == l; i++) {
-		struct sockaddr_storage ss;
-		socklen_t len = sizeof(ss);
-		struct addr peer;
-		int fd;
+	while (max-- && p->accepting == l && accept_one(l))
+		;
+}
 
-		if (p->nclients >= p->max_clients && !downstream_make_room(p)) {
-			pause_all(p, "limit of clients reached");
-			return;
-		}
-		fd = accept4(l->fd, (struct sockaddr *)&ss, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
-		if (fd < 0) {
-			if (errno == EMFILE || errno == ENFILE || errno == ENOMEM ||
-			    errno == ENOBUFS)
-				pause_all(p, strerror(errno));
-			return;
-		}
-		if (addr_from_sockaddr(&ss, &peer))
-			close(fd);
-		else
-			accepted(l, fd, &peer);
-	}
+static void on_connection(struct watch *w, uint32_t events)
+{
+	accept_some((struct listener *)w, ACCEPT_ROUND);
 }
 
 int listener_add(struct proxy *p, int fd, uint32_t id, uint32_t role, uint64_t netns)
@@ -167,8 +177,13 @@ void listener_remove(struct proxy *p, uint32_t id)
 	}
 }
 
-void listener_remove_all(struct proxy *p)
+void listener_drain(struct proxy *p)
 {
-	while (p->listeners)
-		remove_at(p, &p->listeners);
+	while (p->listeners) {
+		struct listener *l = p->listeners;
+		uint32_t id = l->id;
+
+		accept_some(l, UINT32_MAX);
+		listener_remove(p, id);
+	}
 }

@@ -9,7 +9,9 @@
 /* Takes fd over. role: enum ipc_listener_role. 0 or -errno. */
 int listener_add(struct proxy *p, int fd, uint32_t id, uint32_t role, uint64_t netns);
 void listener_remove(struct proxy *p, uint32_t id);
-void listener_remove_all(struct proxy *p);
+/* Accepts what waits, then closes them all: a close with connections in the queue would reset
+ * those. */
+void listener_drain(struct proxy *p);
 /* A client has gone: accepts again if that was paused. */
 void listener_resume(struct proxy *p);
 
