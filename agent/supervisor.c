@@ -375,9 +375,8 @@ static int start_workers(struct supervisor *s)
 	if (!err && s->gateway_fd >= 0)
 		err = workers_listener(ws, GATEWAY_LISTENER, IPC_GATEWAY, s->own_netns,
 				       s->gateway_fd);
-	return err ? err
-		   : publish_services(
-			     s); /* empty as yet, but a worker has a snapshot from the start */
+	/* empty as yet, but a worker has a snapshot from the start */
+	return err ? err : publish_services(s);
 }
 
 static int start_discovery(struct supervisor *s)

@@ -58,8 +58,7 @@ struct supervisor {
 	bool flush_failed, farewell;
 };
 
-/* Runs until SIGTERM or SIGINT. Logs what goes wrong, leaves nothing behind. Returns an exit code.
- */
+/* Runs until SIGTERM or SIGINT. Logs what goes wrong, leaves nothing behind. The exit code. */
 int supervisor_run(const struct agent_config *cfg);
 
 /* supervisor_start.c: what must hold before anything is touched. Each returns 0 or -errno after it

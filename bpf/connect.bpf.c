@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * connect() of everything under the attached cgroup. A TCP connection of a
- * managed workload to a known destination is sent to the worker that listens on loopback in the
- * caller's own network namespace; what it asked for stays in the socket's storage, for
- * sockops.bpf.c to publish. Everything else, and everything in doubt, passes untouched: this hook
- * must never be the reason that a connection fails.
+ * connect() of everything under the attached cgroup. A TCP connection of a managed workload to a
+ * known destination is sent to the worker that listens on loopback in the caller's own network
+ * namespace; what it asked for stays in the socket's storage, for sockops.bpf.c to publish.
+ * Everything else, and everything in doubt, passes untouched: this hook must never be the reason
+ * that a connection fails.
  *
  * User-space addresses are seen here as connect() was given them: 0.0.0.0 and :: mean loopback, and
- * a
- * ::ffff: address comes to connect6 and is IPv4.
+ * a ::ffff: address comes to connect6 and is IPv4.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_core_read.h>
@@ -53,8 +52,7 @@ static __always_inline bool heartbeat_is_fresh(__u64 now)
 	return beat > now || now - beat <= MESH_HEARTBEAT_MAX_NS;
 }
 
-/* Is the socket that listens on loopback:port in the caller's namespace the one with this cookie?
- */
+/* Is what listens on loopback:port in the caller's namespace the socket with this cookie? */
 static __always_inline bool is_listening(struct bpf_sock_addr *ctx, bool v4, __be16 port,
 					 __u64 cookie)
 {

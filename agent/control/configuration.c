@@ -118,8 +118,9 @@ static int split(const struct place *p, const cJSON *o, struct service_config *c
 	return c->nsplit && total < 1 ? bad(p, "split: all weights are 0") : 0;
 }
 
-static int service(const cJSON *o, struct named_config *out, char *why)
+static int service(const cJSON *o, void *place, char *why)
 {
+	struct named_config *out = place;
 	static const char *const protocols[] = {"auto", "http", "tcp", NULL};
 	static const char *const policies[] = {"p2c", "least-request", "round-robin", "random",
 					       NULL};
@@ -150,8 +151,9 @@ static int service(const cJSON *o, struct named_config *out, char *why)
 	return err;
 }
 
-static int external(const cJSON *o, struct external_info *out, char *why)
+static int external(const cJSON *o, void *place, char *why)
 {
+	struct external_info *out = place;
 	struct place p = {NULL, why};
 	char address[64];
 	double port = json_num(o, "port", 0);
@@ -176,52 +178,26 @@ static int external(const cJSON *o, struct external_info *out, char *why)
 	return 0;
 }
 
-static int list_of(const cJSON *root, const char *key, int most, const cJSON **out, char *why)
+/* A list of at most `most` objects, each read by `one` into its place of `size` bytes. */
+static int list(const cJSON *root, const char *key, int most, size_t size,
+		int (*one)(const cJSON *, void *, char *), void **out, size_t *n, char *why)
 {
+	const cJSON *v, *l = cJSON_GetObjectItemCaseSensitive(root, key);
 	struct place p = {NULL, why};
 
-	*out = cJSON_GetObjectItemCaseSensitive(root, key);
-	if (!cJSON_IsArray(*out))
+	if (!cJSON_IsArray(l))
 		return bad(&p, "%s: a list is expected", key);
-	return cJSON_GetArraySize(*out) > most ? bad(&p, "%s: more than %d", key, most) : 0;
-}
-
-static int services(const cJSON *root, struct configuration *c, char *why)
-{
-	const cJSON *list, *v;
-	int bounded = list_of(root, "services", MESH_MAX_SERVICES, &list, why);
-
-	if (bounded)
-		return bounded;
-	c->services = calloc((size_t)cJSON_GetArraySize(list) + 1, sizeof(*c->services));
-	if (!c->services)
+	if (cJSON_GetArraySize(l) > most)
+		return bad(&p, "%s: more than %d", key, most);
+	*out = calloc((size_t)cJSON_GetArraySize(l) + 1, size);
+	if (!*out)
 		return -ENOMEM;
-	cJSON_ArrayForEach (v, list) {
-		int err = service(v, &c->services[c->nservices], why);
+	cJSON_ArrayForEach (v, l) {
+		int err = one(v, (char *)*out + *n * size, why);
 
 		if (err)
 			return err;
-		c->nservices++;
-	}
-	return 0;
-}
-
-static int externals(const cJSON *root, struct configuration *c, char *why)
-{
-	const cJSON *list, *v;
-	int bounded = list_of(root, "endpoints", MESH_MAX_ENDPOINTS, &list, why);
-
-	if (bounded)
-		return bounded;
-	c->externals = calloc((size_t)cJSON_GetArraySize(list) + 1, sizeof(*c->externals));
-	if (!c->externals)
-		return -ENOMEM;
-	cJSON_ArrayForEach (v, list) {
-		int err = external(v, &c->externals[c->nexternals], why);
-
-		if (err)
-			return err;
-		c->nexternals++;
+		++*n;
 	}
 	return 0;
 }
@@ -247,9 +223,11 @@ int configuration_parse(const char *json, size_t len, struct configuration *out,
 	if (cJSON_IsObject(root))
 		err = head(root, &c, why);
 	if (!err)
-		err = services(root, &c, why);
+		err = list(root, "services", MESH_MAX_SERVICES, sizeof(*c.services), service,
+			   (void **)&c.services, &c.nservices, why);
 	if (!err)
-		err = externals(root, &c, why);
+		err = list(root, "endpoints", MESH_MAX_ENDPOINTS, sizeof(*c.externals), external,
+			   (void **)&c.externals, &c.nexternals, why);
 	cJSON_Delete(root);
 	if (err == -ENOMEM)
 		snprintf(why, CONFIGURATION_ERROR_MAX, "out of memory");

@@ -39,8 +39,7 @@ struct session {
 	uint32_t watch_backoff, report_backoff; /* ms, 0: the last call went well */
 	bool watching, reporting, changed, leaving;
 	bool away;	 /* nobody was there the last time, and that was said */
-	bool refused[2]; /* by enum conversation: the last answer was of no use, and that was said
-			  */
+	bool refused[2]; /* by enum conversation: the last answer was of no use, as was said */
 	bool spoken;	 /* meshd has answered as we wish */
 	uint64_t revision;
 	char store[64]; /* meshd's epoch, of the configuration in force */

@@ -50,8 +50,7 @@ static inline const char *snapshot_string(const struct snapshot *s, uint32_t off
 	return (const char *)s + offset;
 }
 
-/* The id of the service with that name (not NUL-terminated), or MESH_NONE. O(log n), no allocation.
- */
+/* The id of the service with that name (not NUL-terminated), or MESH_NONE. O(log n). */
 uint32_t snapshot_find(const struct snapshot *s, const char *name, size_t len);
 
 /* Checks that a block of `size` bytes is whole and consistent (offsets inside, strings terminated,

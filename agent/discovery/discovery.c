@@ -129,8 +129,7 @@ static bool first_process(struct discovery *d, struct cgroup *c, int *pid, struc
 	return n > 0;
 }
 
-/* A process deeper down that merely inherited its ancestor's environment is part of that ancestor.
- */
+/* A process deeper down that merely inherited its ancestor's environment is part of it. */
 static bool inherited(struct discovery *d, const struct cgroup *c, const struct identity *path,
 		      const struct identity *env)
 {

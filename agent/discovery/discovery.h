@@ -14,8 +14,8 @@
 
 #include <mesh/event.h>
 
-#define DISCOVERY_MARK                                                                             \
-	"user.sockmesh" /* attribute of a cgroup that is under care; its value is our pid */
+/* Attribute of a cgroup that is under care; its value is our pid. */
+#define DISCOVERY_MARK "user.sockmesh"
 
 struct discovery_ops {
 	void *arg;

@@ -337,9 +337,8 @@ static bool wanted(const uint8_t ip[16])
 
 	if (!memcmp(ip, mapped, 12))
 		return true;
-	return !(ip[0] == 0xfe &&
-		 (ip[1] & 0xc0) ==
-			 0x80); /* a link-local address is nothing without its interface */
+	/* a link-local address is nothing without its interface */
+	return ip[0] != 0xfe || (ip[1] & 0xc0) != 0x80;
 }
 
 /* IFA_LOCAL is our own end where there is a peer; IPv6 has IFA_ADDRESS alone. */
@@ -415,8 +414,7 @@ static int dump_addresses(int fd, uint8_t (*out)[16], int max)
 	}
 }
 
-/* A socket of its own for the dump, as notices may lie in the other one; made inside the namespace.
- */
+/* A socket of its own for the dump, as notices may lie in the other one. */
 int netns_addresses(struct netns *ns, uint8_t (*out)[16], int max)
 {
 	int err = enter(ns), fd;

@@ -64,8 +64,7 @@ void netns_put(struct netns *ns);
 bool netns_is(const struct netns *ns, int pid);
 struct netns *netns_by_cookie(struct netns_table *t, uint64_t cookie);
 
-/* Opens the capture listeners that are missing and reports them. Cheap when there is nothing to do.
- */
+/* Opens the capture listeners that are missing and reports them. Cheap when none is. */
 void netns_listen(struct netns *ns);
 /* Fills out[max] with the addresses of interfaces that are up; link-local IPv6 left out. Returns
  * how many or -errno. */

@@ -19,8 +19,7 @@
 #define KERNEL_CHECKS	 16
 #define KERNEL_ERROR_MAX 256
 
-/* --- qualify.c: without loading anything of ours
- * -------------------------------------------------------- */
+/* --- qualify.c: without loading anything of ours --- */
 
 struct kernel_check {
 	const char *name; /* "privileges", "BTF", "cgroup2", ... */
@@ -33,8 +32,7 @@ struct kernel_check {
  * the directory to attach to, NULL for the cgroup2 root. Changes nothing, attaches nothing. */
 size_t kernel_qualify(const char *cgroup, struct kernel_check out[KERNEL_CHECKS]);
 
-/* --- load.c, attach.c, pin.c
- * --------------------------------------------------------------------------- */
+/* --- load.c, attach.c, pin.c --- */
 
 struct kernel_config {
 	const char *cgroup;  /* NULL: the cgroup2 root */
@@ -68,8 +66,7 @@ const char *kernel_cgroup(const struct kernel *k);
  * millisecond. */
 int kernel_verify(struct kernel *k, char error[KERNEL_ERROR_MAX]);
 
-/* --- maps.c
- * -------------------------------------------------------------------------------------------- */
+/* --- maps.c --- */
 
 /* The shared arrays, mapped read-write for as long as the kernel is open. All zero at first, but
  * for ctl->abi. */
@@ -123,8 +120,7 @@ size_t kernel_map_use(struct kernel *k, struct kernel_map_use *out, size_t cap);
 #define KERNEL_WORKER_FDS 8
 void kernel_worker_fds(const struct kernel *k, int out[KERNEL_WORKER_FDS]);
 
-/* --- events.c
- * ------------------------------------------------------------------------------------------ */
+/* --- events.c --- */
 
 /* Delivers events from the loop until kernel_close(). fn must not call kernel_close(). LISTEN and
  * UNLISTEN arrive at once; CLOSE does not wake anybody up, so kernel_events_drain() is to be called

@@ -147,8 +147,7 @@ const struct netns_addresses *netns_find(const struct registry *r, uint64_t cook
 /* The first address of a namespace that is not loopback, of IPv4 or of IPv6; NULL: none. */
 const uint8_t *netns_global(const struct registry *r, uint64_t cookie, bool v4);
 
-/* service.c: all that follows from a change of one service; and the end of one whose id is needed.
- */
+/* service.c: all that follows from a change of a service; the end of one whose id is needed. */
 int service_recompute(struct registry *r, uint32_t id, uint64_t now_ns);
 void service_forget(struct registry *r, uint32_t id, uint64_t now_ns);
 

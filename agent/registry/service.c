@@ -160,8 +160,7 @@ static uint32_t shares_of(const struct registry *r, const struct service *s,
 	return n;
 }
 
-/* Splits 65536 by weight; the weight of versions that nobody serves has gone to the others already.
- */
+/* Splits 65536 by weight; that of versions which nobody serves has gone to the others already. */
 static uint32_t split_set(struct mesh_upstream *m, const uint32_t *subsets,
 			  const struct share *share, uint32_t n)
 {

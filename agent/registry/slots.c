@@ -5,8 +5,8 @@
 
 #include <mesh/slots.h>
 
-#define SLOT_WEIGHT                                                                                \
-	100 /* of every endpoint: there is no weight per endpoint in the configuration */
+/* Of every endpoint: there is no weight per endpoint in the configuration. */
+#define SLOT_WEIGHT 100
 
 uint8_t subset_policy(const struct registry *r, const struct subset *s)
 {

@@ -14,8 +14,7 @@ struct accesslog_names { /* what the ids of a record stand for; "" when unknown 
 	const char *caller, *callee, *endpoint, *version;
 };
 
-/* where: "off", "-" (stdout) or a file, opened for appending. *out is NULL for "off". 0 or -errno.
- */
+/* where: "off" (*out is NULL), "-" (stdout) or a file, opened for appending. 0 or -errno. */
 int accesslog_new(const char *where, struct accesslog **out);
 void accesslog_free(struct accesslog **a);
 /* Opens the file anew (after rotation); keeps the old one if that fails. 0 or -errno. */

@@ -336,8 +336,7 @@ static struct total *total_of(struct total *t, uint32_t *n, const char *name)
 	return &t[i];
 }
 
-/* Milliseconds, by straight lines between the bounds; what is beyond the last one counts as that.
- */
+/* Milliseconds, by straight lines between the bounds; beyond the last one it is that. */
 static double quantile(const struct total *t, double q)
 {
 	double rank = q * (double)t->count, before = 0;

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See ring.h. The writer side runs in the unprivileged worker, the reader side in the supervisor.
- */
+/* See ring.h. The writer's side runs in a worker, the reader's in the supervisor. */
 #include "agent/telemetry/ring.h"
 
 #include <string.h>
