@@ -24,11 +24,17 @@ void conn_init(struct conn *c, struct proxy *p)
 	c->connecting = true;
 }
 
+/* An accepted socket can be written to, and is not asked about that before it once could not: its
+ * first event would only say so. */
+#define WATCH_IN  (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLET)
+#define WATCH_ALL (WATCH_IN | EPOLLOUT)
+
 int conn_open(struct conn *c, int fd, void (*fn)(struct watch *, uint32_t))
 {
-	const uint32_t all = EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET;
-	int r = loop_add(&c->proxy->loop, &c->watch, fd, all, fn);
+	int r;
 
+	c->watches_out = c->connecting;
+	r = loop_add(&c->proxy->loop, &c->watch, fd, c->connecting ? WATCH_ALL : WATCH_IN, fn);
 	if (r) {
 		close(fd);
 		c->error = -r;
@@ -161,6 +167,17 @@ static void out_sent(struct conn *c, size_t n)
 		bytes_free(c->proxy, &c->out);
 }
 
+/* The kernel takes no more for now. */
+static void blocked(struct conn *c)
+{
+	int r = c->watches_out ? 0 : loop_mod(&c->proxy->loop, &c->watch, WATCH_ALL);
+
+	c->writable = false;
+	c->watches_out = true;
+	if (r)
+		c->error = -r;
+}
+
 ssize_t conn_send(struct conn *c, const char *more, size_t n)
 {
 	size_t first = c->out.end - c->out.start, sent;
@@ -177,17 +194,19 @@ ssize_t conn_send(struct conn *c, const char *more, size_t n)
 		r = sendmsg(c->watch.fd, &msg, MSG_NOSIGNAL);
 	else /* cheaper for one piece */
 		r = send(c->watch.fd, iov[!first].iov_base, iov[!first].iov_len, MSG_NOSIGNAL);
-	if (r < 0) {
+	if (r < 0 && errno != EAGAIN && errno != EINTR) {
 		c->writable = false;
-		if (errno == EAGAIN || errno == EINTR)
-			return 0;
 		c->error = errno;
 		return -errno;
+	}
+	if (r < 0) {
+		blocked(c);
+		return 0;
 	}
 	c->connecting = false;
 	sent = (size_t)r;
 	if (sent < first + n)
-		c->writable = false;
+		blocked(c);
 	if (first)
 		out_sent(c, sent < first ? sent : first);
 	return sent > first ? (ssize_t)(sent - first) : 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A non-blocking socket with what has been read and not consumed (in) and what has been composed
- * and not sent (out). Registered once, edge-triggered, for everything; `readable` and `writable`
+ * and not sent (out). Watched edge-triggered from beginning to end; `readable` and `writable`
  * remember the last answer of the kernel, so that a direction is tried exactly as long as it may
  * succeed.
  */
@@ -32,7 +32,8 @@ struct conn {
 	struct proxy *proxy;
 	struct bytes in, out;
 	bool readable, writable;
-	bool connecting; /* connect() is under way, nothing is known of the peer */
+	bool watches_out; /* epoll tells when it can be written to again */
+	bool connecting;  /* connect() is under way, nothing is known of the peer */
 	bool hung;   /* the peer's FIN or RST (or urgent data) was announced: reading goes on until
 			it is met */
 	bool handed; /* somebody else made the socket, and may not have closed his copy yet */
