@@ -33,7 +33,14 @@ int ipc_send(int fd, const struct ipc_msg *msg, const int *fds, size_t nfds)
 		memcpy(CMSG_DATA(cm), fds, sizeof(int) * nfds);
 	}
 	for (;;) {
-		if (sendmsg(fd, &h, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
+		ssize_t n;
+
+		/* a worker may not use sendmsg, and passes no descriptors */
+		if (nfds)
+			n = sendmsg(fd, &h, MSG_DONTWAIT | MSG_NOSIGNAL);
+		else
+			n = send(fd, msg, sizeof(*msg), MSG_DONTWAIT | MSG_NOSIGNAL);
+		if (n >= 0)
 			return 0;
 		if (errno == EINTR)
 			continue;

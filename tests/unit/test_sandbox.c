@@ -134,6 +134,13 @@ static void signal_to_another(void)
 	syscall(SYS_tgkill, parent, parent, 0);
 }
 
+static void passing_descriptors(void)
+{
+	struct msghdr h = {0};
+
+	sendmsg(0, &h, 0);
+}
+
 static void program(void)
 {
 	execl("/bin/true", "true", (char *)NULL);
@@ -153,7 +160,7 @@ static void everything_else_ends_it(void **state)
 	void (*const cases[])(void) = {
 		open_file,	unix_socket,	   raw_socket,	     datagram_socket,
 		other_protocol, executable_memory, writable_mapping, protection,
-		map_update,	signal_to_another, program,
+		map_update,	signal_to_another, program,	     passing_descriptors,
 	};
 
 	(void)state;
