@@ -44,17 +44,19 @@ static void check_privileges(struct list *l)
 {
 	static const struct {
 		unsigned cap;
-		const char *name;
+		const char *without;
 	} needed[] = {
-		{CAP_SYS_ADMIN, "CAP_SYS_ADMIN"},   {CAP_NET_ADMIN, "CAP_NET_ADMIN"},
-		{CAP_SYS_PTRACE, "CAP_SYS_PTRACE"}, {CAP_SETUID, "CAP_SETUID"},
-		{CAP_SETGID, "CAP_SETGID"},
+		{CAP_SYS_ADMIN, "CAP_SYS_ADMIN is missing"},
+		{CAP_NET_ADMIN, "CAP_NET_ADMIN is missing"},
+		{CAP_SYS_PTRACE, "CAP_SYS_PTRACE is missing"},
+		{CAP_SETUID, "CAP_SETUID is missing"},
+		{CAP_SETGID, "CAP_SETGID is missing"},
 	};
 	const char *missing = NULL;
 
 	for (size_t i = 0; !missing && i < sizeof(needed) / sizeof(needed[0]); i++)
 		if (!has_capability(needed[i].cap))
-			missing = needed[i].name;
+			missing = needed[i].without;
 	add(l, "privileges", missing, "run as root (in a container: --privileged)");
 }
 
