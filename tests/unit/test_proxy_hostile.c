@@ -258,6 +258,27 @@ static void loopback_is_kept_and_not_granted(void **state)
 	close(c);
 }
 
+/* What a client names is a name: the connection goes to an endpoint of the service that it called.
+ */
+static void nobody_is_connected_to_because_a_client_names_it(void **state)
+{
+	struct rig *rig = *state;
+	struct pollfd named = {.fd = rig->origin[1], .events = POLLIN};
+	int c = rig_connect(rig->capture_port), o;
+
+	snprintf(text, sizeof(text), "GET http://127.0.0.1:%u/a HTTP/1.1\r\nHost: h\r\n\r\n",
+		 rig->origin_port[1]);
+	rig_send(c, text);
+	o = rig_accept(rig, 0);
+	rig_read_until(o, "\r\n\r\n", text, sizeof(text));
+	assert_ptr_equal(strstr(text, "GET /a HTTP/1.1\r\nhost: 127.0.0.1:"), text);
+	rig_send(o, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx");
+	rig_read_until(c, "\r\n\r\nx", text, sizeof(text));
+	assert_int_equal(poll(&named, 1, 0), 0);
+	close(o);
+	close(c);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, start, stop)
@@ -273,6 +294,7 @@ int main(void)
 		T(who_drains_answers_what_is_there_and_closes),
 		T(a_silent_caller_of_nobody_is_not_kept_for_ever),
 		T(loopback_is_kept_and_not_granted),
+		T(nobody_is_connected_to_because_a_client_names_it),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
