@@ -140,9 +140,9 @@ static void run_passes_status_signals_and_environment(void **state)
 			    "r r2 v9\n");
 	assert_in_range(sh("meshctl run --service r -- /no/such/program")->status, 1, 127);
 	i = instance_start("r", "r3", "",
-			   "sh -c 'trap \"exit 9\" TERM; while :; do sleep 0.01; done'");
-	eventually(5000, instance_pid(i));
-	usleep(200000); /* until the shell has set its trap */
+			   "sh -c 'trap \"exit 9\" TERM; : >" SCRATCH
+			   "/trapped; while :; do sleep 0.01; done'");
+	eventually(5000, !access(SCRATCH "/trapped", F_OK));
 	status = reap(&i->run, SIGTERM);
 	assert_int_equal(WEXITSTATUS(status), 9);
 	assert_int_not_equal(access("/sys/fs/cgroup/mesh/r", F_OK), 0);

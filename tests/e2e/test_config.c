@@ -214,7 +214,7 @@ static void files_are_applied_at_start_and_on_sighup(void **state)
 	sh("echo '{\"service\":\"filed\",\"loadBalancer\":{\"policy\":\"nonsense\"}}' >" SCRATCH
 	   "/conf.d/filed.json");
 	kill(meshd_pid, SIGHUP);
-	usleep(300000); /* nothing must change */
+	eventually(2000, strstr(sh("curl -s http://127.0.0.1:15000/health")->out, "filed.json"));
 	assert_string_equal(policy_of("filed"), "random");
 	sh("rm " SCRATCH "/conf.d/filed.json");
 	api("DELETE", "/api/config/filed", NULL);
