@@ -236,10 +236,11 @@ static void a_namespace_goes_with_the_last_process_that_was_in_it(void **state)
 
 	sh("mkdir /sys/fs/cgroup/shared");
 	stays = spawn("stays", "echo $$ >/sys/fs/cgroup/shared/cgroup.procs; exec sleep 1000");
-	visitor = spawn(
-		"visitor",
-		"echo $$ >/sys/fs/cgroup/shared/cgroup.procs; "
-		"MESH_SERVICE=visitor exec unshare -n sh -c 'ip link set lo up; exec sleep 1000'");
+	/* in its namespace before it says who it is: the agent takes the namespace that it then is
+	 * in */
+	visitor = spawn("visitor", "exec unshare -n sh -c 'ip link set lo up; "
+				   "echo $$ >/sys/fs/cgroup/shared/cgroup.procs; "
+				   "MESH_SERVICE=visitor exec sleep 1000'");
 	eventually(5000, metric("mesh_network_namespaces", "captured", NULL) == before + 1);
 	reap(&visitor, SIGKILL);
 	eventually(5000, metric("mesh_network_namespaces", "captured", NULL) == before);
