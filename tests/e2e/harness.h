@@ -103,12 +103,21 @@ void instance_kill(struct instance *i);
 /* What origin counted (connections, open, requests, posts, bytes, bad), asked without the mesh. */
 long origin_stat(const struct instance *i, const char *what);
 
-/* --- callers
- * -------------------------------------------------------------------------------------- */
+/* --- workloads that do as they are told ---------------------------------------------------------
+ */
 
-/* A workload that makes connections for the test (bench/dialer.c), by `meshctl run --service NAME
- * FLAGS`. */
-struct caller;
+/* A workload that does what the test tells it over a unix socket. */
+struct caller {
+	struct caller *next;
+	char path[64];
+	int listener, fd; /* fd: to the program, -1 until it has come */
+	struct instance *run;
+};
+/* `meshctl run --service S --instance ID FLAGS -- PROGRAM PATH`, and waits until the program has
+ * connected to the unix socket at PATH (SOCK_SEQPACKET). */
+struct caller *driven_start(const char *service, const char *id, const char *flags,
+			    const char *program);
+/* One that makes connections for the test (bench/dialer.c). */
 struct caller *caller_start(const char *service, const char *flags);
 /* A connected blocking socket made by the caller, or -errno. */
 int caller_dial(struct caller *c, const char *address);

@@ -9,13 +9,6 @@
 
 #define PATIENCE_S 10
 
-struct caller {
-	struct caller *next;
-	char path[64];
-	int listener, fd; /* fd: the dialer's end, -1 until it has come */
-	struct instance *run;
-};
-
 static struct client *clients;
 static struct caller *callers;
 static unsigned ncallers;
@@ -23,17 +16,17 @@ static unsigned ncallers;
 /* --- callers -----------------------------------------------------------------------------------
  */
 
-struct caller *caller_start(const char *service, const char *flags)
+struct caller *driven_start(const char *service, const char *id, const char *flags,
+			    const char *program)
 {
 	struct caller *c = calloc(1, sizeof(*c));
 	struct sockaddr_un un = {.sun_family = AF_UNIX};
 	struct pollfd p;
-	char id[64], cmd[128];
+	char cmd[PATH_MAX];
 
 	assert_non_null(c);
-	snprintf(c->path, sizeof(c->path), SCRATCH "/dialer.%u", ncallers);
-	snprintf(id, sizeof(id), "%.40s-caller-%u", service, ncallers++);
-	snprintf(cmd, sizeof(cmd), "dialer --socket %s", c->path);
+	snprintf(c->path, sizeof(c->path), SCRATCH "/driven.%u", ncallers++);
+	snprintf(cmd, sizeof(cmd), "%s %s", program, c->path);
 	strcpy(un.sun_path, c->path);
 	c->fd = -1;
 	c->next = callers;
@@ -44,10 +37,18 @@ struct caller *caller_start(const char *service, const char *flags)
 	c->run = instance_start(service, id, flags, cmd);
 	p = (struct pollfd){.fd = c->listener, .events = POLLIN};
 	if (poll(&p, 1, PATIENCE_S * 1000) != 1)
-		fail_msg("the caller %s did not start", id);
+		fail_msg("%s did not start", id);
 	c->fd = accept4(c->listener, NULL, NULL, SOCK_CLOEXEC);
 	assert_return_code(c->fd, errno);
 	return c;
+}
+
+struct caller *caller_start(const char *service, const char *flags)
+{
+	char id[64];
+
+	snprintf(id, sizeof(id), "%.40s-caller-%u", service, ncallers);
+	return driven_start(service, id, flags, "dialer --socket");
 }
 
 int caller_dial(struct caller *c, const char *address)

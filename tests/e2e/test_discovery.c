@@ -2,8 +2,14 @@
 /* Services are found by what they do: nobody registers them, and they are gone when they are dead.
  */
 #include "tests/e2e/harness.h"
+#include "tests/bench/net.h"
 
-#define FOUR 4
+#include <limits.h>
+#include <sys/un.h>
+
+#define FOUR	  4
+#define WITHIN_MS 100 /* what is promised of a listen() and of a death */
+
 static const char *const four[FOUR] = {"frontend", "backend", "database", "cache"};
 
 static void four_services_have_one_healthy_endpoint_each(void **state)
@@ -17,46 +23,89 @@ static void four_services_have_one_healthy_endpoint_each(void **state)
 			 FOUR);
 }
 
-/* The origin is held back until its process is known, so that the time counts from its listen(). */
-static void a_fifth_is_there_100_ms_after_listen_and_gone_100_ms_after_kill(void **state)
+/* The program whose listen() is timed: connects to the test, listens when it is told to, says when
+ * that was. This very test program, started again. */
+static int listen_when_told(const char *path)
 {
-	struct instance *i =
-		instance_start("fifth", "f1", "--netns",
-			       "sh -c 'while [ ! -e " SCRATCH "/go ]; do sleep 0.02; done; "
-			       "exec origin --port 8000'");
-	uint64_t start, took;
+	struct sockaddr_un un = {.sun_family = AF_UNIX};
+	const struct addr any = {.ip = {[10] = 0xff, [11] = 0xff}, .port = 8000};
+	int test = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	uint64_t at;
+	char go;
 
-	eventually(5000, instance_pid(i));
-	usleep(200000); /* the workload is known, and listens to nothing */
-	assert_false(registered("fifth", "f1"));
-	sh("touch " SCRATCH "/go");
-	start = mono_ms();
-	while (!registered("fifth", "f1") && mono_ms() < start + 2000)
-		usleep(1000);
-	took = mono_ms() - start;
-	/* 20 ms until the shell looks again, some for sh and exec */
-	printf("registered %lu ms after the program was let go\n", took);
-	assert_true(took <= 100 + 40);
-	instance_ready(i);
-	assert_int_equal(get(call_directly(i->address), "/"), 200);
+	if (strlen(path) >= sizeof(un.sun_path))
+		return 2;
+	strcpy(un.sun_path, path);
+	if (connect(test, (struct sockaddr *)&un, sizeof(un)) || recv(test, &go, 1, 0) != 1)
+		return 1;
+	at = clock_mono_ns(); /* before the call: what comes out is never too short */
+	if (net_listen(&any) < 0 || send(test, &at, sizeof(at), MSG_NOSIGNAL) != sizeof(at))
+		return 1;
+	return recv(test, &go, 1, 0) == 0 ? 0 : 1; /* the test is gone */
+}
 
-	kill(instance_pid(i), SIGKILL);
-	start = mono_ms();
-	while (registered("fifth", "f1") && mono_ms() < start + 2000)
-		usleep(1000);
-	took = mono_ms() - start;
-	printf("gone %lu ms after kill -9\n", took);
-	assert_true(took <= 100);
-	reap(&i->run, 0);
-	sh("rm -f " SCRATCH "/go");
+/* Asks the registry until it has (or has not) that instance; the ms since then. */
+static double ms_until(bool there, const struct instance *i, uint64_t since)
+{
+	while (registered(i->service, i->id) != there) {
+		if (clock_mono_ns() > since + 2000000000)
+			fail_msg("%s is %s after 2 s", i->id, there ? "unknown" : "still there");
+		usleep(500);
+	}
+	assert_true(api_status == 200 || api_status == 404);
+	return (double)(clock_mono_ns() - since) / 1e6;
+}
+
+static void one_that_listens_is_there_after_100_ms_and_a_dead_one_gone(void **state)
+{
+	char self[PATH_MAX] = "", program[PATH_MAX + 16];
+
+	assert_true(readlink("/proc/self/exe", self, sizeof(self) - 1) > 0);
+	snprintf(program, sizeof(program), "%s listen-when-told", self);
+	driven_start("fifth", "silent", "--netns", program);
+	for (int k = 0; k < 8; k++) {
+		char id[16];
+		struct caller *c;
+		uint64_t at;
+		double came, went;
+		pid_t pid;
+
+		snprintf(id, sizeof(id), "f%d", k);
+		c = driven_start("fifth", id, "--netns", program);
+		assert_false(registered("fifth", id));
+		assert_int_equal(send(c->fd, "!", 1, MSG_NOSIGNAL), 1);
+		assert_int_equal(recv(c->fd, &at, sizeof(at), 0), sizeof(at));
+		came = ms_until(true, c->run, at);
+		call_directly(instance_ready(c->run)->address);
+
+		pid = instance_pid(c->run);
+		assert_true(pid > 0);
+		at = clock_mono_ns();
+		kill(pid, SIGKILL);
+		went = ms_until(false, c->run, at);
+		printf("registered %.1f ms after listen(), gone %.1f ms after kill -9\n", came,
+		       went);
+		assert_true(came <= WITHIN_MS && went <= WITHIN_MS);
+		reap(&c->run->run, 0);
+	}
+	/* older than all of them, but never told to listen */
+	assert_false(registered("fifth", "silent"));
 }
 
 static void a_pure_caller_is_no_service(void **state)
 {
-	caller_start("nobody", "");
-	usleep(300000); /* nothing must come; there is no event to wait for */
-	assert_false(registered("nobody", NULL));
-	assert_int_equal(healthy("nobody"), 0);
+	struct caller *who = caller_start("nobody", "");
+
+	for (int k = 0; k < 2; k++) {
+		struct instance *i =
+			instance_start("later", k ? "l2" : "l1", "--netns", "origin --port 8000");
+
+		/* The agent tells meshd of all that it knows at once: with somebody who came later
+		 * a service of the caller would be there too. */
+		assert_int_equal(get(call(who, instance_ready(i)->address), "/"), 200);
+		assert_false(registered("nobody", NULL));
+		assert_int_equal(healthy("nobody"), 0);
+	}
 }
 
 static void addresses_are_those_of_the_namespace(void **state)
@@ -248,11 +297,11 @@ static void a_namespace_goes_with_the_last_process_that_was_in_it(void **state)
 	assert_int_equal(sh("rmdir /sys/fs/cgroup/shared")->status, 0);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest stories[] = {
 		STORY(four_services_have_one_healthy_endpoint_each),
-		STORY(a_fifth_is_there_100_ms_after_listen_and_gone_100_ms_after_kill),
+		STORY(one_that_listens_is_there_after_100_ms_and_a_dead_one_gone),
 		STORY(a_pure_caller_is_no_service),
 		STORY(addresses_are_those_of_the_namespace),
 		STORY(the_primary_port_is_the_declared_or_the_lowest),
@@ -265,5 +314,7 @@ int main(void)
 		STORY(a_dead_meshd_stops_no_traffic_and_learns_all_again),
 	};
 
+	if (argc == 3 && !strcmp(argv[1], "listen-when-told"))
+		return listen_when_told(argv[2]);
 	return RUN(stories);
 }
