@@ -111,7 +111,6 @@ static __always_inline void send_close(struct bpf_sock_ops *ctx, const struct me
 		return;
 	e->upstream = s->orig.upstream;
 	e->workload = s->orig.workload;
-	e->cookie = bpf_get_socket_cookie(ctx);
 	e->netns = s->orig.netns;
 	e->duration_ns = e->time_ns - s->orig.time_ns;
 	if (s->established_ns)
@@ -121,10 +120,11 @@ static __always_inline void send_close(struct bpf_sock_ops *ctx, const struct me
 	tp = ctx->sk ? bpf_skc_to_tcp_sock(ctx->sk) : NULL;
 	if (tp) {
 		sk = (struct sock *)tp;
-		e->error = BPF_CORE_READ(sk, sk_err);
-		e->bytes_sent = BPF_CORE_READ(tp, bytes_sent) - BPF_CORE_READ(tp, bytes_retrans);
-		e->bytes_received = BPF_CORE_READ(tp, bytes_received);
-		if (BPF_CORE_READ(sk, __sk_common.skc_flags) & 1UL << SOCK_DONE)
+		e->cookie = sk->__sk_common.skc_cookie.counter;
+		e->error = sk->sk_err;
+		e->bytes_sent = tp->bytes_sent - tp->bytes_retrans;
+		e->bytes_received = tp->bytes_received;
+		if (sk->__sk_common.skc_flags & 1UL << SOCK_DONE)
 			e->bytes_received--; /* the peer's FIN is counted as one */
 	}
 	bpf_ringbuf_submit(e, bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) > EVENTS_WAKE
@@ -146,11 +146,17 @@ static __always_inline void on_closed(struct bpf_sock_ops *ctx, const struct mes
 
 static __always_inline void on_state(struct bpf_sock_ops *ctx)
 {
-	struct mesh_socket *s = captured(ctx);
+	__u32 state = ctx->args[1];
+	struct mesh_socket *s;
 
-	if (s && ctx->args[1] == BPF_TCP_ESTABLISHED)
+	if (state != BPF_TCP_ESTABLISHED && state != BPF_TCP_CLOSE)
+		return;
+	s = captured(ctx);
+	if (!s)
+		return;
+	if (state == BPF_TCP_ESTABLISHED)
 		on_established(ctx, s);
-	else if (s && ctx->args[1] == BPF_TCP_CLOSE)
+	else
 		on_closed(ctx, s);
 }
 

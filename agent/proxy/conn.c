@@ -9,6 +9,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#define FEW 1024 /* bytes */
+
 static void bytes_free(struct proxy *p, struct bytes *b)
 {
 	if (b->mem)
@@ -178,22 +180,44 @@ static void blocked(struct conn *c)
 		c->error = -r;
 }
 
+/* One piece takes send(), which is cheaper and takes flags; two take writev(): the worker's filter
+ * has no sendmsg(), which can pass descriptors. */
+static ssize_t push(const struct conn *c, const char *first, size_t nfirst, const char *more,
+		    size_t n)
+{
+	struct iovec iov[2] = {{(char *)first, nfirst}, {(char *)more, n}};
+
+	if (nfirst && n)
+		return writev(c->watch.fd, iov, 2);
+	return send(c->watch.fd, nfirst ? first : more, nfirst + n,
+		    MSG_NOSIGNAL | (c->ending ? MSG_MORE : 0));
+}
+
+/* Copying a few bytes costs less than a second piece. */
+static bool is_few(const struct bytes *out, size_t n)
+{
+	return n <= FEW && out->end != out->start && BUF_SIZE - out->end >= n;
+}
+
 ssize_t conn_send(struct conn *c, const char *more, size_t n)
 {
-	size_t first = c->out.end - c->out.start, sent;
-	struct iovec iov[2] = {{first ? c->out.mem + c->out.start : NULL, first},
-			       {(char *)more, n}};
+	size_t first, sent, copied = 0;
 	ssize_t r;
 
 	if (c->error)
 		return -c->error;
-	if (!c->writable || first + n == 0)
+	if (!c->writable)
 		return 0;
-	if (first && n)
-		r = writev(c->watch.fd, iov,
-			   2); /* not sendmsg: the filter has none, it can pass descriptors */
-	else		       /* cheaper for one piece */
-		r = send(c->watch.fd, iov[!first].iov_base, iov[!first].iov_len, MSG_NOSIGNAL);
+	if (n && is_few(&c->out, n)) {
+		memcpy(c->out.mem + c->out.end, more, n);
+		c->out.end += (uint32_t)n;
+		copied = n;
+		n = 0;
+	}
+	first = c->out.end - c->out.start;
+	if (first + n == 0)
+		return 0;
+	r = push(c, first ? c->out.mem + c->out.start : NULL, first, more, n);
 	if (r < 0 && errno != EAGAIN && errno != EINTR) {
 		c->writable = false;
 		c->error = errno;
@@ -201,7 +225,7 @@ ssize_t conn_send(struct conn *c, const char *more, size_t n)
 	}
 	if (r < 0) {
 		blocked(c);
-		return 0;
+		return (ssize_t)copied;
 	}
 	c->connecting = false;
 	sent = (size_t)r;
@@ -209,7 +233,7 @@ ssize_t conn_send(struct conn *c, const char *more, size_t n)
 		blocked(c);
 	if (first)
 		out_sent(c, sent < first ? sent : first);
-	return sent > first ? (ssize_t)(sent - first) : 0;
+	return (ssize_t)(copied + (sent > first ? sent - first : 0));
 }
 
 char *conn_compose(struct conn *c, size_t *cap)

@@ -38,6 +38,7 @@ struct conn {
 			it is met */
 	bool handed; /* somebody else made the socket, and may not have closed his copy yet */
 	bool eof;    /* the peer sent FIN and all before it was read */
+	bool ending; /* FIN follows what is being sent now: its last segment waits for it */
 	bool shut;   /* we sent FIN */
 	int error;   /* errno of what broke it, 0 while it works */
 };
@@ -67,8 +68,9 @@ void conn_consume(struct conn *c, uint32_t n);
 void conn_hold(struct conn *c);
 void conn_release(struct conn *c);
 
-/* Sends out, then n bytes at `more`. Returns how many of `more` went (0 .. n), or -errno for a
- * broken connection (also in c->error). Blocked is not an error: then c->writable is false. */
+/* Sends out, then n bytes at `more`. Returns how many of `more` went (0 .. n), into the socket or,
+ * when they are few, into out; or -errno for a broken connection (also in c->error). Blocked is not
+ * an error: then c->writable is false. */
 ssize_t conn_send(struct conn *c, const char *more, size_t n);
 /* Room for composing at the end of out: *cap bytes; NULL when there is no buffer. conn_composed
  * says how many were used. */

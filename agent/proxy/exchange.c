@@ -295,6 +295,7 @@ static void begin_response_body(struct exchange *ex)
 		pump_init(&ex->response_body, PUMP_LENGTH,
 			  h->framing == HTTP1_LENGTH ? h->content_length : 0);
 	}
+	ex->response_body.closes = !ex->keep_client;
 }
 
 static void switch_protocols(struct exchange *ex)
@@ -446,6 +447,7 @@ static void run_answer(struct exchange *ex)
 {
 	struct conn *down = &ex->down->conn;
 
+	down->ending = !ex->response.keep_alive;
 	if (conn_send(down, NULL, 0) < 0) {
 		ex->client_gone = true;
 		exchange_over(ex, FATE_RESET);

@@ -11,6 +11,7 @@ void pump_init(struct pump *p, enum pump_mode mode, uint64_t length)
 {
 	p->mode = (uint8_t)mode;
 	p->last = mode == PUMP_LENGTH && !length;
+	p->closes = false;
 	p->ready = 0;
 	p->left = length;
 	p->bytes = 0;
@@ -51,6 +52,8 @@ static bool forward(struct pump *p, struct conn *from, struct conn *to)
 {
 	ssize_t n = p->ready;
 
+	if (to)
+		to->ending = p->closes && p->last;
 	if (to)
 		n = conn_send(to, p->ready ? from->in.mem + from->in.start : NULL, p->ready);
 	if (n < 0)

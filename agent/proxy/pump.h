@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One direction of a message body or a tunnel: bytes from one connection's buffer to another's
- * socket, counted or parsed for their end, never copied. Back-pressure is by not reading: at most
- * one buffer a direction waits in user space.
+ * socket, counted or parsed for their end, not copied (but for a few behind a head). Back-pressure
+ * is by not reading: at most one buffer a direction waits in user space.
  */
 #ifndef PROXY_PUMP_H
 #define PROXY_PUMP_H
@@ -29,6 +29,7 @@ enum pump_result {
 struct pump {
 	uint8_t mode;	/* enum pump_mode */
 	bool last;	/* the end of the body has been seen in `ready` or before */
+	bool closes;	/* whoever receives it gets a FIN behind it */
 	uint32_t ready; /* bytes from in.start on that were found to belong to the body and are not
 			   sent */
 	uint64_t left;	/* LENGTH: body bytes not yet seen */

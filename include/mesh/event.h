@@ -21,8 +21,8 @@ struct mesh_event {
 	__u32 kind;
 	__u32 upstream;
 	__u32 workload;
-	__u32 error; /* errno-like: 0, or ECONNREFUSED, ECONNRESET, ETIMEDOUT ... of a close */
-	__u64 cookie;
+	__u32 error;  /* errno-like: 0, or ECONNREFUSED, ECONNRESET, ETIMEDOUT ... of a close */
+	__u64 cookie; /* of a close: 0 when nobody has asked for it before */
 	__u64 cgroup;
 	__u64 netns;
 	__u64 time_ns;
