@@ -330,4 +330,30 @@ static inline void expect_answer(int fd, const char *status, const char *body)
 	assert_string_equal(text, body);
 }
 
+/* GET on c, which makes the proxy connect to origin 0: that connection. */
+static inline int get_accepted(struct rig *rig, int c)
+{
+	rig_send(c, GET);
+	return rig_accept(rig, 0);
+}
+
+/* Reads a request at the origin's o; its answer arrives at c. */
+static inline void expect_served(int o, int c)
+{
+	serve(o, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx");
+	expect_answer(c, "200 OK", "x");
+}
+
+/* An answer that the mesh made itself, whole; it is in text. */
+static inline void expect_refusal(int fd, const char *status, const char *cause)
+{
+	char line[64];
+
+	rig_read_until(fd, "}\n", text, sizeof(text));
+	assert_ptr_equal(strstr(text, "HTTP/1.1 "), text);
+	assert_memory_equal(text + 9, status, 3);
+	snprintf(line, sizeof(line), "x-mesh-cause: %s\r\n", cause);
+	assert_non_null(strstr(text, line));
+}
+
 #endif
