@@ -2,7 +2,8 @@
 /* See identity.h. */
 #include "agent/discovery/identity.h"
 
-#include <ctype.h>
+#include "lib/name.h"
+
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,19 +12,9 @@
 
 #define ENVIRON_MAX (256u << 10)
 
-bool identity_name_ok(const char *s, size_t len)
-{
-	if (!len || len >= MESH_NAME_MAX || s[0] == '.')
-		return false;
-	for (size_t i = 0; i < len; i++)
-		if (!isalnum((unsigned char)s[i]) && (!s[i] || !strchr("._-", s[i])))
-			return false;
-	return true;
-}
-
 static bool take_name(const char *s, size_t len, char out[MESH_NAME_MAX])
 {
-	if (!identity_name_ok(s, len))
+	if (!name_valid_bytes(s, len))
 		return false;
 	memcpy(out, s, len);
 	out[len] = 0;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Who a cgroup is, by its path (what `meshctl run` makes) and by the environment of its first
- * process. Pure, but for identity_read_environ. What a process says about itself is checked: it
- * becomes names in metrics and in paths.
+ * process. Pure, but for identity_read_environ. What a process says about itself is checked
+ * (lib/name.h): it becomes names in metrics and in paths.
  */
 #ifndef AGENT_DISCOVERY_IDENTITY_H
 #define AGENT_DISCOVERY_IDENTITY_H
@@ -20,8 +20,6 @@ struct identity {
 	uint16_t port;		     /* 0: not said */
 };
 
-/* 1 to 63 of A-Z a-z 0-9 . _ - and not starting with a dot. */
-bool identity_name_ok(const char *s, size_t len);
 /* A path that ends in mesh/SERVICE/INSTANCE: fills those two. */
 bool identity_from_path(const char *path, struct identity *out);
 /* An environment block (NUL-separated): fills what it says in MESH_SERVICE, MESH_INSTANCE,

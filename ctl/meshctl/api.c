@@ -5,6 +5,7 @@
 #include "ctl/meshctl/text.h"
 #include "lib/http.h"
 #include "lib/json.h"
+#include "lib/name.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -210,11 +211,8 @@ int api_path(struct cli *cli, const char *prefix, const char *name, const char *
 {
 	char escaped[NAME_LEN_MAX * 3 + 8];
 
-	if (!text_name_valid(name) || http_escape(name, escaped, sizeof(escaped)))
-		return cli_usage(cli,
-				 "%s is no name: 1 to 63 letters, digits, '-', '_' and '.', "
-				 "beginning with a letter or digit",
-				 name);
+	if (!name_valid(name) || http_escape(name, escaped, sizeof(escaped)))
+		return cli_usage(cli, "%s is no name: a name is " NAME_WHAT, name);
 	snprintf(out, API_PATH_MAX, "%s%s%s", prefix, escaped, suffix);
 	return EXIT_OK;
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Reads files for apply and diff. What the keys mean is meshd's to judge. */
 #include "ctl/meshctl/config_file.h"
-#include "ctl/meshctl/text.h"
 #include "lib/buf.h"
 #include "lib/json.h"
+#include "lib/name.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -34,7 +34,7 @@ static int check_items(const char *path, const cJSON *list, char *error)
 		const char *name = json_str(item, "service", "");
 
 		n++;
-		if (!text_name_valid(name)) {
+		if (!name_valid(name)) {
 			snprintf(error, ERROR_MAX,
 				 "%s: object %u has no valid \"service\" (the service's name)",
 				 path, n);

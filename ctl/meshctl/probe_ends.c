@@ -6,6 +6,7 @@
 #include "ctl/meshctl/text.h"
 #include "lib/buf.h"
 #include "lib/clock.h"
+#include "lib/name.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

@@ -11,6 +11,7 @@
 #include "ctl/meshctl/text.h"
 #include "ctl/meshctl/run_cgroup.h"
 #include "lib/cgroup.h"
+#include "lib/name.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -61,10 +62,10 @@ static int check_names(struct cli *cli, struct run *r)
 		snprintf(r->instance, sizeof(r->instance), "%s", opt_instance);
 	else
 		snprintf(r->instance, sizeof(r->instance), "%.48s-%d", opt_service, getpid());
-	if (!text_name_valid(opt_service) || !text_name_valid(opt_version) ||
-	    (opt_instance && !text_name_valid(opt_instance)))
-		return cli_usage(cli, "service, instance and version are 1 to 63 letters, digits, "
-				      "'-', '_' and '.', and begin with a letter or digit");
+	if (!run_cgroup_name_valid(opt_service) || !name_valid(opt_version) ||
+	    (opt_instance && !run_cgroup_name_valid(opt_instance)))
+		return cli_usage(cli, "service, instance and version are " NAME_WHAT
+				      ", and not with \"cgroup.\"");
 	if (opt_port && text_number(opt_port, 1, 65535, &port))
 		return cli_usage(cli, "--port %s: a port is a number from 1 to 65535", opt_port);
 	if (opt_protocol && strcmp(opt_protocol, "auto") && strcmp(opt_protocol, "http") &&

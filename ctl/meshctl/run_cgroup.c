@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Cgroups of instances, for `run`. Touches nothing above ROOT/mesh. */
 #include "ctl/meshctl/run_cgroup.h"
-#include "ctl/meshctl/text.h"
 #include "lib/cgroup.h"
 #include "lib/clock.h"
+#include "lib/name.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -113,6 +113,11 @@ static int claim(struct run_cgroup *w)
 		w->fd = -1;
 	}
 	return rc;
+}
+
+bool run_cgroup_name_valid(const char *name)
+{
+	return name_valid(name) && strncmp(name, "cgroup.", 7);
 }
 
 int run_cgroup_create(struct run_cgroup *w, const char *root, const char *service,

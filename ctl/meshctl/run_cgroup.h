@@ -21,9 +21,12 @@ struct run_cgroup {
 	int fd;			     /* the directory, locked; close-on-exec */
 };
 
-/* Makes the cgroup and its parents. service and instance are valid names (text_name_valid). What an
- * earlier instance of the same name left behind is removed first. 0, or -EBUSY: an instance of this
- * name runs; -EINVAL: root is not on a cgroup2; else -errno of mkdir or open. */
+/* A name (lib/name.h) that can also be a directory of a cgroup: the kernel keeps what begins with
+ * "cgroup." for itself. */
+bool run_cgroup_name_valid(const char *name);
+/* Makes the cgroup and its parents. service and instance are names by run_cgroup_name_valid(). What
+ * an earlier instance of the same name left behind is removed first. 0, or -EBUSY: an instance of
+ * this name runs; -EINVAL: root is not on a cgroup2; else -errno of mkdir or open. */
 int run_cgroup_create(struct run_cgroup *w, const char *root, const char *service,
 		      const char *instance);
 /* Kills what runs in it (and below), waits until it is empty (5 s at most), removes it, and its

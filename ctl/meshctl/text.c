@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Names, suggestions and ages; called by every command of meshctl. No I/O here. */
+/* Suggestions, numbers and ages; called by every command of meshctl. No I/O here. */
 #include "ctl/meshctl/text.h"
 #include "lib/utf8.h"
 
@@ -9,23 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-
-static bool is_alnum(char c)
-{
-	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-}
-
-bool text_name_valid(const char *s)
-{
-	size_t n = strlen(s);
-
-	if (n < 1 || n > NAME_LEN_MAX || !is_alnum(s[0]) || !strncmp(s, "cgroup.", 7))
-		return false;
-	for (; *s; s++)
-		if (!is_alnum(*s) && !strchr("-_.", *s))
-			return false;
-	return true;
-}
 
 static unsigned min3(unsigned a, unsigned b, unsigned c)
 {

@@ -1,18 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Pure text helpers of meshctl: names, suggestions, ages. No I/O. */
+/* Pure text helpers of meshctl: suggestions, numbers, ages. No I/O. */
 #ifndef CTL_MESHCTL_TEXT_H
 #define CTL_MESHCTL_TEXT_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-#define NAME_LEN_MAX 63
-
-/* Service, instance and version names: 1 to 63 letters, digits, '-', '_' and '.', the first a
- * letter or digit. They become directory names of cgroups, hence also no name that the kernel keeps
- * for itself ("cgroup."). */
-bool text_name_valid(const char *s);
 
 /* Which of `n` words is most like `word`: the smallest edit distance (a swap of neighbours counts
  * one), and at most a third of the word's length, at least 1. NULL when none is near. */

@@ -40,15 +40,6 @@ int schema_fail(struct schema_error *e, const char *sub, const char *fmt, ...)
 	return -EINVAL;
 }
 
-bool name_valid(const char *s)
-{
-	static const char alnum[] =
-		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
-	size_t len = strlen(s);
-
-	return len >= 1 && len <= 63 && strspn(s, alnum) == len && !strchr("._-", s[0]);
-}
-
 static const struct schema_field *field_find(const struct schema *s, const char *key)
 {
 	for (const struct schema_field *f = s->fields; f->name; f++)

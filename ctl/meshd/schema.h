@@ -7,6 +7,8 @@
 #ifndef MESHD_SCHEMA_H
 #define MESHD_SCHEMA_H
 
+#include "lib/name.h"
+
 #include <cjson/cJSON.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -59,11 +61,6 @@ int schema_fill(const struct schema *s, cJSON *v);
  * Returns -EINVAL. */
 __attribute__((format(printf, 3, 4))) int schema_fail(struct schema_error *e, const char *sub,
 						      const char *fmt, ...);
-
-/* Names of services, instances, versions, nodes: a letter or digit, then up to 62 of A-Z a-z 0-9 .
- * _ - */
-bool name_valid(const char *s);
-#define NAME_WHAT "1 to 63 of A-Z a-z 0-9 . _ - that begin with a letter or digit"
 
 /*
  * Parses a JSON text that came from outside more strictly than cJSON: UTF-8 only, no U+0000, at

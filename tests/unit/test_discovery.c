@@ -2,6 +2,8 @@
 /* Who a process is: what its cgroup's path and its environment say, and what is not believed. */
 #include "agent/discovery/identity.h"
 
+#include "lib/name.h"
+
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -20,6 +22,8 @@ static void the_path_that_meshctl_makes_names_service_and_instance(void **state)
 	} cases[] = {
 		{"/mesh/backend/b-1", "backend", "b-1"},
 		{"mesh/backend/b-1", "backend", "b-1"},
+		{"/mesh/_backend/b-1", NULL, NULL},
+		{"/mesh/backend/-1", NULL, NULL},
 		{"/user.slice/mesh/a/b", "a", "b"},
 		{"/mesh/mesh/x/y", "x", "y"},
 		{"/mesh/a", NULL, NULL},
@@ -74,6 +78,8 @@ static void values_that_make_no_sense_are_as_if_not_said(void **state)
 	assert_int_equal(id.port, 0);
 	assert_int_equal(id.protocol, MESH_PROTO_AUTO);
 	assert_false(environment("MESH_SERVICE=\nx", &id));
+	assert_false(
+		environment("MESH_SERVICE=_x\0MESH_SERVICE=-x", &id)); /* meshd takes neither */
 	assert_false(environment("MESH_PORT=65536\0MESH_SERVICE", &id));
 	assert_int_equal(id.port, 0);
 }
@@ -93,20 +99,6 @@ static void a_block_that_is_cut_off_is_read_up_to_there(void **state)
 		free(copy);
 	}
 	assert_true(identity_from_environ(text, sizeof(text), &id));
-}
-
-static void a_name_is_short_and_harmless(void **state)
-{
-	char name[MESH_NAME_MAX + 1];
-
-	memset(name, 'a', sizeof(name));
-	assert_true(identity_name_ok(name, MESH_NAME_MAX - 1));
-	assert_false(identity_name_ok(name, MESH_NAME_MAX));
-	assert_false(identity_name_ok("", 0));
-	assert_false(identity_name_ok("..", 2));
-	assert_false(identity_name_ok("a\0b", 3));
-	assert_false(identity_name_ok("\xc3\xa4", 2));
-	assert_true(identity_name_ok("A-1_b.c", 7));
 }
 
 static void the_path_has_the_last_word(void **state)
@@ -138,7 +130,7 @@ static void an_instance_without_a_name_gets_one_that_fits(void **state)
 	assert_string_equal(out.version, "v1");
 	memset(env.service, 'x', MESH_NAME_MAX - 1);
 	assert_true(identity_merge(&none, &env, 4194304, &out));
-	assert_true(identity_name_ok(out.instance, strlen(out.instance)));
+	assert_true(name_valid(out.instance));
 }
 
 static void the_environment_of_a_real_process_is_read(void **state)
@@ -178,7 +170,6 @@ int main(void)
 		cmocka_unit_test(the_environment_names_the_rest),
 		cmocka_unit_test(values_that_make_no_sense_are_as_if_not_said),
 		cmocka_unit_test(a_block_that_is_cut_off_is_read_up_to_there),
-		cmocka_unit_test(a_name_is_short_and_harmless),
 		cmocka_unit_test(the_path_has_the_last_word),
 		cmocka_unit_test(an_instance_without_a_name_gets_one_that_fits),
 		cmocka_unit_test(the_environment_of_a_real_process_is_read),

@@ -82,6 +82,14 @@ static pid_t lodger(const char *path)
 	return pid;
 }
 
+static void names_that_the_kernel_keeps_are_no_instances(void **state)
+{
+	assert_true(run_cgroup_name_valid("web-1"));
+	assert_true(run_cgroup_name_valid("cgroup"));
+	assert_false(run_cgroup_name_valid("cgroup.procs"));
+	assert_false(run_cgroup_name_valid(".."));
+}
+
 static void what_is_made_is_removed_with_its_parents(void **state)
 {
 	struct run_cgroup c;
@@ -263,6 +271,7 @@ static void a_program_knows_that_it_runs_in_an_instance(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(names_that_the_kernel_keeps_are_no_instances),
 		cmocka_unit_test(what_is_made_is_removed_with_its_parents),
 		cmocka_unit_test(parents_stay_while_another_instance_needs_them),
 		cmocka_unit_test(a_name_runs_once),

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Names, suggestions, ages and numbers of meshctl. */
+/* Suggestions, ages and numbers of meshctl. */
 #include "ctl/meshctl/text.h"
 
 #include <errno.h>
@@ -8,25 +8,6 @@
 #include <string.h>
 
 #include <cmocka.h>
-
-static void names_are_letters_digits_and_three_marks(void **state)
-{
-	static const char *const good[] = {"a", "backend", "v1.2.3", "A_b-c.9", "0"};
-	static const char *const bad[] = {"",	 ".",	"..",	    "-x",	    "_x", "a/b",
-					  "a b", "a\n", "\xc3\xa4", "cgroup.procs", "a:b"};
-	char longest[65];
-
-	memset(longest, 'x', sizeof(longest));
-	longest[63] = '\0';
-	assert_true(text_name_valid(longest));
-	longest[63] = 'x';
-	longest[64] = '\0';
-	assert_false(text_name_valid(longest));
-	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
-		assert_true(text_name_valid(good[i]));
-	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-		assert_false(text_name_valid(bad[i]));
-}
 
 static void a_typing_error_finds_the_word_that_was_meant(void **state)
 {
@@ -111,7 +92,6 @@ static void control_characters_cannot_reach_the_terminal(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(names_are_letters_digits_and_three_marks),
 		cmocka_unit_test(a_typing_error_finds_the_word_that_was_meant),
 		cmocka_unit_test(ages_are_told_in_their_largest_unit),
 		cmocka_unit_test(times_are_read_with_and_without_a_fraction),
