@@ -223,6 +223,7 @@ static int begin(struct worker *w)
 		r = sandbox_filter();
 	if (r)
 		return r;
+	p->loop.spins = true;
 	ready.ready.pid = getpid();
 	return send_up(p, &ready);
 }

@@ -160,12 +160,39 @@ static int wait_ms(const struct loop *l, int timeout_ms)
 	return timeout_ms >= 0 && (uint64_t)timeout_ms < end ? timeout_ms : (int)end;
 }
 
+static int fetch(struct loop *l, int timeout_ms)
+{
+	int n = epoll_wait(l->epfd, l->ready, LOOP_EVENTS, timeout_ms);
+
+	l->now_ns = clock_mono_ns();
+	return n;
+}
+
+/* Looks for SPIN_NS at most. The result is that of epoll_wait. */
+static int look(struct loop *l)
+{
+	uint64_t until = 0;
+	int n;
+
+	do {
+		n = fetch(l, 0);
+		if (!until)
+			until = l->now_ns + SPIN_NS;
+	} while (!n && l->now_ns < until);
+	if (n)
+		spin_hit(&l->spin);
+	else
+		spin_missed(&l->spin);
+	return n;
+}
+
 int loop_once(struct loop *l, int timeout_ms)
 {
 	timeout_ms = l->busy ? 0 : wait_ms(l, timeout_ms);
 	l->busy = false;
-	l->nready = epoll_wait(l->epfd, l->ready, LOOP_EVENTS, timeout_ms);
-	l->now_ns = clock_mono_ns();
+	l->nready = l->spins && timeout_ms && spin_wanted(&l->spin) ? look(l) : 0;
+	if (!l->nready)
+		l->nready = fetch(l, timeout_ms);
 	if (l->nready < 0 && errno != EINTR)
 		return -errno;
 	for (l->next = 0; l->next < l->nready;) {

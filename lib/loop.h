@@ -10,6 +10,8 @@
 #ifndef LIB_LOOP_H
 #define LIB_LOOP_H
 
+#include "lib/spin.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/epoll.h>
@@ -35,7 +37,9 @@ struct timer {
 struct loop {
 	int epfd;
 	bool stop;
-	bool busy;	 /* set by a handler that left work behind: the next round does not wait */
+	bool busy;  /* set by a handler that left work behind: the next round does not wait */
+	bool spins; /* set by the owner: look for a moment before sleeping, see spin.h */
+	struct spin spin;
 	uint64_t now_ns; /* CLOCK_MONOTONIC, read after each epoll_wait */
 	uint64_t tick;	 /* the next wheel slot to look at */
 	unsigned armed;
