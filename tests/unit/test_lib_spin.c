@@ -98,8 +98,7 @@ static void the_loop_looks_and_then_sleeps(void **state)
 		assert_int_equal(l.nready, 1);
 	}
 	assert_int_equal(l.spin.rest, 0);
-	assert_int_equal(l.spin.penalty,
-			 SPIN_REST_MIN); /* doubled by the miss, halved by the hit */
+	assert_int_equal(l.spin.penalty, SPIN_REST_MIN * 4 / 2);
 	close(ends[0]);
 	close(ends[1]);
 	loop_done(&l);
