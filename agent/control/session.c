@@ -5,6 +5,7 @@
 #include "agent/control/configuration.h"
 #include "lib/http.h"
 #include "lib/log.h"
+#include "lib/token.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,7 +17,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define DEFAULT_TOKEN		  "/var/lib/mesh/token"
 #define COALESCE_MS		  8	/* and a tick of the timer wheel: 10 ms at most */
 #define REPORT_MS		  5000	/* even without a change */
 #define WATCH_TIMEOUT		  40000 /* meshd answers after 30 s at the latest */
@@ -34,7 +34,7 @@ struct session {
 	struct http_client *http;
 	struct session_ops ops;
 	char *control, *node, *file, *token_file; /* node is escaped for a path */
-	char token[256];
+	char token[TOKEN_MAX + 1];
 	struct timer watch_timer, report_timer;
 	uint32_t watch_backoff, report_backoff; /* ms, 0: the last call went well */
 	bool watching, reporting, changed, leaving;
@@ -67,20 +67,12 @@ static uint32_t next_wait(uint32_t *backoff)
 
 static void read_token(struct session *s)
 {
-	int fd = open(s->token_file ? s->token_file : DEFAULT_TOKEN, O_RDONLY | O_CLOEXEC);
-	ssize_t n;
+	const char *file = s->token_file ? s->token_file : TOKEN_DEFAULT_FILE;
+	int err = token_read(file, s->token);
 
-	*s->token = 0;
-	if (fd < 0) {
-		if (s->token_file && !s->refused[REPORT])
-			log_warn("cannot read the token file %s: %s", s->token_file,
-				 strerror(errno));
-		return;
-	}
-	n = read(fd, s->token, sizeof(s->token) - 1);
-	s->token[n > 0 ? n : 0] = 0;
-	s->token[strcspn(s->token, " \t\r\n")] = 0;
-	close(fd);
+	/* by default there may be none: meshd is elsewhere, or has not run yet */
+	if (err && (s->token_file || (err != -ENOENT && err != -EACCES)) && !s->refused[REPORT])
+		log_warn("cannot use the token file %s: %s", file, token_error(err));
 }
 
 static const char *const subject[] = {

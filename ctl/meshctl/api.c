@@ -8,7 +8,6 @@
 #include "lib/name.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -17,7 +16,6 @@
 
 #define DEFAULT_SOCKET "/run/mesh/meshd.sock"
 #define DEFAULT_URL    "http://127.0.0.1:15000"
-#define DEFAULT_TOKEN  "/var/lib/mesh/token"
 #define TIMEOUT_MS     10000
 
 static bool connectable(const char *path)
@@ -36,20 +34,13 @@ static bool connectable(const char *path)
 
 static void read_token(struct cli *cli)
 {
-	const char *path = cli->token_file ? cli->token_file : DEFAULT_TOKEN;
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t n;
+	const char *file = cli->token_file ? cli->token_file : TOKEN_DEFAULT_FILE;
+	int err = token_read(file, cli->token);
 
-	if (fd < 0) {
-		if (cli->token_file)
-			cli_fail("cannot read the token from %s: %s; trying without", path,
-				 strerror(errno));
-		return;
-	}
-	n = read(fd, cli->token, sizeof(cli->token) - 1);
-	close(fd);
-	cli->token[n > 0 ? n : 0] = '\0';
-	cli->token[strcspn(cli->token, " \t\r\n")] = '\0';
+	/* most hosts have no meshd, most users may not read its token */
+	if (err && (cli->token_file || (err != -ENOENT && err != -EACCES)))
+		cli_fail("cannot read the token from %s: %s; trying without", file,
+			 token_error(err));
 }
 
 static void find_meshd(struct cli *cli)
@@ -97,7 +88,7 @@ static void explain_refusal(struct cli *cli, const struct api_request *r, const 
 	if (a->status == 401)
 		snprintf(a->error, sizeof(a->error),
 			 "meshd at %s does not let us write: it wants its token (--token-file, "
-			 "default " DEFAULT_TOKEN
+			 "default " TOKEN_DEFAULT_FILE
 			 "), or its unix socket (--control unix:" DEFAULT_SOCKET ")",
 			 cli->control);
 	else if (text)

@@ -8,6 +8,7 @@
 #define CTL_MESHCTL_H
 
 #include "lib/options.h"
+#include "lib/token.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -23,7 +24,7 @@ struct cli {
 	const char *control; /* "unix:PATH" or "http://HOST:PORT"; filled in by api.c when it was
 				not given */
 	const char *token_file;
-	char token[256]; /* "" when there is none */
+	char token[TOKEN_MAX + 1]; /* "" when there is none */
 	enum output_format format;
 	bool verbose;
 };

@@ -41,34 +41,6 @@ static int token_create(const char *file, gid_t gid)
 	return r;
 }
 
-/* Reads the token, without the line end. -EINVAL when it is no token (16 or more visible
- * characters). */
-static int token_read(const char *file, char out[AUTH_TOKEN_MAX + 1])
-{
-	char text[AUTH_TOKEN_MAX + 3];
-	/* The directory is not root's: no link is followed, no pipe is waited for. */
-	int fd = open(file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-	ssize_t n;
-	size_t len;
-
-	if (fd < 0)
-		return -errno;
-	n = read(fd, text, sizeof(text) - 1);
-	close(fd);
-	if (n < 0)
-		return -EIO;
-	text[n] = '\0';
-	len = strcspn(text, "\r\n");
-	if (len < 16 || len > AUTH_TOKEN_MAX || text[len + strspn(text + len, "\r\n")])
-		return -EINVAL;
-	for (size_t i = 0; i < len; i++)
-		if (text[i] <= ' ' || text[i] > '~')
-			return -EINVAL;
-	memcpy(out, text, len);
-	out[len] = '\0';
-	return 0;
-}
-
 int auth_token_load(struct auth *a, const char *dir, gid_t gid, char *why, size_t cap)
 {
 	char file[4096];
@@ -81,13 +53,9 @@ int auth_token_load(struct auth *a, const char *dir, gid_t gid, char *why, size_
 		if (!r)
 			r = token_read(file, a->token);
 	}
-	if (r == -EINVAL)
-		snprintf(why, cap,
-			 "%s is not a token (16 to %d visible characters): remove it to get a new "
-			 "one",
-			 file, AUTH_TOKEN_MAX);
-	else if (r)
-		snprintf(why, cap, "cannot use %s: %s", file, strerror(-r));
+	if (r)
+		snprintf(why, cap, "cannot use %s: %s%s", file, token_error(r),
+			 r == -EINVAL || r == -ELOOP ? "; remove it to get a new one" : "");
 	return r;
 }
 

@@ -8,14 +8,14 @@
 #ifndef MESHD_AUTH_H
 #define MESHD_AUTH_H
 
+#include "lib/token.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
-#define AUTH_TOKEN_MAX 128
-
 struct auth {
-	char token[AUTH_TOKEN_MAX + 1];
+	char token[TOKEN_MAX + 1];
 	bool insecure_writes;	 /* no token from loopback peers */
 	const char *allow_hosts; /* more names that Host may have, by commas; or NULL */
 };

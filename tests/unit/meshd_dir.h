@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A directory of its own for a test of meshd, removed with what is in it. For
- * tests/unit/test_meshd_*.c only. */
+/* A directory of its own for a unit test, removed with what is in it. */
 #ifndef TEST_MESHD_DIR_H
 #define TEST_MESHD_DIR_H
 

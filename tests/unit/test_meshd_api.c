@@ -204,7 +204,7 @@ static const char *raw(const char *request)
 
 static void tcp_needs_the_token_and_a_host_of_ours(void **state)
 {
-	char token[AUTH_TOKEN_MAX + 2], file[128];
+	char token[TOKEN_MAX + 2], file[128];
 	struct http_call c = {.method = "PUT",
 			      .base = tcp,
 			      .path = "/api/config/web",
