@@ -187,7 +187,7 @@ cpu_ns() { # CASE: what its proxy's processes have used so far
 throughput() { # CASE METRIC
 	local out before after n
 	before=$(cpu_ns "$1")
-	out=$(client "$1" wrk -t1 -c32 -d"$seconds"s --latency "http://127.0.0.1:${port[$1]}${path[$1]}") || die "wrk ($1)"
+	out=$(client "$1" wrk -t1 -c32 -d1s --latency "http://127.0.0.1:${port[$1]}${path[$1]}") || die "wrk ($1)"
 	after=$(cpu_ns "$1")
 	grep -qE 'Non-2xx|Socket errors' <<<"$out" && die "errors with $1: $out"
 	add "$1" "$2" "$(awk '/^Requests\/sec/ { print $2 }' <<<"$out")"
@@ -204,7 +204,7 @@ latency() { # CASE
 
 connections() { # CASE METRIC
 	local out
-	out=$(client "$1" "$tools/connrate" --to 127.0.0.1:"${port[$1]}" --path "${path[$1]}" --seconds "$seconds") ||
+	out=$(client "$1" "$tools/connrate" --to 127.0.0.1:"${port[$1]}" --path "${path[$1]}" --seconds 1) ||
 		die "connrate ($1): $out"
 	add "$1" "$2" "$(awk '{ print $1 }' <<<"$out")"
 }
@@ -289,7 +289,7 @@ report() {
 	local reached=0
 	echo "$(date -u +%F), Linux $(uname -r), $(awk -F': ' '/^model name/ { print $2; exit }' /proc/cpuinfo), $(nproc) CPUs;"
 	echo "$(nginx -v 2>&1 | cut -d/ -f2 | sed 's/^/nginx /'), HAProxy $(haproxy -v | awk 'NR == 1 { print $3 }'), sockmesh $("$BUILD/mesh-agent" --version | awk '{ print $NF }');"
-	echo "\`make bench\`: $rounds interleaved rounds, medians, in brackets the ratio to direct."
+	echo "\`make bench\`: $rounds interleaved rounds of $seconds turns of a second, medians, in brackets the ratio to direct."
 	echo
 	echo '| | direct | sockmesh | its gateway | nginx | HAProxy |'
 	echo '|---|---|---|---|---|---|'
@@ -319,6 +319,14 @@ report() {
 	return $reached
 }
 
+# The speed of a shared machine changes within seconds: a second of each case, and again.
+in_turn() { # MEASURE METRIC
+	local s
+	for ((s = 0; s < seconds; s++)); do
+		for case in $CASES; do "$1" "$case" "$2"; done
+	done
+}
+
 host_start plain
 host_start mesh
 plain_start
@@ -331,11 +339,11 @@ worker_kib=$(rss_kib mesh)
 for ((round = 1; round <= rounds; round++)); do
 	echo "round $round of $rounds" >&2
 	place 0 1
-	for case in $CASES; do throughput "$case" rps; done
-	for case in $CASES; do connections "$case" conns; done
+	in_turn throughput rps
+	in_turn connections conns
 	place 1 1
-	for case in $CASES; do throughput "$case" rps1; done
-	for case in $CASES; do connections "$case" conns1; done
+	in_turn throughput rps1
+	in_turn connections conns1
 	for case in $CASES; do latency "$case"; done
 done
 echo "idle connections" >&2
