@@ -16,6 +16,7 @@
 
 #define ACCEPT_ROUND 8 /* accepted at once, so that other workers get their share */
 #define RESUME_MS    50
+#define WARN_NS	     60000000000ULL /* of strangers: at most one line a minute and listener */
 
 struct listener {
 	struct watch watch;
@@ -24,6 +25,7 @@ struct listener {
 	int fd;
 	uint32_t id, role;
 	uint64_t netns;
+	uint64_t strangers, warned_ns;
 };
 
 static void on_connection(struct watch *w, uint32_t events);
@@ -68,8 +70,28 @@ void listener_resume(struct proxy *p)
 		timer_arm(&p->loop, &p->resume, 0, resume);
 }
 
-/* What the kernel noted when the caller connected. A connection without a note was made to the
- * listener itself: the gateway's. */
+/* Whoever has no note was not captured: somebody in that namespace who connected to the port by
+ * himself, or whose note the kernel lost, or who reset the connection before it was accepted (the
+ * note is gone then). Where it was meant to go is not known, and what the gateway may reach is not
+ * for everybody. */
+static void refuse_stranger(struct listener *l, int fd)
+{
+	const struct linger now = {.l_onoff = 1};
+	uint64_t now_ns = l->proxy->loop.now_ns;
+
+	/* fails only on a socket that is reset already */
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+	close(fd);
+	l->strangers++;
+	if (l->warned_ns && now_ns - l->warned_ns < WARN_NS)
+		return;
+	l->warned_ns = now_ns;
+	log_warn("connections that were not captured are reset: %llu so far in network namespace "
+		 "%llu",
+		 (unsigned long long)l->strangers, (unsigned long long)l->netns);
+}
+
+/* What the kernel noted when the caller connected says what a captured connection is for. */
 static void accepted(struct listener *l, int fd, const struct addr *peer)
 {
 	struct mesh_origdst_key key = {.netns = l->netns, .port = htons(peer->port)};
@@ -81,7 +103,7 @@ static void accepted(struct listener *l, int fd, const struct addr *peer)
 	}
 	memcpy(key.ip, peer->ip, sizeof(key.ip));
 	if (shared_origdst(&l->proxy->shared, &key, &meant))
-		downstream_new(l->proxy, fd, peer->ip, NULL);
+		refuse_stranger(l, fd);
 	else
 		downstream_new(l->proxy, fd, peer->ip, &meant);
 }

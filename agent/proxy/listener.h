@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Listening sockets, made by the supervisor in the namespaces of workloads and handed to every
- * worker, and what accept() yields. */
+ * worker, and what accept() yields. On a capture listener only captured connections are served:
+ * one without an entry in origdst is reset. */
 #ifndef PROXY_LISTENER_H
 #define PROXY_LISTENER_H
 

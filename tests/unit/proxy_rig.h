@@ -49,6 +49,8 @@ struct rig {
 	int origin[RIG_ORIGINS]; /* listening sockets */
 	uint16_t origin_port[RIG_ORIGINS];
 	uint16_t gateway_port, capture_port;
+	uint16_t listener_port; /* a capture listener as in a workload's namespace; no connection to
+				   it was captured */
 	pid_t proxy;
 	struct proxy *inside; /* its state, to look at */
 };
@@ -97,7 +99,7 @@ static inline void rig_on_capture(struct watch *w, uint32_t events)
 		downstream_new(c->proxy, fd, peer, &meant);
 }
 
-static inline void rig_child(struct rig *rig, int gateway, int capture)
+static inline void rig_child(struct rig *rig, int gateway, int capture, int listener)
 {
 	struct proxy *p = rig->inside;
 	struct rig_capture *c = calloc(1, sizeof(*c));
@@ -111,6 +113,7 @@ static inline void rig_child(struct rig *rig, int gateway, int capture)
 	c->proxy = p;
 	c->fd = capture;
 	if (proxy_init(p, 0, 1, 0x1234) || listener_add(p, gateway, 1, IPC_GATEWAY, 0) ||
+	    listener_add(p, listener, 2, IPC_CAPTURE, RIG_NETNS + 1) ||
 	    loop_add(&p->loop, &c->watch, capture, EPOLLIN, rig_on_capture))
 		_exit(99);
 	signal(SIGPIPE, SIG_IGN);
@@ -171,7 +174,7 @@ static inline void rig_service(struct rig *rig)
 static inline struct rig *rig_start(void)
 {
 	struct rig *rig = calloc(1, sizeof(*rig));
-	int gateway, capture;
+	int gateway, capture, listener;
 
 	assert_non_null(rig);
 	rig->upstreams = rig_shared(sizeof(struct mesh_upstream) * MESH_MAX_UPSTREAMS);
@@ -197,15 +200,17 @@ static inline struct rig *rig_start(void)
 	rig_use(rig, 1);
 	gateway = rig_listen(&rig->gateway_port);
 	capture = rig_listen(&rig->capture_port);
+	listener = rig_listen(&rig->listener_port);
 	rig->proxy = fork();
 	assert_true(rig->proxy >= 0);
 	if (!rig->proxy) {
 		for (unsigned i = 0; i < RIG_ORIGINS; i++)
 			close(rig->origin[i]);
-		rig_child(rig, gateway, capture);
+		rig_child(rig, gateway, capture, listener);
 	}
 	close(gateway);
 	close(capture);
+	close(listener);
 	return rig;
 }
 

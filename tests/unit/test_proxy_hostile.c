@@ -267,6 +267,27 @@ static void nobody_is_connected_to_because_a_client_names_it(void **state)
 	close(c);
 }
 
+/* A workload that connects to its namespace's listener is not the gateway: it would reach what
+ * listens on the agent's loopback only. */
+static void who_was_not_captured_is_reset(void **state)
+{
+	struct rig *rig = *state;
+	struct pollfd o = {.fd = rig->origin[0], .events = POLLIN};
+	int c;
+
+	rig->endpoints[0].flags |= MESH_EP_LOOPBACK;
+	rig->endpoints[0].netns = RIG_NETNS;
+	c = rig_connect(rig->listener_port);
+	send(c, GET, sizeof(GET) - 1, MSG_NOSIGNAL); /* it may be reset by then */
+	assert_int_equal(recv(c, text, 1, 0), -1);
+	assert_true(errno == ECONNRESET || errno == EPIPE);
+	assert_int_equal(poll(&o, 1, 0), 0);
+	close(c);
+	c = rig_connect(rig->gateway_port);
+	close(get_accepted(rig, c)); /* of which the same is asked by right */
+	close(c);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, start, stop)
@@ -283,6 +304,7 @@ int main(void)
 		T(a_silent_caller_of_nobody_is_not_kept_for_ever),
 		T(loopback_is_kept_and_not_granted),
 		T(nobody_is_connected_to_because_a_client_names_it),
+		T(who_was_not_captured_is_reset),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
