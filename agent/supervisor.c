@@ -91,14 +91,28 @@ static void worker_ready(void *arg)
 		kernel_heartbeat(s->kernel);
 }
 
+/* Writing only what is not zero: pages nobody has used stay unused. */
+static void clear(uint32_t *gauge)
+{
+	if (*gauge)
+		__atomic_store_n(gauge, 0, __ATOMIC_RELAXED);
+}
+
 static void worker_died(void *arg, uint32_t worker)
 {
 	struct supervisor *s = arg;
 
 	for (uint32_t i = 0; i < MESH_MAX_ENDPOINTS; i++)
-		if (s->arrays->ep_inflight[i].worker[worker])
-			__atomic_store_n(&s->arrays->ep_inflight[i].worker[worker], 0,
-					 __ATOMIC_RELAXED);
+		clear(&s->arrays->ep_inflight[i].worker[worker]);
+	for (uint32_t i = 0; i < MESH_MAX_SERVICES; i++) {
+		struct mesh_svc_gauges *g = &s->arrays->svc_inflight[i].worker[worker];
+
+		clear(&g->requests);
+		clear(&g->connections);
+		clear(&g->pending);
+	}
+	for (uint32_t i = 0; i < MESH_MAX_EDGES; i++)
+		clear(&s->arrays->edges[i].worker[worker]);
 }
 
 static int worker_socket(void *arg, uint64_t netns, int family)

@@ -141,6 +141,7 @@ static __always_inline __be16 capture(struct bpf_sock_addr *ctx, struct mesh_des
 	s->orig.port = key->port;
 	s->orig.upstream = d->upstream;
 	s->orig.workload = caller->id;
+	s->orig.service = caller->service;
 	s->orig.netns = here;
 	__builtin_memcpy(s->orig.caller_ip, caller->ip, sizeof(s->orig.caller_ip));
 	s->orig.time_ns = now;

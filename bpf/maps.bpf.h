@@ -99,6 +99,9 @@ MESH_ARRAY(endpoints, MESH_MAX_ENDPOINTS, struct mesh_endpoint);
 MESH_ARRAY(ep_stats, MESH_MAX_ENDPOINTS, struct mesh_ep_stat);
 MESH_ARRAY(ep_inflight, MESH_MAX_ENDPOINTS, struct mesh_ep_inflight);
 MESH_ARRAY(up_stats, MESH_MAX_UPSTREAMS, struct mesh_up_stat);
+MESH_ARRAY(svc_stats, MESH_MAX_SERVICES, struct mesh_svc_stat);
+MESH_ARRAY(svc_inflight, MESH_MAX_SERVICES, struct mesh_svc_inflight);
+MESH_ARRAY(edges, MESH_MAX_EDGES, struct mesh_edge);
 
 /* A captured client socket: what was asked for. Writer: connect. Readers: getpeername, sockops.
  * Entry: until the next connect() of that socket or its end. Full: connect() passes untouched. */

@@ -72,12 +72,15 @@ int kernel_verify(struct kernel *k, char error[KERNEL_ERROR_MAX]);
  * for ctl->abi. */
 struct kernel_arrays {
 	struct mesh_ctl *ctl;
-	struct mesh_upstream *upstreams;      /* [MESH_MAX_UPSTREAMS] */
-	struct mesh_slots *slots;	      /* [MESH_MAX_SUBSETS] */
-	struct mesh_endpoint *endpoints;      /* [MESH_MAX_ENDPOINTS] */
-	struct mesh_ep_stat *ep_stats;	      /* [MESH_MAX_ENDPOINTS] */
-	struct mesh_ep_inflight *ep_inflight; /* [MESH_MAX_ENDPOINTS] */
-	struct mesh_up_stat *up_stats;	      /* [MESH_MAX_UPSTREAMS] */
+	struct mesh_upstream *upstreams;	/* [MESH_MAX_UPSTREAMS] */
+	struct mesh_slots *slots;		/* [MESH_MAX_SUBSETS] */
+	struct mesh_endpoint *endpoints;	/* [MESH_MAX_ENDPOINTS] */
+	struct mesh_ep_stat *ep_stats;		/* [MESH_MAX_ENDPOINTS] */
+	struct mesh_ep_inflight *ep_inflight;	/* [MESH_MAX_ENDPOINTS] */
+	struct mesh_up_stat *up_stats;		/* [MESH_MAX_UPSTREAMS] */
+	struct mesh_svc_stat *svc_stats;	/* [MESH_MAX_SERVICES] */
+	struct mesh_svc_inflight *svc_inflight; /* [MESH_MAX_SERVICES] */
+	struct mesh_edge *edges;		/* [MESH_MAX_EDGES] */
 };
 const struct kernel_arrays *kernel_arrays(struct kernel *k);
 
@@ -114,10 +117,10 @@ struct kernel_map_use {
 size_t kernel_map_use(struct kernel *k, struct kernel_map_use *out, size_t cap);
 
 /* The descriptors that a worker gets, in the order of enum ipc_init_fd up to and with
- * IPC_FD_ORIGDST: ctl, upstreams, slots, endpoints, ep_stats, ep_inflight, up_stats (read-write as
+ * IPC_FD_ORIGDST: the arrays (read-write as
  * mmap needs it; the worker maps what steers PROT_READ, and closes them), origdst (read-only:
  * look-ups only). They stay the kernel's. */
-#define KERNEL_WORKER_FDS 8
+#define KERNEL_WORKER_FDS 11
 void kernel_worker_fds(const struct kernel *k, int out[KERNEL_WORKER_FDS]);
 
 /* --- events.c --- */

@@ -18,6 +18,9 @@ static const struct {
 	[KM_EP_STATS] = {MESH_MAX_ENDPOINTS, sizeof(struct mesh_ep_stat)},
 	[KM_EP_INFLIGHT] = {MESH_MAX_ENDPOINTS, sizeof(struct mesh_ep_inflight)},
 	[KM_UP_STATS] = {MESH_MAX_UPSTREAMS, sizeof(struct mesh_up_stat)},
+	[KM_SVC_STATS] = {MESH_MAX_SERVICES, sizeof(struct mesh_svc_stat)},
+	[KM_SVC_INFLIGHT] = {MESH_MAX_SERVICES, sizeof(struct mesh_svc_inflight)},
+	[KM_EDGES] = {MESH_MAX_EDGES, sizeof(struct mesh_edge)},
 };
 
 int kernel_map_arrays(struct kernel *k)
@@ -41,6 +44,9 @@ int kernel_map_arrays(struct kernel *k)
 		.ep_stats = k->mapped[KM_EP_STATS],
 		.ep_inflight = k->mapped[KM_EP_INFLIGHT],
 		.up_stats = k->mapped[KM_UP_STATS],
+		.svc_stats = k->mapped[KM_SVC_STATS],
+		.svc_inflight = k->mapped[KM_SVC_INFLIGHT],
+		.edges = k->mapped[KM_EDGES],
 	};
 	return 0;
 }

@@ -38,6 +38,10 @@ int shared_map(struct shared *s, const int *fds)
 		{&s->ep_inflight, MESH_MAX_ENDPOINTS, sizeof(*s->ep_inflight), IPC_FD_EP_INFLIGHT,
 		 rw},
 		{&s->up_stats, MESH_MAX_UPSTREAMS, sizeof(*s->up_stats), IPC_FD_UP_STATS, rw},
+		{&s->svc_stats, MESH_MAX_SERVICES, sizeof(*s->svc_stats), IPC_FD_SVC_STATS, rw},
+		{&s->svc_inflight, MESH_MAX_SERVICES, sizeof(*s->svc_inflight), IPC_FD_SVC_INFLIGHT,
+		 rw},
+		{&s->edges, MESH_MAX_EDGES, sizeof(*s->edges), IPC_FD_EDGES, rw},
 	};
 	int r = 0;
 

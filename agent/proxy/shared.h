@@ -19,6 +19,9 @@ struct shared {
 	struct mesh_ep_stat *ep_stats;
 	struct mesh_ep_inflight *ep_inflight;
 	struct mesh_up_stat *up_stats;
+	struct mesh_svc_stat *svc_stats;
+	struct mesh_svc_inflight *svc_inflight;
+	struct mesh_edge *edges;
 	int origdst_fd;
 };
 

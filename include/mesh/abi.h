@@ -14,19 +14,22 @@
 #include <linux/types.h>
 #endif
 
-#define MESH_ABI_VERSION   1
+#define MESH_ABI_VERSION   2
 
 #define MESH_MAX_SERVICES  1024	 /* names known on this host */
 #define MESH_MAX_UPSTREAMS 2048	 /* (service, port) pairs that can be called */
 #define MESH_MAX_ENDPOINTS 4096	 /* one address and port each */
-#define MESH_MAX_SUBSETS   2048	 /* (upstream, version) pairs, each with a slot table */
+#define MESH_MAX_SUBSETS   4096	 /* (upstream, version) pairs, each with a slot table */
 #define MESH_MAX_WORKLOADS 4096	 /* managed cgroups */
 #define MESH_MAX_NETNS	   1024	 /* network namespaces with a capture listener */
 #define MESH_MAX_DESTS	   65536 /* addresses that are captured */
 #define MESH_MAX_ORIGDST   65536 /* captured connections that no worker has accepted yet */
 #define MESH_MAX_LISTENERS 16384 /* listening sockets of workloads */
+#define MESH_MAX_EDGES	   4096	 /* (caller, callee) pairs with requests in flight */
 #define MESH_MAX_WORKERS   16
 #define MESH_SPLITS	   8   /* weighted subsets of one upstream */
+#define MESH_VERSIONS	   16  /* versions of a service that its configuration names, and "all" */
+#define MESH_WINDOW	   5   /* buckets of a rolling window */
 #define MESH_SLOTS	   256 /* slots of one subset's table */
 #define MESH_ID_MAX	   64  /* instance id, NUL included */
 #define MESH_NAME_MAX	   64  /* service or version name, NUL included */
@@ -89,8 +92,8 @@ struct mesh_origdst {
 	__be16 port;
 	__u16 pad;
 	__u32 upstream;
-	__u32 workload; /* the caller */
-	__u32 pad2;
+	__u32 workload;	    /* the caller */
+	__u32 service;	    /* the caller's, MESH_NONE: a pure caller */
 	__u64 netns;	    /* the caller's */
 	__u64 time_ns;	    /* CLOCK_MONOTONIC of connect() */
 	__u8 caller_ip[16]; /* as in struct mesh_workload; the tuple shows loopback */
@@ -114,7 +117,10 @@ _Static_assert(sizeof(struct mesh_listener) == 40, "abi");
  */
 
 /* upstreams (steers): a service's port as something to call. Split weights add up to 65536 (or
- * nsplit is 0: no endpoints); a draw of 16 bits picks the subset. */
+ * nsplit is 0: no endpoints); a draw of 16 bits picks the subset. version[]: the subset of each
+ * version by its number, MESH_NONE: nobody serves it. Number 0 is everybody; the others are those
+ * of the service's versions in the snapshot, and a number never comes to mean another version while
+ * a snapshot that knows it is in force. */
 struct mesh_upstream {
 	__u32 seq; /* odd while being written, see mesh_seq_* in seq.h */
 	__u32 service;
@@ -126,9 +132,10 @@ struct mesh_upstream {
 		__u32 subset;
 		__u32 upto; /* cumulative weight; the last one is 65536 */
 	} split[MESH_SPLITS];
+	__u32 version[MESH_VERSIONS];
 	__u8 pad[48];
 };
-_Static_assert(sizeof(struct mesh_upstream) == 128, "abi");
+_Static_assert(sizeof(struct mesh_upstream) == 192, "abi");
 
 /* slots (steers): the slot table of a subset. Entries beyond the number of endpoints repeat them,
  * in proportion to weight / latency, or in turn (slots.h). All MESH_SLOTS entries are filled unless
@@ -144,10 +151,12 @@ _Static_assert(sizeof(struct mesh_slots) == 520, "abi");
 /* endpoints (steers). An index is not given to another endpoint for some seconds after its end. */
 enum mesh_endpoint_flags {
 	MESH_EP_USED = 1,
-	MESH_EP_ALIVE = 2,     /* it listens, as far as the kernel knows */
-	MESH_EP_LOOPBACK = 4,  /* reachable only from within its own namespace */
-	MESH_EP_EXTERNAL = 8,  /* registered by hand, not discovered */
-	MESH_EP_WILDCARD = 16, /* listens on all addresses of its namespace, loopback included */
+	MESH_EP_ALIVE = 2,	/* it listens, as far as the kernel knows */
+	MESH_EP_LOOPBACK = 4,	/* reachable only from within its own namespace */
+	MESH_EP_EXTERNAL = 8,	/* registered by hand, not discovered */
+	MESH_EP_WILDCARD = 16,	/* listens on all addresses of its namespace, loopback included */
+	MESH_EP_UNHEALTHY = 32, /* its health checks fail: no slots, and no pooled connections */
+	MESH_EP_DRAINING = 64,	/* no new requests; running ones finish */
 };
 struct mesh_endpoint {
 	__u32 seq; /* odd while being written */
@@ -156,19 +165,24 @@ struct mesh_endpoint {
 	__be16 port;
 	__u16 flags; /* enum mesh_endpoint_flags */
 	__u32 service;
-	__u32 workload; /* MESH_NONE when external */
-	__u32 pad;
+	__u32 workload;	      /* MESH_NONE when external */
+	__u32 hash;	      /* of id: the same on every host and after every restart */
 	__u64 netns;	      /* cookie of its namespace, 0 when external */
 	char id[MESH_ID_MAX]; /* instance id, for x-instance-id; NUL-terminated */
 	char version[MESH_NAME_MAX];
-	__u8 pad2[16];
+	__u32 weight; /* 1 to 1000, usually 100 */
+	__u8 pad2[12];
 };
 _Static_assert(sizeof(struct mesh_endpoint) == 192, "abi");
 
-/* ep_stats (counts): per endpoint, same index. */
+/* ep_stats (counts): per endpoint, same index. Tries are counted, not requests: a retry must not
+ * hide a bad endpoint. The supervisor trips the breaker (it alone knows how many of the others are
+ * out), workers and kernel take its probes. */
 struct mesh_ep_stat {
-	__u64 ewma;	   /* ewma.h */
-	__u64 reserved[7]; /* rolling window, breaker: the words that resilience adds */
+	__u64 ewma;		   /* ewma.h */
+	__u64 breaker;		   /* breaker.h: not closed means ejected */
+	__u64 consecutive;	   /* failures in a row */
+	__u64 window[MESH_WINDOW]; /* window.h */
 };
 _Static_assert(sizeof(struct mesh_ep_stat) == 64, "abi");
 
@@ -187,6 +201,43 @@ struct mesh_up_stat {
 };
 _Static_assert(sizeof(struct mesh_up_stat) == 64, "abi");
 enum mesh_learned { MESH_LEARNED_NOTHING = 0, MESH_LEARNED_HTTP = 1, MESH_LEARNED_TCP = 2 };
+
+/* svc_stats (counts): per service. Requests as their callers see them; the mesh's own refusals are
+ * not among them. */
+struct mesh_svc_stat {
+	__u64 breaker;		   /* breaker.h */
+	__u64 window[MESH_WINDOW]; /* window.h */
+	__u64 budget;		   /* budget.h */
+	__u64 went[3];		   /* how often the breaker went to each enum mesh_breaker_state */
+	__u64 reserved[6];
+};
+_Static_assert(sizeof(struct mesh_svc_stat) == 128, "abi");
+
+/* svc_inflight (counts): per service, gauges of each worker, as in ep_inflight. */
+struct mesh_svc_gauges {
+	__u32 requests;
+	__u32 connections; /* to its endpoints, pooled ones included */
+	__u32 pending;	   /* requests that wait for a connection */
+	__u32 pad;
+};
+struct mesh_svc_inflight {
+	struct mesh_svc_gauges worker[MESH_MAX_WORKERS];
+};
+_Static_assert(sizeof(struct mesh_svc_inflight) == 256, "abi");
+
+/* edges (counts): requests in flight of one caller to one callee, open addressing by key. An entry
+ * is claimed by compare-and-swap of its key from 0; the supervisor frees those that have been idle.
+ * Full: that caller is not limited, and counted. Key: caller + 1 in the high half, callee's service
+ * in the low half; the caller is its service, for a pure caller its workload | MESH_EDGE_WORKLOAD,
+ * for the gateway MESH_EDGE_GATEWAY. */
+#define MESH_EDGE_WORKLOAD 0x80000000u
+#define MESH_EDGE_GATEWAY  0x7ffffffeu
+struct mesh_edge {
+	__u64 key;
+	__u64 reserved;
+	__u32 worker[MESH_MAX_WORKERS];
+};
+_Static_assert(sizeof(struct mesh_edge) == 80, "abi");
 
 /* ctl (steers): one element. */
 struct mesh_ctl {

@@ -189,6 +189,9 @@ static inline struct rig *rig_start(void)
 		.ep_stats = rig_shared(sizeof(struct mesh_ep_stat) * MESH_MAX_ENDPOINTS),
 		.ep_inflight = rig_shared(sizeof(struct mesh_ep_inflight) * MESH_MAX_ENDPOINTS),
 		.up_stats = rig_shared(sizeof(struct mesh_up_stat) * MESH_MAX_UPSTREAMS),
+		.svc_stats = rig_shared(sizeof(struct mesh_svc_stat) * MESH_MAX_SERVICES),
+		.svc_inflight = rig_shared(sizeof(struct mesh_svc_inflight) * MESH_MAX_SERVICES),
+		.edges = rig_shared(sizeof(struct mesh_edge) * MESH_MAX_EDGES),
 		.origdst_fd = -1,
 	};
 	rig->inside = rig_shared(sizeof(*rig->inside));
