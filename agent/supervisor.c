@@ -168,14 +168,13 @@ static void listener_found(void *arg, uint64_t cookie, const struct mesh_listene
 
 /* --- control --- */
 
-static void configure(void *arg, const struct named_config *services, size_t nservices,
-		      const struct external_info *externals, size_t nexternals)
+static void configure(void *arg, const struct configuration *c)
 {
 	struct supervisor *s = arg;
-	int err = registry_configure(s->registry, services, nservices, s->loop.now_ns);
+	int err = registry_configure(s->registry, c->services, c->nservices, s->loop.now_ns);
 
 	if (!err)
-		err = registry_externals(s->registry, externals, nexternals, s->loop.now_ns);
+		err = registry_externals(s->registry, c->externals, c->nexternals, s->loop.now_ns);
 	if (err)
 		log_error("not all of the configuration fits: %s", strerror(-err));
 }

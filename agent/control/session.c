@@ -2,8 +2,8 @@
 /* See session.h. Two conversations that do not wait for each other: watch (in) and report (out). */
 #include "agent/control/session.h"
 
-#include "agent/control/configuration.h"
 #include "lib/http.h"
+#include "lib/json.h"
 #include "lib/log.h"
 #include "lib/token.h"
 
@@ -42,7 +42,8 @@ struct session {
 	bool refused[2]; /* by enum conversation: the last answer was of no use, as was said */
 	bool spoken;	 /* meshd has answered as we wish */
 	uint64_t revision;
-	char store[64]; /* meshd's epoch, of the configuration in force */
+	uint64_t serial; /* of what was ordered by hand, as last taken from meshd; 0: from nobody */
+	char store[64];	 /* meshd's epoch, of the configuration in force */
 	char *error;
 	void (*goodbye)(void *arg);
 	void *goodbye_arg;
@@ -136,12 +137,12 @@ static int apply(struct session *s, const char *from, const char *text, size_t l
 	snprintf(s->store, sizeof(s->store), "%s", c.epoch);
 	free(s->error);
 	s->error = NULL;
-	s->ops.configure(s->ops.arg, c.services, c.nservices, c.externals, c.nexternals);
+	s->ops.configure(s->ops.arg, &c);
 	configuration_done(&c);
 	return 0;
 }
 
-static int save(const struct session *s, const char *text, size_t len)
+static int write_kept(const struct session *s, const char *text, size_t len)
 {
 	char tmp[4200];
 	int fd, err = 0;
@@ -165,6 +166,22 @@ static int save(const struct session *s, const char *text, size_t len)
 		err = -errno;
 	if (err)
 		unlink(tmp);
+	return err;
+}
+
+/* Keeps what is to outlive us: a fault must not, and neither must a command that meshd itself
+ * forgets. */
+static int save(const struct session *s, cJSON *root)
+{
+	static const char *const passing[] = {"faults", "hands", "serial"};
+	char *text;
+	int err;
+
+	for (size_t i = 0; i < sizeof(passing) / sizeof(*passing); i++)
+		cJSON_DeleteItemFromObjectCaseSensitive(root, passing[i]);
+	text = cJSON_PrintUnformatted(root);
+	err = text ? write_kept(s, text, strlen(text)) : -ENOMEM;
+	cJSON_free(text);
 	return err;
 }
 
@@ -219,10 +236,38 @@ static void watch_again(struct timer *t)
 	watch_start(container(t, struct session, watch_timer));
 }
 
+static uint64_t serial_of(const cJSON *root)
+{
+	double n = json_num(root, "serial", 0);
+
+	return n > 0 && n <= 9007199254740992.0 ? (uint64_t)n : 0;
+}
+
+/* 0 when it was taken, or was nothing new. */
+static int watch_take(struct session *s, const struct http_answer *a)
+{
+	cJSON *root = json_parse(a->body, a->len, NULL);
+	uint64_t serial = serial_of(root);
+	bool same = serial == s->serial && configuration_is(a->body, a->len, s->revision, s->store);
+	int err = 0, kept;
+
+	if (!same)
+		err = apply(s, "meshd", a->body, a->len);
+	if (!same && !err) {
+		s->serial = serial;
+		kept = save(s, root);
+		if (kept)
+			log_warn("cannot keep the configuration in %s: %s", s->file,
+				 strerror(-kept));
+		session_changed(s);
+	}
+	cJSON_Delete(root);
+	return err;
+}
+
 static void watch_done(const struct http_answer *a, void *arg)
 {
 	struct session *s = arg;
-	int err;
 
 	s->watching = false;
 	if (s->leaving)
@@ -235,19 +280,10 @@ static void watch_done(const struct http_answer *a, void *arg)
 	}
 	say_good(s, WATCH);
 	s->watch_backoff = 0;
-	if (configuration_is(a->body, a->len, s->revision, s->store)) {
-		watch_start(s);
-		return;
-	}
-	if (apply(s, "meshd", a->body, a->len)) { /* asking again at once would give the same */
+	if (watch_take(s, a)) /* asking again at once would give the same */
 		timer_arm(s->loop, &s->watch_timer, BACKOFF_MOST, watch_again);
-		return;
-	}
-	err = save(s, a->body, a->len);
-	if (err)
-		log_warn("cannot keep the configuration in %s: %s", s->file, strerror(-err));
-	session_changed(s);
-	watch_start(s);
+	else
+		watch_start(s);
 }
 
 static void watch_start(struct session *s)
@@ -260,8 +296,8 @@ static void watch_start(struct session *s)
 		return;
 	if (http_escape(s->store, epoch, sizeof(epoch)))
 		*epoch = 0;
-	snprintf(path, sizeof(path), "/api/watch?revision=%llu&node=%s&epoch=%s",
-		 (unsigned long long)s->revision, s->node, epoch);
+	snprintf(path, sizeof(path), "/api/watch?revision=%llu&serial=%llu&node=%s&epoch=%s",
+		 (unsigned long long)s->revision, (unsigned long long)s->serial, s->node, epoch);
 	c.token = *s->token ? s->token : NULL;
 	s->watching = !http_client_start(s->http, &c, watch_done, s);
 	if (!s->watching)

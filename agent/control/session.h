@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The conversation with meshd: configuration and registered endpoints come by a long poll, our
- * state goes by PUT, at once when it changed and every few seconds. Without meshd the last
- * configuration (kept on disk) stays in force.
+ * The conversation with meshd: configuration, registered endpoints and what was ordered by hand
+ * come by a long poll, our state goes by PUT, at once when it changed and every few seconds.
+ * Without meshd the last configuration (kept on disk) stays in force.
  */
 #ifndef AGENT_CONTROL_SESSION_H
 #define AGENT_CONTROL_SESSION_H
 
-#include "agent/registry/registry.h"
+#include "agent/control/configuration.h"
 #include "lib/loop.h"
 
 #include <stdbool.h>
@@ -22,9 +22,9 @@ struct session_config {
 
 struct session_ops {
 	void *arg;
-	/* A whole new configuration, already checked. */
-	void (*configure)(void *arg, const struct named_config *services, size_t nservices,
-			  const struct external_info *externals, size_t nexternals);
+	/* Everything that meshd says, already checked, whenever any of it is new. What was read
+	 * from disk has no faults and no commands by hand: those end with whoever held them. */
+	void (*configure)(void *arg, const struct configuration *c);
 	char *(*state)(void *arg); /* body of the next PUT; freed by the session */
 };
 

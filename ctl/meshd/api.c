@@ -27,7 +27,7 @@ const struct route api_routes[] = {
 	{"GET", "/api/agents", NULL, api_agents},
 	{"PUT", "/api/agents/*", NULL, api_agent_put, .body_max = AGENT_STATE_MAX},
 	{"DELETE", "/api/agents/*", "epoch", api_agent_delete},
-	{"GET", "/api/watch", "revision,node,epoch", poll_handle},
+	{"GET", "/api/watch", "revision,serial,node,epoch", poll_handle},
 	{NULL},
 };
 
