@@ -297,7 +297,7 @@ static void beat(struct timer *t)
 		kernel_heartbeat(s->kernel);
 	}
 	workers_tick(&s->workers);
-	registry_rebalance(s->registry);
+	registry_rebalance(s->registry, s->loop.now_ns);
 	kernel_events_drain(s->kernel);
 	if (!s->drain.prev)
 		drain_rings(&s->drain);

@@ -13,12 +13,22 @@ struct share {
 	bool fixed; /* gets its floor and nothing else */
 };
 
-static __u64 lowest_latency(const struct mesh_slot_input *in, __u32 n)
+/* Whether there is anybody to share what those marked `least` leave. */
+static bool anybody_more(const struct mesh_slot_input *in, __u32 n)
+{
+	for (__u32 i = 0; i < n; i++)
+		if (in[i].weight && !in[i].least)
+			return true;
+	return false;
+}
+
+static __u64 lowest_latency(const struct mesh_slot_input *in, __u32 n, bool more)
 {
 	__u64 lowest = 0;
 
 	for (__u32 i = 0; i < n; i++)
-		if (in[i].weight && in[i].latency_ns && (!lowest || in[i].latency_ns < lowest))
+		if (in[i].weight && in[i].latency_ns && !(more && in[i].least) &&
+		    (!lowest || in[i].latency_ns < lowest))
 			lowest = in[i].latency_ns;
 	return lowest ? lowest : 1;
 }
@@ -42,7 +52,8 @@ static __u64 quickness(__u64 lowest, __u64 latency)
  * down. */
 static __u32 prepare(const struct mesh_slot_input *in, __u32 n, struct share *s)
 {
-	__u64 lowest = lowest_latency(in, n);
+	bool more = anybody_more(in, n);
+	__u64 lowest = lowest_latency(in, n, more);
 	__u32 used = 0, heaviest = 0, floor;
 
 	for (__u32 i = 0; i < n; i++) {
@@ -58,7 +69,8 @@ static __u32 prepare(const struct mesh_slot_input *in, __u32 n, struct share *s)
 		s[i] = (struct share){.fixed = !in[i].weight};
 		if (!in[i].weight)
 			continue;
-		s[i].part = in[i].weight * quickness(lowest, in[i].latency_ns);
+		if (!more || !in[i].least)
+			s[i].part = in[i].weight * quickness(lowest, in[i].latency_ns);
 		s[i].floor = floor * in[i].weight / heaviest;
 		if (!s[i].floor)
 			s[i].floor = 1;
@@ -143,17 +155,37 @@ static __u32 common_divisor(__u32 a, __u32 b)
 	return a;
 }
 
+/* What each endpoint weighs in an order; returns how many are in it. */
+static __u32 rotating(const struct mesh_slot_input *in, __u32 n, __u32 *weight)
+{
+	bool more = anybody_more(in, n);
+	__u32 used = 0, rest = 0, least = 0;
+
+	for (__u32 i = 0; i < n; i++) {
+		used += in[i].weight > 0;
+		weight[i] = in[i].weight;
+		if (more && in[i].weight && in[i].least)
+			least++;
+		else
+			rest += in[i].weight;
+	}
+	for (__u32 i = 0; least && i < n; i++)
+		if (in[i].weight && in[i].least)
+			weight[i] = rest / (20 * least) ? rest / (20 * least) : 1;
+	return used;
+}
+
 __u32 mesh_slots_rotate(const struct mesh_slot_input *in, __u32 n, __u16 *out, __u32 *turn)
 {
 	__s32 credit[MESH_SLOTS] = {0};
-	__u32 used = 0, sum = 0, divisor = 0, round;
+	__u32 weight[MESH_SLOTS], used, sum = 0, divisor = 0, round;
 
 	if (n > MESH_SLOTS)
 		n = MESH_SLOTS;
+	used = rotating(in, n, weight);
 	for (__u32 i = 0; i < n; i++) {
-		used += in[i].weight > 0;
-		sum += in[i].weight;
-		divisor = common_divisor(in[i].weight, divisor);
+		sum += weight[i];
+		divisor = common_divisor(weight[i], divisor);
 	}
 	if (!used)
 		return 0;
@@ -161,8 +193,8 @@ __u32 mesh_slots_rotate(const struct mesh_slot_input *in, __u32 n, __u16 *out, _
 		__u32 best = n;
 
 		for (__u32 i = 0; i < n; i++) {
-			credit[i] += in[i].weight;
-			if (in[i].weight && (best == n || credit[i] > credit[best]))
+			credit[i] += (__s32)weight[i];
+			if (weight[i] && (best == n || credit[i] > credit[best]))
 				best = i;
 		}
 		credit[best] -= (__s32)sum;

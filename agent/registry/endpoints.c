@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define ENDPOINT_WEIGHT 100 /* when nothing else is said */
+
 static const uint8_t loopback4[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, 1};
 static const uint8_t loopback6[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1};
 
@@ -85,18 +87,34 @@ static uint16_t reach_flags(const struct listen_info *l, const uint8_t *ip)
 	       (addr_is_any(l->ip) ? MESH_EP_WILDCARD : 0);
 }
 
+static uint16_t status_flags(uint32_t status)
+{
+	return (status & ENDPOINT_UNHEALTHY ? MESH_EP_UNHEALTHY : 0) |
+	       (status & ENDPOINT_DRAINING ? MESH_EP_DRAINING : 0);
+}
+
 static void endpoint_set(struct endpoint *e, const uint8_t ip[16], uint16_t flags,
 			 const char *version)
 {
 	struct mesh_endpoint *m = &e->image;
 
-	flags |= MESH_EP_USED | MESH_EP_ALIVE;
+	flags |= MESH_EP_USED | MESH_EP_ALIVE | status_flags(e->status);
 	if (!memcmp(m->ip, ip, 16) && m->flags == flags && !strcmp(m->version, version))
 		return;
 	memcpy(m->ip, ip, 16);
 	m->flags = flags;
 	strcpy(m->version, version);
 	e->dirty = true;
+}
+
+/* FNV-1a. */
+static uint32_t id_hash(const char *id)
+{
+	uint32_t h = 2166136261u;
+
+	while (*id)
+		h = (h ^ (uint8_t)*id++) * 16777619u;
+	return h;
 }
 
 static int endpoint_new(struct registry *r, uint32_t service, uint32_t port, const char *id,
@@ -118,6 +136,9 @@ static int endpoint_new(struct registry *r, uint32_t service, uint32_t port, con
 	e->image.port = htons((uint16_t)port);
 	e->image.service = service;
 	e->image.workload = MESH_NONE;
+	e->image.hash = id_hash(id);
+	e->image.weight = ENDPOINT_WEIGHT;
+	e->since_ns = now_ns;
 	strcpy(e->image.id, id);
 	e->next = *list;
 	*list = n;
@@ -135,6 +156,29 @@ void endpoint_drop(struct registry *r, uint32_t id, uint64_t now_ns)
 	e->gone = e->dirty = true;
 	e->image.flags = 0;
 	ids_free(&r->endpoint_ids, id, now_ns);
+	r->dirty = true;
+}
+
+void registry_endpoint_status(struct registry *r, uint32_t id, uint32_t mask, uint32_t status,
+			      uint64_t now_ns)
+{
+	struct endpoint *e = id < MESH_MAX_ENDPOINTS ? &r->endpoints[id] : NULL;
+	const uint16_t ours = MESH_EP_UNHEALTHY | MESH_EP_DRAINING;
+	uint32_t next;
+
+	if (!e || !e->used)
+		return;
+	next = (e->status & ~mask) | (status & mask);
+	if (next == e->status)
+		return;
+	if (!next)
+		e->since_ns = now_ns;
+	e->status = next;
+	if (status_flags(next) != (e->image.flags & ours)) {
+		e->image.flags = (e->image.flags & ~ours) | status_flags(next);
+		e->dirty = true;
+	}
+	subsets_touch(r, id);
 	r->dirty = true;
 }
 

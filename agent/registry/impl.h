@@ -56,9 +56,11 @@ struct workload {
 
 struct endpoint {
 	bool used, marked, dirty, fresh, gone, primary;
-	int rank;      /* of the address that was chosen, while it is being chosen */
-	uint32_t next; /* of the same workload, or of the same service when external */
-	uint32_t port; /* host order */
+	int rank;	   /* of the address that was chosen, while it is being chosen */
+	uint32_t next;	   /* of the same workload, or of the same service when external */
+	uint32_t port;	   /* host order */
+	uint32_t status;   /* enum endpoint_status */
+	uint64_t since_ns; /* it appeared, or came back */
 	struct mesh_endpoint image;
 	struct dest_set dests; /* of an external one */
 };
@@ -70,6 +72,7 @@ struct subset {
 	uint16_t *ep;
 	uint64_t *latency; /* as of the last build; same length */
 	bool used, dirty;
+	bool warming; /* at the last build somebody's weight was still growing */
 };
 
 struct upstream {
@@ -152,7 +155,9 @@ int service_recompute(struct registry *r, uint32_t id, uint64_t now_ns);
 void service_forget(struct registry *r, uint32_t id, uint64_t now_ns);
 
 /* slots.c */
-void subset_build(struct registry *r, uint32_t id);
+void subset_build(struct registry *r, uint32_t id, uint64_t now_ns);
+/* Those that the endpoint is in are to be built again. */
+void subsets_touch(struct registry *r, uint32_t endpoint);
 uint8_t subset_policy(const struct registry *r, const struct subset *s);
 
 #endif

@@ -13,7 +13,20 @@ void service_config_init(struct service_config *c)
 				     .connect_ms = 1000,
 				     .try_ms = 3000,
 				     .request_ms = 15000,
-				     .idle_ms = 60000};
+				     .idle_ms = 60000,
+				     .breaker = {.error_pm = 5000,
+						 .min_requests = 10,
+						 .window_ms = 10000,
+						 .open_ms = 30000,
+						 .half_open = 1,
+						 .consecutive = 5,
+						 .max_ejected = 50,
+						 .probe_ms = 15000},
+				     .health = {.path = "/health",
+						.interval_ms = 2000,
+						.timeout_ms = 1000,
+						.unhealthy_after = 3,
+						.healthy_after = 2}};
 }
 
 int registry_new(const struct registry_sink *sink, uint64_t own_netns, struct registry **out)
@@ -483,12 +496,12 @@ static void endpoints_write(struct registry *r, bool gone)
 	}
 }
 
-static void arrays_write(struct registry *r)
+static void arrays_write(struct registry *r, uint64_t now_ns)
 {
 	endpoints_write(r, false);
 	for (uint32_t i = 0; i < r->subset_ids.fresh; i++)
 		if (r->subsets[i].dirty && r->subsets[i].used)
-			subset_build(r, i);
+			subset_build(r, i, now_ns);
 	for (uint32_t i = 0; i < r->upstream_ids.fresh; i++) {
 		struct upstream *u = &r->upstreams[i];
 
@@ -500,7 +513,7 @@ static void arrays_write(struct registry *r)
 	/* nobody refers to these any more */
 	for (uint32_t i = 0; i < r->subset_ids.fresh; i++)
 		if (r->subsets[i].dirty)
-			subset_build(r, i);
+			subset_build(r, i, now_ns);
 	endpoints_write(r, true);
 }
 
@@ -549,7 +562,7 @@ int registry_flush(struct registry *r, uint64_t now_ns)
 			return error ? error : err; /* without names nothing new may be let in */
 		r->services_dirty = false;
 	}
-	arrays_write(r);
+	arrays_write(r, now_ns);
 	dests_write(r, false, &error);
 	workloads_write(r, &error);
 	r->dirty = error != 0;

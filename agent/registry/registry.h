@@ -12,6 +12,7 @@
 #define AGENT_REGISTRY_REGISTRY_H
 
 #include <mesh/abi.h>
+#include <mesh/breaker.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -19,12 +20,30 @@
 #define REGISTRY_CGROUP_MAX  1024
 #define REGISTRY_SOCKETS_MAX 512 /* of one workload: it must not take the places of all others */
 
+/* Active checks of a service's endpoints. */
+enum health_type {
+	HEALTH_AUTO, /* registered endpoints by TCP, discovered ones not at all */
+	HEALTH_NONE,
+	HEALTH_HTTP,
+	HEALTH_TCP,
+};
+#define HEALTH_PATH_MAX 256
+struct health_config {
+	uint8_t type; /* enum health_type */
+	char path[HEALTH_PATH_MAX];
+	uint32_t interval_ms, timeout_ms;
+	uint32_t unhealthy_after, healthy_after; /* results in a row */
+};
+
 /* Configuration of a service, as far as the registry and the snapshot need it; times in
  * milliseconds. */
 struct service_config {
 	uint8_t protocol; /* enum mesh_protocol */
 	uint8_t policy;	  /* enum mesh_policy */
 	uint32_t connect_ms, try_ms, request_ms, idle_ms;
+	uint32_t slow_start_ms; /* over which a new endpoint's weight grows; 0: off */
+	struct mesh_breaker_policy breaker;
+	struct health_config health;
 	uint32_t nsplit;
 	struct {
 		char version[MESH_NAME_MAX];
@@ -114,13 +133,29 @@ struct named_config {
 /* All configured services; replaces the list before. 0, -ENOSPC. */
 int registry_configure(struct registry *r, const struct named_config *v, size_t n, uint64_t now_ns);
 
+/* Why an endpoint gets few calls or none. */
+enum endpoint_status {
+	ENDPOINT_UNHEALTHY = 1, /* by its health checks: no slots */
+	ENDPOINT_DRAINING = 2,	/* asked for: no slots, whatever happens to the others */
+	ENDPOINT_EJECTED = 4,	/* its breaker is not closed: no slots */
+	ENDPOINT_PROBING = 8,	/* ... but its wait is over: a few */
+	ENDPOINT_HELD = 16,	/* ... opened by hand: no slots, whatever happens to the others */
+};
+/* Sets those bits of `mask` that are in `status` and clears the others of it. Takes effect at the
+ * next flush. When fewer than half of those of a subset that could get slots (neither draining nor
+ * held) are well, all of those get them: a subset that is nearly all ill is more likely
+ * misjudged. Harmless for an id that is not in use. */
+void registry_endpoint_status(struct registry *r, uint32_t id, uint32_t mask, uint32_t status,
+			      uint64_t now_ns);
+
 /* Brings arrays and maps in line. 0, or the first -errno of a sink or of a table that is full; what
  * failed is tried again by the next flush. */
 int registry_flush(struct registry *r, uint64_t now_ns);
 /* True while registry_flush has something to do. */
 bool registry_dirty(const struct registry *r);
-/* Follows the latencies: rebuilds the slot tables of subsets where they changed noticeably. */
-void registry_rebalance(struct registry *r);
+/* Follows latencies and slow starts: rebuilds the slot tables of subsets where they changed
+ * noticeably. */
+void registry_rebalance(struct registry *r, uint64_t now_ns);
 
 /* Reading. Pointers are valid until the next change. */
 struct service_view {
@@ -139,6 +174,9 @@ struct endpoint_view {
 	uint32_t service, workload, gen;
 	uint8_t ip[16];
 	uint16_t port;
+	uint32_t status; /* enum endpoint_status */
+	uint32_t weight;
+	uint64_t netns; /* where it is to be connected to from, when loopback */
 	bool primary, external, loopback;
 	const char *id, *version;
 };

@@ -13,12 +13,14 @@
 
 struct mesh_slot_input {
 	__u16 ep;
-	__u16 weight; /* 1 to 1000; 0 gets no slot at all */
-	__u32 pad;
+	__u16 weight;	  /* 1 to 1000; 0 gets no slot at all */
+	__u32 least;	  /* 1: a few slots, to be tried, and no share of the rest */
 	__u64 latency_ns; /* 0: never measured, taken as the lowest that is known */
 };
 
-/* Fills out[MESH_SLOTS] (grouped by endpoint: draws are random, so order does not matter). Returns
+/* Whoever is marked `least` gets its floor; when all are, they share as if none was.
+ *
+ * Fills out[MESH_SLOTS] (grouped by endpoint: draws are random, so order does not matter). Returns
  * how many endpoints got slots; 0 leaves out alone. n above MESH_SLOTS: the first MESH_SLOTS count.
  */
 __u32 mesh_slots_build(const struct mesh_slot_input *in, __u32 n, __u16 *out);
@@ -27,7 +29,8 @@ __u32 mesh_slots_build(const struct mesh_slot_input *in, __u32 n, __u16 *out);
  * For round robin an order, not shares: smooth weighted round robin (every turn each endpoint gains
  * its weight, whoever has most goes and pays the sum of all), so that nobody comes in a bunch.
  * Fills out[MESH_SLOTS]. *turn: how many slots make whole rounds, at most MESH_SLOTS; counting
- * modulo that is exact. Returns and limits as above; latencies are not looked at.
+ * modulo that is exact. Returns and limits as above; latencies are not looked at. All who are
+ * marked `least` together weigh a twentieth of the rest.
  */
 __u32 mesh_slots_rotate(const struct mesh_slot_input *in, __u32 n, __u16 *out, __u32 *turn);
 

@@ -95,11 +95,11 @@ static void slots_follow_latency_only_when_it_moves_and_only_where_it_counts(voi
 	assert_int_equal(share(subset, "fast"), 128);
 	for (uint32_t i = 0; i < 2; i++)
 		k.latency[i] = !strcmp(k.endpoints[i].id, "fast") ? 10000000 : 100000000;
-	registry_rebalance(r);
+	registry_rebalance(r, now);
 	assert_true(share(subset, "fast") > 200);
 	writes = k.slot_writes;
 	k.latency[0] += k.latency[0] / 20;
-	registry_rebalance(r);
+	registry_rebalance(r, now);
 	assert_int_equal(k.slot_writes, writes);
 }
 
@@ -117,10 +117,10 @@ static void round_robin_shares_evenly_whatever_the_latencies(void **state)
 	flush();
 	k.latency[0] = 1000000;
 	k.latency[1] = 900000000;
-	registry_rebalance(r);
+	registry_rebalance(r, now);
 	assert_int_equal(registry_configure(r, &c, 1, now), 0);
 	flush();
-	registry_rebalance(r);
+	registry_rebalance(r, now);
 	up = upstream_of("127.0.0.1", 81, HOST_NS);
 	assert_int_equal(k.upstreams[up].policy, MESH_LB_ROUND_ROBIN);
 	assert_int_equal(share(k.upstreams[up].split[0].subset, "fast"), 128);
