@@ -9,6 +9,7 @@
 #include <mesh/abi.h>
 #include <mesh/breaker.h>
 #include <mesh/budget.h>
+#include <mesh/bulkhead.h>
 #include <stdint.h>
 #include <stddef.h>
 
@@ -30,10 +31,6 @@ struct snap_retry {
 	uint8_t statuses[25]; /* bit n: 400 + n */
 	uint8_t pad[3];
 	uint32_t backoff_ms, max_backoff_ms;
-};
-
-struct snap_bulkhead {
-	uint32_t connections, requests, pending, per_source;
 };
 
 /* Weights of versions by their number (mesh_upstream.version[]); n of 0: no split. */
@@ -98,7 +95,7 @@ struct snap_service {
 	struct snap_retry retry;
 	struct mesh_budget_policy budget;
 	struct mesh_breaker_policy breaker;
-	struct snap_bulkhead bulkhead;
+	struct mesh_bulkhead_policy bulkhead;
 	struct snap_sticky sticky;
 	struct snap_fault fault;  /* of the chaos commands; tried after a route's */
 	uint32_t nroutes, routes; /* offset of struct snap_route[nroutes] */

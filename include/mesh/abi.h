@@ -14,6 +14,9 @@
 #include <linux/types.h>
 #endif
 
+/* For functions that return a struct: BPF has no calls that do. */
+#define MESH_INLINE static inline __attribute__((always_inline))
+
 #define MESH_ABI_VERSION   2
 
 #define MESH_MAX_SERVICES  1024	 /* names known on this host */

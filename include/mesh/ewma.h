@@ -5,7 +5,8 @@
  *
  * Word: high 32 bits latency in units of 64 ns (0 to 274 s), low 32 bits time of the last sample in
  * units of 2^20 ns (about 1.05 ms; wraps after 52 days, which only makes one very idle endpoint
- * look fresh). 0 is "never measured".
+ * look fresh). The time never goes back: samples of workers whose clock readings differ would make
+ * the average fade once more for every difference. 0 is "never measured".
  *
  * Rule (after the peak EWMA of Finagle's load balancer): a sample above the average replaces it at
  * once; one below moves it by 1 - exp(-dt / TAU). Reading decays too: nothing measured for TAU
@@ -18,6 +19,8 @@
 #include <mesh/abi.h>
 
 #define MESH_EWMA_TAU_SHIFT 13 /* TAU * ln 2 = 2^13 time units: TAU is about 12.4 s */
+/* A stamp that is less than this ahead (68 s) is another's clock reading. */
+#define MESH_EWMA_SKEW 65536U
 /* What a failure counts when nothing else is known. */
 #define MESH_EWMA_FAIL_FLOOR_NS 100000000ULL
 
@@ -44,7 +47,7 @@ static inline __u32 mesh_ewma_age(__u64 word, __u64 now_ns)
 {
 	__u32 dt = mesh_ewma_stamp(now_ns) - (__u32)word;
 
-	return dt > 0x7fffffff ? 0 : dt;
+	return dt > 0xffffffff - MESH_EWMA_SKEW ? 0 : dt;
 }
 
 /* Latency in ns as of now; 0 if never measured, at least 64 otherwise. */
@@ -62,6 +65,7 @@ static inline __u64 mesh_ewma_read(__u64 word, __u64 now_ns)
 static inline __u64 mesh_ewma_update(__u64 word, __u64 latency_ns, __u64 now_ns, __u32 failed)
 {
 	__u64 old = word >> 32, v = latency_ns >> 6;
+	__u32 stamp = mesh_ewma_stamp(now_ns);
 
 	if (failed) {
 		__u64 least = word ? old : MESH_EWMA_FAIL_FLOOR_NS >> 6;
@@ -73,7 +77,9 @@ static inline __u64 mesh_ewma_update(__u64 word, __u64 latency_ns, __u64 now_ns,
 		v = 0xffffffff;
 	if (!v)
 		v = 1;
-	return v << 32 | mesh_ewma_stamp(now_ns);
+	if (word && !mesh_ewma_age(word, now_ns))
+		stamp = (__u32)word;
+	return v << 32 | stamp;
 }
 
 #endif

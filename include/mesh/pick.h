@@ -47,6 +47,17 @@ static inline __u64 mesh_pick_cost(__u64 latency_ns, __u32 inflight)
 	return latency_ns * (inflight + 1);
 }
 
+/*
+ * Least request: requests in flight per weight, in millionths and a bit (2^20). Not (in flight +
+ * 1): the slot table gives shares by weight already, and of two idle ones the first draw must win,
+ * or the lighter would get nothing while traffic is low. Weight 0 takes no traffic: never
+ * preferred.
+ */
+static inline __u64 mesh_pick_load(__u32 inflight, __u32 weight)
+{
+	return weight ? ((__u64)inflight << 20) / weight : ~0ULL;
+}
+
 /* Of two costs; a tie goes to the first draw, which is random already. */
 static inline __u32 mesh_pick_p2c(__u32 a, __u64 cost_a, __u32 b, __u64 cost_b)
 {

@@ -7,7 +7,12 @@
  * Word: high 24 bits number of the bucket's turn (time / bucket length), then 20 bits failures,
  * then 20 bits requests. A bucket of an earlier turn is taken over by the first who adds to it, so
  * nobody has to clear anything; the window is exact to one bucket: it covers the last 80 to 100 %
- * of its length. A full bucket is halved: what matters is the ratio.
+ * of its length. A full bucket is halved: what matters is the ratio. Another length of the window
+ * means other turns: what was counted before is forgotten.
+ *
+ * Readings of the clock differ: a reader whose reading is behind counts what the others have
+ * counted in the meantime, and an addition that comes a whole window late is left out instead of
+ * taking over a newer bucket.
  */
 #ifndef MESH_WINDOW_H
 #define MESH_WINDOW_H
@@ -15,6 +20,10 @@
 #include <mesh/abi.h>
 
 #define MESH_WINDOW_FULL 0xfffffU
+/* Turns are counted modulo this (a multiple of MESH_WINDOW, so that the wrap loses no bucket): 388
+ * days of buckets of 2 s. What has been idle for exactly that long counts once more. */
+#define MESH_WINDOW_TURNS 0xffffffU
+_Static_assert(MESH_WINDOW_TURNS % MESH_WINDOW == 0, "turns");
 
 struct mesh_tally {
 	__u32 total, failed;
@@ -29,7 +38,7 @@ static inline __u32 mesh_window_bucket_ms(__u32 window_ms)
 /* The turn that now belongs to. */
 static inline __u32 mesh_window_turn(__u32 window_ms, __u64 now_ms)
 {
-	return (__u32)(now_ms / mesh_window_bucket_ms(window_ms)) & 0xffffff;
+	return (__u32)(now_ms / mesh_window_bucket_ms(window_ms) % MESH_WINDOW_TURNS);
 }
 
 /* Which of the words a turn belongs to. */
@@ -38,40 +47,52 @@ static inline __u32 mesh_window_index(__u32 turn)
 	return turn % MESH_WINDOW;
 }
 
+/* How many turns later `to` is. */
+static inline __u32 mesh_window_turns(__u32 from, __u32 to)
+{
+	return to >= from ? to - from : to + MESH_WINDOW_TURNS - from;
+}
+
 /* The word (of index mesh_window_index(turn)) after one more request. */
 static inline __u64 mesh_window_add(__u64 word, __u32 turn, __u32 failed)
 {
 	__u64 total = word & MESH_WINDOW_FULL, bad = word >> 20 & MESH_WINDOW_FULL;
+	__u32 of = (__u32)(word >> 40);
 
-	if (word >> 40 != turn)
+	if (of != turn) {
+		if (mesh_window_turns(turn, of) <= MESH_WINDOW)
+			return word;
 		total = bad = 0;
-	if (total == MESH_WINDOW_FULL) {
+	}
+	if (total == MESH_WINDOW_FULL || bad == MESH_WINDOW_FULL) {
 		total /= 2;
 		bad /= 2;
 	}
 	return (__u64)turn << 40 | (bad + (failed ? 1 : 0)) << 20 | (total + 1);
 }
 
-/* What one word says as of turn `now`: nothing, when it is older than the window. */
-static inline struct mesh_tally mesh_window_read(__u64 word, __u32 now)
+/* What one word says as of turn `now` of the last `turns` turns, this one included. */
+MESH_INLINE struct mesh_tally mesh_window_read(__u64 word, __u32 now, __u32 turns)
 {
 	struct mesh_tally t = {0, 0};
+	__u32 of = (__u32)(word >> 40);
 
-	if (((now - (__u32)(word >> 40)) & 0xffffff) >= MESH_WINDOW)
+	if (mesh_window_turns(of, now) >= turns &&
+	    (!turns || mesh_window_turns(now, of) >= MESH_WINDOW))
 		return t;
 	t.total = (__u32)word & MESH_WINDOW_FULL;
 	t.failed = (__u32)(word >> 20) & MESH_WINDOW_FULL;
 	return t;
 }
 
-/* The whole window as of turn `now`; w is a copy of its words. */
-static inline struct mesh_tally mesh_window_sum(const __u64 w[MESH_WINDOW], __u32 now)
+/* The last `turns` turns as of turn `now`; MESH_WINDOW: all. w is a copy of the words. */
+MESH_INLINE struct mesh_tally mesh_window_sum(const __u64 w[MESH_WINDOW], __u32 now, __u32 turns)
 {
 	struct mesh_tally sum = {0, 0}, t;
 	__u32 i;
 
 	for (i = 0; i < MESH_WINDOW; i++) {
-		t = mesh_window_read(w[i], now);
+		t = mesh_window_read(w[i], now, turns);
 		sum.total += t.total;
 		sum.failed += t.failed;
 	}
