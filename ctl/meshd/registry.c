@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See registry.h. The forms of what comes in are in the tables at the top. */
-#include "ctl/meshd/registry.h"
-#include "lib/addr.h"
+/* See registry.h. The forms of what comes in are in registry_forms.c. */
+#include "ctl/meshd/registry_forms.h"
 #include "lib/clock.h"
 #include "lib/json.h"
 
@@ -13,14 +12,14 @@
 struct agent {
 	struct agent *next;
 	char node[64];
-	cJSON *state; /* valid by agent_form */
+	cJSON *state; /* valid by registry_agent_form */
 	uint64_t seen_ms, seen_wall_ms;
 };
 
 struct registration {
 	struct registration *next;
 	char service[64], instance[64];
-	cJSON *value;	     /* valid by register_form, defaults filled in */
+	cJSON *value;	     /* valid by registry_register_form, defaults filled in */
 	uint64_t ttl_ms;     /* 0: for ever */
 	uint64_t expires_ms; /* with ttl_ms */
 };
@@ -30,102 +29,6 @@ struct registry {
 	struct agent *agents; /* by node */
 	struct registration *by_hand;
 };
-
-static bool address_valid(const char *s)
-{
-	uint8_t ip[16];
-
-	return addr_parse_ip(s, ip) == 0 && !addr_is_any(ip);
-}
-
-/* clang-format off: the tables are read as tables */
-static const struct schema name = {SCHEMA_TEXT, .min = 1, .max = 63, .valid = name_valid,
-				   .what = NAME_WHAT};
-static const struct schema label = {SCHEMA_TEXT, .min = 1, .max = 63};
-static const struct schema text = {SCHEMA_TEXT, .min = 0, .max = 1024};
-static const struct schema address = {
-	SCHEMA_TEXT, .min = 2, .max = 64, .valid = address_valid,
-	.what = "an IPv4 or IPv6 address of one host (names are not resolved)"};
-static const struct schema port = {SCHEMA_INTEGER, .min = 1, .max = 65535};
-static const struct schema ports = {SCHEMA_LIST, .min = 0, .max = 65535, .item = &port};
-static const struct schema number = {SCHEMA_INTEGER, .min = 0, .max = 9007199254740992.0};
-static const struct schema boolean = {SCHEMA_BOOL};
-static const struct schema ttl = {SCHEMA_DURATION, .min = 1000, .max = 24 * 3600e3};
-static const struct schema metadata_item = {SCHEMA_TEXT, .min = 0, .max = 256};
-
-static int metadata_check(const cJSON *v, struct schema_error *e)
-{
-	const char *version = json_str(v, "version", "v1");
-
-	return name_valid(version) ? 0 : schema_fail(e, ".version", "must be %s", NAME_WHAT);
-}
-
-static const struct schema metadata = {SCHEMA_MAP,
-				       .min = 0,
-				       .max = 16,
-				       .valid = name_valid,
-				       .what = NAME_WHAT,
-				       .item = &metadata_item,
-				       .check = metadata_check};
-
-static const struct schema register_form = {
-	SCHEMA_OBJECT, .fields = (const struct schema_field[]){
-			       {"name", &name, .required = true},
-			       {"port", &port, .required = true},
-			       {"address", &address, .fallback = "\"127.0.0.1\""},
-			       {"instance", &name},
-			       {"sidecarPort", &port}, /* of older clients; there are no sidecars */
-			       {"metadata", &metadata},
-			       {"ttl", &ttl},
-			       {NULL}}};
-
-static const struct schema status = {
-	SCHEMA_WORD,
-	.words = (const char *const[]){"healthy", "unhealthy", "ejected", "draining", NULL}};
-static const struct schema endpoint_form = {
-	SCHEMA_OBJECT, .open = true,
-	.fields = (const struct schema_field[]){{"service", &label, .required = true},
-						{"id", &label, .required = true},
-						{"address", &address, .required = true},
-						{"port", &port, .required = true},
-						{"version", &label},
-						{"protocol", &label},
-						{"status", &status},
-						{"primary", &boolean},
-						{"ports", &ports},
-						{"cgroup", &text},
-						{"pid", &number},
-						{NULL}}};
-static const struct schema endpoints_form = {SCHEMA_LIST, .min = 0, .max = 65536,
-					     .item = &endpoint_form};
-static const struct schema workload_form = {
-	SCHEMA_OBJECT, .open = true,
-	.fields = (const struct schema_field[]){{"service", &label, .required = true},
-						{"instance", &label},
-						{"version", &label},
-						{"cgroup", &text},
-						{"address", &text},
-						{"listens", &boolean},
-						{NULL}}};
-static const struct schema workloads_form = {SCHEMA_LIST, .min = 0, .max = 65536,
-					     .item = &workload_form};
-
-/* Open: an agent that is newer than this meshd may say more. */
-static const struct schema agent_form = {
-	SCHEMA_OBJECT, .open = true,
-	.fields = (const struct schema_field[]){{"epoch", &label},
-						{"version", &label},
-						{"pid", &number},
-						{"cgroup", &text},
-						{"workers", &number},
-						{"gateway", &text},
-						{"admin", &text},
-						{"configRevision", &number},
-						{"configError", &text},
-						{"endpoints", &endpoints_form, .required = true},
-						{"workloads", &workloads_form},
-						{NULL}}};
-/* clang-format on */
 
 static void registration_free(struct registration *g)
 {
@@ -153,7 +56,7 @@ static struct registration *registration_new(const cJSON *body, uint64_t now_ms)
 	if (!g)
 		return NULL;
 	g->value = cJSON_Duplicate(body, true);
-	if (!g->value || schema_fill(&register_form, g->value))
+	if (!g->value || schema_fill(&registry_register_form, g->value))
 		goto fail;
 	snprintf(g->service, sizeof(g->service), "%s", json_str(body, "name", ""));
 	given = json_str(body, "instance", NULL);
@@ -193,7 +96,7 @@ static int registration_load(void *arg, const char *service, const char *instanc
 	struct schema_error e;
 	cJSON *v = json_parse(stored, strlen(stored), NULL);
 
-	if (v && schema_check(&register_form, v, &e) == 0)
+	if (v && schema_check(&registry_register_form, v, &e) == 0)
 		g = registration_new(v, now_ms);
 	cJSON_Delete(v);
 	if (!g)
@@ -293,7 +196,7 @@ int registry_agent_put(struct registry *r, const char *node, cJSON *state, uint6
 		       uint64_t wall_ms, struct schema_error *e)
 {
 	struct agent **at = agent_find(r, node), *a = at ? *at : NULL;
-	int err = schema_check(&agent_form, state, e);
+	int err = schema_check(&registry_agent_form, state, e);
 
 	if (!err && !a && agents_number(r) >= REGISTRY_AGENTS_MAX)
 		err = -ENOSPC;
@@ -365,7 +268,7 @@ int registry_register(struct registry *r, const cJSON *body, uint64_t now_ms, ch
 {
 	struct registration *g, *old;
 	char *stored = NULL;
-	int err = schema_check(&register_form, body, e);
+	int err = schema_check(&registry_register_form, body, e);
 
 	if (err)
 		return err;
@@ -470,6 +373,8 @@ static int endpoint_order(const void *x, const void *y)
 		r = strcmp(a->id, b->id);
 	if (!r) /* the discovered one first: the registered one behind it is dropped */
 		r = (int)b->discovered - (int)a->discovered;
+	if (!r) /* then the registration, then what agents say of it */
+		r = (int)a->remark - (int)b->remark;
 	return r ? r : strcmp(a->node, b->node);
 }
 
@@ -490,7 +395,8 @@ static size_t agent_endpoints(const struct agent *a, struct endpoint *out)
 			.node = a->node,
 			.ports = cJSON_GetObjectItemCaseSensitive(v, "ports"),
 			.port = (int)json_num(v, "port", 0),
-			.discovered = true,
+			.discovered = !json_bool(v, "registered", false),
+			.remark = json_bool(v, "registered", false),
 		};
 	}
 	return n;
@@ -523,6 +429,17 @@ static size_t endpoints_bound(const struct registry *r)
 	return n;
 }
 
+/* How bad it is: where agents see a registered endpoint differently, the worst is shown. */
+static int badness(const char *status)
+{
+	static const char *const order[] = {"healthy", "draining", "ejected", "unhealthy"};
+	int i = 3;
+
+	while (i && strcmp(order[i], status))
+		i--;
+	return i;
+}
+
 int registry_endpoints(struct registry *r, uint64_t now_ms, struct endpoint **out)
 {
 	struct endpoint *all = calloc(endpoints_bound(r), sizeof(*all));
@@ -537,15 +454,74 @@ int registry_endpoints(struct registry *r, uint64_t now_ms, struct endpoint **ou
 		registered_endpoint(g, &all[n++]);
 	qsort(all, n, sizeof(*all), endpoint_order);
 	for (size_t i = 0; i < n; i++) {
-		bool hidden = kept && !all[i].discovered &&
-			      !strcmp(all[i].service, all[kept - 1].service) &&
-			      !strcmp(all[i].id, all[kept - 1].id);
+		struct endpoint *e = &all[i], *last = kept ? &all[kept - 1] : NULL;
+		bool same = last && !strcmp(e->service, last->service) && !strcmp(e->id, last->id);
 
-		if (!hidden)
-			all[kept++] = all[i];
+		if (e->discovered || (!e->remark && !same))
+			all[kept++] = *e;
+		else if (same && e->remark && !last->discovered &&
+			 badness(e->status) > badness(last->status))
+			last->status = e->status;
 	}
 	*out = all;
 	return (int)kept;
+}
+
+bool registry_has(struct registry *r, const char *service, const char *id, uint64_t now_ms)
+{
+	struct endpoint *all;
+	int n = registry_endpoints(r, now_ms, &all);
+	bool found = false;
+
+	for (int i = 0; i < n && !found; i++)
+		found = !strcmp(all[i].service, service) && (!id || !strcmp(all[i].id, id));
+	if (n >= 0)
+		free(all);
+	return found;
+}
+
+/* As the agent said it, but what it measured in time goes on since then. */
+static cJSON *breaker_json(const struct agent *a, const cJSON *said, uint64_t now_ms)
+{
+	double age = (double)(now_ms - a->seen_ms);
+	double since = json_num(said, "sinceMs", 0), left = json_num(said, "forMs", 0);
+	cJSON *v = cJSON_Duplicate(said, true), *endpoint;
+
+	if (!v)
+		return NULL;
+	endpoint = cJSON_GetObjectItemCaseSensitive(v, "endpoint");
+	cJSON_DeleteItemFromObjectCaseSensitive(v, "node");
+	cJSON_DeleteItemFromObjectCaseSensitive(v, "sinceMs");
+	cJSON_DeleteItemFromObjectCaseSensitive(v, "forMs");
+	if ((endpoint || cJSON_AddNullToObject(v, "endpoint")) &&
+	    cJSON_AddStringToObject(v, "node", a->node) &&
+	    cJSON_AddNumberToObject(v, "sinceMs", since + age) &&
+	    cJSON_AddNumberToObject(v, "forMs", left > age ? left - age : 0))
+		return v;
+	cJSON_Delete(v);
+	return NULL;
+}
+
+cJSON *registry_breakers(struct registry *r, const char *service, uint64_t now_ms)
+{
+	cJSON *list = cJSON_CreateArray(), *one;
+	bool ok = list != NULL;
+	const cJSON *v;
+
+	for (const struct agent *a = r->agents; a && ok; a = a->next) {
+		if (!agent_live(a, now_ms))
+			continue;
+		cJSON_ArrayForEach (v, cJSON_GetObjectItemCaseSensitive(a->state, "breakers")) {
+			if (service && strcmp(json_str(v, "service", ""), service))
+				continue;
+			one = breaker_json(a, v, now_ms);
+			ok = ok && one && cJSON_AddItemToArray(list, one);
+		}
+	}
+	if (ok)
+		return list;
+	cJSON_Delete(list);
+	return NULL;
 }
 
 void registry_count(const struct registry *r, uint64_t now_ms, struct registry_counts *c)

@@ -54,11 +54,20 @@ struct endpoint {
 	const cJSON *ports; /* list, or NULL */
 	int port;
 	bool discovered; /* else registered */
+	bool remark;	 /* registry.c only: what an agent says of a registered one */
 };
 
 /* All live endpoints by (service, id, node), a registered one hidden behind a discovered one of the
- * same service and id. *out is one block, the caller's to free. The number, or -ENOMEM. */
+ * same service and id; its status is the worst that a live agent sees. *out is one block, the
+ * caller's to free. The number, or -ENOMEM. */
 int registry_endpoints(struct registry *r, uint64_t now_ms, struct endpoint **out);
+
+/* Is there such an endpoint (id NULL: any of the service)? Without memory: no. */
+bool registry_has(struct registry *r, const char *service, const char *id, uint64_t now_ms);
+
+/* [{"service","endpoint","node","state",...}] as the live agents say it, the times moved on to now;
+ * service NULL: of all. NULL without memory. */
+cJSON *registry_breakers(struct registry *r, const char *service, uint64_t now_ms);
 
 struct registry_counts {
 	unsigned agents_live, agents_stale, registrations;

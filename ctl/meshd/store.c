@@ -1,51 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See store.h. Every statement is in the table below and is prepared once. */
-#include "ctl/meshd/store.h"
+/* See store.h: reading and writing. Opening is in store_open.c. */
+#include "ctl/meshd/store_impl.h"
 
 #include <errno.h>
-#include <sqlite3.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
-#define STR_(x)	       #x
-#define STR(x)	       STR_(x)
-#define SCHEMA_VERSION 1
-#define APPLICATION_ID 0x6d657368 /* "mesh": another program's database is not touched */
+#define STR_(x) #x
+#define STR(x)	STR_(x)
 
-enum statement {
-	S_BEGIN,
-	S_COMMIT,
-	S_ROLLBACK,
-	S_META_GET,
-	S_REVISION_SET,
-	S_CONFIG_PUT,
-	S_CONFIG_DELETE,
-	S_CONFIG_GET,
-	S_CONFIG_ALL,
-	S_CONFIG_SIZE,
-	S_HISTORY_ADD,
-	S_HISTORY_TRIM,
-	S_HISTORY_TRIM_ALL,
-	S_HISTORY_ALL,
-	S_HISTORY_GET,
-	S_FILE_PUT,
-	S_FILE_DELETE,
-	S_FILE_ALL,
-	S_REG_PUT,
-	S_REG_DELETE,
-	S_REG_ALL,
-	S_REG_COUNT,
-	STATEMENTS,
-};
-
-static const char *const statements[STATEMENTS] = {
+const char *const store_statements[STATEMENTS] = {
 	[S_BEGIN] = "BEGIN IMMEDIATE",
 	[S_COMMIT] = "COMMIT",
 	[S_ROLLBACK] = "ROLLBACK",
-	[S_META_GET] = "SELECT revision, epoch FROM meta",
+	[S_META_GET] = "SELECT revision, epoch, starts FROM meta",
 	[S_REVISION_SET] = "UPDATE meta SET revision = ?1",
 	[S_CONFIG_PUT] = "INSERT INTO config(service, revision, text) VALUES(?1, ?2, ?3) ON "
 			 "CONFLICT(service) "
@@ -77,34 +47,10 @@ static const char *const statements[STATEMENTS] = {
 	[S_REG_DELETE] = "DELETE FROM registration WHERE service = ?1 AND instance = ?2",
 	[S_REG_ALL] = "SELECT service, instance, text FROM registration ORDER BY service, instance",
 	[S_REG_COUNT] = "SELECT count(*) FROM registration",
-};
-
-static const char create[] =
-	"BEGIN IMMEDIATE;"
-	"PRAGMA application_id = " STR(APPLICATION_ID) "; PRAGMA user_version = " STR(
-		SCHEMA_VERSION) ";"
-				"CREATE TABLE meta(one INTEGER PRIMARY KEY CHECK(one = 1), "
-				"revision INTEGER NOT NULL, epoch TEXT NOT NULL);"
-				"CREATE TABLE config(service TEXT PRIMARY KEY, revision INTEGER "
-				"NOT NULL, text TEXT NOT NULL) WITHOUT ROWID;"
-				"CREATE TABLE history(revision INTEGER NOT NULL, service TEXT NOT "
-				"NULL, text TEXT, author TEXT NOT NULL,"
-				" action TEXT NOT NULL, time_ms INTEGER NOT NULL, PRIMARY "
-				"KEY(service, revision)) WITHOUT ROWID;"
-				"CREATE INDEX history_revision ON history(revision);"
-				"CREATE TABLE file(service TEXT PRIMARY KEY, file TEXT NOT NULL, "
-				"text TEXT NOT NULL) WITHOUT ROWID;"
-				"CREATE TABLE registration(service TEXT NOT NULL, instance TEXT "
-				"NOT NULL, text TEXT NOT NULL,"
-				" PRIMARY KEY(service, instance)) WITHOUT ROWID;";
-
-struct store {
-	sqlite3 *db;
-	sqlite3_stmt *stmt[STATEMENTS];
-	uint64_t revision, committed; /* revision: also counts what an open transaction has done */
-	char epoch[17];
-	bool open, healthy;
-	char error[160];
+	[S_DRAIN_PUT] =
+		"INSERT OR REPLACE INTO drain(service, endpoint, author) VALUES(?1, ?2, ?3)",
+	[S_DRAIN_DELETE] = "DELETE FROM drain WHERE service = ?1 AND endpoint = ?2",
+	[S_DRAIN_ALL] = "SELECT service, endpoint, author FROM drain ORDER BY service, endpoint",
 };
 
 static int fail(struct store *s)
@@ -401,6 +347,43 @@ int store_registration_each(struct store *s,
 	return each_text(s, s->stmt[S_REG_ALL], fn, arg);
 }
 
+int store_drain_put(struct store *s, const char *service, const char *endpoint, const char *author)
+{
+	bool own;
+	int r = enter(s, &own);
+
+	if (r)
+		return r;
+	r = run(s, bind(s, S_DRAIN_PUT, "sss", service, endpoint, author));
+	return leave(s, own, r);
+}
+
+int store_drain_delete(struct store *s, const char *service, const char *endpoint)
+{
+	bool own;
+	int r = enter(s, &own);
+
+	if (r)
+		return r;
+	r = run(s, bind(s, S_DRAIN_DELETE, "ss", service, endpoint));
+	if (!r && !sqlite3_changes(s->db))
+		r = -ENOENT;
+	return leave(s, own, r);
+}
+
+int store_drain_each(struct store *s,
+		     int (*fn)(void *arg, const char *service, const char *endpoint,
+			       const char *author),
+		     void *arg)
+{
+	return each_text(s, s->stmt[S_DRAIN_ALL], fn, arg);
+}
+
+uint64_t store_starts(const struct store *s)
+{
+	return s->starts;
+}
+
 uint64_t store_revision(const struct store *s)
 {
 	return s->committed;
@@ -419,128 +402,4 @@ const char *store_error(const struct store *s)
 bool store_healthy(const struct store *s)
 {
 	return s->healthy;
-}
-
-static int pragma(sqlite3 *db, const char *sql, int *value)
-{
-	sqlite3_stmt *st;
-	int r = sqlite3_prepare_v2(db, sql, -1, &st, NULL) == SQLITE_OK &&
-				sqlite3_step(st) == SQLITE_ROW
-			? 0
-			: -EIO;
-
-	if (!r && value)
-		*value = sqlite3_column_int(st, 0);
-	sqlite3_finalize(st);
-	return r;
-}
-
-static int store_create(struct store *s)
-{
-	char sql[128];
-	uint64_t epoch;
-
-	if (getrandom(&epoch, sizeof(epoch), 0) != sizeof(epoch))
-		return -EIO;
-	snprintf(sql, sizeof(sql), "INSERT INTO meta VALUES(1, 1, '%016llx'); COMMIT",
-		 (unsigned long long)epoch);
-	if (sqlite3_exec(s->db, create, NULL, NULL, NULL) != SQLITE_OK ||
-	    sqlite3_exec(s->db, sql, NULL, NULL, NULL) != SQLITE_OK)
-		return -EIO;
-	return 0;
-}
-
-/* Is it ours, whole, and of a version we know? Makes it when it is empty. -EIO leaves the words to
- * SQLite. */
-static int store_recognize(struct store *s, char *why, size_t cap)
-{
-	int id, version, objects;
-
-	if (pragma(s->db, "PRAGMA application_id", &id) ||
-	    pragma(s->db, "PRAGMA user_version", &version) ||
-	    pragma(s->db, "SELECT count(*) FROM sqlite_master", &objects))
-		return -EIO;
-	if (!objects && !id)
-		return store_create(s);
-	if (id != APPLICATION_ID)
-		snprintf(why, cap, "it is not a database of meshd");
-	else if (version > SCHEMA_VERSION)
-		snprintf(why, cap,
-			 "it was made by a newer meshd (form %d, this one knows %d): use that, or "
-			 "another --state",
-			 version, SCHEMA_VERSION);
-	else
-		return pragma(s->db, "SELECT 1 FROM pragma_quick_check WHERE quick_check = 'ok'",
-			      NULL);
-	return -EINVAL;
-}
-
-static int store_prepare(struct store *s)
-{
-	for (int i = 0; i < STATEMENTS; i++)
-		if (sqlite3_prepare_v3(s->db, statements[i], -1, SQLITE_PREPARE_PERSISTENT,
-				       &s->stmt[i], NULL) != SQLITE_OK)
-			return -EIO;
-	return 0;
-}
-
-static int store_load(struct store *s)
-{
-	sqlite3_stmt *st = s->stmt[S_META_GET];
-
-	if (sqlite3_step(st) != SQLITE_ROW)
-		return -EIO;
-	s->revision = s->committed = (uint64_t)sqlite3_column_int64(st, 0);
-	snprintf(s->epoch, sizeof(s->epoch), "%s", text_at(st, 1) ? text_at(st, 1) : "");
-	sqlite3_reset(st);
-	return 0;
-}
-
-int store_open(const char *dir, struct store **out, char *why, size_t cap)
-{
-	static const char setup[] =
-		"PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; "
-		"PRAGMA synchronous = FULL; PRAGMA cache_size = -512; PRAGMA trusted_schema = OFF;"
-		"BEGIN IMMEDIATE; COMMIT"; /* takes the lock: a second meshd ends here */
-	char file[4096], reason[192] = "";
-	struct store *s = calloc(1, sizeof(*s));
-	int r;
-
-	snprintf(why, cap, "out of memory");
-	if (!s)
-		return -ENOMEM;
-	snprintf(file, sizeof(file), "%s/meshd.db", dir);
-	s->healthy = true;
-	r = sqlite3_open_v2(file, &s->db,
-			    SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
-			    NULL) == SQLITE_OK &&
-			    sqlite3_exec(s->db, setup, NULL, NULL, NULL) == SQLITE_OK
-		    ? 0
-		    : -EIO;
-	if (!r)
-		r = store_recognize(s, reason, sizeof(reason));
-	if (!r)
-		r = store_prepare(s);
-	if (!r)
-		r = store_load(s);
-	if (!r) {
-		*out = s;
-		return 0;
-	}
-	if (sqlite3_errcode(s->db) == SQLITE_BUSY)
-		snprintf(reason, sizeof(reason), "another meshd uses it");
-	snprintf(why, cap, "cannot use %s: %s", file, reason[0] ? reason : sqlite3_errmsg(s->db));
-	store_close(&s);
-	return r;
-}
-
-void store_close(struct store **s)
-{
-	if (!*s)
-		return;
-	for (int i = 0; i < STATEMENTS; i++)
-		sqlite3_finalize((*s)->stmt[i]);
-	sqlite3_close((*s)->db);
-	free(*s);
-	*s = NULL;
 }

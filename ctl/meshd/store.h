@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What must survive: configuration with its history, registrations, the global revision and the
- * identity of the store, in one SQLite file. A function that returns 0 after a write has it on disk
- * (WAL, synchronous=FULL). Knows nothing of what a configuration means. Blocking; one process per
- * file.
+ * What must survive: configuration with its history, registrations, drains, the global revision and
+ * the identity of the store, in one SQLite file. A function that returns 0 after a write has it on
+ * disk (WAL, synchronous=FULL). Knows nothing of what a configuration means. Blocking; one process
+ * per file.
  *
  * The global revision counts every change that agents have to hear of: configuration and
  * registrations. A service's own revision is the global one of its last change, so the revisions of
@@ -38,6 +38,8 @@ bool store_healthy(const struct store *s);	/* the last write went well */
 
 uint64_t store_revision(const struct store *s);
 const char *store_epoch(const struct store *s); /* 16 hex digits, made with the file */
+/* How often it was opened, this time included: what counts from there never repeats. */
+uint64_t store_starts(const struct store *s);
 
 /* Several writes that happen whole or not at all. Do not nest. After a failed commit nothing of it
  * happened. */
@@ -86,5 +88,13 @@ int store_registration_each(struct store *s,
 			    int (*fn)(void *arg, const char *service, const char *instance,
 				      const char *text),
 			    void *arg);
+
+/* Endpoints that are drained by hand. They are no configuration: the revision stays. */
+int store_drain_put(struct store *s, const char *service, const char *endpoint, const char *author);
+int store_drain_delete(struct store *s, const char *service, const char *endpoint);
+int store_drain_each(struct store *s,
+		     int (*fn)(void *arg, const char *service, const char *endpoint,
+			       const char *author),
+		     void *arg);
 
 #endif
