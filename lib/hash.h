@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Hashes of strings that must be the same on every host, in every version and after every restart:
- * the identity of an endpoint (mesh_endpoint.hash) and the key of a sticky session. Not for hash
- * tables that strangers fill: there is no secret in them.
+ * A hash that is the same on every host, in every version and after every restart: the key of a
+ * sticky session (mesh/sticky.h). Not for hash tables that strangers fill: there is no secret in
+ * it.
  */
 #ifndef LIB_HASH_H
 #define LIB_HASH_H
@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* FNV-1a (draft-eastlake-fnv), which alone hardly mixes the last bytes into the high bits. */
+/* FNV-1a (draft-eastlake-fnv), which alone hardly brings the last bytes into the high bits. */
 static inline uint64_t hash64(const void *bytes, size_t len)
 {
 	const unsigned char *p = bytes;
@@ -20,11 +20,6 @@ static inline uint64_t hash64(const void *bytes, size_t len)
 	for (size_t i = 0; i < len; i++)
 		h = (h ^ p[i]) * 0x100000001b3ULL;
 	return mesh_sticky_mix(h);
-}
-
-static inline uint32_t hash32(const void *bytes, size_t len)
-{
-	return (uint32_t)(hash64(bytes, len) >> 32);
 }
 
 #endif

@@ -41,10 +41,14 @@ static inline __u32 mesh_window_turn(__u32 window_ms, __u64 now_ms)
 	return (__u32)(now_ms / mesh_window_bucket_ms(window_ms) % MESH_WINDOW_TURNS);
 }
 
-/* Which of the words a turn belongs to. */
+/* Which of the words a turn belongs to. The verifier knows nothing of remainders, and a check that
+ * the compiler can prove to be needless would not reach it. */
 static inline __u32 mesh_window_index(__u32 turn)
 {
-	return turn % MESH_WINDOW;
+	__u32 i = turn % MESH_WINDOW;
+
+	__asm__("" : "+r"(i));
+	return i < MESH_WINDOW ? i : 0;
 }
 
 /* How many turns later `to` is. */
@@ -60,7 +64,7 @@ static inline __u64 mesh_window_add(__u64 word, __u32 turn, __u32 failed)
 	__u32 of = (__u32)(word >> 40);
 
 	if (of != turn) {
-		if (mesh_window_turns(turn, of) <= MESH_WINDOW)
+		if (total && mesh_window_turns(turn, of) <= MESH_WINDOW)
 			return word;
 		total = bad = 0;
 	}
