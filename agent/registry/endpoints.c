@@ -6,6 +6,7 @@
 #include "agent/registry/impl.h"
 
 #include "lib/addr.h"
+#include "lib/hash.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -107,16 +108,6 @@ static void endpoint_set(struct endpoint *e, const uint8_t ip[16], uint16_t flag
 	e->dirty = true;
 }
 
-/* FNV-1a. */
-static uint32_t id_hash(const char *id)
-{
-	uint32_t h = 2166136261u;
-
-	while (*id)
-		h = (h ^ (uint8_t)*id++) * 16777619u;
-	return h;
-}
-
 static int endpoint_new(struct registry *r, uint32_t service, uint32_t port, const char *id,
 			uint32_t *list, uint64_t now_ns, uint32_t *out)
 {
@@ -136,7 +127,7 @@ static int endpoint_new(struct registry *r, uint32_t service, uint32_t port, con
 	e->image.port = htons((uint16_t)port);
 	e->image.service = service;
 	e->image.workload = MESH_NONE;
-	e->image.hash = id_hash(id);
+	e->image.hash = (uint32_t)hash64(id, strlen(id));
 	e->image.weight = ENDPOINT_WEIGHT;
 	e->since_ns = now_ns;
 	strcpy(e->image.id, id);
