@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define AGENT_STATE_MAX (8u << 20) /* MESH_MAX_ENDPOINTS endpoints and as many workloads fit */
+#define TELEMETRY_MAX	(8u << 20)
 
 const struct route api_routes[] = {
 	{"GET", "/", NULL, api_page},
@@ -19,14 +20,29 @@ const struct route api_routes[] = {
 	{"GET", "/api/services/*", NULL, api_service},
 	{"GET", "/api/config", "effective", api_config_list},
 	{"GET", "/api/config/*", "effective", api_config_get},
-	{"PUT", "/api/config/*", "dryRun", api_config_put},
-	{"PATCH", "/api/config/*", "dryRun", api_config_patch},
+	{"PUT", "/api/config/*", "dryRun,force", api_config_put},
+	{"PATCH", "/api/config/*", "dryRun,force", api_config_patch},
 	{"DELETE", "/api/config/*", "dryRun", api_config_delete},
 	{"GET", "/api/config/*/history", NULL, api_config_history},
 	{"POST", "/api/config/*/rollback", "revision,dryRun", api_config_rollback},
 	{"GET", "/api/agents", NULL, api_agents},
 	{"PUT", "/api/agents/*", NULL, api_agent_put, .body_max = AGENT_STATE_MAX},
 	{"DELETE", "/api/agents/*", "epoch", api_agent_delete},
+	{"GET", "/api/faults", NULL, api_faults},
+	{"DELETE", "/api/faults", NULL, api_faults_delete},
+	{"GET", "/api/faults/*", NULL, api_fault_get},
+	{"PUT", "/api/faults/*", NULL, api_fault_put},
+	{"DELETE", "/api/faults/*", NULL, api_fault_delete},
+	{"GET", "/api/drain", NULL, api_drains},
+	{"POST", "/api/drain/*/?", NULL, api_drain_post},
+	{"DELETE", "/api/drain/*/?", NULL, api_drain_delete},
+	{"GET", "/api/breakers", NULL, api_breakers},
+	{"GET", "/api/breakers/*", NULL, api_breaker},
+	{"POST", "/api/breakers/*/open", "endpoint", api_breaker_open},
+	{"POST", "/api/breakers/*/close", "endpoint", api_breaker_close},
+	{"POST", "/api/breakers/*/reset", "endpoint", api_breaker_reset},
+	{"POST", "/api/telemetry", NULL, api_telemetry, .body_max = TELEMETRY_MAX},
+	{"GET", "/api/why/?", NULL, api_why},
 	{"GET", "/api/watch", "revision,serial,node,epoch", poll_handle},
 	{NULL},
 };

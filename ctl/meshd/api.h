@@ -27,6 +27,28 @@ void api_config_delete(struct request *r);
 void api_config_history(struct request *r);
 void api_config_rollback(struct request *r);
 
+void api_faults(struct request *r);
+void api_faults_delete(struct request *r);
+void api_fault_get(struct request *r);
+void api_fault_put(struct request *r);
+void api_fault_delete(struct request *r);
+void api_drains(struct request *r);
+void api_drain_post(struct request *r);
+void api_drain_delete(struct request *r);
+void api_breakers(struct request *r);
+void api_breaker(struct request *r);
+void api_breaker_open(struct request *r);
+void api_breaker_close(struct request *r);
+void api_breaker_reset(struct request *r);
+
+void api_telemetry(struct request *r);
+void api_why(struct request *r);
+
+/* Is there such a service (it has an endpoint or a configuration), such an endpoint? If not, a 404
+ * that names what there is has been answered. */
+bool api_knows_service(struct request *r, const char *service);
+bool api_knows_endpoint(struct request *r, const char *service, const char *id);
+
 /* Answers an error that came from the store, the registry or the configuration. */
 void api_fail(struct request *r, int err, const struct schema_error *e);
 

@@ -2,6 +2,7 @@
 /* Handlers of /api/config. */
 #include "ctl/meshd/api.h"
 #include "ctl/meshd/config.h"
+#include "ctl/meshd/versions.h"
 #include "lib/clock.h"
 #include "lib/json.h"
 #include "lib/log.h"
@@ -118,7 +119,9 @@ static int preconditions(struct request *r, struct config_request *q)
 	return 0;
 }
 
-static void answer(struct request *r, const struct config_request *q, struct config_result *result)
+/* warnings is taken over. */
+static void answer(struct request *r, const struct config_request *q, struct config_result *result,
+		   cJSON *warnings)
 {
 	cJSON *v = cJSON_CreateObject();
 
@@ -134,36 +137,65 @@ static void answer(struct request *r, const struct config_request *q, struct con
 	} else if (q->verb != CONFIG_DELETE) {
 		r->etag = result->revision;
 	}
+	if (!cJSON_GetArraySize(warnings) || !cJSON_AddItemToObject(v, "warnings", warnings))
+		cJSON_Delete(warnings);
 	reply_json(r, 200, v);
+}
+
+static int accept_versions(void *arg, const cJSON *was, const cJSON *is)
+{
+	struct versions *v = arg;
+
+	versions_check(v, json_str(is, "service", ""), was, is);
+	return v->field[0] ? -EPERM : 0;
+}
+
+static void refuse(struct request *r, const struct config_request *q, int err,
+		   const struct schema_error *e, const struct versions *v)
+{
+	if (err == -EIO)
+		log_error("cannot store a configuration: %s", store_error(r->meshd->store));
+	if (err == -ENOENT)
+		reply_error(r, 404, NULL, "service %s has no such %s", q->service,
+			    q->verb == CONFIG_ROLLBACK ? "revision" : "configuration");
+	else if (err == -EPERM)
+		reply_error(r, 409, v->field, "%s", v->refusal);
+	else
+		api_fail(r, err, e);
 }
 
 static void apply(struct request *r, struct config_request *q)
 {
 	struct config_result result = {0};
+	struct versions v = {0};
+	struct endpoint *all = NULL;
 	struct schema_error e;
 	char author[96];
 	int err;
 
-	if (request_flag(r, "dryRun", &q->dry_run) || preconditions(r, q))
+	if (request_flag(r, "dryRun", &q->dry_run) || request_flag(r, "force", &v.force) ||
+	    preconditions(r, q))
 		return;
 	q->service = r->arg[0];
 	q->author = request_author(r, author, sizeof(author));
 	q->time_ms = clock_wall_ms();
-	err = config_apply(r->meshd->store, q, &result, &e);
-	if (err == -EIO)
-		log_error("cannot store a configuration: %s", store_error(r->meshd->store));
-	if (err == -ENOENT) {
-		reply_error(r, 404, NULL, "service %s has no such %s", q->service,
-			    q->verb == CONFIG_ROLLBACK ? "revision" : "configuration");
-		return;
-	}
+	q->accept = accept_versions;
+	q->accept_arg = &v;
+	v.force = v.force || q->verb == CONFIG_ROLLBACK; /* it was right once, and is urgent now */
+	v.warnings = cJSON_CreateArray();
+	err = v.n = registry_endpoints(r->meshd->registry, r->meshd->loop->now_ns / 1000000, &all);
+	v.all = all;
+	if (err >= 0)
+		err = config_apply(r->meshd->store, q, &result, &e);
 	if (err) {
-		api_fail(r, err, &e);
-		return;
+		refuse(r, q, err, &e, &v);
+		cJSON_Delete(v.warnings);
+	} else {
+		answer(r, q, &result, v.warnings);
+		config_result_done(&result);
+		meshd_changed(r->meshd);
 	}
-	answer(r, q, &result);
-	config_result_done(&result);
-	meshd_changed(r->meshd);
+	free(all);
 }
 
 static void apply_body(struct request *r, enum config_verb verb)

@@ -172,6 +172,15 @@ void api_metrics(struct request *r)
 		   counts.agents_live, counts.agents_stale);
 	metric(&b, "mesh_registrations", "gauge", "Endpoints registered by hand.",
 	       counts.registrations);
+	metric(&b, "mesh_faults_active", "gauge", "Services with a fault injected by hand.",
+	       m->faults.number);
+	metric(&b, "mesh_drains", "gauge", "Endpoints drained by hand.", m->drains.number);
+	metric(&b, "mesh_breaker_orders", "gauge", "Breaker commands by hand that are remembered.",
+	       m->hands.number);
+	metric(&b, "mesh_whys", "gauge", "Answers of the mesh whose explanation is kept.",
+	       whys_number(m->whys));
+	metric(&b, "mesh_whys_dropped_total", "counter", "Explanations too long to be kept.",
+	       (double)m->whys_dropped);
 	metric(&b, "mesh_watchers", "gauge", "Agents that wait for a change.", m->hub.waiting);
 	metric(&b, "mesh_api_connections", "gauge", "Connections to this API.",
 	       server_connections(m->server));

@@ -149,6 +149,8 @@ int config_apply(struct store *s, const struct config_request *q, struct config_
 		r = value_name(v, q->service, e);
 	if (!r && v)
 		r = config_check(v, e);
+	if (!r && v && q->accept)
+		r = q->accept(q->accept_arg, c.value, v);
 	if (!r) {
 		out->changed = !same(c.value, v);
 		out->revision = c.revision;

@@ -31,6 +31,10 @@ struct config_request {
 	uint64_t must_be; /* If-Match: "N"; 0: any */
 	const char *author;
 	uint64_t time_ms; /* wall clock */
+	/* Optional last word on a valid value that takes the place of `was` (NULL: of none): 0, or
+	 * an error that config_apply() returns. */
+	int (*accept)(void *arg, const cJSON *was, const cJSON *is);
+	void *accept_arg;
 };
 
 struct config_result {

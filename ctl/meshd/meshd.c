@@ -2,7 +2,9 @@
 /* See meshd.h. Called by main.c; knows no flags and no signals. */
 #include "ctl/meshd/meshd.h"
 #include "ctl/meshd/config.h"
+#include "ctl/meshd/versions.h"
 #include "lib/clock.h"
+#include "lib/json.h"
 #include "lib/log.h"
 
 #include <errno.h>
@@ -12,12 +14,71 @@
 #include <string.h>
 #include <unistd.h>
 
-#define TICK_MS 1000
-#define END_MS	2000
+#define TICK_MS	   1000
+#define END_MS	   2000
+#define START_STEP 1000000000ull /* serials of one start */
 
 static uint64_t now_ms(const struct meshd *m)
 {
 	return m->loop->now_ns / 1000000;
+}
+
+static void on_faults_end(struct timer *t);
+
+/* A timer can wait for no longer than the longest fault lasts. */
+static void await_faults(struct meshd *m)
+{
+	uint64_t next = faults_next(&m->faults);
+
+	if (next == UINT64_MAX)
+		timer_cancel(m->loop, &m->faults_end);
+	else
+		timer_arm(m->loop, &m->faults_end, next > now_ms(m) ? next - now_ms(m) : 0,
+			  on_faults_end);
+}
+
+static void say_ended(const char *service, const char *kind)
+{
+	log_info("fault of %s has ended: %s", service, kind);
+}
+
+static void on_faults_end(struct timer *t)
+{
+	struct meshd *m = (struct meshd *)((char *)t - offsetof(struct meshd, faults_end));
+
+	if (faults_sweep(&m->faults, now_ms(m), say_ended))
+		meshd_ordered(m);
+	else
+		await_faults(m);
+}
+
+uint64_t meshd_ordered(struct meshd *m)
+{
+	m->serial++;
+	await_faults(m);
+	poll_wake(&m->hub);
+	return m->serial;
+}
+
+/* Orders for endpoints that are gone for good go too. */
+static void sweep_orders(struct meshd *m)
+{
+	struct endpoint *all = NULL;
+	int n, drains;
+	unsigned hands;
+
+	if (!m->drains.number && !m->hands.number)
+		return;
+	n = registry_endpoints(m->registry, now_ms(m), &all);
+	if (n < 0)
+		return;
+	drains = drains_sweep(&m->drains, all, n, now_ms(m));
+	hands = hands_sweep(&m->hands, all, n, now_ms(m));
+	free(all);
+	if (drains < 0)
+		log_error("cannot forget a drain: %s", store_error(m->store));
+	if (drains > 0 || hands)
+		meshd_ordered(m);
 }
 
 static void on_tick(struct timer *t)
@@ -28,6 +89,8 @@ static void on_tick(struct timer *t)
 	if (gone < 0)
 		log_error("cannot remove expired registrations: %s", store_error(m->store));
 	meshd_changed(m);
+	sweep_orders(m);
+	whys_sweep(m->whys, now_ms(m));
 	poll_sweep(&m->hub, now_ms(m));
 	server_sweep(m->server, now_ms(m));
 	timer_arm(m->loop, &m->tick, TICK_MS, on_tick);
@@ -39,6 +102,34 @@ void meshd_changed(struct meshd *m)
 		return;
 	m->last_revision = store_revision(m->store);
 	poll_wake(&m->hub);
+}
+
+static int look_at_file(void *arg, const char *service, const char *file, const char *text)
+{
+	struct versions *v = arg;
+	cJSON *value = json_parse(text, strlen(text), NULL), *line;
+
+	v->warnings = cJSON_CreateArray();
+	versions_check(v, service, NULL, value);
+	cJSON_ArrayForEach (line, v->warnings)
+		log_warn("%s: service %s: %s", file, service, line->valuestring);
+	cJSON_Delete(v->warnings);
+	cJSON_Delete(value);
+	return 0;
+}
+
+/* A file is not refused for that, but somebody ought to know. Before agents have spoken nobody is
+ * there, and there is nothing to say. */
+static void look_at_files(struct meshd *m)
+{
+	struct endpoint *all = NULL;
+	struct versions v = {.force = true, .quiet = true};
+
+	v.n = registry_endpoints(m->registry, now_ms(m), &all);
+	v.all = all;
+	if (v.n > 0 && store_file_each(m->store, look_at_file, &v))
+		log_error("cannot look at the applied files: %s", store_error(m->store));
+	free(all);
 }
 
 void meshd_reload(struct meshd *m)
@@ -59,6 +150,8 @@ void meshd_reload(struct meshd *m)
 	else if (n > 0)
 		log_info("configuration files of %s applied, services changed: %d, revision %llu",
 			 o->config_dir, n, (unsigned long long)store_revision(m->store));
+	if (n > 0)
+		look_at_files(m);
 	meshd_changed(m);
 }
 
@@ -75,8 +168,13 @@ static int meshd_open(struct meshd *m, char *why, size_t cap)
 
 	m->store = o->store;
 	m->last_revision = store_revision(m->store);
-	snprintf(why, cap, "cannot read the registrations in the state directory");
+	snprintf(why, cap, "cannot read registrations and drains in the state directory");
+	m->serial = store_starts(m->store) * START_STEP;
 	r = registry_new(m->store, now_ms(m), &m->registry);
+	if (!r)
+		r = drains_init(&m->drains, m->store);
+	if (!r)
+		r = whys_new(&m->whys);
 	if (r)
 		return r;
 	meshd_reload(m);
@@ -131,12 +229,16 @@ void meshd_free(struct meshd **m)
 	if ((*m)->server)
 		finish(*m);
 	timer_cancel((*m)->loop, &(*m)->tick);
+	timer_cancel((*m)->loop, &(*m)->faults_end);
 	poll_done(&(*m)->hub);
 	server_free(&(*m)->server);
 	if ((*m)->options.tcp_fd >= 0)
 		close((*m)->options.tcp_fd);
 	if ((*m)->options.unix_fd >= 0)
 		close((*m)->options.unix_fd);
+	faults_done(&(*m)->faults);
+	drains_done(&(*m)->drains);
+	whys_free(&(*m)->whys);
 	registry_free(&(*m)->registry);
 	store_close(&(*m)->store);
 	free(*m);

@@ -7,10 +7,14 @@
 #define MESHD_MESHD_H
 
 #include "ctl/meshd/auth.h"
+#include "ctl/meshd/drains.h"
+#include "ctl/meshd/faults.h"
+#include "ctl/meshd/hands.h"
 #include "ctl/meshd/poll.h"
 #include "ctl/meshd/registry.h"
 #include "ctl/meshd/server.h"
 #include "ctl/meshd/store.h"
+#include "ctl/meshd/whys.h"
 #include "lib/loop.h"
 
 struct meshd_options {
@@ -30,6 +34,14 @@ struct meshd {
 	struct meshd_options options;
 	struct timer tick;
 	uint64_t last_revision; /* that agents were told of */
+	/* what was ordered by hand */
+	struct faults faults;
+	struct drains drains;
+	struct hands hands;
+	struct timer faults_end; /* of the next fault to end */
+	uint64_t serial;	 /* of the last order; grows, also from one start to the next */
+	struct whys *whys;
+	uint64_t whys_dropped; /* too long to be kept */
 	uint64_t started_ns;
 	double started_wall_s;
 	bool last_reload_ok;
@@ -46,6 +58,9 @@ void meshd_free(struct meshd **m);
 void meshd_reload(struct meshd *m);
 /* Tells the waiting agents when the revision is another than the last they heard of. */
 void meshd_changed(struct meshd *m);
+
+/* Something ordered by hand has changed: a new serial for it, and the waiting agents are told. */
+uint64_t meshd_ordered(struct meshd *m);
 
 extern const struct route api_routes[];
 

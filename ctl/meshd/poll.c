@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <string.h>
 
-#define BODY_MAX (STORE_TEXT_MAX + (4u << 20))
+#define BODY_MAX (STORE_TEXT_MAX + (6u << 20)) /* below HTTP_ANSWER_MAX of who asks */
 
 void poll_init(struct poll_hub *h)
 {
@@ -39,11 +39,18 @@ static struct MHD_Response *response_make(struct meshd *m)
 	size_t len;
 
 	buf_init(&b, BODY_MAX);
-	buf_printf(&b, "{\"revision\":%llu,\"epoch\":\"%s\",\"services\":[",
-		   (unsigned long long)store_revision(m->store), store_epoch(m->store));
+	buf_printf(&b, "{\"revision\":%llu,\"serial\":%llu,\"epoch\":\"%s\",\"services\":[",
+		   (unsigned long long)store_revision(m->store), (unsigned long long)m->serial,
+		   store_epoch(m->store));
 	if (!b.failed && list && !store_config_each(m->store, add_config, &b)) {
 		buf_printf(&b, "],\"endpoints\":");
 		buf_str(&b, list);
+		buf_str(&b, ",\"faults\":");
+		faults_tell(&m->faults, m->loop->now_ns / 1000000, &b);
+		buf_str(&b, ",\"drains\":");
+		drains_tell(&m->drains, &b);
+		buf_str(&b, ",\"hands\":");
+		hands_tell(&m->hands, &b);
 		buf_char(&b, '}');
 		len = b.len;
 		text = buf_take(&b);
@@ -57,13 +64,17 @@ static struct MHD_Response *response_make(struct meshd *m)
 
 static void answer(struct request *r)
 {
-	struct poll_hub *h = &r->meshd->hub;
-	uint64_t revision = store_revision(r->meshd->store);
+	struct meshd *m = r->meshd;
+	struct poll_hub *h = &m->hub;
+	uint64_t revision = store_revision(m->store), now_ms = m->loop->now_ns / 1000000;
+	bool aged = m->faults.number && now_ms - h->made_ms > POLL_FRESH_MS;
 
-	if (!h->response || h->revision != revision) {
+	if (!h->response || h->revision != revision || h->serial != m->serial || aged) {
 		poll_done(h);
-		h->response = response_make(r->meshd);
+		h->response = response_make(m);
 		h->revision = revision;
+		h->serial = m->serial;
+		h->made_ms = now_ms;
 	}
 	if (h->response)
 		reply_shared(r, h->response);
@@ -76,19 +87,20 @@ void poll_handle(struct request *r)
 	struct meshd *m = r->meshd;
 	struct poll_hub *h = &m->hub;
 	const char *epoch = request_query(r, "epoch"), *node = request_query(r, "node");
-	uint64_t revision;
+	uint64_t revision, serial;
 
 	if (r->resumed) {
 		answer(r);
 		return;
 	}
-	if (request_number(r, "revision", 0, &revision))
+	if (request_number(r, "revision", 0, &revision) ||
+	    request_number(r, "serial", m->serial, &serial))
 		return;
 	if (node && !name_valid(node)) {
 		reply_error(r, 400, "node", "must be " NAME_WHAT);
 		return;
 	}
-	if (revision != store_revision(m->store) ||
+	if (revision != store_revision(m->store) || serial != m->serial ||
 	    (epoch && strcmp(epoch, store_epoch(m->store))) || h->ending) {
 		answer(r);
 		return;

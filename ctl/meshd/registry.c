@@ -467,17 +467,23 @@ int registry_endpoints(struct registry *r, uint64_t now_ms, struct endpoint **ou
 	return (int)kept;
 }
 
-bool registry_has(struct registry *r, const char *service, const char *id, uint64_t now_ms)
+bool endpoints_have(const struct endpoint *all, int n, const char *service, const char *id)
 {
-	struct endpoint *all;
-	int n = registry_endpoints(r, now_ms, &all);
-	bool found = false;
+	int low = 0, high = n;
 
-	for (int i = 0; i < n && !found; i++)
-		found = !strcmp(all[i].service, service) && (!id || !strcmp(all[i].id, id));
-	if (n >= 0)
-		free(all);
-	return found;
+	while (low < high) {
+		int mid = (low + high) / 2, c = strcmp(all[mid].service, service);
+
+		if (!c)
+			c = strcmp(all[mid].id, id);
+		if (!c)
+			return true;
+		if (c < 0)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return false;
 }
 
 /* As the agent said it, but what it measured in time goes on since then. */

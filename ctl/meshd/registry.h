@@ -62,8 +62,8 @@ struct endpoint {
  * caller's to free. The number, or -ENOMEM. */
 int registry_endpoints(struct registry *r, uint64_t now_ms, struct endpoint **out);
 
-/* Is there such an endpoint (id NULL: any of the service)? Without memory: no. */
-bool registry_has(struct registry *r, const char *service, const char *id, uint64_t now_ms);
+/* Is there such an endpoint in what registry_endpoints() gave? */
+bool endpoints_have(const struct endpoint *all, int n, const char *service, const char *id);
 
 /* [{"service","endpoint","node","state",...}] as the live agents say it, the times moved on to now;
  * service NULL: of all. NULL without memory. */

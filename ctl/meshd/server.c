@@ -54,17 +54,25 @@ static uint64_t now_ms(void)
 
 /* --- finding the route --------------------------------------------------------------- */
 
+static bool visible(const char *s)
+{
+	while (*s > ' ' && *s < 0x7f)
+		s++;
+	return !*s;
+}
+
 static bool segment_match(const char **pattern, const char **path, struct request *r, int *nargs)
 {
 	size_t n = strcspn(*path, "/"), m = strcspn(*pattern, "/");
-	bool any = m == 1 && **pattern == '*';
+	bool named = m == 1 && **pattern == '*', any = m == 1 && **pattern == '?';
+	const char *arg;
 
-	if (any) {
-		if (n >= sizeof(r->arg[0]) || *nargs == SERVER_ARGS)
+	if (named || any) {
+		if (!n || n > SERVER_ARG_MAX || *nargs == SERVER_ARGS)
 			return false;
-		memcpy(r->arg[*nargs], *path, n);
-		r->arg[*nargs][n] = '\0';
-		if (!name_valid(r->arg[(*nargs)++]))
+		arg = memcpy(r->arg[*nargs], *path, n);
+		r->arg[(*nargs)++][n] = '\0';
+		if (named ? !name_valid(arg) : !visible(arg))
 			return false;
 	} else if (n != m || memcmp(*pattern, *path, n)) {
 		return false;

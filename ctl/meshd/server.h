@@ -23,6 +23,7 @@
 #define SERVER_CLIENT_S 30 /* for a request to be there whole; for an idle connection */
 #define SERVER_ANSWER_S 60 /* for an answer to be read */
 #define SERVER_ARGS	2
+#define SERVER_ARG_MAX	128 /* bytes */
 
 struct meshd;
 struct request;
@@ -31,7 +32,8 @@ struct connection;
 
 struct route {
 	const char *method;
-	const char *path;  /* "*" stands for one segment, which must be a valid name */
+	const char *path;  /* "*" stands for one segment, which must be a valid name; "?" for one of
+			      visible ASCII */
 	const char *query; /* the parameters it knows, by commas; NULL: none. Others are refused */
 	void (*handler)(struct request *r); /* answers, or suspends */
 	size_t body_max;		    /* 0: SERVER_BODY_MAX */
@@ -39,8 +41,8 @@ struct route {
 
 struct request {
 	struct meshd *meshd;
-	const struct route *route; /* NULL when there is none */
-	char arg[SERVER_ARGS][64]; /* the segments under "*" */
+	const struct route *route;		   /* NULL when there is none */
+	char arg[SERVER_ARGS][SERVER_ARG_MAX + 1]; /* the segments under "*" and "?" */
 	struct buf body;
 	bool resumed;	      /* the handler runs again after request_resume() */
 	uint64_t etag;	      /* set by a handler: sent as ETag; 0: none */

@@ -108,7 +108,7 @@ static void addresses_and_methods_are_known(void **state)
 	assert_int_equal(call("GET", "/api/config/web/", NULL), 404);
 	assert_int_equal(call("GET", "/api/config/a%2Fb", NULL), 404);
 	assert_int_equal(call("PUT", "/api/config/a%00b", "{}"), 404);
-	assert_int_equal(call("GET", "/api/telemetry", NULL), 404);
+	assert_int_equal(call("GET", "/api/telemetry", NULL), 405);
 	assert_int_equal(call("POST", "/api/config/web", "{}"), 405);
 	assert_int_equal(call("DELETE", "/health", NULL), 405);
 	assert_int_equal(call("GET", "/", NULL), 200);
