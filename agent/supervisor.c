@@ -175,6 +175,9 @@ static void configure(void *arg, const struct configuration *c)
 
 	if (!err)
 		err = registry_externals(s->registry, c->externals, c->nexternals, s->loop.now_ns);
+	if (!err)
+		err = registry_faults(s->registry, c->faults, c->nfaults,
+				      s->loop.now_ns / 1000000);
 	if (err)
 		log_error("not all of the configuration fits: %s", strerror(-err));
 }
@@ -297,6 +300,7 @@ static void beat(struct timer *t)
 		kernel_heartbeat(s->kernel);
 	}
 	workers_tick(&s->workers);
+	registry_faults_end(s->registry, s->loop.now_ns / 1000000);
 	registry_rebalance(s->registry, s->loop.now_ns);
 	kernel_events_drain(s->kernel);
 	if (!s->drain.prev)

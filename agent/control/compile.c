@@ -20,8 +20,9 @@ struct named {
 struct layout {
 	uint32_t nservices, nnames;
 	struct named names[MESH_MAX_SERVICES]; /* callable ones, sorted */
+	size_t blocks;			       /* bytes of what lies behind configurations */
 	size_t text;			       /* bytes of all names with their NULs */
-	size_t services, by_name, strings, size;
+	size_t services, behind, by_name, strings, size;
 };
 
 static int by_text(const void *a, const void *b)
@@ -29,9 +30,16 @@ static int by_text(const void *a, const void *b)
 	return strcmp(((const struct named *)a)->name, ((const struct named *)b)->name);
 }
 
+/* Blocks hold routes, which hold 64-bit words. */
+static size_t aligned(size_t n)
+{
+	return (n + 7) & ~(size_t)7;
+}
+
 static void plan(const struct registry *r, struct layout *l)
 {
 	struct service_view v;
+	uint32_t size, skip;
 
 	memset(l, 0, sizeof(*l));
 	for (uint32_t i = 0; i < MESH_MAX_SERVICES; i++) {
@@ -39,25 +47,97 @@ static void plan(const struct registry *r, struct layout *l)
 			continue;
 		l->nservices = i + 1;
 		l->text += strlen(v.name) + 1;
+		service_config_block(v.config, &size, &skip);
+		l->blocks += aligned(size - skip);
 		if (v.callable)
 			l->names[l->nnames++] = (struct named){i, v.name};
 	}
 	if (l->nnames)
 		qsort(l->names, l->nnames, sizeof(*l->names), by_text);
-	l->services = sizeof(struct snapshot);
-	l->by_name = l->services + l->nservices * sizeof(struct snap_service);
+	l->services = aligned(sizeof(struct snapshot));
+	l->behind = l->services + l->nservices * sizeof(struct snap_service);
+	l->by_name = l->behind + l->blocks;
 	l->strings = l->by_name + l->nnames * sizeof(uint32_t);
 	l->size = l->strings + l->text;
 }
 
-static void fill_service(struct snap_service *out, const struct service_view *v, uint32_t name)
+/* A configuration's block on its way into the snapshot: what moves are its offsets, by as much as
+ * it moved itself, and what becomes numbers are its positions of versions. */
+struct move {
+	char *block; /* the snapshot */
+	uint32_t by;
+	const uint8_t *numbers;
+};
+
+static void move_offset(const struct move *m, uint32_t *offset)
 {
-	*out = (struct snap_service){.name = name,
-				     .upstream = v->upstream,
-				     .protocol = v->protocol,
-				     .policy = v->config->policy,
-				     .timeouts = {v->config->connect_ms, v->config->try_ms,
-						  v->config->request_ms, v->config->idle_ms}};
+	if (*offset)
+		*offset += m->by;
+}
+
+static void move_pairs(const struct move *m, uint32_t n, uint32_t *offset)
+{
+	struct snap_pair *pair;
+
+	if (!n)
+		return;
+	move_offset(m, offset);
+	pair = (struct snap_pair *)(m->block + *offset);
+	for (uint32_t i = 0; i < n; i++) {
+		move_offset(m, &pair[i].name);
+		move_offset(m, &pair[i].value);
+	}
+}
+
+static void move_route(const struct move *m, struct snap_route *r)
+{
+	move_offset(m, &r->name);
+	move_offset(m, &r->match.path);
+	move_offset(m, &r->match.method);
+	move_pairs(m, r->match.nheaders, &r->match.headers);
+	move_pairs(m, r->match.nqueries, &r->match.queries);
+	for (uint32_t i = 0; i < r->split.n; i++)
+		r->split.to[i].version = m->numbers[r->split.to[i].version];
+	if (r->mirror_share)
+		r->mirror_version = m->numbers[r->mirror_version];
+	if (!r->mirror_version) /* everybody is no version to mirror to */
+		r->mirror_share = 0;
+}
+
+static void fill_service(char *block, struct snap_service *out, const struct service_view *v,
+			 size_t *at)
+{
+	const struct service_config *c = v->config;
+	uint32_t size, skip;
+	const char *behind = service_config_block(c, &size, &skip);
+	struct move m = {.block = block, .by = (uint32_t)*at - skip, .numbers = v->numbers};
+	struct snap_route *routes;
+
+	out->upstream = v->upstream;
+	out->protocol = v->protocol;
+	out->policy = c->policy;
+	out->fail_closed = c->fail_closed;
+	out->fallback = c->fallback;
+	out->timeouts = c->timeouts;
+	out->retry = c->retry;
+	out->budget = c->budget;
+	out->breaker = c->breaker;
+	out->bulkhead = c->bulkhead;
+	out->sticky = c->sticky;
+	if (v->fault)
+		out->fault = *v->fault;
+	if (!behind)
+		return;
+	memcpy(block + *at, behind + skip, size - skip);
+	*at += aligned(size - skip);
+	move_offset(&m, &out->sticky.header);
+	move_offset(&m, &out->sticky.cookie);
+	out->nroutes = c->nroutes;
+	out->routes = c->routes;
+	move_offset(&m, &out->routes);
+	routes = (struct snap_route *)(block + out->routes);
+	for (uint32_t i = 0; i < out->nroutes; i++)
+		move_route(&m, &routes[i]);
 }
 
 static void fill(char *block, const struct layout *l, const struct snapshot_input *in)
@@ -65,6 +145,7 @@ static void fill(char *block, const struct layout *l, const struct snapshot_inpu
 	struct snapshot *s = (struct snapshot *)block;
 	struct snap_service *services = (struct snap_service *)(block + l->services);
 	uint32_t *by_name = (uint32_t *)(block + l->by_name), at = (uint32_t)l->strings;
+	size_t behind = l->behind;
 	struct service_view v;
 
 	*s = (struct snapshot){.magic = SNAPSHOT_MAGIC,
@@ -80,7 +161,8 @@ static void fill(char *block, const struct layout *l, const struct snapshot_inpu
 	for (uint32_t i = 0; i < l->nservices; i++) {
 		if (!registry_service(in->registry, i, &v))
 			continue;
-		fill_service(&services[i], &v, at);
+		services[i].name = at;
+		fill_service(block, &services[i], &v, &behind);
 		if (in->gateway_default && v.callable && !strcmp(v.name, in->gateway_default))
 			s->gateway_default = i;
 		strcpy(block + at, v.name);
@@ -117,6 +199,8 @@ int snapshot_compile(const struct snapshot_input *in, uint64_t *size)
 	int fd, err;
 
 	plan(in->registry, &l);
+	if (l.size > SNAPSHOT_MAX)
+		return -E2BIG;
 	block = calloc(1, l.size);
 	if (!block)
 		return -ENOMEM;

@@ -11,7 +11,8 @@ struct snapshot_input {
 	uint64_t generation, revision;
 };
 
-/* A sealed memfd (the caller's) with *size bytes, checked. Returns the descriptor or -errno. */
+/* A sealed memfd (the caller's) with *size bytes, checked. Returns the descriptor or -errno:
+ * -E2BIG above SNAPSHOT_MAX. */
 int snapshot_compile(const struct snapshot_input *in, uint64_t *size);
 
 #endif

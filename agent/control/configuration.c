@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See configuration.h. Keys that the agent has no use for yet are passed over: meshd knows them
- * all. */
-#include "agent/control/configuration.h"
+/* See configuration.h. The answer as a whole, and how members are read; what a service may say is
+ * in configuration_service.c. */
+#include "agent/control/configuration_impl.h"
 
 #include "lib/addr.h"
 #include "lib/clock.h"
@@ -14,16 +14,14 @@
 #include <string.h>
 
 #define DURATION_MOST_MS 86400000u
+#define NUMBER_MOST	 9007199254740992.0 /* up to which a double is exact */
 
-struct place { /* where we are, for messages */
-	const char *service;
-	char *why;
-};
+/* --- members --- */
 
-__attribute__((format(printf, 2, 3))) static int bad(const struct place *p, const char *fmt, ...)
+int conf_bad(const struct place *p, const char *fmt, ...)
 {
-	int n = snprintf(p->why, CONFIGURATION_ERROR_MAX,
-			 "%s: ", p->service ? p->service : "answer");
+	int n = snprintf(p->why, CONFIGURATION_ERROR_MAX, "%s: %s",
+			 p->service ? p->service : "answer", p->at);
 	va_list ap;
 
 	va_start(ap, fmt);
@@ -31,6 +29,41 @@ __attribute__((format(printf, 2, 3))) static int bad(const struct place *p, cons
 		vsnprintf(p->why + n, CONFIGURATION_ERROR_MAX - (size_t)n, fmt, ap);
 	va_end(ap);
 	return -EINVAL;
+}
+
+struct place conf_inside(const struct place *p, const char *fmt, ...)
+{
+	struct place q = *p;
+	size_t len = strlen(q.at);
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(q.at + len, sizeof(q.at) - len, fmt, ap);
+	va_end(ap);
+	return q;
+}
+
+const cJSON *conf_item(const cJSON *o, const char *key)
+{
+	const cJSON *v = cJSON_GetObjectItemCaseSensitive(o, key);
+
+	return cJSON_IsNull(v) ? NULL : v;
+}
+
+int conf_object(const struct place *p, const cJSON *o, const char *key, const cJSON **out)
+{
+	*out = conf_item(o, key);
+	return !*out || cJSON_IsObject(*out) ? 0 : conf_bad(p, "%s: an object is expected", key);
+}
+
+int conf_list(const struct place *p, const cJSON *o, const char *key, int most, const cJSON **out)
+{
+	*out = conf_item(o, key);
+	if (*out && !cJSON_IsArray(*out))
+		return conf_bad(p, "%s: a list is expected", key);
+	if (cJSON_GetArraySize(*out) > most)
+		return conf_bad(p, "%s: more than %d", key, most);
+	return 0;
 }
 
 /* It becomes a header, a label, a line of a log. */
@@ -41,176 +74,239 @@ static bool is_printable(const char *s)
 	return !*s;
 }
 
-/* A string member that fits; absent is the fallback (NULL: must be there). */
-static int text(const struct place *p, const cJSON *o, const char *key, const char *fallback,
-		char *out, size_t cap)
+int conf_text(const struct place *p, const cJSON *o, const char *key, const char *fallback,
+	      char *out, size_t cap)
 {
-	const cJSON *v = cJSON_GetObjectItemCaseSensitive(o, key);
-	const char *s = cJSON_IsString(v)	? v->valuestring
-			: !v || cJSON_IsNull(v) ? fallback
-						: NULL;
+	const cJSON *v = conf_item(o, key);
+	const char *s = cJSON_IsString(v) ? v->valuestring : !v ? fallback : NULL;
 
 	if (!s || (!fallback && !*s))
-		return bad(p, "%s: a string is expected", key);
+		return conf_bad(p, "%s: a string is expected", key);
 	if (strlen(s) >= cap)
-		return bad(p, "%s: longer than %zu", key, cap - 1);
+		return conf_bad(p, "%s: longer than %zu", key, cap - 1);
 	if (!is_printable(s))
-		return bad(p, "%s: printable ASCII is expected", key);
-	strcpy(out, s);
+		return conf_bad(p, "%s: printable ASCII is expected", key);
+	strncpy(out, s, cap); /* to the end: it is compared as bytes */
 	return 0;
 }
 
-static int choice(const struct place *p, const cJSON *o, const char *key, const char *const *names,
-		  uint8_t *out)
+int conf_choice(const struct place *p, const cJSON *o, const char *key, const char *const *names,
+		uint8_t *out)
 {
-	const cJSON *v = cJSON_GetObjectItemCaseSensitive(o, key);
+	const cJSON *v = conf_item(o, key);
 
-	if (!v || cJSON_IsNull(v))
+	if (!v)
 		return 0;
 	for (uint8_t i = 0; names[i]; i++)
 		if (cJSON_IsString(v) && !strcmp(v->valuestring, names[i])) {
 			*out = i;
 			return 0;
 		}
-	return bad(p, "%s: not one of the known values", key);
+	return conf_bad(p, "%s: not one of the known values", key);
 }
 
-static int duration(const struct place *p, const cJSON *o, const char *key, uint32_t *out)
+int conf_whole(const struct place *p, const cJSON *o, const char *key, uint32_t least,
+	       uint32_t most, uint32_t *out)
 {
-	const cJSON *v = cJSON_GetObjectItemCaseSensitive(o, key);
+	const cJSON *v = conf_item(o, key);
+
+	if (!v)
+		return 0;
+	if (!cJSON_IsNumber(v) || !(v->valuedouble >= least && v->valuedouble <= most) ||
+	    v->valuedouble != (uint32_t)v->valuedouble)
+		return conf_bad(p, "%s: a whole number from %u to %u is expected", key, least,
+				most);
+	*out = (uint32_t)v->valuedouble;
+	return 0;
+}
+
+int conf_percent(const struct place *p, const cJSON *o, const char *key, uint32_t scale,
+		 uint32_t *out)
+{
+	const cJSON *v = conf_item(o, key);
+
+	if (!v)
+		return 0;
+	if (!cJSON_IsNumber(v) || !(v->valuedouble >= 0 && v->valuedouble <= 100))
+		return conf_bad(p, "%s: a number from 0 to 100 is expected", key);
+	*out = (uint32_t)(v->valuedouble * scale + 0.5);
+	if (!*out && v->valuedouble > 0)
+		*out = 1;
+	return 0;
+}
+
+int conf_duration(const struct place *p, const cJSON *o, const char *key, uint32_t *out)
+{
+	const cJSON *v = conf_item(o, key);
 	uint64_t ms;
 
-	if (!v || cJSON_IsNull(v))
+	if (!v)
 		return 0;
 	if (!cJSON_IsString(v) || duration_parse(v->valuestring, &ms) || ms > DURATION_MOST_MS)
-		return bad(p, "timeouts.%s: a duration like 500ms, a day at most, is expected",
-			   key);
+		return conf_bad(p, "%s: a duration like 500ms, a day at most, is expected", key);
 	*out = (uint32_t)ms;
 	return 0;
 }
 
-static int split(const struct place *p, const cJSON *o, struct service_config *c)
-{
-	const cJSON *s = cJSON_GetObjectItemCaseSensitive(o, "split"), *v;
-	double total = 0;
-
-	if (!s || cJSON_IsNull(s))
-		return 0;
-	if (!cJSON_IsObject(s))
-		return bad(p, "split: an object is expected");
-	cJSON_ArrayForEach (v, s) {
-		if (c->nsplit == MESH_SPLITS)
-			return bad(p, "split: more than %d versions", MESH_SPLITS);
-		if (!*v->string || strlen(v->string) >= MESH_NAME_MAX)
-			return bad(p, "split: the name of a version is 1 to %d bytes long",
-				   MESH_NAME_MAX - 1);
-		if (!cJSON_IsNumber(v) || v->valuedouble < 0 || v->valuedouble > 1000000 ||
-		    v->valuedouble != (uint32_t)v->valuedouble)
-			return bad(p, "split.%s: a weight from 0 to 1000000 is expected",
-				   v->string);
-		for (uint32_t i = 0; i < c->nsplit; i++)
-			if (!strcmp(c->split[i].version, v->string))
-				return bad(p, "split.%s: stands there twice", v->string);
-		strcpy(c->split[c->nsplit].version, v->string);
-		c->split[c->nsplit++].weight = (uint32_t)v->valuedouble;
-		total += v->valuedouble;
-	}
-	return c->nsplit && total < 1 ? bad(p, "split: all weights are 0") : 0;
-}
-
-static int service(const cJSON *o, void *place, char *why)
-{
-	struct named_config *out = place;
-	static const char *const protocols[] = {"auto", "http", "tcp", NULL};
-	static const char *const policies[] = {"p2c", "least-request", "round-robin", "random",
-					       NULL};
-	const cJSON *t = cJSON_GetObjectItemCaseSensitive(o, "timeouts");
-	struct place p = {NULL, why};
-	int err;
-
-	memset(out, 0, sizeof(*out));
-	service_config_init(&out->config);
-	err = text(&p, o, "service", NULL, out->service, sizeof(out->service));
-	if (err)
-		return err;
-	p.service = out->service;
-	err = choice(&p, o, "protocol", protocols, &out->config.protocol);
-	if (!err)
-		err = choice(&p, cJSON_GetObjectItemCaseSensitive(o, "loadBalancer"), "policy",
-			     policies, &out->config.policy);
-	if (!err)
-		err = split(&p, o, &out->config);
-	if (!err)
-		err = duration(&p, t, "connect", &out->config.connect_ms);
-	if (!err)
-		err = duration(&p, t, "try", &out->config.try_ms);
-	if (!err)
-		err = duration(&p, t, "request", &out->config.request_ms);
-	if (!err)
-		err = duration(&p, t, "idle", &out->config.idle_ms);
-	return err;
-}
+/* --- what stands beside the services --- */
 
 static int external(const cJSON *o, void *place, char *why)
 {
 	struct external_info *out = place;
-	struct place p = {NULL, why};
+	struct place p = {.why = why};
 	char address[64];
 	double port = json_num(o, "port", 0);
 	int err;
 
-	memset(out, 0, sizeof(*out));
-	err = text(&p, o, "service", NULL, out->service, sizeof(out->service));
+	err = conf_text(&p, o, "service", NULL, out->service, sizeof(out->service));
 	if (!err)
-		err = text(&p, o, "id", NULL, out->id, sizeof(out->id));
+		err = conf_text(&p, o, "id", NULL, out->id, sizeof(out->id));
 	if (!err)
-		err = text(&p, o, "version", "v1", out->version, sizeof(out->version));
+		err = conf_text(&p, o, "version", "v1", out->version, sizeof(out->version));
 	if (!err)
-		err = text(&p, o, "address", NULL, address, sizeof(address));
+		err = conf_text(&p, o, "address", NULL, address, sizeof(address));
 	if (err)
 		return err;
 	p.service = out->service;
 	if (addr_parse_ip(address, out->ip))
-		return bad(&p, "endpoint %s: address: an IP address is expected", out->id);
-	if (port < 1 || port > 65535 || port != (uint16_t)port)
-		return bad(&p, "endpoint %s: port: 1 to 65535 is expected", out->id);
+		return conf_bad(&p, "endpoint %s: address: an IP address is expected", out->id);
+	if (!(port >= 1 && port <= 65535) || port != (uint16_t)port)
+		return conf_bad(&p, "endpoint %s: port: 1 to 65535 is expected", out->id);
 	out->port = (uint16_t)port;
 	return 0;
 }
 
-/* A list of at most `most` objects, each read by `one` into its place of `size` bytes. */
-static int list(const cJSON *root, const char *key, int most, size_t size,
-		int (*one)(const cJSON *, void *, char *), void **out, size_t *n, char *why)
+static int fault(const cJSON *o, void *place, char *why)
 {
-	const cJSON *v, *l = cJSON_GetObjectItemCaseSensitive(root, key);
-	struct place p = {NULL, why};
+	struct fault_info *out = place;
+	struct place p = {.why = why, .at = "faults: "}, in;
+	struct snap_fault *f = &out->fault;
+	double left = json_num(o, "leftMs", -1);
+	const cJSON *delay, *abort;
+	int err = conf_text(&p, o, "service", NULL, out->service, sizeof(out->service));
 
-	if (!cJSON_IsArray(l))
-		return bad(&p, "%s: a list is expected", key);
-	if (cJSON_GetArraySize(l) > most)
-		return bad(&p, "%s: more than %d", key, most);
-	*out = calloc((size_t)cJSON_GetArraySize(l) + 1, size);
+	if (!err && !(left >= 0 && left <= NUMBER_MOST))
+		err = conf_bad(&p, "leftMs: a number is expected");
+	if (!err)
+		err = conf_object(&p, o, "delay", &delay);
+	if (!err)
+		err = conf_object(&p, o, "abort", &abort);
+	if (err)
+		return err;
+	out->left_ms = (uint64_t)left;
+	f->delay_share = delay ? SNAP_ALL : 0;
+	f->abort_share = abort ? SNAP_ALL : 0;
+	f->abort_status = abort ? 503 : 0;
+	in = conf_inside(&p, "delay.");
+	err = conf_percent(&in, delay, "percent", CONF_SHARE, &f->delay_share);
+	if (!err)
+		err = conf_whole(&in, delay, "durationMs", 0, DURATION_MOST_MS, &f->delay_ms);
+	in = conf_inside(&p, "abort.");
+	if (!err)
+		err = conf_percent(&in, abort, "percent", CONF_SHARE, &f->abort_share);
+	if (!err)
+		err = conf_whole(&in, abort, "status", 200, 599, &f->abort_status);
+	return err;
+}
+
+static int drain(const cJSON *o, void *place, char *why)
+{
+	struct drain_info *out = place;
+	struct place p = {.why = why, .at = "drains: "};
+	int err = conf_text(&p, o, "service", NULL, out->service, sizeof(out->service));
+
+	return err ? err : conf_text(&p, o, "endpoint", NULL, out->endpoint, sizeof(out->endpoint));
+}
+
+static int hand(const cJSON *o, void *place, char *why)
+{
+	static const char *const actions[] = {[MESH_HAND_RESET] = "reset",
+					      [MESH_HAND_OPEN] = "open",
+					      [MESH_HAND_CLOSE] = "close",
+					      NULL};
+	struct hand_info *out = place;
+	struct place p = {.why = why, .at = "hands: "};
+	double serial = json_num(o, "serial", -1);
+	int err = conf_text(&p, o, "service", NULL, out->service, sizeof(out->service));
+
+	if (!err)
+		err = conf_text(&p, o, "endpoint", "", out->endpoint, sizeof(out->endpoint));
+	if (!err && !(serial >= 0 && serial <= NUMBER_MOST))
+		err = conf_bad(&p, "serial: a number is expected");
+	if (!err && !conf_item(o, "action"))
+		err = conf_bad(&p, "action: a string is expected");
+	if (!err)
+		err = conf_choice(&p, o, "action", actions, &out->action);
+	out->serial = err ? 0 : (uint64_t)serial;
+	return err;
+}
+
+/* --- the whole --- */
+
+struct kind {
+	const char *key;
+	bool required;
+	int most;
+	size_t size;
+	int (*one)(const cJSON *o, void *place, char *why);
+};
+
+/* A list of objects, each read into its zeroed place. *n counts also the one that was refused. */
+static int list(const cJSON *root, const struct kind *k, void **out, size_t *n, char *why)
+{
+	struct place p = {.why = why};
+	const cJSON *v, *l;
+	int err = conf_list(&p, root, k->key, k->most, &l);
+
+	if (err || (!l && !k->required))
+		return err;
+	if (!l)
+		return conf_bad(&p, "%s: a list is expected", k->key);
+	*out = calloc((size_t)cJSON_GetArraySize(l) + 1, k->size);
 	if (!*out)
 		return -ENOMEM;
 	cJSON_ArrayForEach (v, l) {
-		int err = one(v, (char *)*out + *n * size, why);
-
+		err = k->one(v, (char *)*out + (*n)++ * k->size, why);
 		if (err)
 			return err;
-		++*n;
 	}
 	return 0;
 }
 
 static int head(const cJSON *root, struct configuration *c, char *why)
 {
-	struct place p = {NULL, why};
+	struct place p = {.why = why};
 	double revision = json_num(root, "revision", -1);
 
-	if (revision < 0 || revision > 9007199254740992.0)
-		return bad(&p, "revision: a number is expected");
+	if (!(revision >= 0 && revision <= NUMBER_MOST))
+		return conf_bad(&p, "revision: a number is expected");
 	c->revision = (uint64_t)revision;
-	return text(&p, root, "epoch", "", c->epoch, sizeof(c->epoch));
+	return conf_text(&p, root, "epoch", "", c->epoch, sizeof(c->epoch));
+}
+
+static int body(const cJSON *root, struct configuration *c, char *why)
+{
+	static const struct kind services = {"services", true, MESH_MAX_SERVICES,
+					     sizeof(*c->services), conf_service};
+	static const struct kind externals = {"endpoints", true, MESH_MAX_ENDPOINTS,
+					      sizeof(*c->externals), external};
+	static const struct kind faults = {"faults", false, MESH_MAX_SERVICES, sizeof(*c->faults),
+					   fault};
+	static const struct kind drains = {"drains", false, MESH_MAX_ENDPOINTS, sizeof(*c->drains),
+					   drain};
+	static const struct kind hands = {"hands", false, CONFIGURATION_HANDS_MAX,
+					  sizeof(*c->hands), hand};
+	int err = list(root, &services, (void **)&c->services, &c->nservices, why);
+
+	if (!err)
+		err = list(root, &externals, (void **)&c->externals, &c->nexternals, why);
+	if (!err)
+		err = list(root, &faults, (void **)&c->faults, &c->nfaults, why);
+	if (!err)
+		err = list(root, &drains, (void **)&c->drains, &c->ndrains, why);
+	if (!err)
+		err = list(root, &hands, (void **)&c->hands, &c->nhands, why);
+	return err;
 }
 
 int configuration_parse(const char *json, size_t len, struct configuration *out, char *why)
@@ -223,11 +319,7 @@ int configuration_parse(const char *json, size_t len, struct configuration *out,
 	if (cJSON_IsObject(root))
 		err = head(root, &c, why);
 	if (!err)
-		err = list(root, "services", MESH_MAX_SERVICES, sizeof(*c.services), service,
-			   (void **)&c.services, &c.nservices, why);
-	if (!err)
-		err = list(root, "endpoints", MESH_MAX_ENDPOINTS, sizeof(*c.externals), external,
-			   (void **)&c.externals, &c.nexternals, why);
+		err = body(root, &c, why);
 	cJSON_Delete(root);
 	if (err == -ENOMEM)
 		snprintf(why, CONFIGURATION_ERROR_MAX, "out of memory");
@@ -240,8 +332,13 @@ int configuration_parse(const char *json, size_t len, struct configuration *out,
 
 void configuration_done(struct configuration *c)
 {
+	for (size_t i = 0; i < c->nservices; i++)
+		service_config_done(&c->services[i].config);
 	free(c->services);
 	free(c->externals);
+	free(c->faults);
+	free(c->drains);
+	free(c->hands);
 	memset(c, 0, sizeof(*c));
 }
 

@@ -15,6 +15,7 @@
 
 #define SNAPSHOT_MAGIC	0x706e736d /* "msnp" */
 #define SNAPSHOT_FORMAT 2
+#define SNAPSHOT_MAX	(256u << 20)
 
 /* Shares of traffic are in millionths: 1000000 is all of it. */
 #define SNAP_ALL 1000000
@@ -23,7 +24,8 @@ struct snap_timeouts { /* milliseconds, 0: none */
 	uint32_t connect, try, request, idle;
 };
 
-/* retry.on: causes as bits of enum mesh_cause, statuses 400 to 599 as bits. */
+/* retry.on: causes as bits of enum mesh_cause, statuses 400 to 599 as bits. A method that enum
+ * http1_method has no name for is never retried. */
 struct snap_retry {
 	uint32_t attempts; /* tries after the first */
 	uint32_t methods;  /* bits of enum http1_method */
@@ -33,7 +35,24 @@ struct snap_retry {
 	uint32_t backoff_ms, max_backoff_ms;
 };
 
-/* Weights of versions by their number (mesh_upstream.version[]); n of 0: no split. */
+static inline int snap_retry_has_status(const struct snap_retry *r, uint32_t status)
+{
+	uint32_t n = status - 400;
+
+	return n < 200 && r->statuses[n / 8] >> n % 8 & 1;
+}
+
+static inline void snap_retry_add_status(struct snap_retry *r, uint32_t status)
+{
+	uint32_t n = status - 400;
+
+	if (n < 200)
+		r->statuses[n / 8] |= (uint8_t)(1u << n % 8);
+}
+
+/* Weights of versions by their number (mesh_upstream.version[]); n of 0: no split. Each is at most
+ * SNAP_ALL; they add up to about that, and never to 0. A version that got no number stands there as
+ * 0, everybody. */
 struct snap_split {
 	uint32_t n;
 	struct {
@@ -48,6 +67,8 @@ enum snap_fallback {
 	SNAP_FALLBACK_NONE,  /* no-healthy-endpoint */
 };
 
+/* Template: segments between slashes; `{name}` is any one that is not empty, a last `**` is
+ * whatever follows the slash before it, nothing too. */
 enum snap_path { SNAP_PATH_ANY, SNAP_PATH_EXACT, SNAP_PATH_PREFIX, SNAP_PATH_TEMPLATE };
 
 struct snap_pair { /* offsets of strings; header names are in small letters */
@@ -65,7 +86,7 @@ struct snap_match {
 struct snap_fault { /* shares of SNAP_ALL; 0: none */
 	uint32_t delay_share, delay_ms;
 	uint32_t abort_share, abort_status;
-	uint64_t until_ms; /* CLOCK_MONOTONIC; 0: as long as it is configured */
+	uint64_t until_ms; /* CLOCK_MONOTONIC: nothing from then on; 0: as long as configured */
 };
 
 struct snap_route {

@@ -80,7 +80,13 @@ struct upstream {
 	uint16_t port; /* 0: the primary one */
 	uint32_t next; /* of the same service */
 	struct mesh_upstream image;
-	uint32_t nsubsets, subsets[MESH_SPLITS];
+	uint32_t nsubsets, subsets[MESH_VERSIONS];
+};
+
+struct version {
+	char name[MESH_NAME_MAX];
+	bool named;	     /* by the configuration in force */
+	uint64_t dropped_ns; /* when it was not any more */
 };
 
 struct service {
@@ -89,6 +95,9 @@ struct service {
 	bool idle; /* nobody holds it: the id is in the free list, and may be revived */
 	bool dirty, configured, wanted;
 	struct service_config config;
+	uint8_t numbers[CONFIG_VERSIONS]; /* of config.versions[]; 0: none was free */
+	uint32_t nversions;		  /* numbers 1 to this are given; [0] is number 1 */
+	struct version *versions;
 	uint8_t protocol;
 	uint32_t workloads, externals, upstreams; /* lists */
 	uint32_t primary;			  /* upstream */
@@ -127,6 +136,9 @@ struct registry {
 	uint32_t nnetns;
 	struct netns_addresses netns[MESH_MAX_NETNS];
 	struct members members;
+	uint32_t nsubsets_named; /* subsets that are not of everybody */
+	struct fault_info *faults;
+	size_t nfaults;
 };
 
 /* dests.c */
@@ -149,6 +161,12 @@ void endpoint_drop(struct registry *r, uint32_t id, uint64_t now_ns);
 const struct netns_addresses *netns_find(const struct registry *r, uint64_t cookie);
 /* The first address of a namespace that is not loopback, of IPv4 or of IPv6; NULL: none. */
 const uint8_t *netns_global(const struct registry *r, uint64_t cookie, bool v4);
+
+/* versions.c: numbers for what the configuration names. -ENOSPC when some have to wait until those
+ * of others are forgotten, -ENOMEM; those are 0 then. */
+int service_number(struct registry *r, struct service *s, uint64_t now_ns);
+/* May somebody still go by that number? */
+bool version_remembered(const struct version *v, uint64_t now_ns);
 
 /* service.c: all that follows from a change of a service; the end of one whose id is needed. */
 int service_recompute(struct registry *r, uint32_t id, uint64_t now_ns);

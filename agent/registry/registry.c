@@ -7,28 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-void service_config_init(struct service_config *c)
-{
-	*c = (struct service_config){.policy = MESH_LB_P2C,
-				     .connect_ms = 1000,
-				     .try_ms = 3000,
-				     .request_ms = 15000,
-				     .idle_ms = 60000,
-				     .breaker = {.error_pm = 5000,
-						 .min_requests = 10,
-						 .window_ms = 10000,
-						 .open_ms = 30000,
-						 .half_open = 1,
-						 .consecutive = 5,
-						 .max_ejected = 50,
-						 .probe_ms = 15000},
-				     .health = {.path = "/health",
-						.interval_ms = 2000,
-						.timeout_ms = 1000,
-						.unhealthy_after = 3,
-						.healthy_after = 2}};
-}
-
 int registry_new(const struct registry_sink *sink, uint64_t own_netns, struct registry **out)
 {
 	struct registry *r = calloc(1, sizeof(*r));
@@ -76,6 +54,11 @@ void registry_free(struct registry **rp)
 	}
 	for (uint32_t i = 0; i < r->nnetns; i++)
 		free(r->netns[i].ip);
+	for (uint32_t i = 0; i < r->service_ids.fresh; i++) {
+		service_config_done(&r->services[i].config);
+		free(r->services[i].versions);
+	}
+	free(r->faults);
 	ids_done(&r->service_ids);
 	ids_done(&r->upstream_ids);
 	ids_done(&r->endpoint_ids);
@@ -425,9 +408,14 @@ static void configure(struct registry *r, uint32_t id, const struct service_conf
 {
 	struct service *s = &r->services[id];
 
-	if (memcmp(&s->config, c, sizeof(*c)))
-		r->services_dirty = true;
-	s->config = *c;
+	if (service_config_equal(&s->config, c)) {
+		service_touch(r, id);
+		return;
+	}
+	service_config_done(&s->config);
+	service_config_copy(&s->config, c);
+	memset(s->numbers, 0, sizeof(s->numbers));
+	r->services_dirty = true;
 	service_touch(r, id);
 }
 
@@ -459,6 +447,35 @@ int registry_configure(struct registry *r, const struct named_config *v, size_t 
 		service_put(r, i, now_ns);
 	}
 	return error;
+}
+
+int registry_faults(struct registry *r, const struct fault_info *v, size_t n, uint64_t now_ms)
+{
+	struct fault_info *copy = n ? malloc(n * sizeof(*v)) : NULL;
+
+	if (n && !copy)
+		return -ENOMEM;
+	for (size_t i = 0; i < n; i++) {
+		copy[i] = v[i];
+		copy[i].fault.until_ms = now_ms + v[i].left_ms;
+	}
+	r->services_dirty |= n || r->nfaults;
+	free(r->faults);
+	r->faults = copy;
+	r->nfaults = n;
+	registry_faults_end(r, now_ms);
+	return 0;
+}
+
+void registry_faults_end(struct registry *r, uint64_t now_ms)
+{
+	size_t left = 0;
+
+	for (size_t i = 0; i < r->nfaults; i++)
+		if (r->faults[i].fault.until_ms > now_ms)
+			r->faults[left++] = r->faults[i];
+	r->services_dirty |= left != r->nfaults;
+	r->nfaults = left;
 }
 
 /* --- flush --- */
@@ -555,6 +572,7 @@ int registry_flush(struct registry *r, uint64_t now_ns)
 	for (uint32_t i = 0; i < r->ngone; i++)
 		r->sink.workload(r->sink.arg, r->gone_cgroups[i], NULL);
 	r->ngone = 0;
+	arrays_write(r, now_ns);
 	if (r->services_dirty) {
 		int err = r->sink.services(r->sink.arg);
 
@@ -562,7 +580,6 @@ int registry_flush(struct registry *r, uint64_t now_ns)
 			return error ? error : err; /* without names nothing new may be let in */
 		r->services_dirty = false;
 	}
-	arrays_write(r, now_ns);
 	dests_write(r, false, &error);
 	workloads_write(r, &error);
 	r->dirty = error != 0;

@@ -6,52 +6,21 @@
  * so that tests can drive it.
  *
  * Changes are collected and take effect at registry_flush(), in the order that readers rely on:
- * names first, then arrays, then what lets connections in; removal the other way round.
+ * arrays first, then names and configuration (a route may be obeyed at once, so its versions must
+ * be there), then what lets connections in; removal the other way round.
  */
 #ifndef AGENT_REGISTRY_REGISTRY_H
 #define AGENT_REGISTRY_REGISTRY_H
 
+#include "agent/registry/config.h"
+
 #include <mesh/abi.h>
-#include <mesh/breaker.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #define REGISTRY_CGROUP_MAX  1024
 #define REGISTRY_SOCKETS_MAX 512 /* of one workload: it must not take the places of all others */
-
-/* Active checks of a service's endpoints. */
-enum health_type {
-	HEALTH_AUTO, /* registered endpoints by TCP, discovered ones not at all */
-	HEALTH_NONE,
-	HEALTH_HTTP,
-	HEALTH_TCP,
-};
-#define HEALTH_PATH_MAX 256
-struct health_config {
-	uint8_t type; /* enum health_type */
-	char path[HEALTH_PATH_MAX];
-	uint32_t interval_ms, timeout_ms;
-	uint32_t unhealthy_after, healthy_after; /* results in a row */
-};
-
-/* Configuration of a service, as far as the registry and the snapshot need it; times in
- * milliseconds. */
-struct service_config {
-	uint8_t protocol; /* enum mesh_protocol */
-	uint8_t policy;	  /* enum mesh_policy */
-	uint32_t connect_ms, try_ms, request_ms, idle_ms;
-	uint32_t slow_start_ms; /* over which a new endpoint's weight grows; 0: off */
-	struct mesh_breaker_policy breaker;
-	struct health_config health;
-	uint32_t nsplit;
-	struct {
-		char version[MESH_NAME_MAX];
-		uint32_t weight;
-	} split[MESH_SPLITS];
-};
-/* The defaults of the contract. */
-void service_config_init(struct service_config *c);
 
 struct registry_sink {
 	void *arg;
@@ -130,7 +99,8 @@ struct named_config {
 	char service[MESH_NAME_MAX];
 	struct service_config config;
 };
-/* All configured services; replaces the list before. 0, -ENOSPC. */
+/* All configured services; replaces the list before. Takes shares of what lies behind them. 0,
+ * -ENOSPC. */
 int registry_configure(struct registry *r, const struct named_config *v, size_t n, uint64_t now_ns);
 
 /* Why an endpoint gets few calls or none. */
@@ -148,6 +118,17 @@ enum endpoint_status {
 void registry_endpoint_status(struct registry *r, uint32_t id, uint32_t mask, uint32_t status,
 			      uint64_t now_ns);
 
+struct fault_info { /* of the chaos commands */
+	char service[MESH_NAME_MAX];
+	struct snap_fault fault; /* until_ms: the registry's business */
+	uint64_t left_ms;	 /* 0: over */
+};
+/* All of them; replaces the list before. The array is copied. Of several for one service the first
+ * counts; who it is for need not exist. 0 or -ENOMEM. */
+int registry_faults(struct registry *r, const struct fault_info *v, size_t n, uint64_t now_ms);
+/* Forgets those whose end has come. To be called several times a second. */
+void registry_faults_end(struct registry *r, uint64_t now_ms);
+
 /* Brings arrays and maps in line. 0, or the first -errno of a sink or of a table that is full; what
  * failed is tried again by the next flush. */
 int registry_flush(struct registry *r, uint64_t now_ns);
@@ -161,10 +142,13 @@ void registry_rebalance(struct registry *r, uint64_t now_ns);
 struct service_view {
 	const char *name;
 	const struct service_config *config;
-	uint8_t protocol;    /* the configured one, else what its workloads declared */
-	bool callable;	     /* has or had endpoints, or is configured */
-	uint32_t upstream;   /* primary, or MESH_NONE */
-	uint32_t nendpoints; /* primary ones */
+	uint8_t protocol;	/* the configured one, else what its workloads declared */
+	bool callable;		/* has or had endpoints, or is configured */
+	uint32_t upstream;	/* primary, or MESH_NONE */
+	uint32_t nendpoints;	/* primary ones */
+	const uint8_t *numbers; /* of config->versions[], as in mesh_upstream.version[]; 0: it got
+				   none, there are too many */
+	const struct snap_fault *fault; /* in force, NULL: none */
 };
 /* False when the id is not in use. */
 bool registry_service(const struct registry *r, uint32_t id, struct service_view *v);

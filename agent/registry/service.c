@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What one service looks like after a change: upstreams from its endpoints, subsets from the
- * configured split, then the destinations. Recomputed as a whole, and only differences are marked
- * to be written.
+ * What one service looks like after a change: upstreams from its endpoints, subsets of
+ * the versions that its configuration names, the split, then the destinations. Recomputed as a
+ * whole, and only differences are marked to be written.
  */
 #include "agent/registry/impl.h"
 
@@ -68,6 +68,7 @@ static void subset_drop(struct registry *r, uint32_t id, uint64_t now_ns)
 {
 	struct subset *s = &r->subsets[id];
 
+	r->nsubsets_named -= *s->version != 0;
 	free(s->ep);
 	free(s->latency);
 	memset(s, 0, sizeof(*s));
@@ -115,66 +116,128 @@ static bool has_version(const struct registry *r, const struct members *m, const
 	return false;
 }
 
-/* The upstream's subset of that version ("" is everything): kept, or made. MESH_NONE when there is
- * no room. */
-static uint32_t subset_get(struct registry *r, uint32_t upstream, const char *version,
-			   uint64_t now_ns)
-{
-	struct upstream *u = &r->upstreams[upstream];
-	uint32_t id;
+/* Subsets of versions stop here, so that every upstream finds room for that of everybody. */
+#define NAMED_SUBSETS_MAX (MESH_MAX_SUBSETS - MESH_MAX_UPSTREAMS)
 
-	for (uint32_t i = 0; i < u->nsubsets; i++)
-		if (!strcmp(r->subsets[u->subsets[i]].version, version))
-			return u->subsets[i];
-	if (ids_alloc(&r->subset_ids, now_ns, &id)) {
-		r->full++;
-		return MESH_NONE;
-	}
-	memset(&r->subsets[id], 0, sizeof(r->subsets[id]));
-	r->subsets[id].used = r->subsets[id].dirty = true;
-	r->subsets[id].upstream = upstream;
-	strcpy(r->subsets[id].version, version);
-	return id;
+/* Versions that no configuration names any more keep their subsets until their service is looked at
+ * again. That is to be now. */
+static void subsets_reclaim(struct registry *r, uint64_t now_ns)
+{
+	for (uint32_t i = 0; i < r->service_ids.fresh; i++)
+		for (uint32_t v = 0; v < r->services[i].nversions; v++)
+			if (!version_remembered(&r->services[i].versions[v], now_ns))
+				r->services[i].dirty = true;
 }
 
-struct share {
-	const char *version;
-	uint32_t weight;
+static int subset_new(struct registry *r, uint32_t upstream, const char *version, uint64_t now_ns,
+		      uint32_t *id)
+{
+	if ((*version && r->nsubsets_named >= NAMED_SUBSETS_MAX) ||
+	    ids_alloc(&r->subset_ids, now_ns, id)) {
+		r->full++;
+		subsets_reclaim(r, now_ns);
+		return -ENOSPC;
+	}
+	memset(&r->subsets[*id], 0, sizeof(r->subsets[*id]));
+	r->subsets[*id].used = r->subsets[*id].dirty = true;
+	r->subsets[*id].upstream = upstream;
+	strcpy(r->subsets[*id].version, version);
+	r->nsubsets_named += *version != 0;
+	return 0;
+}
+
+/* Those of an upstream as they shall be, while they are worked out. */
+struct subsets {
+	uint32_t n, id[MESH_VERSIONS];
 };
 
-/* Versions that somebody serves, with their weights; without a configured split one share of
- * everything. */
-static uint32_t shares_of(const struct registry *r, const struct service *s,
-			  const struct members *m, struct share *out)
+/* The upstream's subset of that version ("" is everybody): kept, or made. 0, -ENOSPC, -ENOMEM. */
+static int subset_get(struct registry *r, uint32_t upstream, const char *version,
+		      const struct members *m, uint64_t now_ns, struct subsets *all, uint32_t *out)
 {
-	uint32_t n = 0;
+	const struct upstream *u = &r->upstreams[upstream];
+	uint32_t i = 0, id;
 
-	if (!s->config.nsplit) {
-		out[0] = (struct share){"", 1};
-		return m->n ? 1 : 0;
-	}
-	for (uint32_t i = 0; i < s->config.nsplit; i++)
-		if (s->config.split[i].weight && has_version(r, m, s->config.split[i].version))
-			out[n++] = (struct share){s->config.split[i].version,
-						  s->config.split[i].weight};
-	return n;
+	while (i < u->nsubsets && strcmp(r->subsets[u->subsets[i]].version, version))
+		i++;
+	if (i < u->nsubsets)
+		id = u->subsets[i];
+	else if (subset_new(r, upstream, version, now_ns, &id))
+		return -ENOSPC;
+	all->id[all->n++] = id;
+	*out = id;
+	return subset_fill(&r->subsets[id], r, m);
 }
 
-/* Splits 65536 by weight; that of versions which nobody serves has gone to the others already. */
-static uint32_t split_set(struct mesh_upstream *m, const uint32_t *subsets,
-			  const struct share *share, uint32_t n)
+/* The subset of each version by its number. Those that found no room are everybody's. */
+static int versions_set(struct registry *r, uint32_t upstream, const struct members *m,
+			uint64_t now_ns, struct subsets *all, uint32_t version[MESH_VERSIONS])
 {
-	uint64_t total = 0, sum = 0;
+	const struct service *s = &r->services[r->upstreams[upstream].image.service];
+	int error = 0;
 
-	for (uint32_t i = 0; i < n; i++)
-		total += share[i].weight;
+	for (uint32_t i = 0; i < MESH_VERSIONS; i++)
+		version[i] = MESH_NONE;
+	if (m->n)
+		error = subset_get(r, upstream, "", m, now_ns, all, &version[0]);
+	for (uint32_t i = 0; i < s->nversions; i++) {
+		const struct version *v = &s->versions[i];
+		int err;
+
+		if (!version_remembered(v, now_ns) || !has_version(r, m, v->name))
+			continue;
+		err = subset_get(r, upstream, v->name, m, now_ns, all, &version[i + 1]);
+		if (err == -ENOSPC)
+			version[i + 1] = version[0];
+		else
+			error = error ? error : err;
+	}
+	return error;
+}
+
+/* Splits 65536 by weight. What falls to a version that nobody serves has gone to the others, or to
+ * everybody, unless the service wants it to fail. */
+static void split_set(struct mesh_upstream *m, const struct service *s)
+{
+	const struct snap_split *c = &s->config.split;
+	uint64_t total = 0, sum = 0;
+	uint32_t n = 0, weight[MESH_SPLITS];
+
 	memset(m->split, 0, sizeof(m->split));
+	for (uint32_t i = 0; i < c->n && m->version[0] != MESH_NONE; i++) {
+		uint32_t subset = m->version[s->numbers[c->to[i].version]];
+
+		if (!c->to[i].weight ||
+		    (subset == MESH_NONE && s->config.fallback == SNAP_FALLBACK_SPLIT))
+			continue;
+		m->split[n].subset = subset;
+		weight[n++] = c->to[i].weight;
+		total += c->to[i].weight;
+	}
+	if (!n && m->version[0] != MESH_NONE) {
+		m->split[0].subset = m->version[0];
+		total = weight[n++] = 1;
+	}
 	for (uint32_t i = 0; i < n; i++) {
-		sum += share[i].weight;
-		m->split[i].subset = subsets[i];
+		sum += weight[i];
 		m->split[i].upto = (uint32_t)(sum * 65536 / total);
 	}
-	return n;
+	m->nsplit = n;
+}
+
+static void subsets_replace(struct registry *r, struct upstream *u, const struct subsets *all,
+			    uint64_t now_ns)
+{
+	for (uint32_t i = 0; i < u->nsubsets; i++) {
+		uint32_t j = 0;
+
+		while (j < all->n && all->id[j] != u->subsets[i])
+			j++;
+		if (j == all->n)
+			subset_drop(r, u->subsets[i], now_ns);
+	}
+	memcpy(u->subsets, all->id, all->n * sizeof(*all->id));
+	u->nsubsets = all->n;
 }
 
 static int upstream_update(struct registry *r, uint32_t id, const struct members *m,
@@ -183,39 +246,19 @@ static int upstream_update(struct registry *r, uint32_t id, const struct members
 	struct upstream *u = &r->upstreams[id];
 	const struct service *s = &r->services[u->image.service];
 	struct mesh_upstream image = u->image;
-	struct share share[MESH_SPLITS];
-	uint32_t n = shares_of(r, s, m, share), subsets[MESH_SPLITS];
-	int error = 0;
+	struct subsets all = {0};
+	int error = versions_set(r, id, m, now_ns, &all, image.version);
 
-	for (uint32_t i = 0; i < n; i++) {
-		subsets[i] = subset_get(r, id, share[i].version, now_ns);
-		if (subsets[i] == MESH_NONE) {
-			error = -ENOSPC;
-			n = i;
-			break;
-		}
-		if (subset_fill(&r->subsets[subsets[i]], r, m))
-			error = -ENOMEM;
-	}
-	for (uint32_t i = 0; i < u->nsubsets; i++) {
-		uint32_t j = 0;
-
-		while (j < n && subsets[j] != u->subsets[i])
-			j++;
-		if (j == n)
-			subset_drop(r, u->subsets[i], now_ns);
-	}
-	memcpy(u->subsets, subsets, n * sizeof(*subsets));
-	u->nsubsets = n;
-	image.nsplit = split_set(&image, subsets, share, n);
+	subsets_replace(r, u, &all, now_ns);
+	split_set(&image, s);
 	image.protocol = s->protocol;
 	image.policy = s->config.policy;
 	if (u->port || m->n)
 		image.port =
 			u->port ? htons(u->port) : htons((uint16_t)r->endpoints[m->ep[0]].port);
 	if (memcmp(&image, &u->image, sizeof(image))) {
-		for (uint32_t i = 0; i < n; i++)
-			r->subsets[subsets[i]].dirty |= image.policy != u->image.policy;
+		for (uint32_t i = 0; i < all.n; i++)
+			r->subsets[all.id[i]].dirty |= image.policy != u->image.policy;
 		u->image = image;
 		u->dirty = true;
 	}
@@ -314,6 +357,8 @@ int service_recompute(struct registry *r, uint32_t id, uint64_t now_ns)
 		r->endpoints[e].primary = !is_discovered(r, s, &r->endpoints[e]);
 	if ((err = upstreams_make(r, id, now_ns)))
 		error = err;
+	if ((err = service_number(r, s, now_ns)))
+		error = err;
 	s->nprimary = 0;
 	for (uint32_t u = s->upstreams; u != MESH_NONE; u = r->upstreams[u].next) {
 		collect(r, s, r->upstreams[u].port, m);
@@ -341,5 +386,7 @@ void service_forget(struct registry *r, uint32_t id, uint64_t now_ns)
 		r->upstreams[u].used = false;
 		ids_free(&r->upstream_ids, u, now_ns);
 	}
+	service_config_done(&s->config);
+	free(s->versions);
 	memset(s, 0, sizeof(*s));
 }

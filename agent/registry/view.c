@@ -5,6 +5,14 @@
 #include <arpa/inet.h>
 #include <string.h>
 
+static const struct snap_fault *fault_of(const struct registry *r, const char *service)
+{
+	for (size_t i = 0; i < r->nfaults; i++)
+		if (!strcmp(r->faults[i].service, service))
+			return &r->faults[i].fault;
+	return NULL;
+}
+
 bool registry_service(const struct registry *r, uint32_t id, struct service_view *v)
 {
 	const struct service *s = id < MESH_MAX_SERVICES ? &r->services[id] : NULL;
@@ -16,7 +24,9 @@ bool registry_service(const struct registry *r, uint32_t id, struct service_view
 				   .protocol = s->protocol,
 				   .callable = s->configured || s->primary != MESH_NONE,
 				   .upstream = s->primary,
-				   .nendpoints = s->nprimary};
+				   .nendpoints = s->nprimary,
+				   .numbers = s->numbers,
+				   .fault = fault_of(r, s->name)};
 	return true;
 }
 

@@ -120,10 +120,11 @@ _Static_assert(sizeof(struct mesh_listener) == 40, "abi");
  */
 
 /* upstreams (steers): a service's port as something to call. Split weights add up to 65536 (or
- * nsplit is 0: no endpoints); a draw of 16 bits picks the subset. version[]: the subset of each
- * version by its number, MESH_NONE: nobody serves it. Number 0 is everybody; the others are those
- * of the service's versions in the snapshot, and a number never comes to mean another version while
- * a snapshot that knows it is in force. */
+ * nsplit is 0: no endpoints); a draw of 16 bits picks the subset, MESH_NONE: nobody serves it, and
+ * the service wants no other instead. version[]: the subset of each version by its number,
+ * MESH_NONE: nobody serves it. Number 0 is everybody; the others are those of the service's
+ * versions in the snapshot, and a number never comes to mean another version while a snapshot that
+ * knows it is in force. */
 struct mesh_upstream {
 	__u32 seq; /* odd while being written, see mesh_seq_* in seq.h */
 	__u32 service;

@@ -68,9 +68,9 @@ static inline void sink_endpoint(void *arg, uint32_t id, const struct mesh_endpo
 
 static inline void sink_upstream(void *arg, uint32_t id, const struct mesh_upstream *up, bool fresh)
 {
-	assert_true(k.snapshots > 0);
 	for (uint32_t i = 0; i < up->nsplit; i++)
-		assert_in_range(k.slots[up->split[i].subset].n, 1, MESH_SLOTS);
+		if (up->split[i].subset != MESH_NONE)
+			assert_in_range(k.slots[up->split[i].subset].n, 1, MESH_SLOTS);
 	if (up->nsplit)
 		assert_int_equal(up->split[up->nsplit - 1].upto, 65536);
 	k.upstreams[id] = *up;
@@ -101,6 +101,7 @@ static inline int sink_dest(void *arg, const struct mesh_dest_key *key,
 		return 0;
 	}
 	assert_true(k.upstreams[dest->upstream].nsplit > 0); /* arrays before dests */
+	assert_true(k.snapshots > 0);			     /* and names */
 	if (i == k.ndests && k.ndests == k.max_dests)
 		return -E2BIG;
 	k.dests[i].key = *key;

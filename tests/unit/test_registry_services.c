@@ -11,12 +11,13 @@ static void configure_split(const char *service, const char *a, uint32_t wa, con
 	memset(&c, 0, sizeof(c));
 	strcpy(c.service, service);
 	service_config_init(&c.config);
-	c.config.nsplit = 2;
-	strcpy(c.config.split[0].version, a);
-	strcpy(c.config.split[1].version, b);
-	c.config.split[0].weight = wa;
-	c.config.split[1].weight = wb;
+	c.config.split.n = 2;
+	assert_int_equal(service_config_version(&c.config, a, &c.config.split.to[0].version), 0);
+	assert_int_equal(service_config_version(&c.config, b, &c.config.split.to[1].version), 0);
+	c.config.split.to[0].weight = wa;
+	c.config.split.to[1].weight = wb;
 	assert_int_equal(registry_configure(r, &c, 1, now), 0);
+	service_config_done(&c.config);
 }
 
 static void a_split_makes_a_subset_per_version_and_its_end_one_for_all(void **state)

@@ -210,9 +210,9 @@ static void a_bad_configuration_is_refused_with_its_place(void **state)
 		 "s: protocol: not one of the known values"},
 		{"{\"revision\":1,\"services\":[{\"service\":\"s\",\"loadBalancer\":{\"policy\":7}}"
 		 "]}",
-		 "s: policy: not one of the known values"},
+		 "s: loadBalancer.policy: not one of the known values"},
 		{"{\"revision\":1,\"services\":[{\"service\":\"s\",\"split\":{\"v1\":-1}}]}",
-		 "s: split.v1: a weight from 0 to 1000000 is expected"},
+		 "s: split.v1: a number from 0 to 100 is expected"},
 		{"{\"revision\":1,\"services\":[{\"service\":\"s\",\"split\":{\"v1\":0}}]}",
 		 "s: split: all weights are 0"},
 		{"{\"revision\":1,\"services\":[{\"service\":\"s\",\"split\":"
@@ -225,8 +225,8 @@ static void a_bad_configuration_is_refused_with_its_place(void **state)
 		 "answer: services: a list is expected"},
 		{"{\"revision\":1,\"services\":[{\"service\":\"a\\nb\"}]}",
 		 "answer: service: printable ASCII is expected"},
-		{"{\"revision\":1,\"services\":[{\"service\":\"s\",\"split\":{\"v1\":0.5}}]}",
-		 "s: split.v1: a weight from 0 to 1000000 is expected"},
+		{"{\"revision\":1,\"services\":[{\"service\":\"s\",\"split\":{\"v1\":100.5}}]}",
+		 "s: split.v1: a number from 0 to 100 is expected"},
 		{"{\"revision\":1,\"services\":[{\"service\":\"s\",\"split\":{\"v1\":1,"
 		 "\"v1\":2}}]}",
 		 "s: split.v1: stands there twice"},
