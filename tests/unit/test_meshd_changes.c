@@ -1,52 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Changes in meshd: who waits for them is told, a restart keeps them, files bring them. */
-#include "tests/unit/meshd_rig.h"
-
-struct waiting {
-	int answered, status;
-	char body[4096];
-};
-
-static void on_watch(const struct http_answer *a, void *arg)
-{
-	struct waiting *w = arg;
-
-	w->answered++;
-	w->status = a->error ? a->error : a->status;
-	snprintf(w->body, sizeof(w->body), "%s", a->body ? a->body : "");
-}
-
-static void run_until(struct loop *l, const struct waiting *w, int answered, uint64_t ms)
-{
-	uint64_t end = clock_mono_ns() + ms * 1000000;
-
-	while (w->answered < answered && clock_mono_ns() < end)
-		assert_int_equal(loop_once(l, 10), 0);
-}
-
-static void watch_start(struct http_client *hc, uint64_t rev, struct waiting *w)
-{
-	char path[128];
-	struct http_call c = {.method = "GET", .base = local, .path = path, .timeout_ms = 40000};
-
-	snprintf(path, sizeof(path), "/api/watch?revision=%llu&node=n1", (unsigned long long)rev);
-	assert_int_equal(http_client_start(hc, &c, on_watch, w), 0);
-}
-
-/* Until the daemon says that so many wait. */
-static void await_watchers(struct loop *l, int n)
-{
-	uint64_t end = clock_mono_ns() + 5000000000ULL;
-	char want[32];
-
-	snprintf(want, sizeof(want), "mesh_watchers %d\n", n);
-	do {
-		assert_int_equal(loop_once(l, 1), 0);
-		assert_int_equal(call("GET", "/metrics", NULL), 200);
-		if (clock_mono_ns() > end)
-			fail_msg("%d do not wait", n);
-	} while (!strstr(answer.body, want));
-}
+#include "tests/unit/meshd_watch.h"
 
 static void who_waits_is_told_of_every_change(void **state)
 {
@@ -57,7 +11,7 @@ static void who_waits_is_told_of_every_change(void **state)
 	assert_int_equal(loop_init(&l), 0);
 	assert_int_equal(http_client_new(&l, &hc), 0);
 	for (int i = 0; i < 8; i++)
-		watch_start(hc, revision(), &w);
+		watch_start(hc, revision(), serial(), &w);
 	await_watchers(&l, 8);
 	assert_int_equal(w.answered, 0);
 	assert_int_equal(call("PUT", "/api/config/web", "{'failClosed':true}"), 200);
@@ -71,7 +25,7 @@ static void who_waits_is_told_of_every_change(void **state)
 	/* behind: at once */
 	w.answered = 0;
 	assert_int_equal(call("POST", "/api/register", "{'name':'db','port':1}"), 200);
-	watch_start(hc, revision() - 1, &w);
+	watch_start(hc, revision() - 1, 0, &w);
 	run_until(&l, &w, 1, 5000);
 	assert_int_equal(w.answered, 1);
 	assert_non_null(strstr(
@@ -92,7 +46,7 @@ static void who_waits_at_the_end_is_answered(void **state)
 
 	assert_int_equal(loop_init(&l), 0);
 	assert_int_equal(http_client_new(&l, &hc), 0);
-	watch_start(hc, revision(), &w);
+	watch_start(hc, revision(), serial(), &w);
 	await_watchers(&l, 1);
 	daemon_stop();
 	run_until(&l, &w, 1, 5000);

@@ -277,6 +277,57 @@ static void what_is_not_ours_is_refused(void **state)
 	assert_refused("newer meshd");
 }
 
+static int count_drains(void *arg, const char *service, const char *endpoint, const char *author)
+{
+	assert_string_equal(author, "uid 7");
+	(*(int *)arg)++;
+	return 0;
+}
+
+static int drains_in(struct store *s)
+{
+	int n = 0;
+
+	assert_int_equal(store_drain_each(s, count_drains, &n), 0);
+	return n;
+}
+
+static void drains_and_starts_are_kept(void **state)
+{
+	struct store *s = open_store();
+	uint64_t starts = store_starts(s), revision = store_revision(s);
+
+	assert_int_equal(store_drain_put(s, "web", "web-1", "uid 7"), 0);
+	assert_int_equal(store_drain_put(s, "web", "web-2", "uid 7"), 0);
+	assert_int_equal(store_drain_delete(s, "web", "web-2"), 0);
+	assert_int_equal(store_drain_delete(s, "web", "web-2"), -ENOENT);
+	store_close(&s);
+	s = open_store();
+	assert_int_equal(drains_in(s), 1);
+	assert_int_equal(store_starts(s), starts + 1);
+	assert_int_equal(store_revision(s), revision); /* they are no configuration */
+	store_close(&s);
+}
+
+static void the_first_form_is_brought_up_to_date(void **state)
+{
+	struct store *s = open_store();
+	uint64_t revision;
+
+	assert_int_equal(change(s, "web", "{\"service\":\"web\"}", &revision), 0);
+	store_close(&s);
+	set("DROP TABLE drain; ALTER TABLE meta DROP COLUMN starts; PRAGMA user_version = 1");
+	s = open_store();
+	assert_config(s, "web", "{\"service\":\"web\"}");
+	assert_int_equal(store_revision(s), revision);
+	assert_int_equal(store_starts(s), 1);
+	assert_int_equal(store_drain_put(s, "web", "web-1", "uid 7"), 0);
+	store_close(&s);
+	s = open_store();
+	assert_int_equal(drains_in(s), 1);
+	store_close(&s);
+}
+
 /* Merging costs the square of an object's members: meshd must not stand still for it. */
 static void a_patch_of_very_many_members_is_refused(void **state)
 {
@@ -309,6 +360,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(kill_9_loses_nothing_acknowledged, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_second_process_is_told, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_not_ours_is_refused, setup, teardown),
+		cmocka_unit_test_setup_teardown(drains_and_starts_are_kept, setup, teardown),
+		cmocka_unit_test_setup_teardown(the_first_form_is_brought_up_to_date, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(a_patch_of_very_many_members_is_refused, setup,
 						teardown),
 	};
