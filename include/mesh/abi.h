@@ -15,7 +15,7 @@
 #endif
 
 /* For functions that return a struct: BPF has no calls that do. */
-#define MESH_INLINE static inline __attribute__((always_inline))
+#define MESH_INLINE	   static inline __attribute__((always_inline))
 
 #define MESH_ABI_VERSION   2
 
@@ -229,11 +229,10 @@ struct mesh_svc_inflight {
 };
 _Static_assert(sizeof(struct mesh_svc_inflight) == 256, "abi");
 
-/* edges (counts): requests in flight of one caller to one callee, open addressing by key. An entry
- * is claimed by compare-and-swap of its key from 0; the supervisor frees those that have been idle.
- * Full: that caller is not limited, and counted. Key: caller + 1 in the high half, callee's service
- * in the low half; the caller is its service, for a pure caller its workload | MESH_EDGE_WORKLOAD,
- * for the gateway MESH_EDGE_GATEWAY. */
+/* edges (counts): requests in flight of one caller to one callee, open addressing by key; edge.h
+ * says how an entry is found, claimed and, by the supervisor, freed again. Key: caller + 1 in the
+ * high half, callee's service in the low half; the caller is its service, for a pure caller its
+ * workload | MESH_EDGE_WORKLOAD, for the gateway MESH_EDGE_GATEWAY. */
 #define MESH_EDGE_WORKLOAD 0x80000000u
 #define MESH_EDGE_GATEWAY  0x7ffffffeu
 struct mesh_edge {
