@@ -42,7 +42,7 @@ static inline __u32 mesh_budget_age(__u64 word, __u64 now_ms)
 {
 	__u32 dt = (__u32)now_ms - (__u32)(word >> 32);
 
-	return dt > 0xffffffff - MESH_BUDGET_SKEW_MS ? 0 : dt;
+	return 0 - dt < MESH_BUDGET_SKEW_MS ? 0 : dt;
 }
 
 /* Thousandths of a token there are now. */

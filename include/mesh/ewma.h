@@ -47,7 +47,7 @@ static inline __u32 mesh_ewma_age(__u64 word, __u64 now_ns)
 {
 	__u32 dt = mesh_ewma_stamp(now_ns) - (__u32)word;
 
-	return dt > 0xffffffff - MESH_EWMA_SKEW ? 0 : dt;
+	return 0 - dt < MESH_EWMA_SKEW ? 0 : dt;
 }
 
 /* Latency in ns as of now; 0 if never measured, at least 64 otherwise. */

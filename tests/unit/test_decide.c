@@ -94,6 +94,26 @@ static void clock_a_tick_behind_is_no_long_time(void **state)
 	assert_in_range(mesh_ewma_read(word, T0), 99 * MS, 100 * MS);
 }
 
+/* Two workers whose readings differ by 5 ms take turns: the average fades by the time that went by,
+ * not by the differences. */
+static void clocks_that_differ_fade_nothing(void **state)
+{
+	__u64 word = mesh_ewma_update(0, 100 * MS, T0, 0);
+
+	for (__u64 i = 0; i < 10000; i++)
+		word = mesh_ewma_update(word, 10 * MS, T0 + i * MS / 10 - (i % 2 ? 5 * MS : 0), 0);
+	assert_in_range(mesh_ewma_read(word, T0 + 1000 * MS), 90 * MS, 94 * MS);
+}
+
+/* Not asked for a month: that is no reading behind, or it would stay as it is for another. */
+static void very_idle_is_not_ahead(void **state)
+{
+	__u64 word = mesh_ewma_update(0, 100 * MS, T0, 0), later = T0 + 30 * 86400 * S;
+
+	assert_int_equal(mesh_ewma_read(word, later), 64);
+	assert_in_range(mesh_ewma_read(mesh_ewma_update(word, MS, later, 0), later), MS - 64, MS);
+}
+
 static void stamp_survives_its_own_overflow(void **state)
 {
 	__u64 before = (1ULL << 52) - HALF / 2, word = mesh_ewma_update(0, 100 * MS, before, 0);
@@ -152,6 +172,29 @@ static void cost_is_latency_times_queue(void **state)
 	assert_int_equal(mesh_pick_p2c(1, 5, 2, 6), 1);
 	assert_int_equal(mesh_pick_p2c(1, 6, 2, 5), 2);
 	assert_int_equal(mesh_pick_p2c(1, 5, 2, 5), 1);
+}
+
+static void load_is_queue_per_weight(void **state)
+{
+	static const struct {
+		__u32 inflight_a, weight_a, inflight_b, weight_b;
+		int order; /* of a's load and b's */
+	} cases[] = {
+		{0, 100, 0, 100, 0}, {0, 90, 0, 10, 0}, /* idle: shares are by slots */
+		{0, 1, 1, 1000, -1}, {1, 100, 1, 100, 0}, {1, 90, 1, 10, -1},
+		{9, 90, 1, 10, 0},   {10, 90, 1, 10, 1},  {1, 1000, 1, 999, -1},
+		{~0U, 1, ~0U, 2, 1}, {0, 0, ~0U, 1, 1}, /* weight 0 takes no traffic */
+		{0, 0, 5, 0, 0},
+	};
+
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		__u64 a = mesh_pick_load(cases[i].inflight_a, cases[i].weight_a),
+		      b = mesh_pick_load(cases[i].inflight_b, cases[i].weight_b);
+
+		if ((a > b) - (a < b) != cases[i].order)
+			fail_msg("case %zu: %llu, %llu", i, (unsigned long long)a,
+				 (unsigned long long)b);
+	}
 }
 
 static __u32 slots_of(const __u16 *slots, __u16 ep)
@@ -316,9 +359,12 @@ int main(void)
 		cmocka_unit_test(average_after_one_more_sample),
 		cmocka_unit_test(reading_decays_but_never_to_nothing),
 		cmocka_unit_test(clock_a_tick_behind_is_no_long_time),
+		cmocka_unit_test(clocks_that_differ_fade_nothing),
+		cmocka_unit_test(very_idle_is_not_ahead),
 		cmocka_unit_test(stamp_survives_its_own_overflow),
 		cmocka_unit_test(draw_falls_into_its_split),
 		cmocka_unit_test(cost_is_latency_times_queue),
+		cmocka_unit_test(load_is_queue_per_weight),
 		cmocka_unit_test(slots_in_proportion),
 		cmocka_unit_test(slots_for_any_input),
 		cmocka_unit_test(round_robin_is_a_fair_order),
