@@ -166,7 +166,11 @@ static bool settle(struct eject *e, const struct outlier *o, const struct mesh_b
 		clear(&e->endpoints[o->id].ewma);
 	seen->status = status;
 	registry_endpoint_status(e->registry, o->id, OUTLIER_STATUS, status, now_ns);
-	return mesh_breaker_state(word) != mesh_breaker_state(was);
+	if (mesh_breaker_state(word) == mesh_breaker_state(was))
+		return false;
+	if (e->moved)
+		e->moved(e->arg, o->id, mesh_breaker_state(was), mesh_breaker_state(word));
+	return true;
 }
 
 static bool group_look(struct eject *e, const struct place *at, uint32_t n, struct outlier *v,
@@ -205,6 +209,12 @@ static void hand(__u64 *word, uint32_t what, uint64_t now_ms)
 	__atomic_store_n(word, mesh_breaker_hand(what, now_ms), __ATOMIC_RELEASE);
 }
 
+void eject_hand_endpoint(struct eject *e, uint32_t id, uint32_t what, uint64_t now_ns)
+{
+	endpoint_forget(e, id);
+	hand(&e->endpoints[id].breaker, what, now_ns / 1000000);
+}
+
 static int endpoints_hand(struct eject *e, uint32_t service, const char *name, uint32_t what,
 			  uint64_t now_ns)
 {
@@ -215,8 +225,7 @@ static int endpoints_hand(struct eject *e, uint32_t service, const char *name, u
 		if (!registry_endpoint(e->registry, i, &v) || v.service != service ||
 		    strcmp(v.id, name))
 			continue;
-		endpoint_forget(e, i);
-		hand(&e->endpoints[i].breaker, what, now_ns / 1000000);
+		eject_hand_endpoint(e, i, what, now_ns);
 		err = 0;
 	}
 	return err;

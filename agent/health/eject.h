@@ -25,6 +25,9 @@ struct eject_service {
 };
 
 struct eject {
+	/* Optional: an endpoint's breaker went from one state to another. */
+	void (*moved)(void *arg, uint32_t endpoint, uint32_t from, uint32_t to);
+	void *arg;
 	struct registry *registry;
 	struct mesh_ep_stat *endpoints; /* [MESH_MAX_ENDPOINTS], shared */
 	struct mesh_svc_stat *services; /* [MESH_MAX_SERVICES], shared */
@@ -32,7 +35,7 @@ struct eject {
 	struct eject_service known[MESH_MAX_SERVICES];
 };
 
-/* The arrays stay the caller's. */
+/* The arrays stay the caller's. moved and arg may be set after this. */
 void eject_init(struct eject *e, struct registry *r, struct mesh_ep_stat *endpoints,
 		struct mesh_svc_stat *services);
 
@@ -43,6 +46,8 @@ bool eject_beat(struct eject *e, uint64_t now_ns);
  * endpoints of that id. 0, or -ENOENT when there is none. */
 int eject_hand(struct eject *e, const char *service, const char *endpoint, uint32_t hand,
 	       uint64_t now_ns);
+/* The same for one endpoint; takes effect with the next beat. */
+void eject_hand_endpoint(struct eject *e, uint32_t id, uint32_t hand, uint64_t now_ns);
 
 /* For showing. */
 struct breaker_view {
