@@ -176,10 +176,10 @@ static void configure(void *arg, const struct configuration *c)
 	if (!err)
 		err = registry_externals(s->registry, c->externals, c->nexternals, s->loop.now_ns);
 	if (!err)
-		err = registry_faults(s->registry, c->faults, c->nfaults,
-				      s->loop.now_ns / 1000000);
+		err = registry_faults(s->registry, c->faults, c->nfaults, s->loop.now_ns / 1000000);
 	if (err)
 		log_error("not all of the configuration fits: %s", strerror(-err));
+	health_orders(s, c);
 }
 
 static char *state(void *arg)
@@ -199,6 +199,9 @@ static bool flush(struct supervisor *s)
 	if (s->loop.now_ns < s->retry_ns)
 		return false;
 	err = registry_flush(s->registry, s->loop.now_ns);
+	health_sync(s);
+	if (!err)
+		err = registry_flush(s->registry, s->loop.now_ns);
 	s->retry_ns = err ? s->loop.now_ns + BEAT_MS * 1000000ULL : 0;
 	if (err && !s->flush_failed)
 		log_error("not everything fits into the maps: %s; see mesh_bpf_map_entries in "
@@ -301,6 +304,7 @@ static void beat(struct timer *t)
 	}
 	workers_tick(&s->workers);
 	registry_faults_end(s->registry, s->loop.now_ns / 1000000);
+	health_beat(s);
 	registry_rebalance(s->registry, s->loop.now_ns);
 	kernel_events_drain(s->kernel);
 	if (!s->drain.prev)
@@ -366,7 +370,8 @@ static int start_kernel(struct supervisor *s)
 	if (err)
 		return err;
 	publish_sink(s, &sink);
-	return registry_new(&sink, s->own_netns, &s->registry);
+	err = registry_new(&sink, s->own_netns, &s->registry);
+	return err ? err : health_start(s);
 }
 
 static int start_workers(struct supervisor *s)
@@ -477,6 +482,7 @@ static void stop(struct supervisor *s)
 	discovery_done(&s->discovery);
 	if (s->workers.loop)
 		workers_done(&s->workers);
+	health_stop(s);
 	registry_free(&s->registry);
 	kernel_close(&s->kernel);
 	admin_free(&s->admin);

@@ -12,6 +12,7 @@
 #include "agent/kernel/kernel.h"
 #include "agent/kernel/sockdiag.h"
 #include "agent/registry/registry.h"
+#include "agent/supervisor_health.h"
 #include "agent/supervisor_workers.h"
 #include "agent/telemetry/accesslog.h"
 #include "agent/telemetry/admin.h"
@@ -42,6 +43,7 @@ struct supervisor {
 	struct registry *registry;
 	struct discovery discovery;
 	struct workers workers;
+	struct health health;
 	struct metrics *metrics;
 	struct admin *admin;
 	struct accesslog *accesslog;
