@@ -37,6 +37,10 @@ static void on_record(const struct record *rec, void *arg)
 		   *source = registry_caller_name(s->registry, rec->caller);
 	const char *destination = registry_service_name(s->registry, rec->service);
 
+	if (rec->kind == RECORD_WHY) {
+		whys_record(s, (const struct record_why *)rec);
+		return;
+	}
 	registry_endpoint_names(s->registry, rec->endpoint, rec->endpoint_gen, &endpoint, &version);
 	if (!*source)
 		source = rec->flags & RECORD_GATEWAY ? "gateway" : "unknown";
@@ -51,7 +55,9 @@ static void on_record(const struct record *rec, void *arg)
 							  .duration_ns = rec->duration_ns,
 							  .bytes_in = rec->bytes_in,
 							  .bytes_out = rec->bytes_out,
-							  .tries = rec->tries});
+							  .tries = rec->tries,
+							  .flags = rec->flags,
+							  .bulkhead = rec->bulkhead});
 	if (s->accesslog)
 		accesslog_write(s->accesslog, rec,
 				&(struct accesslog_names){source, destination, endpoint, version});
@@ -305,6 +311,7 @@ static void beat(struct timer *t)
 	workers_tick(&s->workers);
 	registry_faults_end(s->registry, s->loop.now_ns / 1000000);
 	health_beat(s);
+	whys_beat(s);
 	registry_rebalance(s->registry, s->loop.now_ns);
 	kernel_events_drain(s->kernel);
 	if (!s->drain.prev)
@@ -479,6 +486,7 @@ static void stop(struct supervisor *s)
 {
 	s->loop.after = NULL;
 	session_free(&s->session);
+	whys_done(&s->whys);
 	discovery_done(&s->discovery);
 	if (s->workers.loop)
 		workers_done(&s->workers);
@@ -508,6 +516,7 @@ int supervisor_run(const struct agent_config *cfg)
 				.snapshot_fd = -1,
 				.loop.epfd = -1,
 				.on_signal.fd = -1};
+	whys_init(&s.whys);
 	err = loop_init(&s.loop);
 	if (!err)
 		err = start_signals(&s);
