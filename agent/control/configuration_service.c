@@ -29,7 +29,7 @@ static const char *const fallbacks[] = {
 
 static int too_big(const struct place *p, int err)
 {
-	return err == -E2BIG ? conf_bad(p, "more than %u bytes in all", CONFIG_TEXT_MAX) : err;
+	return err == -E2BIG ? conf_bad(p, "more than %u bytes", CONFIG_TEXT_MAX) : err;
 }
 
 static int put(const struct place *p, struct service_config *c, const char *s, uint32_t *out)
@@ -53,27 +53,31 @@ static int string(const struct place *p, const cJSON *o, const char *key, size_t
 	return put(p, c, v->valuestring, out);
 }
 
-static int version(const struct place *p, const char *name, struct service_config *c, uint32_t *out)
+/* `key` is where the name stands, or the object of which it is a key. */
+static int version(const struct place *p, const char *key, const char *name,
+		   struct service_config *c, uint32_t *out)
 {
 	int err;
 
 	if (!*name || strlen(name) >= MESH_NAME_MAX)
-		return conf_bad(p, "the name of a version is 1 to %d bytes long",
+		return conf_bad(p, "%s: the name of a version is 1 to %d bytes long", key,
 				MESH_NAME_MAX - 1);
 	err = service_config_version(c, name, out);
 	if (err == -ENOSPC)
-		return conf_bad(p, "more than %d versions are named", CONFIG_VERSIONS);
+		return conf_bad(p, "%s: more than %d versions are named", key, CONFIG_VERSIONS);
 	return too_big(p, err);
 }
 
 /* A name of HTTP in small letters: headers are compared so. */
-static int small(const struct place *p, const char *name, struct service_config *c, uint32_t *out)
+static int small(const struct place *p, const char *key, const char *name, struct service_config *c,
+		 uint32_t *out)
 {
 	char copy[HEADER_MAX + 1];
 	size_t n = strlen(name);
 
 	if (!n || n > HEADER_MAX)
-		return conf_bad(p, "the name of a header is 1 to %d bytes long", HEADER_MAX);
+		return conf_bad(p, "%s: the name of a header is 1 to %d bytes long", key,
+				HEADER_MAX);
 	for (size_t i = 0; i <= n; i++)
 		copy[i] = name[i] >= 'A' && name[i] <= 'Z' ? (char)(name[i] + 32) : name[i];
 	return put(p, c, copy, out);
@@ -94,7 +98,7 @@ static int split(const struct place *at, const cJSON *o, struct service_config *
 	cJSON_ArrayForEach (v, s) {
 		if (n == MESH_SPLITS)
 			return conf_bad(at, "split: more than %d versions", MESH_SPLITS);
-		err = version(&p, v->string, c, &out->to[n].version);
+		err = version(at, "split", v->string, c, &out->to[n].version);
 		for (uint32_t i = 0; !err && i < n; i++)
 			if (out->to[i].version == out->to[n].version)
 				err = conf_bad(&p, "%s: stands there twice", v->string);
@@ -308,7 +312,7 @@ static int sticky(const struct place *at, const cJSON *o, struct service_config 
 	if (!conf_item(s, "header") == !conf_item(s, "cookie"))
 		return conf_bad(at, "sticky: either header or cookie is expected");
 	if (header)
-		return small(&p, header, c, &c->sticky.header);
+		return small(&p, "header", header, c, &c->sticky.header);
 	if (!json_str(s, "cookie", NULL))
 		return conf_bad(at, "sticky: a string is expected");
 	return string(&p, s, "cookie", HEADER_MAX, c, &c->sticky.cookie);
@@ -374,7 +378,7 @@ static int pairs(const struct place *at, const cJSON *match, const char *key, bo
 	cJSON_ArrayForEach (v, m) {
 		if (!cJSON_IsString(v))
 			return conf_bad(&p, "%s: a string is expected", v->string);
-		err = headers ? small(&p, v->string, c, &pair[*n].name)
+		err = headers ? small(at, key, v->string, c, &pair[*n].name)
 			      : put(&p, c, v->string, &pair[*n].name);
 		if (!err)
 			err = string(&p, m, v->string, VALUE_MAX, c, &pair[*n].value);
@@ -413,7 +417,7 @@ static int mirror(const struct place *at, const cJSON *o, struct service_config 
 	if (err || !m)
 		return err;
 	out->mirror_share = SNAP_ALL;
-	err = version(&p, json_str(m, "version", ""), c, &out->mirror_version);
+	err = version(&p, "version", json_str(m, "version", ""), c, &out->mirror_version);
 	return err ? err : conf_percent(&p, m, "percent", CONF_SHARE, &out->mirror_share);
 }
 
@@ -449,8 +453,6 @@ static int route(const struct place *p, const cJSON *o, struct service_config *c
 	uint8_t fallback = c->fallback;
 	int err;
 
-	if (!cJSON_IsObject(o))
-		return conf_bad(p, "an object is expected");
 	out->timeouts = c->timeouts;
 	out->retry = c->retry;
 	err = string(p, o, "name", MESH_NAME_MAX - 1, c, &out->name);
@@ -487,9 +489,11 @@ static int routes(const struct place *at, const cJSON *o, struct service_config 
 	cJSON_ArrayForEach (item, l) {
 		struct place p = conf_inside(at, "routes[%u].", n);
 
-		err = route(&p, item, c, &v[n++]);
+		err = cJSON_IsObject(item) ? route(&p, item, c, &v[n])
+					   : conf_bad(at, "routes[%u]: an object is expected", n);
 		if (err)
 			break;
+		n++;
 	}
 	if (!err)
 		err = service_config_put(c, v, n * sizeof(*v), &c->routes);
