@@ -52,7 +52,10 @@ static void breaker_moved(void *arg, uint32_t id, uint32_t from, uint32_t to)
 
 	if (!registry_endpoint(s->registry, id, &e))
 		return;
-	if (to == MESH_OPEN && from == MESH_CLOSED)
+	if (s->arrays->ep_stats[id].breaker & MESH_BREAKER_HELD)
+		log_info("%s of %s is held %s by hand", e.id, service_of(s, &e),
+			 breaker_state_name(to));
+	else if (to == MESH_OPEN && from == MESH_CLOSED)
 		log_warn("%s of %s fails too often: it gets no calls for a while", e.id,
 			 service_of(s, &e));
 	else if (to == MESH_CLOSED)
