@@ -212,3 +212,47 @@ int api_path(struct cli *cli, const char *prefix, const char *name, const char *
 	snprintf(out, API_PATH_MAX, "%s%s%s", prefix, escaped, suffix);
 	return EXIT_OK;
 }
+
+int api_path_id(struct cli *cli, char *out, const char *key, const char *id)
+{
+	char escaped[API_ID_MAX * 3 + 8];
+	size_t len = strlen(out), n = strlen(id);
+	bool ok = n && n <= API_ID_MAX && strcmp(id, ".") && strcmp(id, "..");
+
+	for (const char *p = id; *p; p++)
+		ok = ok && *p > ' ' && *p < 0x7f;
+	if (!ok || http_escape(id, escaped, sizeof(escaped)))
+		return cli_usage(cli, "%s is no id: an id is 1 to %d letters, digits and signs", id,
+				 API_ID_MAX);
+	snprintf(out + len, API_PATH_MAX - len, "%s%s%s%s", key ? "?" : "/", key ? key : "",
+		 key ? "=" : "", escaped);
+	return EXIT_OK;
+}
+
+void api_warn(const struct api_answer *a)
+{
+	const cJSON *w;
+
+	cJSON_ArrayForEach (w, cJSON_GetObjectItemCaseSensitive(a->json, "warnings"))
+		if (cJSON_IsString(w))
+			cli_fail("warning: %s", w->valuestring);
+}
+
+int api_write(struct cli *cli, const struct api_request *r, const char *done, const char *missing)
+{
+	struct api_answer a;
+	int rc;
+
+	api_call(cli, r, &a);
+	api_warn(&a);
+	if (a.code != EXIT_OK)
+		rc = a.status == 404 && missing ? cli_fail("%s", missing) : api_report(&a);
+	else if (cli->format == OUTPUT_JSON)
+		rc = output_json(a.json);
+	else if (cli->format == OUTPUT_NAME)
+		rc = EXIT_OK;
+	else
+		rc = puts(done) < 0 ? EXIT_FAILED : EXIT_OK;
+	api_done(&a);
+	return rc;
+}

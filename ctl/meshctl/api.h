@@ -7,7 +7,8 @@
 
 #include <cjson/cJSON.h>
 
-#define API_PATH_MAX 512
+#define API_PATH_MAX 1024
+#define API_ID_MAX   128
 
 struct api_answer {
 	int code;    /* EXIT_OK; EXIT_FAILED: meshd refused or made no sense; EXIT_UNREACHABLE */
@@ -37,5 +38,14 @@ int api_report(const struct api_answer *a);
 /* PREFIX + NAME (escaped) + SUFFIX into out[API_PATH_MAX]. EXIT_OK, or EXIT_USAGE after a message
  * when NAME is none. */
 int api_path(struct cli *cli, const char *prefix, const char *name, const char *suffix, char *out);
+/* Appends / + ID, or ?KEY=ID when there is a key, to a path in out[API_PATH_MAX]. EXIT_OK, or
+ * EXIT_USAGE after a message when ID is none: 1 to API_ID_MAX of visible ASCII. */
+int api_path_id(struct cli *cli, char *out, const char *key, const char *id);
+
+/* What meshd warns of in an answer, on stderr. */
+void api_warn(const struct api_answer *a);
+/* A write without more to it: prints `done`, or the answer as JSON; `missing` (NULL: what meshd
+ * says) when there is nothing of that name. */
+int api_write(struct cli *cli, const struct api_request *r, const char *done, const char *missing);
 
 #endif

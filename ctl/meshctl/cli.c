@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define SUBCOMMANDS_MAX 8
+
 static void say(const char *fmt, va_list ap)
 {
 	char line[2048];
@@ -51,4 +53,28 @@ int cli_no_such(const struct cli *cli, const char *what, const char *word, const
 		snprintf(all + len, sizeof(all) - len, "%s%s", i ? ", " : "", words[i]);
 	}
 	return cli_usage(cli, "there is no %s %s; there are: %s", what, word, all);
+}
+
+int cli_arity(const struct cli *cli, int min, int max)
+{
+	if (cli->argc < min)
+		return cli_usage(cli, "something is missing: meshctl %s %s", cli->command->name,
+				 cli->command->args);
+	if (max >= 0 && cli->argc > max)
+		return cli_usage(cli, "too many words, from %s on", cli->argv[max]);
+	return EXIT_OK;
+}
+
+int cli_dispatch(struct cli *cli, const struct subcommand *subs, size_t n)
+{
+	const char *names[SUBCOMMANDS_MAX];
+	size_t i;
+	int rc;
+
+	for (i = 0; i < n && strcmp(subs[i].name, cli->argv[0]); i++)
+		names[i] = subs[i].name;
+	if (i == n)
+		return cli_no_such(cli, cli->command->name, cli->argv[0], names, n);
+	rc = cli_arity(cli, subs[i].min, subs[i].max);
+	return rc ? rc : subs[i].run(cli);
 }

@@ -8,6 +8,7 @@
 #include "ctl/meshctl/config_file.h"
 #include "ctl/meshctl/linediff.h"
 #include "ctl/meshctl/output.h"
+#include "ctl/meshctl/service.h"
 #include "ctl/meshctl/text.h"
 #include "lib/json.h"
 
@@ -16,11 +17,13 @@
 #include <string.h>
 
 static const char *opt_file;
-static bool opt_dry_run;
+static bool opt_dry_run, opt_force;
 
 const struct option_spec apply_options[] = {
 	{"file", 'f', "FILE", NULL, "JSON; - is stdin (needed)", &opt_file, NULL},
 	{"dry-run", 0, NULL, NULL, "only validate, and say what would change", NULL, &opt_dry_run},
+	{"force", 0, NULL, NULL, "also where meshd warns, as of a version without endpoints", NULL,
+	 &opt_force},
 	{0},
 };
 const struct option_spec diff_options[] = {
@@ -59,12 +62,15 @@ static int fetch_live(struct cli *cli, struct change *c)
 
 static int put(struct cli *cli, struct change *c, bool dry_run)
 {
-	char path[API_PATH_MAX + 16];
+	char path[API_PATH_MAX + 32];
 	bool exists = c->live.code == EXIT_OK;
 	struct api_answer a;
 	int rc;
 
-	snprintf(path, sizeof(path), "%s%s", c->path, dry_run ? "?dryRun=true" : "");
+	snprintf(path, sizeof(path), "%s%s%s", c->path, dry_run ? "?dryRun=true" : "",
+		 !opt_force ? ""
+		 : dry_run  ? "&force=true"
+			    : "?force=true");
 	api_call(cli,
 		 &(struct api_request){.method = "PUT",
 				       .path = path,
@@ -73,6 +79,8 @@ static int put(struct cli *cli, struct change *c, bool dry_run)
 				       .if_none_match = exists ? NULL : "*"},
 		 &a);
 	rc = a.code;
+	if (dry_run) /* every write is preceded by a dry run */
+		api_warn(&a);
 	if (rc == EXIT_OK)
 		c->result = !exists			      ? "created"
 			    : json_bool(a.json, "changed", 1) ? "changed"
@@ -83,7 +91,8 @@ static int put(struct cli *cli, struct change *c, bool dry_run)
 			 "apply again",
 			 c->service, opt_file);
 	else
-		cli_fail("%s: %s", c->service, a.error);
+		cli_fail("%s: %s%s", c->service, a.error,
+			 a.status == 409 && !opt_force ? " (--force does it all the same)" : "");
 	api_done(&a);
 	return rc;
 }
@@ -251,27 +260,6 @@ int cmd_diff(struct cli *cli)
 	return rc == EXIT_OK ? worst : rc;
 }
 
-/* A write without more to it: prints `done`, or the answer as JSON; `missing` when there is nothing
- * of that name. */
-static int write_call(struct cli *cli, const struct api_request *r, const char *done,
-		      const char *missing)
-{
-	struct api_answer a;
-	int rc;
-
-	api_call(cli, r, &a);
-	if (a.code != EXIT_OK)
-		rc = a.status == 404 ? cli_fail("%s", missing) : api_report(&a);
-	else if (cli->format == OUTPUT_JSON)
-		rc = output_json(a.json);
-	else if (cli->format == OUTPUT_NAME)
-		rc = EXIT_OK;
-	else
-		rc = puts(done) < 0 ? EXIT_FAILED : EXIT_OK;
-	api_done(&a);
-	return rc;
-}
-
 int cmd_delete(struct cli *cli)
 {
 	const char *service = cli->argv[0];
@@ -284,8 +272,8 @@ int cmd_delete(struct cli *cli)
 	snprintf(missing, sizeof(missing),
 		 "%s has no configuration to delete; meshctl get config lists what there is",
 		 service);
-	return write_call(cli, &(struct api_request){.method = "DELETE", .path = path}, done,
-			  missing);
+	return api_write(cli, &(struct api_request){.method = "DELETE", .path = path}, done,
+			 missing);
 }
 
 int cmd_rollback(struct cli *cli)
@@ -305,8 +293,7 @@ int cmd_rollback(struct cli *cli)
 	snprintf(done, sizeof(done), "%s: revision %s is in force again", service, to);
 	snprintf(missing, sizeof(missing), "%s has no revision %s; meshctl history %s lists them",
 		 service, to, service);
-	return write_call(cli, &(struct api_request){.method = "POST", .path = path}, done,
-			  missing);
+	return api_write(cli, &(struct api_request){.method = "POST", .path = path}, done, missing);
 }
 
 int cmd_history(struct cli *cli)
@@ -347,28 +334,6 @@ int cmd_history(struct cli *cli)
 	return rc;
 }
 
-static bool is_unknown(struct cli *cli, const char *prefix, const char *service)
-{
-	char path[API_PATH_MAX];
-	struct api_answer a;
-	bool unknown;
-
-	if (api_path(cli, prefix, service, "", path))
-		return false;
-	api_call(cli, &(struct api_request){.method = "GET", .path = path}, &a);
-	unknown = a.status == 404;
-	api_done(&a);
-	return unknown;
-}
-
-/* A service may be configured before it comes; a typing error looks the same. */
-static void warn_if_unknown(struct cli *cli, const char *service)
-{
-	if (is_unknown(cli, "/api/services/", service) && is_unknown(cli, "/api/config/", service))
-		cli_fail("%s: no service of that name is known; the configuration waits for it",
-			 service);
-}
-
 int cmd_lb(struct cli *cli)
 {
 	static const char *const policies[] = {"p2c", "least-request", "round-robin", "random"};
@@ -386,12 +351,12 @@ int cmd_lb(struct cli *cli)
 	rc = api_path(cli, "/api/config/", cli->argv[1], "", path);
 	if (rc)
 		return rc;
-	warn_if_unknown(cli, cli->argv[1]);
+	service_warn_if_unknown(cli, cli->argv[1]);
 	patch = cJSON_CreateObject();
 	cJSON_AddStringToObject(cJSON_AddObjectToObject(patch, "loadBalancer"), "policy", policy);
 	snprintf(done, sizeof(done), "%s: load balancer %s", cli->argv[1], policy);
-	rc = write_call(cli, &(struct api_request){.method = "PATCH", .path = path, .body = patch},
-			done, "this meshd knows no configuration");
+	rc = api_write(cli, &(struct api_request){.method = "PATCH", .path = path, .body = patch},
+		       done, "this meshd knows no configuration");
 	cJSON_Delete(patch);
 	return rc;
 }

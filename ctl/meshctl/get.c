@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* meshctl get and describe: what meshd knows, as tables, JSON or names. Reads only. */
+/* meshctl get: what meshd knows, as tables, JSON or names. Reads only. */
 #include "ctl/meshctl/api.h"
 #include "ctl/meshctl/output.h"
+#include "ctl/meshctl/service.h"
+#include "ctl/meshctl/shapes.h"
 #include "ctl/meshctl/text.h"
+#include "ctl/meshctl/words.h"
 #include "lib/clock.h"
 #include "lib/json.h"
 
@@ -10,83 +13,48 @@
 #include <string.h>
 
 /* One kind of thing. The list is in member `list` of the answer; the name of an item in member
- * `name`. */
+ * `key`. */
 struct kind {
 	const char *name;
 	const char *path, *one; /* one: path of a single one, which its name is appended to; NULL:
 				   filtered here */
+	int (*fetch)(struct cli *cli, const char *name, cJSON **answer); /* instead of path, one */
 	const char *list, *key;
 	const char *const *headers;
 	unsigned columns, wide; /* how many columns a table has, and a wide one */
 	void (*rows)(struct table *t, const cJSON *item);
+	void (*names)(const cJSON *item); /* NULL: what key says */
+	bool ordered;			  /* the order of the list says something */
 };
-
-static const char *number(char out[24], double v)
-{
-	snprintf(out, 24, "%.0f", v);
-	return out;
-}
-
-/* Adds word to a list separated by commas, once. */
-static void add_once(char *list, size_t cap, const char *word)
-{
-	size_t n = strlen(word), len = strlen(list);
-
-	for (const char *p = list; (p = strstr(p, word)); p++)
-		if ((p == list || p[-1] == ',') && (p[n] == ',' || !p[n]))
-			return;
-	if (len + n + 2 <= cap)
-		snprintf(list + len, cap - len, "%s%s", len ? "," : "", word);
-}
-
-static void endpoint_address(const cJSON *e, char *out, size_t cap)
-{
-	const char *ip = json_str(e, "address", "?");
-	bool v6 = strchr(ip, ':') && ip[0] != '[';
-
-	snprintf(out, cap, "%s%s%s:%.0f", v6 ? "[" : "", ip, v6 ? "]" : "", json_num(e, "port", 0));
-}
 
 static void service_rows(struct table *t, const cJSON *s)
 {
-	const cJSON *endpoints = cJSON_GetObjectItemCaseSensitive(s, "endpoints"), *e;
-	char count[32], versions[256] = "", addresses[900] = "";
-	unsigned healthy = 0;
+	const cJSON *endpoints = words_get(s, "endpoints"), *e;
+	char count[32], versions[256] = "", addresses[900] = "", out[64];
 
 	cJSON_ArrayForEach (e, endpoints) {
 		char address[96];
 
-		healthy += !strcmp(json_str(e, "status", ""), "healthy");
-		add_once(versions, sizeof(versions), json_str(e, "version", ""));
-		endpoint_address(e, address, sizeof(address));
-		add_once(addresses, sizeof(addresses), address);
+		words_add_once(json_str(e, "version", ""), versions, sizeof(versions));
+		words_add_once(words_address(e, address, sizeof(address)), addresses,
+			       sizeof(addresses));
 	}
-	snprintf(count, sizeof(count), "%u/%d", healthy, cJSON_GetArraySize(endpoints));
+	snprintf(count, sizeof(count), "%u/%d", words_count(endpoints, NULL, "healthy"),
+		 cJSON_GetArraySize(endpoints));
 	table_row(t, (const char *[]){json_str(s, "name", "?"), json_str(s, "status", "?"), count,
+				      words_out(endpoints, out, sizeof(out)),
 				      json_str(s, "protocol", "-"), versions, addresses});
-}
-
-static void port_list(const cJSON *e, char *out, size_t cap)
-{
-	const cJSON *p;
-
-	out[0] = '\0';
-	cJSON_ArrayForEach (p, cJSON_GetObjectItemCaseSensitive(e, "ports")) {
-		char text[24];
-
-		add_once(out, cap, number(text, cJSON_IsNumber(p) ? p->valuedouble : 0));
-	}
 }
 
 static void endpoint_rows(struct table *t, const cJSON *s)
 {
 	const cJSON *e;
 
-	cJSON_ArrayForEach (e, cJSON_GetObjectItemCaseSensitive(s, "endpoints")) {
+	cJSON_ArrayForEach (e, words_get(s, "endpoints")) {
 		char address[96], ports[128];
 
-		endpoint_address(e, address, sizeof(address));
-		port_list(e, ports, sizeof(ports));
+		words_address(e, address, sizeof(address));
+		words_ports(e, ports, sizeof(ports));
 		table_row(t, (const char *[]){json_str(s, "name", "?"), json_str(e, "id", "?"),
 					      address, json_str(e, "version", "-"),
 					      json_str(e, "status", "?"), json_str(e, "node", "-"),
@@ -99,18 +67,17 @@ static void endpoint_rows(struct table *t, const cJSON *s)
  */
 static void config_rows(struct table *t, const cJSON *item)
 {
-	const cJSON *c = cJSON_GetObjectItemCaseSensitive(item, "config"), *key;
+	const cJSON *c = words_get(item, "config"), *key;
 	char set[512] = "", revision[24];
 
 	if (!c)
 		c = item;
 	cJSON_ArrayForEach (key, c)
 		if (strcmp(key->string, "service"))
-			add_once(set, sizeof(set), key->string);
-	number(revision, json_num(item, "revision", 0));
+			words_add_once(key->string, set, sizeof(set));
+	words_number(json_num(item, "revision", 0), revision);
 	table_row(t, (const char *[]){json_str(c, "service", "?"),
-				      json_str(cJSON_GetObjectItemCaseSensitive(c, "loadBalancer"),
-					       "policy", "p2c"),
+				      json_str(words_get(c, "loadBalancer"), "policy", "p2c"),
 				      json_str(c, "protocol", "auto"), set,
 				      c == item ? "-" : revision});
 }
@@ -130,15 +97,133 @@ static void agent_rows(struct table *t, const cJSON *a)
 
 	table_row(t, (const char *[]){
 			     json_str(a, "node", "?"), json_str(a, "status", "?"),
-			     json_str(a, "version", "-"), number(count, api_agent_workers(a)),
-			     number(endpoints, cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(
-						       a, "endpoints"))),
-			     number(revision, json_num(a, "configRevision", 0)), last_seen(a, age),
-			     number(pid, json_num(a, "pid", 0)), json_str(a, "gateway", "-"),
-			     json_str(a, "admin", "-")});
+			     json_str(a, "version", "-"), words_number(api_agent_workers(a), count),
+			     words_number(cJSON_GetArraySize(words_get(a, "endpoints")), endpoints),
+			     words_number(json_num(a, "configRevision", 0), revision),
+			     last_seen(a, age), words_number(json_num(a, "pid", 0), pid),
+			     json_str(a, "gateway", "-"), json_str(a, "admin", "-")});
 }
 
-static const char *const service_headers[] = {"NAME",	  "STATUS",   "ENDPOINTS",
+/* The route of an item of shape_routes(). */
+static const char *route_name(const cJSON *r, char out[24])
+{
+	snprintf(out, 24, "#%.0f", json_num(r, "index", 0));
+	return json_str(r, "name", json_bool(r, "default", 0) ? "(default)" : out);
+}
+
+static void route_rows(struct table *t, const cJSON *r)
+{
+	char index[24], match[WORDS_MAX], split[WORDS_MAX], fault[WORDS_MAX], mirror[WORDS_MAX],
+		timeouts[WORDS_MAX], retry[WORDS_MAX];
+	bool rest = json_bool(r, "default", 0) && json_num(r, "index", 0) > 1;
+
+	words_match(words_get(r, "match"), match, sizeof(match));
+	table_row(t, (const char *[]){
+			     json_str(r, "service", "?"), route_name(r, index),
+			     rest ? "everything else" : match,
+			     words_split(words_get(r, "split"), split, sizeof(split)),
+			     words_fault(words_get(r, "fault"), fault, sizeof(fault)),
+			     words_mirror(words_get(r, "mirror"), mirror, sizeof(mirror)),
+			     words_values(words_get(r, "timeouts"), timeouts, sizeof(timeouts)),
+			     words_values(words_get(r, "retry"), retry, sizeof(retry))});
+}
+
+static void route_names(const cJSON *r)
+{
+	char index[24];
+
+	printf("%s/%s\n", json_str(r, "service", "?"), route_name(r, index));
+}
+
+/* One line a kind: a delay and an abort may end at different times. */
+static void fault_rows(struct table *t, const cJSON *f)
+{
+	static const char *const kinds_of[] = {"delay", "abort"};
+	char percent[24], status[24], left[24];
+
+	for (size_t i = 0; i < 2; i++) {
+		const cJSON *k = words_get(f, kinds_of[i]);
+
+		if (!cJSON_IsObject(k))
+			continue;
+		snprintf(percent, sizeof(percent), "%g", json_num(k, "percent", 100));
+		table_row(t,
+			  (const char *[]){json_str(f, "service", "?"), json_str(f, "route", NULL),
+					   kinds_of[i],
+					   json_str(k, "duration",
+						    words_number(json_num(k, "status", 0), status)),
+					   percent, words_age(k, "leftMs", left)});
+	}
+}
+
+static void breaker_rows(struct table *t, const cJSON *b)
+{
+	static const char *const numbers[] = {"requests", "failures", "opened", "level",
+					      "consecutive"};
+	char since[24], left[24], n[5][24];
+
+	for (size_t i = 0; i < 5; i++)
+		words_number(json_num(b, numbers[i], 0), n[i]);
+	table_row(t, (const char *[]){json_str(b, "service", "?"), json_str(b, "endpoint", NULL),
+				      json_str(b, "state", "?"),
+				      json_bool(b, "held", 0) ? "by hand" : NULL,
+				      words_age(b, "sinceMs", since), words_age(b, "forMs", left),
+				      n[0], n[1], n[2], json_str(b, "node", NULL), n[3], n[4]});
+}
+
+static void breaker_names(const cJSON *b)
+{
+	const char *endpoint = json_str(b, "endpoint", NULL);
+
+	printf("%s%s%s\n", json_str(b, "service", "?"), endpoint ? "/" : "",
+	       endpoint ? endpoint : "");
+}
+
+static void endpoint_names(const cJSON *s)
+{
+	const cJSON *e;
+
+	cJSON_ArrayForEach (e, words_get(s, "endpoints"))
+		puts(json_str(e, "id", "?"));
+}
+
+/* Nothing to show of a service is well, as long as there is such a service. */
+static int need_some(struct cli *cli, const char *name, const cJSON *list)
+{
+	return name && !cJSON_GetArraySize(list) ? service_need(cli, name) : EXIT_OK;
+}
+
+static int fetch_routes(struct cli *cli, const char *name, cJSON **answer)
+{
+	cJSON *configs = NULL;
+	int rc = api_get(cli, "/api/config", &configs);
+
+	if (rc != EXIT_OK)
+		return rc;
+	*answer = shape_routes(configs, name);
+	cJSON_Delete(configs);
+	return *answer ? need_some(cli, name, words_get(*answer, "routes"))
+		       : cli_fail("out of memory");
+}
+
+static int fetch_faults(struct cli *cli, const char *name, cJSON **answer)
+{
+	cJSON *faults = NULL, *configs = NULL;
+	int rc = api_get(cli, "/api/faults", &faults);
+
+	if (rc == EXIT_OK)
+		rc = api_get(cli, "/api/config?effective=true", &configs);
+	if (rc == EXIT_OK) {
+		*answer = shape_faults(faults, configs, name);
+		rc = *answer ? need_some(cli, name, words_get(*answer, "faults"))
+			     : cli_fail("out of memory");
+	}
+	cJSON_Delete(faults);
+	cJSON_Delete(configs);
+	return rc;
+}
+
+static const char *const service_headers[] = {"NAME",	  "STATUS",   "ENDPOINTS", "OUT",
 					      "PROTOCOL", "VERSIONS", "ADDRESSES"};
 static const char *const endpoint_headers[] = {"SERVICE", "ID",	   "ADDRESS", "VERSION", "STATUS",
 					       "NODE",	  "PORTS", "SOURCE",  "CGROUP"};
@@ -146,14 +231,26 @@ static const char *const config_headers[] = {"SERVICE", "POLICY", "PROTOCOL", "S
 static const char *const agent_headers[] = {"NODE",	"STATUS", "VERSION", "WORKERS", "ENDPOINTS",
 					    "REVISION", "SEEN",	  "PID",     "GATEWAY", "ADMIN"};
 
+static const char *const route_headers[] = {"SERVICE", "ROUTE",	 "MATCH",    "SPLIT",
+					    "FAULT",   "MIRROR", "TIMEOUTS", "RETRY"};
+static const char *const fault_headers[] = {"SERVICE", "ROUTE", "KIND", "WHAT", "PERCENT", "LEFT"};
+static const char *const breaker_headers[] = {"SERVICE", "ENDPOINT", "STATE",	 "HELD",
+					      "SINCE",	 "LEFT",     "REQUESTS", "FAILURES",
+					      "TRIPS",	 "NODE",     "LEVEL",	 "CONSECUTIVE"};
+
 static const struct kind kinds[] = {
-	{"services", "/api/services", "/api/services/", "services", "name", service_headers, 5, 6,
-	 service_rows},
-	{"endpoints", "/api/services", "/api/services/", "services", "name", endpoint_headers, 6, 9,
-	 endpoint_rows},
-	{"config", "/api/config", "/api/config/", "services", "service", config_headers, 4, 5,
+	{"services", "/api/services", "/api/services/", NULL, "services", "name", service_headers,
+	 6, 7, service_rows},
+	{"endpoints", "/api/services", "/api/services/", NULL, "services", "name", endpoint_headers,
+	 6, 9, endpoint_rows, endpoint_names},
+	{"routes", NULL, NULL, fetch_routes, "routes", "service", route_headers, 6, 8, route_rows,
+	 route_names, .ordered = true},
+	{"breakers", "/api/breakers", "/api/breakers/", NULL, "breakers", "service",
+	 breaker_headers, 9, 12, breaker_rows, breaker_names},
+	{"faults", NULL, NULL, fetch_faults, "faults", "service", fault_headers, 6, 6, fault_rows},
+	{"agents", "/api/agents", NULL, NULL, "agents", "node", agent_headers, 7, 10, agent_rows},
+	{"config", "/api/config", "/api/config/", NULL, "services", "service", config_headers, 4, 5,
 	 config_rows},
-	{"agents", "/api/agents", NULL, "agents", "node", agent_headers, 7, 10, agent_rows},
 };
 enum { KINDS = sizeof(kinds) / sizeof(kinds[0]) };
 
@@ -185,25 +282,17 @@ static int unknown_kind(struct cli *cli, const char *word)
  */
 static const cJSON *items_of(const struct kind *k, const cJSON *answer)
 {
-	const cJSON *list = cJSON_GetObjectItemCaseSensitive(answer, k->list);
+	const cJSON *list = words_get(answer, k->list);
 
 	return list ? list : answer;
 }
 
 static void print_names(const struct kind *k, const cJSON *item)
 {
-	const cJSON *e;
-	char line[TEXT_CELL_MAX];
-
-	if (k->rows != endpoint_rows) {
-		snprintf(line, sizeof(line), "%s", json_str(item, k->key, "?"));
-		puts(text_mask(line));
-		return;
-	}
-	cJSON_ArrayForEach (e, cJSON_GetObjectItemCaseSensitive(item, "endpoints")) {
-		snprintf(line, sizeof(line), "%s", json_str(e, "id", "?"));
-		puts(text_mask(line));
-	}
+	if (k->names)
+		k->names(item);
+	else
+		puts(json_str(item, k->key, "?"));
 }
 
 static int print_items(struct cli *cli, const struct kind *k, const cJSON *items)
@@ -219,7 +308,8 @@ static int print_items(struct cli *cli, const struct kind *k, const cJSON *items
 	} else {
 		k->rows(&t, items);
 	}
-	table_sort(&t);
+	if (!k->ordered)
+		table_sort(&t);
 	if (t.count)
 		rc = table_print(&t, stdout, output_colour(stdout));
 	else
@@ -252,24 +342,25 @@ static int fetch(struct cli *cli, const struct kind *k, const char *name, cJSON 
 	char path[API_PATH_MAX];
 	int rc;
 
+	if (k->fetch)
+		return k->fetch(cli, name, answer);
 	if (!name || !k->one)
 		return api_get(cli, k->path, answer);
 	rc = api_path(cli, k->one, name, "", path);
 	return rc ? rc : api_get(cli, path, answer);
 }
 
-int cmd_get(struct cli *cli)
+int get_show(struct cli *cli, const char *kind, const char *name)
 {
-	const struct kind *k = find_kind(cli->argv[0]);
-	const char *name = cli->argc > 1 ? cli->argv[1] : NULL;
+	const struct kind *k = find_kind(kind);
 	const cJSON *one = NULL, *item;
 	cJSON *answer = NULL;
 	int rc;
 
 	if (!k)
-		return unknown_kind(cli, cli->argv[0]);
+		return unknown_kind(cli, kind);
 	rc = fetch(cli, k, name, &answer);
-	if (rc == EXIT_OK && name && !k->one) {
+	if (rc == EXIT_OK && name && !k->one && !k->fetch) {
 		cJSON_ArrayForEach (item, items_of(k, answer))
 			if (!strcmp(json_str(item, k->key, ""), name))
 				one = item;
@@ -283,108 +374,7 @@ int cmd_get(struct cli *cli)
 	return rc;
 }
 
-static void print_section(const char *title, const cJSON *v)
+int cmd_get(struct cli *cli)
 {
-	char *text = output_json_text(v);
-
-	printf("\n%s\n", title);
-	if (text)
-		fputs(text, stdout);
-	free(text);
-}
-
-static int describe_text(struct cli *cli, const cJSON *service, const cJSON *config)
-{
-	static const char *const headers[] = {"ID",	"ADDRESS", "VERSION",
-					      "STATUS", "NODE",	   "PORTS"};
-	const cJSON *split = cJSON_GetObjectItemCaseSensitive(config, "split"), *e;
-	bool colour = output_colour(stdout);
-	struct table t;
-	int rc;
-
-	printf("%s  %s  protocol %s\n\n", output_paint(colour, COLOUR_BOLD, cli->argv[1]),
-	       output_paint(colour, output_state_colour(json_str(service, "status", "?")),
-			    json_str(service, "status", "not seen")),
-	       json_str(service, "protocol", json_str(config, "protocol", "auto")));
-	table_init(&t, headers, 6);
-	cJSON_ArrayForEach (e, cJSON_GetObjectItemCaseSensitive(service, "endpoints")) {
-		char address[96], ports[128];
-
-		endpoint_address(e, address, sizeof(address));
-		port_list(e, ports, sizeof(ports));
-		table_row(&t, (const char *[]){
-				      json_str(e, "id", "?"), address, json_str(e, "version", "-"),
-				      json_str(e, "status", "?"), json_str(e, "node", "-"), ports});
-	}
-	table_sort(&t);
-	rc = t.count ? table_print(&t, stdout, colour) : 0;
-	if (!t.count)
-		puts("No endpoint: nothing of this service listens.");
-	table_done(&t);
-	cJSON_ArrayForEach (e, split)
-		printf("%s%s %g%%", e == split->child ? "\nSplit: " : ", ", e->string,
-		       e->valuedouble);
-	if (cJSON_GetArraySize(split))
-		putchar('\n');
-	if (config)
-		print_section("Configuration, with the defaults", config);
-	else
-		puts("\nConfiguration: none, the defaults are in force");
-	return rc ? cli_fail("out of memory") : EXIT_OK;
-}
-
-static int describe_json(cJSON *service, cJSON *config)
-{
-	cJSON *both = cJSON_CreateObject();
-	int rc;
-
-	if (!service || !cJSON_AddItemReferenceToObject(both, "service", service))
-		cJSON_AddNullToObject(both, "service");
-	if (!config || !cJSON_AddItemReferenceToObject(both, "config", config))
-		cJSON_AddNullToObject(both, "config");
-	rc = output_json(both);
-	cJSON_Delete(both);
-	return rc;
-}
-
-/* Either may be NULL. */
-static int describe(struct cli *cli, cJSON *service, cJSON *config)
-{
-	return cli->format == OUTPUT_JSON ? describe_json(service, config)
-					  : describe_text(cli, service, config);
-}
-
-int cmd_describe(struct cli *cli)
-{
-	char service_path[API_PATH_MAX], config_path[API_PATH_MAX];
-	struct api_answer service = {0}, config = {0};
-	int rc;
-
-	if (strcmp(cli->argv[0], "service"))
-		return cli_usage(cli,
-				 "only a service can be described: meshctl describe service S");
-	rc = api_path(cli, "/api/services/", cli->argv[1], "", service_path);
-	if (rc)
-		return rc;
-	api_path(cli, "/api/config/", cli->argv[1], "?effective=true", config_path);
-	api_call(cli, &(struct api_request){.method = "GET", .path = service_path}, &service);
-	if (service.code == EXIT_OK || service.status == 404)
-		api_call(cli, &(struct api_request){.method = "GET", .path = config_path}, &config);
-	/* Either one may be missing: configured before it runs, or running without configuration.
-	 */
-	if (service.status == 404 && config.status == 404)
-		rc = cli_fail(
-			"nothing listens as %s, and it has no configuration; meshctl get services "
-			"lists what there is",
-			cli->argv[1]);
-	else if (service.code != EXIT_OK && service.status != 404)
-		rc = api_report(&service);
-	else if (config.code != EXIT_OK && config.status != 404)
-		rc = api_report(&config);
-	else
-		rc = describe(cli, service.code == EXIT_OK ? service.json : NULL,
-			      config.code == EXIT_OK ? config.json : NULL);
-	api_done(&service);
-	api_done(&config);
-	return rc;
+	return get_show(cli, cli->argv[0], cli->argc > 1 ? cli->argv[1] : NULL);
 }

@@ -43,11 +43,17 @@ static const struct command commands[] = {
 	 "Every line is something that was tried or read from the kernel, not what was configured. "
 	 "Exit 1 when a check\nfails, 3 when meshd cannot be reached.",
 	 NULL, 0, 0, cmd_check, check_options, false},
-	{"get", "services|endpoints|config|agents [NAME]", "list things, or one of them", NULL,
-	 "services endpoints config agents @services", 1, 2, cmd_get, NULL, false},
-	{"describe", "service S", "everything about one service", NULL, "service @services", 2, 2,
+	{"get", "services|endpoints|routes|breakers|faults|agents|config [NAME]",
+	 "list things, or one of them",
+	 "NAME is that of a service, or of an agent's node. routes: one line each, in the order "
+	 "in which they are tried;\nwhat none of them takes goes by the last line. faults: those "
+	 "of meshctl chaos, with the time left, and those of\nroutes.",
+	 "services endpoints routes breakers faults agents config,@services", 1, 2, cmd_get, NULL,
+	 false},
+	{"describe", "service S", "everything about one service", NULL, "service,@services", 2, 2,
 	 cmd_describe, NULL, false},
-	{"apply", "-f FILE|- [--dry-run]", "put configuration in force: one object or a list",
+	{"apply", "-f FILE|- [--dry-run] [--force]",
+	 "put configuration in force: one object or a list",
 	 "All of it is validated before any of it is applied, and nothing is overwritten that "
 	 "somebody else changes meanwhile.",
 	 NULL, 0, 0, cmd_apply, apply_options, false},
@@ -60,7 +66,39 @@ static const struct command commands[] = {
 	{"rollback", "S REVISION", "put an older revision in force again", NULL, "@services", 2, 2,
 	 cmd_rollback, NULL, false},
 	{"lb", "set S p2c|least-request|round-robin|random", "choose the load balancing policy",
-	 NULL, "set p2c least-request round-robin random @services", 3, 3, cmd_lb, NULL, false},
+	 NULL, "set,@services,p2c least-request round-robin random", 3, 3, cmd_lb, NULL, false},
+	{"split",
+	 "set S VERSION=PERCENT... | header S NAME=VALUE VERSION | show S | clear S [NAME=VALUE]",
+	 "divide requests among the versions of a service",
+	 "set: every request goes to one of the versions, by weight; the weights sum to 100. "
+	 "header: requests with\nthis header go to that version, whatever the weights are "
+	 "(a route, before all others). clear: removes\nwhat set and header did, or what header "
+	 "did for one of them. A version without endpoints is refused\nunless --force is given.\n"
+	 "  meshctl split set backend v1=90 v2=10\n"
+	 "  meshctl split header backend x-user-group=beta v2",
+	 "set header show clear,@services", 2, -1, cmd_split, split_options, false},
+	{"breaker", "show [S] | open|close|reset S [ENDPOINT]",
+	 "look at circuit breakers, or hold them by hand",
+	 "open: requests are refused (an endpoint: gets none) until close or reset. close: they "
+	 "are let through,\nwhatever fails. reset: forgets what was counted, and goes on by "
+	 "itself. "
+	 "What is held stays so until reset or\nuntil the endpoint is gone; a restart of meshd and "
+	 "agent ends it.",
+	 "show open close reset,@services,@endpoints", 1, 3, cmd_breaker, NULL, false},
+	{"drain", "S ENDPOINT [--undo]", "no new requests for an endpoint; running ones finish",
+	 NULL, "@services,@endpoints", 2, 2, cmd_drain, drain_options, false},
+	{"chaos", "delay S 500ms | abort S [--status 503] | reset [S]",
+	 "make requests slow or fail, for some time",
+	 "delay: requests wait that long. abort: they are answered by the mesh. Both at once are "
+	 "possible; the same\nagain replaces it. Each ends by itself, and is gone after a restart "
+	 "of anything. reset: now, without S for all\nservices.\n"
+	 "  meshctl chaos delay backend 500ms --percent 10 --for 5m",
+	 "delay abort reset,@services", 1, 3, cmd_chaos, chaos_options, false},
+	{"why", "ID", "why the mesh answered a request by itself",
+	 "ID is the x-request-id or x-trace-id of the answer. Answers that the mesh made (they "
+	 "have "
+	 "an x-mesh-cause)\nare explained: the last 10,000 of 15 minutes.",
+	 NULL, 1, 1, cmd_why, NULL, false},
 	{"version", "", "versions of meshctl, meshd and the agents", NULL, NULL, 0, 0, cmd_version,
 	 NULL, false},
 	{"completion", "bash|zsh|fish", "a completion script for your shell",
@@ -232,10 +270,8 @@ static int run_command(const struct command *c, int argc, char **argv)
 	rc = parse_format(&cli);
 	if (rc == EXIT_OK)
 		rc = check_control(&cli);
-	if (rc == EXIT_OK && cli.argc < c->min)
-		rc = cli_usage(&cli, "something is missing: meshctl %s %s", c->name, c->args);
-	if (rc == EXIT_OK && c->max >= 0 && cli.argc > c->max)
-		rc = cli_usage(&cli, "too many words, from %s on", cli.argv[c->max]);
+	if (rc == EXIT_OK)
+		rc = cli_arity(&cli, c->min, c->max);
 	if (rc == EXIT_OK)
 		rc = c->run(&cli);
 	return rc;

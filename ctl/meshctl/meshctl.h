@@ -34,7 +34,7 @@ struct command {
 	const char *args;    /* for the usage line */
 	const char *summary; /* one line */
 	const char *details; /* more for its --help, or NULL */
-	const char *words;   /* what may follow, for completion, or NULL */
+	const char *words;   /* what may follow, for completion (see completion.c), or NULL */
 	int min, max;	     /* number of words behind the name; max -1: any number */
 	int (*run)(struct cli *cli);
 	const struct option_spec *options; /* its own flags, or NULL */
@@ -51,6 +51,19 @@ __attribute__((format(printf, 2, 3))) int cli_usage(const struct cli *cli, const
 int cli_no_such(const struct cli *cli, const char *what, const char *word, const char *const *words,
 		size_t n);
 
+/* Has the command line from min to max words (max -1: any number)? EXIT_OK, or wrong usage. */
+int cli_arity(const struct cli *cli, int min, int max);
+
+/* A command of a command, as `set` in `split set S`; min and max count it too. */
+struct subcommand {
+	const char *name;
+	int min, max;
+	int (*run)(struct cli *cli);
+};
+
+/* Runs the one of n that the first word names. */
+int cli_dispatch(struct cli *cli, const struct subcommand *subs, size_t n);
+
 /* run.c */
 extern const struct option_spec run_options[];
 int cmd_run(struct cli *cli);
@@ -60,6 +73,9 @@ void run_forget_outer(void);
 int cmd_exec(struct cli *cli);
 /* get.c */
 int cmd_get(struct cli *cli);
+/* Shows one kind of thing, as `get KIND [NAME]` does. */
+int get_show(struct cli *cli, const char *kind, const char *name);
+/* describe.c */
 int cmd_describe(struct cli *cli);
 /* config_cmds.c */
 extern const struct option_spec apply_options[], diff_options[];
@@ -69,6 +85,18 @@ int cmd_delete(struct cli *cli);
 int cmd_history(struct cli *cli);
 int cmd_rollback(struct cli *cli);
 int cmd_lb(struct cli *cli);
+/* split.c */
+extern const struct option_spec split_options[];
+int cmd_split(struct cli *cli);
+/* breaker.c */
+extern const struct option_spec drain_options[];
+int cmd_breaker(struct cli *cli);
+int cmd_drain(struct cli *cli);
+/* chaos.c */
+extern const struct option_spec chaos_options[];
+int cmd_chaos(struct cli *cli);
+/* why.c */
+int cmd_why(struct cli *cli);
 /* status.c */
 int cmd_status(struct cli *cli);
 int cmd_version(struct cli *cli);

@@ -105,7 +105,8 @@ int table_print(const struct table *t, FILE *out, bool colour)
 	fputc('\n', out);
 	for (size_t r = 0; r < t->count; r++) {
 		for (unsigned c = 0; c < t->columns; c++) {
-			bool state = !strcmp(t->headers[c], "STATUS");
+			bool state =
+				!strcmp(t->headers[c], "STATUS") || !strcmp(t->headers[c], "STATE");
 
 			print_cell(out, t->rows[r][c], widths[c],
 				   state ? output_state_colour(t->rows[r][c]) : COLOUR_NONE,
@@ -151,8 +152,8 @@ const char *output_paint(bool on, enum colour c, const char *text)
 
 enum colour output_state_colour(const char *word)
 {
-	static const char *const good[] = {"healthy", "live", "ok", "created", "ready"};
-	static const char *const warn[] = {"draining", "changed"};
+	static const char *const good[] = {"healthy", "live", "ok", "created", "ready", "closed"};
+	static const char *const warn[] = {"draining", "changed", "half-open"};
 
 	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
 		if (!strcmp(word, good[i]))

@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdio.h>
 
-#define TABLE_COLUMNS 10
+#define TABLE_COLUMNS 12
 #define TEXT_CELL_MAX 1024
 
 enum colour { COLOUR_NONE, COLOUR_GREEN, COLOUR_RED, COLOUR_YELLOW, COLOUR_BOLD, COLOUR_DIM };
@@ -31,8 +31,8 @@ void table_done(struct table *t);
 void table_row(struct table *t, const char *const *cells);
 /* By the first column, then the second, and so on; digits compare as numbers. */
 void table_sort(struct table *t);
-/* Aligned, two spaces between columns, no white space at line ends. Columns named STATUS are
- * coloured when `colour`. 0 or -ENOMEM. */
+/* Aligned, two spaces between columns, no white space at line ends. Columns named STATUS or
+ * STATE are coloured when `colour`. 0 or -ENOMEM. */
 int table_print(const struct table *t, FILE *out, bool colour);
 
 /* Should this stream get colour: it is a terminal and NO_COLOR is not set. */

@@ -4,6 +4,7 @@
 #include "ctl/meshctl/api.h"
 #include "ctl/meshctl/output.h"
 #include "ctl/meshctl/text.h"
+#include "ctl/meshctl/words.h"
 #include "lib/json.h"
 
 #include <stdarg.h>
@@ -13,18 +14,35 @@
 
 struct status {
 	cJSON *health, *agents, *services; /* answers of meshd */
+	cJSON *breakers, *faults;	   /* and these, NULL from an older one */
 	cJSON *problems;		   /* a list of sentences */
+	cJSON *notes;			   /* what is not as usual, but no problem */
 };
+
+static void sentence(cJSON *list, const char *fmt, va_list ap)
+{
+	char text[512];
+
+	vsnprintf(text, sizeof(text), fmt, ap);
+	cJSON_AddItemToArray(list, cJSON_CreateString(text_mask(text)));
+}
 
 __attribute__((format(printf, 2, 3))) static void problem(struct status *s, const char *fmt, ...)
 {
-	char text[512];
 	va_list ap;
 
 	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
+	sentence(s->problems, fmt, ap);
 	va_end(ap);
-	cJSON_AddItemToArray(s->problems, cJSON_CreateString(text_mask(text)));
+}
+
+__attribute__((format(printf, 2, 3))) static void note(struct status *s, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	sentence(s->notes, fmt, ap);
+	va_end(ap);
 }
 
 static const cJSON *list(const cJSON *answer, const char *key)
@@ -91,6 +109,24 @@ static int fetch_agents(struct cli *cli, struct status *s)
 	}
 }
 
+/* What an older meshd does not know is left out. */
+static int fetch_newer(struct cli *cli, const char *path, cJSON **out)
+{
+	struct api_answer a;
+	int rc = api_call(cli, &(struct api_request){.method = "GET", .path = path}, &a);
+
+	if (rc == EXIT_OK) {
+		*out = a.json;
+		a.json = NULL;
+	} else if (a.status == 404) {
+		rc = EXIT_OK;
+	} else {
+		api_report(&a);
+	}
+	api_done(&a);
+	return rc;
+}
+
 static int fetch(struct cli *cli, struct status *s)
 {
 	int rc = fetch_health(cli, s);
@@ -99,6 +135,10 @@ static int fetch(struct cli *cli, struct status *s)
 		rc = fetch_agents(cli, s);
 	if (rc == EXIT_OK)
 		rc = api_get(cli, "/api/services", &s->services);
+	if (rc == EXIT_OK)
+		rc = fetch_newer(cli, "/api/breakers", &s->breakers);
+	if (rc == EXIT_OK)
+		rc = fetch_newer(cli, "/api/faults", &s->faults);
 	return rc;
 }
 
@@ -128,6 +168,46 @@ static void judge_agent(struct status *s, const cJSON *a)
 			node, api_agent_workers(a), json_num(a, "workers", 0));
 }
 
+static void judge_service(struct status *s, const cJSON *service)
+{
+	const char *name = json_str(service, "name", "?");
+	const cJSON *e;
+
+	if (strcmp(json_str(service, "status", ""), "healthy"))
+		problem(s,
+			"service %s has no healthy endpoint; see: meshctl describe service "
+			"%s",
+			name, name);
+	cJSON_ArrayForEach (e, list(service, "endpoints"))
+		if (strcmp(json_str(e, "status", ""), "healthy"))
+			note(s, "endpoint %s of %s is %s", json_str(e, "id", "?"), name,
+			     json_str(e, "status", "?"));
+}
+
+/* An endpoint's breaker is no problem: the others take over. */
+static void judge_breaker(struct status *s, const cJSON *b)
+{
+	const char *service = json_str(b, "service", "?"), *state = json_str(b, "state", "?");
+	char words[WORDS_MAX];
+
+	if (json_str(b, "endpoint", NULL))
+		return;
+	words_breaker(b, words, sizeof(words));
+	if (!strcmp(state, "open"))
+		problem(s, "the circuit breaker of %s is %s: its requests are refused", service,
+			words);
+	else if (strcmp(state, "closed") || json_bool(b, "held", 0))
+		note(s, "the circuit breaker of %s is %s", service, words);
+}
+
+static void judge_fault(struct status *s, const cJSON *f)
+{
+	char fault[WORDS_MAX], left[24];
+
+	note(s, "service %s has a fault by hand: %s, %s left", json_str(f, "service", "?"),
+	     words_fault(f, fault, sizeof(fault)), words_age(f, "leftMs", left));
+}
+
 static void judge(struct status *s)
 {
 	const cJSON *agents = list(s->agents, "agents"), *services = list(s->services, "services");
@@ -146,24 +226,11 @@ static void judge(struct status *s)
 	cJSON_ArrayForEach (i, agents)
 		judge_agent(s, i);
 	cJSON_ArrayForEach (i, services)
-		if (strcmp(json_str(i, "status", ""), "healthy"))
-			problem(s,
-				"service %s has no healthy endpoint; see: meshctl describe service "
-				"%s",
-				json_str(i, "name", "?"), json_str(i, "name", "?"));
-}
-
-static void count_endpoints(const cJSON *services, unsigned *healthy, unsigned *total)
-{
-	const cJSON *s, *e;
-
-	*healthy = *total = 0;
-	cJSON_ArrayForEach (s, services) {
-		cJSON_ArrayForEach (e, cJSON_GetObjectItemCaseSensitive(s, "endpoints")) {
-			*healthy += !strcmp(json_str(e, "status", ""), "healthy");
-			++*total;
-		}
-	}
+		judge_service(s, i);
+	cJSON_ArrayForEach (i, list(s->breakers, "breakers"))
+		judge_breaker(s, i);
+	cJSON_ArrayForEach (i, list(s->faults, "faults"))
+		judge_fault(s, i);
 }
 
 static void print_agent(const struct status *s, const cJSON *a, bool colour)
@@ -189,7 +256,7 @@ static void print_status(struct cli *cli, const struct status *s)
 	const cJSON *services = list(s->services, "services"), *i;
 	const char *health = json_str(s->health, "status", "unknown");
 	bool colour = output_colour(stdout);
-	unsigned healthy, total, well = 0;
+	unsigned healthy = 0, total = 0, well = 0;
 
 	printf("meshd     %s  version %s, configuration revision %.0f, at %s\n",
 	       output_paint(colour, output_state_colour(health), health),
@@ -197,14 +264,18 @@ static void print_status(struct cli *cli, const struct status *s)
 	       cli->control);
 	cJSON_ArrayForEach (i, list(s->agents, "agents"))
 		print_agent(s, i, colour);
-	cJSON_ArrayForEach (i, services)
+	cJSON_ArrayForEach (i, services) {
 		well += !strcmp(json_str(i, "status", ""), "healthy");
-	count_endpoints(services, &healthy, &total);
+		healthy += words_count(list(i, "endpoints"), NULL, "healthy");
+		total += words_count(list(i, "endpoints"), NULL, NULL);
+	}
 	printf("services  %u/%d healthy, endpoints %u/%u healthy\n", well,
 	       cJSON_GetArraySize(services), healthy, total);
 	cJSON_ArrayForEach (i, s->problems)
 		printf("%s %s\n", output_paint(colour, COLOUR_RED, "problem  "), i->valuestring);
-	if (!cJSON_GetArraySize(s->problems))
+	cJSON_ArrayForEach (i, s->notes)
+		printf("%s %s\n", output_paint(colour, COLOUR_YELLOW, "note     "), i->valuestring);
+	if (!cJSON_GetArraySize(s->problems) && !cJSON_GetArraySize(s->notes))
 		puts(output_paint(colour, COLOUR_GREEN, "All is well."));
 }
 
@@ -215,6 +286,7 @@ static int print_json(const struct status *s)
 
 	cJSON_AddBoolToObject(all, "ok", !cJSON_GetArraySize(s->problems));
 	cJSON_AddItemReferenceToObject(all, "problems", s->problems);
+	cJSON_AddItemReferenceToObject(all, "notes", s->notes);
 	cJSON_AddItemReferenceToObject(all, "meshd", s->health);
 	cJSON_AddItemReferenceToObject(all, "agents", (cJSON *)list(s->agents, "agents"));
 	cJSON_AddItemReferenceToObject(all, "services", (cJSON *)list(s->services, "services"));
@@ -225,7 +297,7 @@ static int print_json(const struct status *s)
 
 int cmd_status(struct cli *cli)
 {
-	struct status s = {.problems = cJSON_CreateArray()};
+	struct status s = {.problems = cJSON_CreateArray(), .notes = cJSON_CreateArray()};
 	int rc = fetch(cli, &s);
 
 	if (rc == EXIT_OK) {
@@ -240,7 +312,10 @@ int cmd_status(struct cli *cli)
 	cJSON_Delete(s.health);
 	cJSON_Delete(s.agents);
 	cJSON_Delete(s.services);
+	cJSON_Delete(s.breakers);
+	cJSON_Delete(s.faults);
 	cJSON_Delete(s.problems);
+	cJSON_Delete(s.notes);
 	return rc;
 }
 
