@@ -261,6 +261,8 @@ void conn_shutdown(struct conn *c)
 {
 	if (c->shut || !conn_flushed(c))
 		return;
+	if (c->connecting || c->watch.fd < 0) /* it would end the attempt (tcp(7): a disconnect) */
+		return;
 	c->shut = true;
 	if (shutdown(c->watch.fd, SHUT_WR) < 0 && !c->error && errno != ENOTCONN)
 		c->error = errno;

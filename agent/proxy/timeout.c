@@ -3,6 +3,7 @@
 #include "agent/proxy/timeout.h"
 #include "agent/proxy/downstream.h"
 #include "agent/proxy/proxy.h"
+#include "agent/proxy/tunnel.h"
 #include "agent/proxy/upstream.h"
 
 static void on_timer(struct timer *t);
@@ -55,6 +56,16 @@ void timeout_answer(struct exchange *ex)
 	arm(ex, ex->timeouts.idle ? ex->timeouts.idle : DOWN_LINGER_MS);
 }
 
+void timeout_connect(struct exchange *ex)
+{
+	uint64_t ms = sooner(UINT64_MAX, ex->timeouts.connect, ms_since(ex, ex->try_ns));
+
+	if (ms == UINT64_MAX || !ex->up->conn.connecting)
+		timer_cancel(&ex->proxy->loop, &ex->timer);
+	else
+		arm(ex, ms);
+}
+
 void timeout_detect(struct exchange *ex)
 {
 	arm(ex, DETECT_WAIT_MS);
@@ -100,9 +111,9 @@ static void on_timer(struct timer *t)
 		try_due(ex);
 	else if (ex->state == EX_BODY)
 		body_due(ex);
-	else
-		exchange_over(
-			ex,
-			FATE_RESET); /* nobody to reach, or the caller does not take our answer */
+	else if (ex->state == EX_DETECT || ex->state == EX_TUNNEL)
+		tunnel_due(ex);
+	else /* the caller does not take our answer */
+		exchange_over(ex, FATE_RESET);
 	downstream_run(ex->down);
 }

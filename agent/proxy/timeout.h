@@ -19,6 +19,8 @@ void timeout_try(struct exchange *ex);
 void timeout_body(struct exchange *ex);
 /* Our own answer is on its way. */
 void timeout_answer(struct exchange *ex);
+/* A connection that is no request's, yet or at all, is to be made or was: bounds the making. */
+void timeout_connect(struct exchange *ex);
 /* No endpoint can be reached, and the protocol is not known. */
 void timeout_detect(struct exchange *ex);
 
