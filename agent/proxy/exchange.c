@@ -226,9 +226,7 @@ static void run_request(struct exchange *ex)
 	switch (pump_run(&ex->request_body, &ex->down->conn, &ex->up->conn)) {
 	case PUMP_DONE:
 		ex->request_sent = true;
-		/* what waited without a body, waited for the connection: no reason for more time */
-		if (ex->request_waited && ex->state == EX_TRY &&
-		    ex->request.framing != HTTP1_NO_BODY) {
+		if (ex->request_waited && ex->state == EX_TRY) {
 			ex->sent_ns = ex->waiting_ns = ex->proxy->loop.now_ns;
 			timeout_try(ex);
 		}
@@ -256,7 +254,8 @@ static void run_request(struct exchange *ex)
 	case PUMP_WAIT:
 		break;
 	}
-	if (!ex->request_sent)
+	/* waiting for the connection is no reason for more time */
+	if (!ex->request_sent && ex->up && !ex->up->conn.connecting)
 		ex->request_waited = true;
 	moved(ex, &ex->request_body, before);
 }
@@ -317,9 +316,8 @@ static void begin_response(struct exchange *ex)
 	char *out = conn_compose(down, &cap);
 
 	ex->head_ns = p->loop.now_ns;
-	ex->upstream_ns = ex->head_ns - ex->try_ns;
 	ex->status = ex->response.status;
-	shared_latency(&p->shared, ex->endpoint, ex->upstream_ns, ex->head_ns, ex->status >= 500);
+	try_answered(ex);
 	if (out)
 		n = codec_response(ex, up->in.mem + up->in.start, keep, out, cap);
 	if (!n) {

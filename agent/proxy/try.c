@@ -48,9 +48,37 @@ bool try_connect(struct exchange *ex)
 	ex->gen = ep.gen;
 	ex->reused = ex->up->used > 0;
 	ex->tries++;
-	ex->try_ns = p->loop.now_ns;
+	ex->try_ns = ex->sent_ns = p->loop.now_ns;
 	balance_begin(p, index);
 	return true;
+}
+
+/* The time of a caller that takes its time is not the endpoint's. */
+static bool is_timed(const struct exchange *ex)
+{
+	return ex->request_sent || !ex->request_waited;
+}
+
+void try_answered(struct exchange *ex)
+{
+	bool failed = ex->status >= 500;
+
+	if (is_timed(ex))
+		ex->upstream_ns = ex->head_ns - ex->sent_ns;
+	if (is_timed(ex) || failed)
+		shared_latency(&ex->proxy->shared, ex->endpoint, ex->upstream_ns, ex->head_ns,
+			       failed);
+}
+
+/* Once the head was there, a body that breaks off late is no slower than one that breaks off soon.
+ */
+static void book_failure(struct exchange *ex)
+{
+	uint64_t now = ex->proxy->loop.now_ns, ns = ex->upstream_ns;
+
+	if (!ex->head_ns && is_timed(ex))
+		ns = now - ex->sent_ns;
+	shared_latency(&ex->proxy->shared, ex->endpoint, ns, now, true);
 }
 
 static uint32_t idle_limit(const struct exchange *ex)
@@ -69,8 +97,7 @@ void try_end(struct exchange *ex, enum try_end how)
 	ex->up = NULL;
 	balance_end(p, ex->endpoint);
 	if (how == TRY_FAILED)
-		shared_latency(&p->shared, ex->endpoint, p->loop.now_ns - ex->try_ns,
-			       p->loop.now_ns, true);
+		book_failure(ex);
 	/* bytes beyond the answer would be taken for the next one */
 	if (how == TRY_GOOD && u->conn.readable && conn_fill(&u->conn) != -EAGAIN)
 		how = TRY_SPENT;

@@ -19,6 +19,9 @@ enum try_end {
 /* Picks an endpoint (another than the last one, if there is one) and gets a connection to it.
  * false: nobody to call; ex->up is NULL. */
 bool try_connect(struct exchange *ex);
+/* The answer's head is whole (head_ns, status): books how long the endpoint alone was waited for.
+ * An answer to a request that is still on its way from the caller says nothing of that. */
+void try_answered(struct exchange *ex);
 /* Lets go of the connection and books the try. Harmless without one. */
 void try_end(struct exchange *ex, enum try_end how);
 
