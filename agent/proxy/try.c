@@ -59,6 +59,14 @@ static bool is_timed(const struct exchange *ex)
 	return ex->request_sent || !ex->request_waited;
 }
 
+static void book_latency(const struct exchange *ex, uint64_t ns, bool failed)
+{
+	struct proxy *p = ex->proxy;
+
+	if (balance_same(p, ex->endpoint, ex->gen))
+		shared_latency(&p->shared, ex->endpoint, ns, p->loop.now_ns, failed);
+}
+
 void try_answered(struct exchange *ex)
 {
 	bool failed = ex->status >= 500;
@@ -66,19 +74,18 @@ void try_answered(struct exchange *ex)
 	if (is_timed(ex))
 		ex->upstream_ns = ex->head_ns - ex->sent_ns;
 	if (is_timed(ex) || failed)
-		shared_latency(&ex->proxy->shared, ex->endpoint, ex->upstream_ns, ex->head_ns,
-			       failed);
+		book_latency(ex, ex->upstream_ns, failed);
 }
 
 /* Once the head was there, a body that breaks off late is no slower than one that breaks off soon.
  */
-static void book_failure(struct exchange *ex)
+static void book_failure(const struct exchange *ex)
 {
-	uint64_t now = ex->proxy->loop.now_ns, ns = ex->upstream_ns;
+	uint64_t ns = ex->upstream_ns;
 
 	if (!ex->head_ns && is_timed(ex))
-		ns = now - ex->sent_ns;
-	shared_latency(&ex->proxy->shared, ex->endpoint, ns, now, true);
+		ns = ex->proxy->loop.now_ns - ex->sent_ns;
+	book_latency(ex, ns, true);
 }
 
 static uint32_t idle_limit(const struct exchange *ex)
@@ -95,7 +102,7 @@ void try_end(struct exchange *ex, enum try_end how)
 	if (!u)
 		return;
 	ex->up = NULL;
-	balance_end(p, ex->endpoint);
+	balance_end(p, ex->endpoint, ex->gen);
 	if (how == TRY_FAILED)
 		book_failure(ex);
 	/* bytes beyond the answer would be taken for the next one */

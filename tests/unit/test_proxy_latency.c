@@ -105,6 +105,44 @@ static void a_silent_endpoint_is_as_slow_as_it_was_waited_for(void **state)
 	close(c);
 }
 
+/* As the supervisor does it. */
+static void give_the_index_to_another(struct rig *rig)
+{
+	rig->shared.ep_stats[0].ewma = 0;
+	rig->shared.ep_inflight[0].worker[0] = 0;
+	rig->endpoints[0].gen++;
+}
+
+static void what_outlives_its_endpoint_says_nothing_of_the_next(void **state)
+{
+	struct rig *rig = *state;
+	int old = rig_connect(rig->gateway_port), old_o = get_accepted(rig, old);
+	int cut = rig_connect(rig->gateway_port), cut_o = get_accepted(rig, cut);
+	int c = rig_connect(rig->gateway_port), o;
+
+	rig_read_until(cut_o, "\r\n\r\n", text, sizeof(text));
+	give_the_index_to_another(rig);
+	o = get_accepted(rig, c); /* the new one's */
+	close(cut_o);
+	expect_refusal(cut, "502", "upstream-reset");
+	expect_served(old_o, old);
+	rig_send(old,
+		 "GET / HTTP/1.1\r\nHost: h\r\n\r\n"); /* whose answer comes when that is over */
+	expect_refusal(old, "404", "no-route");
+	assert_int_equal(rig->shared.ep_stats[0].ewma, 0);
+	assert_int_equal(rig->shared.ep_inflight[0].worker[0], 1);
+	expect_served(o, c);
+	rig_send(c, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+	expect_refusal(c, "404", "no-route");
+	assert_true(rig->shared.ep_stats[0].ewma != 0);
+	assert_int_equal(rig->shared.ep_inflight[0].worker[0], 0);
+	close(old);
+	close(old_o);
+	close(cut);
+	close(c);
+	close(o);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, start, stop)
@@ -114,6 +152,7 @@ int main(void)
 		T(a_failure_in_the_middle_of_an_upload_has_no_time),
 		T(the_time_of_a_body_that_is_cut_does_not_count),
 		T(a_silent_endpoint_is_as_slow_as_it_was_waited_for),
+		T(what_outlives_its_endpoint_says_nothing_of_the_next),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
