@@ -40,6 +40,7 @@ static void an_unknown_flag_is_a_usage_error(void **state)
 	assert_fails(sh("meshctl get services -o xml"), 2, "xml");
 	assert_fails(sh("meshctl run -- true"), 2, "--service");
 	assert_fails(sh("mesh-agent --workers many"), 2, "workers");
+	assert_fails(sh("mesh-agent --node 'rack 1'"), 2, "--node rack 1");
 	assert_fails(sh("meshd --listen nowhere"), 2, "listen");
 }
 
