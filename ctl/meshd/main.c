@@ -116,6 +116,9 @@ static int prepare(struct meshd_options *o, const struct addr *at, char *why, si
 	struct identity id;
 	int r = startup_identity(flags.user, &id, why, cap);
 
+	if (!r && id.shared)
+		log_warn("meshd becomes nobody, whom other programs are too: they can stop it. "
+			 "Make it a user of its own: useradd --system --no-create-home mesh");
 	if (!r)
 		r = startup_state(flags.state, &id, why, cap);
 	if (!r)
