@@ -39,10 +39,25 @@ struct exchange *exchange_new(struct downstream *d)
 	return ex;
 }
 
+/* Tells the upstream's share what this exchange holds. */
+static void share(struct exchange *ex, uint8_t buffers)
+{
+	if (buffers == ex->buffers)
+		return;
+	buf_share(&ex->proxy->bufs, ex->upstream, ex->buffers, buffers);
+	ex->buffers = buffers;
+}
+
+static uint8_t buffers_of(const struct conn *c)
+{
+	return (c->in.mem ? 1 : 0) + (c->out.mem ? 1 : 0);
+}
+
 static void finish(struct exchange *ex)
 {
 	struct proxy *p = ex->proxy;
 
+	share(ex, 0);
 	try_end(ex, TRY_DROPPED);
 	record_exchange(ex);
 	timer_cancel(&p->loop, &ex->timer);
@@ -198,6 +213,8 @@ void exchange_request(struct exchange *ex)
 	record_request(ex, down->in.mem + down->in.hold);
 	conn_consume(down, ex->request.size);
 	cause = route_request(ex, down->in.mem + down->in.hold);
+	if (cause == CAUSE_NONE && buf_share_spent(&ex->proxy->bufs, ex->upstream))
+		cause = CAUSE_BULKHEAD_FULL;
 	if (cause != CAUSE_NONE) {
 		try_end(ex, TRY_DROPPED);
 		answer_locally(ex, cause, 0, NULL);
@@ -226,6 +243,8 @@ static void run_request(struct exchange *ex)
 	switch (pump_run(&ex->request_body, &ex->down->conn, &ex->up->conn)) {
 	case PUMP_DONE:
 		ex->request_sent = true;
+		if (ex->proxy->bufs.used > BUFPOOL_SPARE)
+			conn_release(&ex->down->conn);
 		if (ex->request_waited && ex->state == EX_TRY) {
 			ex->sent_ns = ex->waiting_ns = ex->proxy->loop.now_ns;
 			timeout_try(ex);
@@ -469,8 +488,10 @@ bool exchange_run(struct exchange *ex)
 		tunnel_run(ex);
 	if (!ex->fate && ex->state == EX_ANSWER)
 		run_answer(ex);
-	if (!ex->fate)
-		return false;
-	finish(ex);
-	return true;
+	if (ex->fate) {
+		finish(ex);
+		return true;
+	}
+	share(ex, buffers_of(&ex->down->conn) + (ex->up ? buffers_of(&ex->up->conn) : 0));
+	return false;
 }

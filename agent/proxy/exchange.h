@@ -46,6 +46,7 @@ struct exchange {
 	uint8_t state, fate;
 	uint8_t cause; /* enum mesh_cause of a local answer */
 	uint8_t tries;
+	uint8_t buffers;     /* that it holds, as its upstream's share was told */
 	bool request_sent;   /* all of it */
 	bool request_waited; /* sending it over the connection took more than one go */
 	bool request_cut;    /* the endpoint takes no more of it, but may still answer */
@@ -70,7 +71,8 @@ struct exchange {
 	uint64_t sent_ns; /* the try timeout runs from here: as try_ns, or the end of a long upload
 			   */
 	uint64_t head_ns; /* the answer's head was whole; 0: it never was */
-	uint64_t upstream_ns; /* from sent_ns to head_ns; 0 while the request is not sent */
+	uint64_t upstream_ns; /* from sent_ns, or connect() if that came later, to head_ns; 0 while
+				 the request is not sent */
 	uint64_t progress_ns; /* a byte of a body moved */
 	struct pump request_body, response_body;
 	char request_id[REQUEST_ID_MAX];
