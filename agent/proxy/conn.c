@@ -39,7 +39,6 @@ int conn_open(struct conn *c, int fd, void (*fn)(struct watch *, uint32_t))
 	r = loop_add(&c->proxy->loop, &c->watch, fd, c->connecting ? WATCH_ALL : WATCH_IN, fn);
 	if (r) {
 		close(fd);
-		c->error = -r;
 		return r;
 	}
 	c->readable = c->writable = true;

@@ -67,12 +67,19 @@ static void book_latency(const struct exchange *ex, uint64_t ns, bool failed)
 		shared_latency(&p->shared, ex->endpoint, ns, p->loop.now_ns, failed);
 }
 
+/* Since when the endpoint is waited for; before that there may have been no socket to call it with.
+ */
+static uint64_t called_ns(const struct exchange *ex)
+{
+	return ex->up->begun_ns > ex->sent_ns ? ex->up->begun_ns : ex->sent_ns;
+}
+
 void try_answered(struct exchange *ex)
 {
 	bool failed = ex->status >= 500;
 
 	if (is_timed(ex))
-		ex->upstream_ns = ex->head_ns - ex->sent_ns;
+		ex->upstream_ns = ex->head_ns - called_ns(ex);
 	if (is_timed(ex) || failed)
 		book_latency(ex, ex->upstream_ns, failed);
 }
@@ -84,7 +91,7 @@ static void book_failure(const struct exchange *ex)
 	uint64_t ns = ex->upstream_ns;
 
 	if (!ex->head_ns && is_timed(ex))
-		ns = ex->proxy->loop.now_ns - ex->sent_ns;
+		ns = ex->proxy->loop.now_ns - called_ns(ex);
 	book_latency(ex, ns, true);
 }
 
@@ -101,10 +108,10 @@ void try_end(struct exchange *ex, enum try_end how)
 
 	if (!u)
 		return;
-	ex->up = NULL;
 	balance_end(p, ex->endpoint, ex->gen);
-	if (how == TRY_FAILED)
+	if (how == TRY_FAILED && upconn_tried(u))
 		book_failure(ex);
+	ex->up = NULL;
 	/* bytes beyond the answer would be taken for the next one */
 	if (how == TRY_GOOD && u->conn.readable && conn_fill(&u->conn) != -EAGAIN)
 		how = TRY_SPENT;

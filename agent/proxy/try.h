@@ -12,7 +12,7 @@
 enum try_end {
 	TRY_GOOD,    /* answered whole, the connection can serve again */
 	TRY_SPENT,   /* answered, the connection cannot */
-	TRY_FAILED,  /* the endpoint's fault */
+	TRY_FAILED,  /* the endpoint's fault, if it was called at all (upconn_tried) */
 	TRY_DROPPED, /* nobody's fault: the caller left, or the pooled connection had gone stale */
 };
 
