@@ -198,6 +198,11 @@ int api_get(struct cli *cli, const char *path, cJSON **out)
 	return rc;
 }
 
+double api_agent_workers(const cJSON *agent)
+{
+	return json_num(agent, "workersAnswering", json_num(agent, "workers", 0));
+}
+
 int api_path(struct cli *cli, const char *prefix, const char *name, const char *suffix, char *out)
 {
 	char escaped[NAME_LEN_MAX * 3 + 8];

@@ -29,6 +29,9 @@ void api_done(struct api_answer *a);
 /* GET, with the message on stderr when it fails. *out: the caller deletes it. Returns the exit
  * code. */
 int api_get(struct cli *cli, const char *path, cJSON **out);
+/* How many workers answer, of an agent in GET /api/agents; of an older one how many there should
+ * be. */
+double api_agent_workers(const cJSON *agent);
 /* Prints a's error; returns its code. */
 int api_report(const struct api_answer *a);
 /* PREFIX + NAME (escaped) + SUFFIX into out[API_PATH_MAX]. EXIT_OK, or EXIT_USAGE after a message

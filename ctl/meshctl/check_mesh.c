@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #define ADMIN_TIMEOUT_MS 2000
+#define WORKERS_END	 "read mesh-agent's log: it says why its workers end"
 #define START_AGENT	 "start it (mesh-agent, as root); when it runs, its log says what is wrong"
 
 static bool check_meshd(struct check *c)
@@ -64,6 +65,7 @@ static bool check_reported(struct check *c, const cJSON *agent)
 			 json_num(agent, "pid", 0));
 }
 
+/* The status, 0 when there was no answer; what came, or why nothing did, in text. */
 static int ask_admin(const char *admin, const char *path, char *text, size_t cap)
 {
 	struct http_answer a;
@@ -77,7 +79,8 @@ static int ask_admin(const char *admin, const char *path, char *text, size_t cap
 		snprintf(text, cap, "%s", strerror(-a.error));
 		status = 0;
 	} else {
-		snprintf(text, cap, "%.*s", (int)strcspn(a.body, "\r\n"), a.body);
+		snprintf(text, cap, "status %d: %.*s", a.status, (int)strcspn(a.body, "\r\n"),
+			 a.body);
 		status = a.status;
 	}
 	http_answer_done(&a);
@@ -87,31 +90,31 @@ static int ask_admin(const char *admin, const char *path, char *text, size_t cap
 static bool check_admin(struct check *c, const cJSON *agent)
 {
 	static const char *const paths[] = {"/healthz", "/readyz"};
-	const char *admin = json_str(agent, "admin", "127.0.0.1:15020");
+	const char *admin = json_str(agent, "admin", NULL);
 	char text[160];
 
-	for (int i = 0; i < 2; i++) {
-		int status = ask_admin(admin, paths[i], text, sizeof(text));
-
-		if (status != 200)
+	if (!admin)
+		return check_add(c, "ready", CHECK_SKIPPED, NULL,
+				 "not asked: the agent's --admin is off");
+	for (int i = 0; i < 2; i++)
+		if (ask_admin(admin, paths[i], text, sizeof(text)) != 200)
 			return check_add(c, "ready", CHECK_FAILED,
 					 "read mesh-agent's log; is --admin right?",
-					 "http://%s%s: %s%.0d%s", admin, paths[i],
-					 status ? "status " : "", status, text);
-	}
+					 "http://%s%s: %s", admin, paths[i], text);
 	return check_add(c, "ready", CHECK_PASSED, NULL, "http://%s says healthy and ready", admin);
 }
 
 static bool check_workers(struct check *c, const cJSON *agent)
 {
-	const cJSON *w = cJSON_GetObjectItemCaseSensitive(agent, "workers");
-	int n = cJSON_IsArray(w) ? cJSON_GetArraySize(w) : (int)json_num(agent, "workers", 0);
+	double wanted = json_num(agent, "workers", 0), n = api_agent_workers(agent);
 
 	if (n < 1)
-		return check_add(c, "workers", CHECK_FAILED,
-				 "read mesh-agent's log: it says why its workers end",
-				 "no worker is up: connections pass by the mesh");
-	return check_add(c, "workers", CHECK_PASSED, NULL, "%d worker%s up", n,
+		return check_add(c, "workers", CHECK_FAILED, WORKERS_END,
+				 "no worker answers: connections pass by the mesh");
+	if (n < wanted)
+		return check_add(c, "workers", CHECK_FAILED, WORKERS_END,
+				 "%.0f of %.0f workers answer%s", n, wanted, n == 1 ? "s" : "");
+	return check_add(c, "workers", CHECK_PASSED, NULL, "%.0f worker%s up", n,
 			 n == 1 ? " is" : "s are");
 }
 

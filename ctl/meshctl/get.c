@@ -126,14 +126,11 @@ static const char *last_seen(const cJSON *a, char out[AGE_MAX])
 
 static void agent_rows(struct table *t, const cJSON *a)
 {
-	const cJSON *workers = cJSON_GetObjectItemCaseSensitive(a, "workers");
 	char count[24], endpoints[24], revision[24], age[AGE_MAX], pid[24];
 
 	table_row(t, (const char *[]){
 			     json_str(a, "node", "?"), json_str(a, "status", "?"),
-			     json_str(a, "version", "-"),
-			     number(count, cJSON_IsArray(workers) ? cJSON_GetArraySize(workers)
-								  : json_num(a, "workers", 0)),
+			     json_str(a, "version", "-"), number(count, api_agent_workers(a)),
 			     number(endpoints, cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(
 						       a, "endpoints"))),
 			     number(revision, json_num(a, "configRevision", 0)), last_seen(a, age),

@@ -59,7 +59,17 @@ static bool is_live(const cJSON *agent)
 	return !strcmp(json_str(agent, "status", ""), "live");
 }
 
-/* An agent that lags may only be about to report: it gets a second. */
+static bool is_short(const cJSON *agent)
+{
+	return api_agent_workers(agent) < json_num(agent, "workers", 0);
+}
+
+static bool is_late(const struct status *s, const cJSON *agent)
+{
+	return is_short(agent) || (lags(s, agent) && !json_str(agent, "configError", NULL));
+}
+
+/* An agent that lags, or has just begun, may only be about to report: it gets a second. */
 static int fetch_agents(struct cli *cli, struct status *s)
 {
 	struct timespec pause = {.tv_nsec = 100000000};
@@ -72,8 +82,7 @@ static int fetch_agents(struct cli *cli, struct status *s)
 		if (rc != EXIT_OK)
 			return rc;
 		cJSON_ArrayForEach (a, list(s->agents, "agents"))
-			wait = wait ||
-			       (is_live(a) && lags(s, a) && !json_str(a, "configError", NULL));
+			wait = wait || (is_live(a) && is_late(s, a));
 		if (!wait || i == 10)
 			return EXIT_OK;
 		cJSON_Delete(s->agents);
@@ -91,13 +100,6 @@ static int fetch(struct cli *cli, struct status *s)
 	if (rc == EXIT_OK)
 		rc = api_get(cli, "/api/services", &s->services);
 	return rc;
-}
-
-static unsigned worker_count(const cJSON *agent)
-{
-	const cJSON *w = cJSON_GetObjectItemCaseSensitive(agent, "workers");
-
-	return cJSON_IsArray(w) ? (unsigned)cJSON_GetArraySize(w) : json_num(agent, "workers", 0);
 }
 
 static void judge_agent(struct status *s, const cJSON *a)
@@ -118,8 +120,12 @@ static void judge_agent(struct status *s, const cJSON *a)
 			"the agent of %s runs revision %.0f of the configuration, not %.0f; its "
 			"log says why",
 			node, json_num(a, "configRevision", 0), json_num(s->health, "revision", 0));
-	if (!worker_count(a))
-		problem(s, "the agent of %s has no worker: connections pass by the mesh", node);
+	if (!api_agent_workers(a))
+		problem(s, "no worker of the agent of %s answers: connections pass by the mesh",
+			node);
+	else if (is_short(a))
+		problem(s, "of the agent of %s, %.0f of %.0f workers answer; its log says why",
+			node, api_agent_workers(a), json_num(a, "workers", 0));
 }
 
 static void judge(struct status *s)
@@ -164,7 +170,7 @@ static void print_agent(const struct status *s, const cJSON *a, bool colour)
 {
 	const char *state = json_str(a, "status", "?"), *error = json_str(a, "configError", NULL);
 	double want = json_num(s->health, "revision", 0), have = json_num(a, "configRevision", 0);
-	unsigned workers = worker_count(a);
+	double workers = api_agent_workers(a);
 	char sync[64];
 
 	if (error && *error)
@@ -173,7 +179,7 @@ static void print_agent(const struct status *s, const cJSON *a, bool colour)
 		snprintf(sync, sizeof(sync), "revision %.0f of %.0f", have, want);
 	else
 		snprintf(sync, sizeof(sync), "in sync (revision %.0f)", have);
-	printf("agent     %s  %s, version %s, %u worker%s, %s\n",
+	printf("agent     %s  %s, version %s, %.0f worker%s, %s\n",
 	       output_paint(colour, output_state_colour(state), state), json_str(a, "node", "?"),
 	       json_str(a, "version", "?"), workers, workers == 1 ? "" : "s", sync);
 }

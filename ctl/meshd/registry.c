@@ -118,6 +118,7 @@ static const struct schema agent_form = {
 						{"pid", &number},
 						{"cgroup", &text},
 						{"workers", &number},
+						{"workersAnswering", &number},
 						{"gateway", &text},
 						{"admin", &text},
 						{"configRevision", &number},

@@ -58,6 +58,8 @@ static void a_bad_configuration_changes_nothing(void **state)
 		{"POST", "/api/config/web/rollback?revision=x", NULL, "'field':'revision'"},
 		{"POST", "/api/register", "{'name':'x'}", "'field':'port'"},
 		{"PUT", "/api/agents/n1", "{}", "'field':'endpoints'"},
+		{"PUT", "/api/agents/n1", "{'workersAnswering':-1,'endpoints':[]}",
+		 "'field':'workersAnswering'"},
 		{"GET", "/api/watch?revision=-1", NULL, "'field':'revision'"},
 		{"GET", "/api/watch?node=a%20b", NULL, "'field':'node'"},
 	};
@@ -122,7 +124,8 @@ static void services_come_and_go(void **state)
 	assert_int_equal(call("GET", "/api/services", NULL), 200);
 	assert_string_equal(answer.body, "{\"services\":[]}");
 	assert_int_equal(call("PUT", "/api/agents/n1",
-			      "{'epoch':'e','endpoints':[{'service':'web','id':'web-1','address':'"
+			      "{'epoch':'e','workers':2,'workersAnswering':1,'endpoints':[{'"
+			      "service':'web','id':'web-1','address':'"
 			      "10.0.0.1','port':80,"
 			      "'ports':[80,81],'protocol':'http','cgroup':'/mesh/web/"
 			      "web-1','status':'unhealthy'}]}"),
@@ -148,6 +151,7 @@ static void services_come_and_go(void **state)
 	assert_body("mesh_endpoints{service='web',version='v2',status='healthy'} 1\n");
 	assert_body("mesh_agents{status='live'} 1\n");
 	assert_int_equal(call("GET", "/api/agents", NULL), 200);
+	assert_body("'workers':2,'workersAnswering':1,");
 	assert_body("'node':'n1'");
 	assert_body("'status':'live'}]}");
 	assert_int_equal(call("DELETE", "/api/agents/n1?epoch=other", NULL), 409);
