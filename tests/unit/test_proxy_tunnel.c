@@ -553,6 +553,22 @@ static void a_request_waits_for_a_descriptor(void **state)
 	close(c);
 }
 
+static void an_idle_connection_makes_room_for_a_caller(void **state)
+{
+	struct rig *rig = *state;
+	int first = rig_connect(rig->gateway_port), second, o;
+
+	o = get_accepted(rig, first);
+	expect_served(o, first);
+	limit_fds(rig, next_fd(rig));
+	second = rig_connect(rig->gateway_port);
+	await_clients(rig, 2);
+	rig_expect_closed(o);
+	close(o);
+	close(first);
+	close(second);
+}
+
 int main(void)
 {
 #define T(name)	    cmocka_unit_test_setup_teardown(name, start, stop)
@@ -573,6 +589,7 @@ int main(void)
 		APART(a_crowd_for_another_namespace_is_served),
 		APART(a_full_channel_is_waited_for),
 		T(a_request_waits_for_a_descriptor),
+		T(an_idle_connection_makes_room_for_a_caller),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
