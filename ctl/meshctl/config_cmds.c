@@ -347,6 +347,28 @@ int cmd_history(struct cli *cli)
 	return rc;
 }
 
+static bool is_unknown(struct cli *cli, const char *prefix, const char *service)
+{
+	char path[API_PATH_MAX];
+	struct api_answer a;
+	bool unknown;
+
+	if (api_path(cli, prefix, service, "", path))
+		return false;
+	api_call(cli, &(struct api_request){.method = "GET", .path = path}, &a);
+	unknown = a.status == 404;
+	api_done(&a);
+	return unknown;
+}
+
+/* A service may be configured before it comes; a typing error looks the same. */
+static void warn_if_unknown(struct cli *cli, const char *service)
+{
+	if (is_unknown(cli, "/api/services/", service) && is_unknown(cli, "/api/config/", service))
+		cli_fail("%s: no service of that name is known; the configuration waits for it",
+			 service);
+}
+
 int cmd_lb(struct cli *cli)
 {
 	static const char *const policies[] = {"p2c", "least-request", "round-robin", "random"};
@@ -364,6 +386,7 @@ int cmd_lb(struct cli *cli)
 	rc = api_path(cli, "/api/config/", cli->argv[1], "", path);
 	if (rc)
 		return rc;
+	warn_if_unknown(cli, cli->argv[1]);
 	patch = cJSON_CreateObject();
 	cJSON_AddStringToObject(cJSON_AddObjectToObject(patch, "loadBalancer"), "policy", policy);
 	snprintf(done, sizeof(done), "%s: load balancer %s", cli->argv[1], policy);
