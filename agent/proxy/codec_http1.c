@@ -225,6 +225,8 @@ static const char *phrase(uint16_t status)
 		return "Forbidden";
 	case 404:
 		return "Not Found";
+	case 408:
+		return "Request Timeout";
 	case 413:
 		return "Content Too Large";
 	case 414:

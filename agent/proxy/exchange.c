@@ -75,6 +75,13 @@ void exchange_abort(struct exchange *ex)
 	finish(ex);
 }
 
+void exchange_refuse(struct exchange *ex, enum mesh_cause cause, uint16_t status, const char *text)
+{
+	try_end(ex, TRY_DROPPED);
+	ex->request.keep_alive = false;
+	answer_locally(ex, cause, status, text);
+}
+
 void exchange_bad_request(struct exchange *ex)
 {
 	uint16_t status = ex->request.status;
@@ -84,8 +91,7 @@ void exchange_bad_request(struct exchange *ex)
 		cause = CAUSE_HEADER_TOO_LARGE;
 	else if (status == 413)
 		cause = CAUSE_BODY_TOO_LARGE;
-	ex->request.keep_alive = false;
-	answer_locally(ex, cause, status, ex->request.reason);
+	exchange_refuse(ex, cause, status, ex->request.reason);
 }
 
 /* --- tries ---------------------------------------------------------------------------------------
@@ -115,7 +121,7 @@ static void try_begin(struct exchange *ex)
 			       NULL);
 		return;
 	}
-	ex->try_ns = ex->sent_ns = ex->proxy->loop.now_ns;
+	ex->try_ns = ex->sent_ns = ex->progress_ns = ex->proxy->loop.now_ns;
 	if (!ex->waiting_ns)
 		ex->waiting_ns = ex->try_ns;
 	ex->request_sent = ex->request_cut = ex->request_waited = false;
@@ -127,9 +133,7 @@ static void try_begin(struct exchange *ex)
 	if (out)
 		n = codec_request(ex, down->in.mem + down->in.hold, out, cap);
 	if (!n) {
-		try_end(ex, TRY_DROPPED);
-		ex->request.keep_alive = false;
-		answer_locally(ex, CAUSE_HEADER_TOO_LARGE, 0, NULL);
+		exchange_refuse(ex, CAUSE_HEADER_TOO_LARGE, 0, NULL);
 		return;
 	}
 	conn_composed(&ex->up->conn, n);
@@ -260,10 +264,8 @@ static void run_request(struct exchange *ex)
 		exchange_over(ex, FATE_RESET);
 		break;
 	case PUMP_BAD:
-		try_end(ex, TRY_DROPPED);
-		ex->request.keep_alive = false;
 		if (ex->state == EX_TRY)
-			answer_locally(ex, CAUSE_BAD_REQUEST, 0, "malformed chunked body");
+			exchange_refuse(ex, CAUSE_BAD_REQUEST, 0, "malformed chunked body");
 		else
 			exchange_over(ex, FATE_RESET);
 		break;
@@ -273,10 +275,13 @@ static void run_request(struct exchange *ex)
 	case PUMP_WAIT:
 		break;
 	}
-	/* waiting for the connection is no reason for more time */
-	if (!ex->request_sent && ex->up && !ex->up->conn.connecting)
-		ex->request_waited = true;
 	moved(ex, &ex->request_body, before);
+	/* waiting for the connection is no reason for more time */
+	if (ex->request_sent || ex->request_waited || !ex->up || ex->up->conn.connecting)
+		return;
+	ex->request_waited = true;
+	if (ex->state == EX_TRY)
+		timeout_try(ex);
 }
 
 /* Passes an interim answer (1xx) on, unless the caller cannot know what it is. */
@@ -295,6 +300,11 @@ static void interim(struct exchange *ex)
 	}
 	conn_consume(up, ex->response.size);
 	conn_release(down); /* it has begun to answer: not to be asked again */
+	if (ex->response.status == 100 && ex->request.expect_continue) {
+		ex->request.expect_continue = false; /* it is the caller's turn */
+		ex->progress_ns = ex->proxy->loop.now_ns;
+		timeout_try(ex);
+	}
 	http1_head_init(&ex->response);
 }
 

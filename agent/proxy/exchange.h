@@ -89,6 +89,9 @@ struct exchange *exchange_new(struct downstream *d);
 void exchange_request(struct exchange *ex);
 /* The request's head is malformed. */
 void exchange_bad_request(struct exchange *ex);
+/* The request cannot be taken to its end, and no endpoint is to blame: our own answer, with that
+ * status and text (0, NULL: those of the cause), and the end of the caller's connection. */
+void exchange_refuse(struct exchange *ex, enum mesh_cause cause, uint16_t status, const char *text);
 /* The try under way has failed: another one, or our own answer. */
 void exchange_try_failed(struct exchange *ex, enum mesh_cause cause);
 

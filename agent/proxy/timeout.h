@@ -3,7 +3,9 @@
  * What bounds an exchange in time. One timer an exchange; when it fires, timeout.c finds out what
  * is due by the clock readings in the exchange, and sets it again for what is left. `try` and
  * `request` bound the way to the end of the answer's head, and do not run while a long body is
- * still being sent; bodies of both directions are bounded by `idle`, the time without a byte.
+ * still being sent; bodies of both directions are bounded by `idle`, the time without a byte. A
+ * caller that sends no more of its body is told (408), one that takes no more of the answer is cut
+ * off.
  */
 #ifndef PROXY_TIMEOUT_H
 #define PROXY_TIMEOUT_H

@@ -316,6 +316,15 @@ static inline size_t rig_read_until(int fd, const char *end, char *out, size_t c
 	return n;
 }
 
+/* What was written down of the exchange that ended first. */
+static inline const struct record *rig_first_record(const struct rig *rig)
+{
+	for (int i = 0; i < RIG_WAIT_MS && !__atomic_load_n(&rig->ring->head, __ATOMIC_ACQUIRE);
+	     i++)
+		poll(NULL, 0, 1);
+	return (void *)((char *)rig->ring + RING_DATA);
+}
+
 static inline void rig_expect_closed(int fd)
 {
 	char c;

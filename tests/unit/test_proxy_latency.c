@@ -8,14 +8,6 @@
 
 #define SLOW_MS 800 /* what others take */
 
-static const struct record *first_record(const struct rig *rig)
-{
-	for (int i = 0; i < RIG_WAIT_MS && !__atomic_load_n(&rig->ring->head, __ATOMIC_ACQUIRE);
-	     i++)
-		poll(NULL, 0, 1);
-	return (void *)((char *)rig->ring + RING_DATA);
-}
-
 static uint64_t latency_ms(const struct rig *rig)
 {
 	return mesh_ewma_read(__atomic_load_n(&rig->shared.ep_stats[0].ewma, __ATOMIC_RELAXED),
@@ -46,7 +38,7 @@ static void the_time_of_an_upload_is_the_callers(void **state)
 	expect_answer(c, "200 OK", "x");
 	close(c);
 	assert_true(latency_ms(rig) < SLOW_MS / 2);
-	assert_true(first_record(rig)->upstream_ns < SLOW_MS / 2 * 1000000ull);
+	assert_true(rig_first_record(rig)->upstream_ns < SLOW_MS / 2 * 1000000ull);
 	assert_true(rig->shared.ep_stats[0].ewma != 0);
 	close(o);
 }
@@ -60,7 +52,7 @@ static void an_answer_before_the_end_of_the_upload_has_no_time(void **state)
 	rig_send(o, "HTTP/1.1 401 No\r\nContent-Length: 1\r\n\r\nx");
 	expect_answer(c, "401 No", "x");
 	close(c);
-	assert_int_equal(first_record(rig)->upstream_ns, 0);
+	assert_int_equal(rig_first_record(rig)->upstream_ns, 0);
 	assert_int_equal(rig->shared.ep_stats[0].ewma, 0);
 	close(o);
 }
