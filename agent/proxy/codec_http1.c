@@ -146,7 +146,8 @@ size_t codec_request(const struct exchange *ex, const char *head, char *out, siz
 			1ULL << HTTP1_H_HOST;
 
 	put_request_line(&o, ex, head);
-	if (h->host.len) { /* first, as RFC 9110 7.2 asks; of an absolute target its authority */
+	/* first, as RFC 9110 7.2 asks; of an absolute target its authority; may be empty */
+	if (h->host.len || find(h, HTTP1_H_HOST)) {
 		put_literal(&o, "host: ");
 		put_slice(&o, head, h->host);
 		put_literal(&o, "\r\n");

@@ -339,8 +339,8 @@ static void begin_response(struct exchange *ex)
 {
 	struct conn *up = &ex->up->conn, *down = &ex->down->conn;
 	struct proxy *p = ex->proxy;
-	bool keep =
-		ex->request.keep_alive && ex->response.framing != HTTP1_UNTIL_CLOSE && !p->draining;
+	bool keep = ex->request.keep_alive && ex->request_sent &&
+		    ex->response.framing != HTTP1_UNTIL_CLOSE && !p->draining;
 	size_t cap, n = 0;
 	char *out = conn_compose(down, &cap);
 
@@ -417,10 +417,8 @@ static void run_response_head(struct exchange *ex)
 /* The answer is out. Both connections may go on if both bodies are whole. */
 static void complete(struct exchange *ex)
 {
-	bool whole = ex->request_sent;
-
-	try_end(ex, ex->reusable && whole ? TRY_GOOD : TRY_SPENT);
-	exchange_over(ex, ex->keep_client && whole ? FATE_KEEP : FATE_CLOSE);
+	try_end(ex, ex->reusable && ex->request_sent ? TRY_GOOD : TRY_SPENT);
+	exchange_over(ex, ex->keep_client ? FATE_KEEP : FATE_CLOSE);
 }
 
 static void run_response_body(struct exchange *ex)

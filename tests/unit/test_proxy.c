@@ -117,6 +117,37 @@ static void a_body_until_close_closes_the_caller(void **state)
 	close(c);
 }
 
+/* What is left of the request would have to be read first, and nobody knows how much comes. */
+static void an_answer_before_the_end_of_the_request_closes_the_caller(void **state)
+{
+	struct rig *rig = *state;
+	int c = rig_connect(rig->gateway_port), o;
+
+	rig_send(c, "POST /svc/ HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n1");
+	o = rig_accept(rig, 0);
+	serve(o, "HTTP/1.1 401 Unauthorized\r\nContent-Length: 1\r\n\r\n");
+	expect_answer(c, "connection: close\r\n", "");
+	rig_send(c, "2345");
+	rig_send(o, "x");
+	rig_read_until(c, NULL, text, sizeof(text));
+	assert_string_equal(text, "x");
+	close(o);
+	close(c);
+}
+
+static void an_empty_host_is_passed_on(void **state)
+{
+	struct rig *rig = *state;
+	int c = rig_connect(rig->gateway_port), o;
+
+	rig_send(c, "GET /svc/a HTTP/1.1\r\nHost:\r\n\r\n");
+	o = rig_accept(rig, 0);
+	rig_read_until(o, "\r\n\r\n", text, sizeof(text));
+	assert_ptr_equal(strstr(text, "GET /a HTTP/1.1\r\nhost: \r\n"), text);
+	close(o);
+	close(c);
+}
+
 static uint32_t segments_in(int fd)
 {
 	struct tcp_info info;
@@ -457,6 +488,8 @@ int main(void)
 		T(pipelined_requests_are_answered_in_order),
 		T(chunked_bodies_and_trailers_pass),
 		T(a_body_until_close_closes_the_caller),
+		T(an_answer_before_the_end_of_the_request_closes_the_caller),
+		T(an_empty_host_is_passed_on),
 		T(the_end_of_the_answer_carries_the_fin),
 		T(interim_answers_are_passed_on),
 		T(head_and_not_modified_have_no_body),
