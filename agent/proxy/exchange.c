@@ -108,6 +108,12 @@ static void begin_request_body(struct exchange *ex)
 			  h->framing == HTTP1_LENGTH ? h->content_length : 0);
 }
 
+/* A connection that was opened early may end before there is a request. */
+static bool was_closed(const struct conn *c)
+{
+	return !c->connecting && (c->hung || c->eof || c->error);
+}
+
 /* Begins a try; ex->up may be there already, from the detection of the protocol. */
 static void try_begin(struct exchange *ex)
 {
@@ -115,12 +121,16 @@ static void try_begin(struct exchange *ex)
 	size_t cap, n = 0;
 	char *out;
 
+	if (ex->up && was_closed(&ex->up->conn))
+		try_end(ex, TRY_DROPPED);
+	ex->was_idle = ex->up;
 	if (!ex->up && !try_connect(ex)) {
 		answer_locally(ex,
 			       ex->target.nsplit ? CAUSE_NO_HEALTHY_ENDPOINT : CAUSE_NO_ENDPOINT, 0,
 			       NULL);
 		return;
 	}
+	ex->was_idle |= ex->reused;
 	ex->try_ns = ex->sent_ns = ex->progress_ns = ex->proxy->loop.now_ns;
 	if (!ex->waiting_ns)
 		ex->waiting_ns = ex->try_ns;
@@ -155,11 +165,19 @@ static bool idempotent(uint8_t method)
 	}
 }
 
+/* The socket took no byte of the request's head. */
+static bool is_unsent(const struct exchange *ex)
+{
+	const struct bytes *out = &ex->up->conn.out;
+
+	return out->mem && !out->start && !ex->request_body.bytes;
+}
+
 /*
  * May the request be sent again? Only while all of it can still be read. A connection that was
- * never made has seen nothing of it. A pooled connection that the endpoint closed without a byte in
- * return has most likely not processed it (RFC 9112 9.3.1), and a method whose repetition does no
- * harm (RFC 9110 9.2.2) may take the risk.
+ * never made, or took nothing, has seen nothing of it. A connection that was idle and that the
+ * endpoint closed without a byte in return has most likely not processed it (RFC 9112 9.3.1), and a
+ * method whose repetition does no harm (RFC 9110 9.2.2) may take the risk.
  */
 static bool may_try_again(const struct exchange *ex, enum mesh_cause cause)
 {
@@ -167,13 +185,16 @@ static bool may_try_again(const struct exchange *ex, enum mesh_cause cause)
 		return false;
 	if (cause == CAUSE_CONNECT_FAILED || cause == CAUSE_CONNECT_TIMEOUT)
 		return true;
-	return cause == CAUSE_UPSTREAM_RESET && ex->reused && !ex->response.scanned &&
-	       idempotent(ex->request.method);
+	if (cause != CAUSE_UPSTREAM_RESET)
+		return false;
+	return is_unsent(ex) ||
+	       (ex->was_idle && !ex->response.scanned && idempotent(ex->request.method));
 }
 
 void exchange_try_failed(struct exchange *ex, enum mesh_cause cause)
 {
-	bool again = may_try_again(ex, cause), stale = cause == CAUSE_UPSTREAM_RESET && ex->reused;
+	bool again = may_try_again(ex, cause),
+	     stale = cause == CAUSE_UPSTREAM_RESET && ex->was_idle;
 
 	try_end(ex, stale && again ? TRY_DROPPED : TRY_FAILED);
 	if (!again) {

@@ -51,6 +51,8 @@ struct exchange {
 	bool request_waited; /* sending it over the connection took more than one go */
 	bool request_cut;    /* the endpoint takes no more of it, but may still answer */
 	bool reused;	     /* this try's connection had served before */
+	bool was_idle;	     /* this try's connection was there before the request: pooled, or
+				opened early */
 	bool fresh;	     /* the next try wants a new connection: pooled ones have gone stale */
 	bool local;	     /* the answer is ours */
 	bool reusable;	     /* the endpoint's connection can serve again */
