@@ -227,6 +227,18 @@ static bool upgrade_to_h2c(const struct exchange *ex, const char *head)
 	return false;
 }
 
+/* Why it goes to nobody, or CAUSE_NONE. */
+static enum mesh_cause judge(struct exchange *ex, const char *head)
+{
+	enum mesh_cause cause = route_request(ex, head);
+
+	if (cause != CAUSE_NONE)
+		return cause;
+	if (!codec_max_forwards(&ex->request, head))
+		return CAUSE_MAX_FORWARDS;
+	return buf_share_spent(&ex->proxy->bufs, ex->upstream) ? CAUSE_BULKHEAD_FULL : CAUSE_NONE;
+}
+
 void exchange_request(struct exchange *ex)
 {
 	struct conn *down = &ex->down->conn;
@@ -237,15 +249,16 @@ void exchange_request(struct exchange *ex)
 		ex->request.upgrade = false;
 	record_request(ex, down->in.mem + down->in.hold);
 	conn_consume(down, ex->request.size);
-	cause = route_request(ex, down->in.mem + down->in.hold);
-	if (cause == CAUSE_NONE && buf_share_spent(&ex->proxy->bufs, ex->upstream))
-		cause = CAUSE_BULKHEAD_FULL;
-	if (cause != CAUSE_NONE) {
-		try_end(ex, TRY_DROPPED);
-		answer_locally(ex, cause, 0, NULL);
+	cause = judge(ex, down->in.mem + down->in.hold);
+	if (cause == CAUSE_NONE) {
+		try_begin(ex);
 		return;
 	}
-	try_begin(ex);
+	try_end(ex, TRY_DROPPED);
+	if (cause == CAUSE_MAX_FORWARDS && ex->request.method == HTTP1_OPTIONS)
+		answer_locally(ex, cause, 200, "");
+	else
+		answer_locally(ex, cause, 0, NULL);
 }
 
 /* --- running -------------------------------------------------------------------------------------

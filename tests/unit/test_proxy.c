@@ -12,7 +12,7 @@ static void a_request_is_forwarded_and_answered(void **state)
 
 	rig_send(c, "GET /svc/a?b=c HTTP/1.1\r\nHost: h\r\nX-Own: 1\r\nConnection: keep-alive, "
 		    "X-Hop\r\nX-Hop: 1\r\n"
-		    "X-Forwarded-For: 1.2.3.4\r\n\r\n");
+		    "X-Forwarded-For: 1.2.3.4\r\nVia: 1.0 before\r\nMax-Forwards: 0\r\n\r\n");
 	o = rig_accept(rig, 0);
 	rig_read_until(o, "\r\n\r\n", text, sizeof(text));
 	assert_ptr_equal(strstr(text, "GET /a?b=c HTTP/1.1\r\nhost: h\r\n"), text);
@@ -23,6 +23,8 @@ static void a_request_is_forwarded_and_answered(void **state)
 	assert_non_null(strstr(text, "x-forwarded-proto: http\r\n"));
 	assert_non_null(strstr(text, "x-forwarded-host: h\r\n"));
 	assert_non_null(strstr(text, "x-request-id: "));
+	assert_non_null(strstr(strstr(text, "Via: 1.0 before\r\n"), "via: 1.1 sockmesh\r\n"));
+	assert_non_null(strstr(text, "Max-Forwards: 0\r\n")); /* nothing to a GET */
 	rig_send(o, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Theirs: 2\r\nKeep-Alive: "
 		    "timeout=5\r\n\r\nok");
 	rig_read_until(c, "\r\n\r\n", text, sizeof(text));
@@ -144,6 +146,35 @@ static void an_empty_host_is_passed_on(void **state)
 	o = rig_accept(rig, 0);
 	rig_read_until(o, "\r\n\r\n", text, sizeof(text));
 	assert_ptr_equal(strstr(text, "GET /a HTTP/1.1\r\nhost: \r\n"), text);
+	close(o);
+	close(c);
+}
+
+static void a_request_goes_no_further_than_it_may(void **state)
+{
+	struct rig *rig = *state;
+	int c = rig_connect(rig->gateway_port), o;
+
+	rig_send(c, "OPTIONS /svc/ HTTP/1.1\r\nHost: h\r\nMax-Forwards: 0\r\n\r\n");
+	rig_read_until(c, "\r\n\r\n", text, sizeof(text));
+	assert_ptr_equal(strstr(text, "HTTP/1.1 200 OK\r\n"), text);
+	assert_non_null(strstr(text, "content-length: 0\r\n"));
+	assert_non_null(strstr(text, "x-mesh-cause: max-forwards\r\n"));
+	rig_send(c, "TRACE /svc/ HTTP/1.1\r\nHost: h\r\nmax-forwards: 0\r\nCookie: a=b\r\n\r\n");
+	expect_refusal(c, "405", "max-forwards");
+	assert_non_null(strstr(text, "allow: OPTIONS\r\n"));
+	assert_null(strstr(text, "a=b"));
+	rig_send(c, "OPTIONS /svc/ HTTP/1.1\r\nMax-Forwards: 10\r\nX-A: 1\r\nMax-Forwards: "
+		    "7\r\nHost: h\r\n\r\n");
+	o = rig_accept(rig, 0);
+	rig_read_until(o, "\r\n\r\n", text, sizeof(text));
+	assert_non_null(strstr(text, "X-A: 1\r\nmax-forwards: 6\r\n"));
+	assert_null(strstr(text, "Max-Forwards"));
+	rig_send(o, "HTTP/1.1 204 No Content\r\n\r\n");
+	expect_answer(c, "204", "");
+	rig_send(c, "OPTIONS /svc/ HTTP/1.1\r\nHost: h\r\nMax-Forwards: x\r\n\r\n");
+	rig_read_until(o, "\r\n\r\n", text, sizeof(text));
+	assert_non_null(strstr(text, "Max-Forwards: x\r\n"));
 	close(o);
 	close(c);
 }
@@ -490,6 +521,7 @@ int main(void)
 		T(a_body_until_close_closes_the_caller),
 		T(an_answer_before_the_end_of_the_request_closes_the_caller),
 		T(an_empty_host_is_passed_on),
+		T(a_request_goes_no_further_than_it_may),
 		T(the_end_of_the_answer_carries_the_fin),
 		T(interim_answers_are_passed_on),
 		T(head_and_not_modified_have_no_body),
