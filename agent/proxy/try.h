@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One try of an exchange: an endpoint, a connection to it, and how it ended. Called by exchange.c
- * only. */
+ * and tunnel.c. */
 #ifndef PROXY_TRY_H
 #define PROXY_TRY_H
 
