@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Programs on the host that mean harm: they take nobody's calls. */
+#include "tests/e2e/harness.h"
+
+#include <arpa/inet.h>
+#include <limits.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#define NOBODYS "203.0.113.5" /* RFC 5737: no host has it */
+
+static const char *self(void)
+{
+	static char path[PATH_MAX];
+
+	assert_true(readlink("/proc/self/exe", path, sizeof(path) - 1) > 0);
+	return path;
+}
+
+/* --- this very program, started again as an intruder --------------------------------------------
+ */
+
+static int listen_at(const char *ip, uint16_t port)
+{
+	struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons(port)};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
+
+	if (fd < 0 || inet_pton(AF_INET, ip, &sa.sin_addr) != 1 ||
+	    setsockopt(fd, IPPROTO_IP, IP_FREEBIND, &one, sizeof(one)) ||
+	    bind(fd, (struct sockaddr *)&sa, sizeof(sa)) || listen(fd, 8))
+		return -1;
+	return fd;
+}
+
+/* On an address that is not there, and then on one that shows when the agent has seen both. */
+static int bind_freely(void)
+{
+	if (listen_at(NOBODYS, 8000) < 0 || listen_at("0.0.0.0", 8001) < 0)
+		return 1;
+	for (;;)
+		pause();
+}
+
+/* --- stories ------------------------------------------------------------------------------------
+ */
+
+/* A call to that address is neither taken by the mesh nor answered by anybody. */
+static void goes_nowhere(struct caller *who, const char *address)
+{
+	int fd = caller_dial(who, address);
+
+	if (fd >= 0)
+		fail_msg("a call to %s was taken", address);
+}
+
+static void a_namespace_that_a_workload_made_itself_takes_no_calls(void **state)
+{
+	struct caller *who = caller_start("client", "");
+
+	instance_start(
+		"thief", "t1", "--netns",
+		"unshare -Urn sh -c 'ip link set lo up && ip addr add " NOBODYS
+		"/32 dev lo && ip link add d0 type veth peer name d1 && ip link set d0 up && "
+		"ip addr add 203.0.113.6/32 dev d0 && exec origin --port 8000'");
+	eventually(10000,
+		   sh("grep -c 'mesh/thief/t1 is left alone' " SCRATCH "/agent.log")->status == 0);
+	assert_int_equal(healthy("thief"), 0);
+	goes_nowhere(who, NOBODYS ":8000");
+	goes_nowhere(who, "203.0.113.6:8000");
+}
+
+static void addresses_of_the_host_are_not_taken_by_a_namespace_that_adds_them(void **state)
+{
+	struct caller *who = caller_start("client", "");
+	struct instance *thief;
+
+	thief = instance_ready(
+		instance_start("thief", "t1", "--netns",
+			       "sh -c 'ip addr add 10.201.0.1/32 dev eth0; ip addr add " NOBODYS
+			       "/32 dev lo; exec origin --port 8000'"));
+	assert_string_not_equal(thief->ip, "10.201.0.1");
+	assert_string_not_equal(thief->ip, NOBODYS);
+	goes_nowhere(who, "10.201.0.1:8000");
+	goes_nowhere(who, NOBODYS ":8000");
+}
+
+static void a_socket_bound_to_an_address_that_is_not_there_takes_no_calls(void **state)
+{
+	struct caller *who = caller_start("client", "");
+	char program[PATH_MAX + 16];
+
+	snprintf(program, sizeof(program), "%s bind-freely", self());
+	instance_ready(instance_start("thief", "t1", "", program));
+	goes_nowhere(who, NOBODYS ":8000");
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest stories[] = {
+		STORY(a_namespace_that_a_workload_made_itself_takes_no_calls),
+		STORY(addresses_of_the_host_are_not_taken_by_a_namespace_that_adds_them),
+		STORY(a_socket_bound_to_an_address_that_is_not_there_takes_no_calls),
+	};
+
+	if (argc == 2 && !strcmp(argv[1], "bind-freely"))
+		return bind_freely();
+	return RUN(stories);
+}
