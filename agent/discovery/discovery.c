@@ -17,12 +17,14 @@
 #define RETRY_MS	8	  /* how often a silent process is asked again */
 #define SILENT_NS	(60 * MS) /* how long it may stay silent where the path names it anyway */
 #define YOUNG_NS	(10000 * MS) /* how long a change of mind is looked for */
+#define ASKED_NS	(100 * MS)   /* how long it counts that a cgroup is nobody's */
 #define SCANS_PER_ROUND 32	     /* namespaces that one reconciliation looks at */
 
 struct member {		   /* what we know of a populated cgroup; cgroup->user */
 	uint32_t workload; /* MESH_NONE: none */
 	struct netns *ns;
 	uint64_t since_ns; /* populated */
+	uint64_t asked_ns; /* for an event: it was nobody then */
 	int pid;
 	bool waiting, marked;
 	bool refused; /* it could not be taken in: asked again until it can */
@@ -382,17 +384,29 @@ static void take_listener(struct discovery *d, const struct member *m, uint64_t 
 	d->said_full |= err != 0;
 }
 
+/* Anybody may listen in a loop, and to ask costs us more than that costs him. If he becomes a
+ * workload in the meantime, then what listens is looked for. */
+static bool asked_lately(struct discovery *d, const struct member *m)
+{
+	return m && m->asked_ns && d->loop->now_ns - m->asked_ns < ASKED_NS;
+}
+
 /* The event may be ahead of inotify, or of what the process says about itself. */
 static const struct member *owner_of_event(struct discovery *d, uint64_t cgroup)
 {
 	const struct member *m = owner_of(d, cgroup);
-	struct cgroup *c;
+	struct cgroup *c = cgroups_find(&d->tree, cgroup);
 
-	if (m)
+	if (m || (c && asked_lately(d, member_of(c))))
 		return m;
 	cgroups_catch_up(&d->tree);
-	for (c = cgroups_find(&d->tree, cgroup); c && !is_workload(c); c = c->parent)
+	for (c = cgroups_find(&d->tree, cgroup); c && !is_workload(c); c = c->parent) {
+		if (asked_lately(d, member_of(c)))
+			continue;
 		evaluate(d, c, true);
+		if (c->user)
+			member_of(c)->asked_ns = d->loop->now_ns;
+	}
 	return owner_of(d, cgroup);
 }
 

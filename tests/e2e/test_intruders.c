@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Programs on the host that mean harm: they take nobody's calls. */
+/* Programs on the host that mean harm: they take nobody's calls, and stop nobody's service. */
 #include "tests/e2e/harness.h"
 
 #include <arpa/inet.h>
@@ -40,6 +40,15 @@ static int bind_freely(void)
 		return 1;
 	for (;;)
 		pause();
+}
+
+static int listen_without_end(void)
+{
+	int fd;
+
+	while ((fd = listen_at("127.0.0.1", 0)) >= 0)
+		close(fd);
+	return 1;
 }
 
 /* --- stories ------------------------------------------------------------------------------------
@@ -95,15 +104,57 @@ static void a_socket_bound_to_an_address_that_is_not_there_takes_no_calls(void *
 	goes_nowhere(who, NOBODYS ":8000");
 }
 
+/* In a cgroup of nobody, beside processes whose environment takes long to read. */
+static void who_listens_without_end_stops_nobody(void **state)
+{
+	struct instance *web =
+		instance_ready(instance_start("web", "w1", "--netns", "origin --port 8000"));
+	struct caller *who = caller_start("client", "--netns");
+	double stale = metric("mesh_hook_total", "\"passed-stale\"", NULL);
+	char cmd[PATH_MAX + 512];
+	uint64_t until;
+	pid_t loud;
+	int n = 0;
+
+	sh("mkdir /sys/fs/cgroup/loud");
+	snprintf(cmd, sizeof(cmd),
+		 "echo $$ >/sys/fs/cgroup/loud/cgroup.procs; "
+		 "big=$(head -c 100000 /dev/zero | tr '\\0' x); export big; "
+		 "for i in $(seq 31); do sleep 1000 & done; exec %s listen-without-end",
+		 self());
+	loud = spawn("loud", cmd);
+	eventually(5000,
+		   sh("grep -c ^[0-9] /sys/fs/cgroup/loud/cgroup.procs")->out[0] == '3' &&
+			   sh("grep -q listen-without-end /proc/%d/cmdline", loud)->status == 0);
+	until = mono_ms() + 2000;
+	while (mono_ms() < until) {
+		struct client *c = call(who, web->address);
+
+		assert_int_equal(get(c, "/"), 200);
+		assert_string_not_equal(header(c, "x-instance-id"), "");
+		hang_up(c);
+		if (n++ == 0)
+			instance_start("web", "w2", "--netns", "origin --port 8000");
+	}
+	assert_true(registered("web", "w2"));
+	sh("echo 1 >/sys/fs/cgroup/loud/cgroup.kill");
+	reap(&loud, SIGKILL);
+	eventually(2000, sh("rmdir /sys/fs/cgroup/loud")->status == 0);
+	assert_true(metric("mesh_hook_total", "\"passed-stale\"", NULL) == stale);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest stories[] = {
 		STORY(a_namespace_that_a_workload_made_itself_takes_no_calls),
 		STORY(addresses_of_the_host_are_not_taken_by_a_namespace_that_adds_them),
 		STORY(a_socket_bound_to_an_address_that_is_not_there_takes_no_calls),
+		STORY(who_listens_without_end_stops_nobody),
 	};
 
 	if (argc == 2 && !strcmp(argv[1], "bind-freely"))
 		return bind_freely();
+	if (argc == 2 && !strcmp(argv[1], "listen-without-end"))
+		return listen_without_end();
 	return RUN(stories);
 }
