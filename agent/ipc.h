@@ -29,8 +29,7 @@ enum ipc_kind {
 	IPC_READY,	   /* privileges are gone, the loop runs; `pid` */
 	IPC_SNAPSHOT_USED, /* `generation` is in force */
 	IPC_WANT_SOCKET,   /* an unconnected non-blocking TCP socket inside namespace `netns` */
-	/* supervisor to worker, ten times a second: nothing to do; that it is read is the answer */
-	IPC_PING,
+	IPC_PING,	   /* supervisor to worker, which sends it back: it lives and gets on */
 };
 
 enum ipc_init_fd {

@@ -105,6 +105,15 @@ static void on_drain(struct proxy *p, uint32_t millis)
 	timer_arm(&p->loop, &w->drain, DRAIN_ACCEPT_MS, look_drained);
 }
 
+/* The answer may be dropped where the supervisor has not heard yet what was said before. */
+static void answer_ping(struct proxy *p, const struct ipc_msg *m)
+{
+	int r = send_up(p, m);
+
+	if (r && r != -EAGAIN && r != -EPIPE)
+		log_warn("the supervisor does not take messages");
+}
+
 static void on_message(struct proxy *p, const struct ipc_msg *m, int *fds, size_t nfds)
 {
 	int r;
@@ -125,7 +134,7 @@ static void on_message(struct proxy *p, const struct ipc_msg *m, int *fds, size_
 	} else if (m->kind == IPC_DRAIN && !nfds) {
 		on_drain(p, m->drain.millis);
 	} else if (m->kind == IPC_PING && !nfds) {
-		/* that it was read is the answer */
+		answer_ping(p, m);
 	} else {
 		log_error("message of kind %u from the supervisor makes no sense", m->kind);
 		while (nfds)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The supervisor's side of workers, against workers that mean harm: this program, executed again
- * as the supervisor does it, plays them. What a worker says must never stop the supervisor's loop
- * nor take what others need.
+ * The supervisor's side of workers, against workers that mean harm or have too much to do: this
+ * program, executed again as the supervisor does it, plays them. What a worker says must never stop
+ * the supervisor's loop nor take what others need.
  */
 #include "agent/supervisor_workers.h"
 #include "lib/clock.h"
@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -66,8 +67,46 @@ static void give_a_socket_that_lingers(void)
 		pause();
 }
 
+static void wait_for_message(void)
+{
+	struct pollfd p = {.fd = IPC_FD, .events = POLLIN};
+
+	poll(&p, 1, -1);
+}
+
+/* Answers each ping when it comes to it: of what it asks for there is always something to read. */
+static void be_busy(int asking)
+{
+	struct ipc_msg m;
+	int fds[IPC_MAX_FDS], r;
+	size_t n;
+
+	say(IPC_READY, NULL, 0);
+	while (asking--)
+		say(IPC_WANT_SOCKET, NULL, 0);
+	while ((r = ipc_recv(IPC_FD, &m, fds, &n)) >= 0) {
+		if (!r) {
+			wait_for_message();
+			continue;
+		}
+		while (n)
+			close(fds[--n]);
+		if (m.kind == IPC_SOCKET) {
+			usleep(2000); /* its work */
+			say(IPC_WANT_SOCKET, NULL, 0);
+		}
+		if (m.kind == IPC_PING)
+			say(IPC_PING, NULL, 0);
+	}
+}
+
 static int play(const char *part)
 {
+	if (!strcmp(part, "busy"))
+		be_busy(64);
+	if (!strcmp(part, "quiet"))
+		be_busy(0);
+
 	if (!strcmp(part, "greedy"))
 		ask_for_sockets_and_read_nothing();
 	if (!strcmp(part, "lingering"))
@@ -184,12 +223,61 @@ static void descriptor_from_a_worker_holds_nothing_up(void **state)
 	end();
 }
 
+/* Rounds of the loop until the worker has said something n times more. */
+static void hear_it(int n)
+{
+	uint64_t last = fx.ws.w[0].answered_ns;
+
+	while (n && !fx.ws.restarts) {
+		ok(loop_once(&fx.loop, 100));
+		n -= fx.ws.w[0].answered_ns != last;
+		last = fx.ws.w[0].answered_ns;
+	}
+	assert_int_equal(fx.ws.restarts, 0);
+}
+
+static void worker_with_answers_to_read_is_not_silent(void **state)
+{
+	uint64_t until;
+
+	begin("busy");
+	while (!fx.readies)
+		ok(loop_once(&fx.loop, 100));
+	until = clock_mono_ns() + 2 * MESH_HEARTBEAT_MAX_NS;
+	while (clock_mono_ns() < until) {
+		ok(loop_once(&fx.loop, 100));
+		assert_int_equal(workers_answering(&fx.ws), 1);
+	}
+	assert_true(fx.sockets > 64);
+	end();
+}
+
+static void worker_that_stands_still_is_noticed(void **state)
+{
+	uint64_t start;
+
+	begin("quiet");
+	hear_it(5);
+	assert_int_equal(workers_answering(&fx.ws), 1);
+	kill(fx.ws.w[0].pid, SIGSTOP);
+	start = clock_mono_ns();
+	while (workers_answering(&fx.ws))
+		ok(loop_once(&fx.loop, 100));
+	assert_true(clock_mono_ns() - start < MESH_HEARTBEAT_MAX_NS);
+	kill(fx.ws.w[0].pid, SIGCONT);
+	hear_it(1);
+	assert_int_equal(workers_answering(&fx.ws), 1);
+	end();
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(worker_that_talks_without_end_stops_nothing),
 		cmocka_unit_test(worker_that_reads_no_answer_is_replaced),
 		cmocka_unit_test(descriptor_from_a_worker_holds_nothing_up),
+		cmocka_unit_test(worker_with_answers_to_read_is_not_silent),
+		cmocka_unit_test(worker_that_stands_still_is_noticed),
 	};
 
 	if (argc == 2 && !strcmp(argv[1], "worker"))
