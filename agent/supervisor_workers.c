@@ -212,6 +212,11 @@ static void child(int ipc)
 	static char *const argv[] = {"mesh-agent", "worker", NULL};
 	sigset_t none;
 
+	/* whoever means all of us (a terminal, the end of a service) means the supervisor, which
+	 * tells its workers what to do */
+	signal(SIGTERM, SIG_IGN);
+	signal(SIGINT, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	/* the worker repeats this after it changed its user, which clears it */

@@ -246,8 +246,6 @@ int worker_main(void)
 	clock_iso(0, iso); /* glibc reads the time zone once, which the filter would not allow */
 	prctl(PR_SET_NAME, "mesh-worker"); /* what ps and top show; "exe" otherwise */
 	signal(SIGPIPE, SIG_IGN);
-	signal(SIGINT, SIG_IGN); /* Ctrl-C is the supervisor's to handle */
-	signal(SIGHUP, SIG_IGN);
 	if (w)
 		r = begin(w);
 	if (!r)

@@ -270,6 +270,18 @@ static void worker_that_stands_still_is_noticed(void **state)
 	end();
 }
 
+static void worker_ends_when_its_supervisor_says_so_and_not_by_signals_to_all(void **state)
+{
+	static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
+
+	begin("quiet");
+	hear_it(1);
+	for (size_t i = 0; i < sizeof(signals) / sizeof(*signals); i++)
+		kill(fx.ws.w[0].pid, signals[i]);
+	hear_it(5);
+	end();
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -278,6 +290,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(descriptor_from_a_worker_holds_nothing_up),
 		cmocka_unit_test(worker_with_answers_to_read_is_not_silent),
 		cmocka_unit_test(worker_that_stands_still_is_noticed),
+		cmocka_unit_test(worker_ends_when_its_supervisor_says_so_and_not_by_signals_to_all),
 	};
 
 	if (argc == 2 && !strcmp(argv[1], "worker"))
