@@ -87,7 +87,7 @@ int ipc_send(int fd, const struct ipc_msg *msg, const int *fds, size_t nfds);
 
 /* Receives one message. 1 with *msg and *nfds descriptors in fds[IPC_MAX_FDS] (now the caller's,
  * close-on-exec); 0 when there is none now; -EPIPE when the peer is gone; -EPROTO for a packet of
- * another form. */
+ * another form; -EMFILE when descriptors beside it were lost for want of room: it is lost too. */
 int ipc_recv(int fd, struct ipc_msg *msg, int *fds, size_t *nfds);
 
 #endif
