@@ -61,10 +61,10 @@ static void drain_rings(struct timer *t)
 {
 	struct supervisor *s = container(t, struct supervisor, drain);
 
-	if (!workers_drain_rings(&s->workers))
-		return;
+	if (workers_drain_rings(&s->workers))
+		timer_arm(&s->loop, &s->drain, DRAIN_RINGS_MS, drain_rings);
+	/* also what others drained, and what could not be written the last time */
 	accesslog_flush(s->accesslog);
-	timer_arm(&s->loop, &s->drain, DRAIN_RINGS_MS, drain_rings);
 }
 
 static void on_event(const struct mesh_event *e, void *arg)

@@ -114,6 +114,24 @@ static void healthz_and_readyz_answer(void **state)
 	assert_int_equal(get(call_directly(ADMIN_ADDRESS), "/nothing"), 404);
 }
 
+/* Whoever asks for metrics has the rings emptied first. */
+static void the_access_log_waits_for_nobody_to_be_written(void **state)
+{
+	struct client *c;
+
+	agent_stop(SIGTERM);
+	agent_start("--access-log " SCRATCH "/waits.log");
+	c = open_web();
+	for (int i = 0; i < 10; i++) {
+		usleep(50000); /* the rings are at rest: nobody looks at them soon */
+		assert_int_equal(get(c, "/logged?n=%d", i), 200);
+		assert_int_equal(get(call_directly(ADMIN_ADDRESS), "/metrics"), 200);
+		eventually(2000, atoi(sh("grep -c /logged " SCRATCH "/waits.log")->out) == i + 1);
+	}
+	agent_stop(SIGTERM);
+	agent_start("");
+}
+
 static void the_access_log_has_a_line_per_request(void **state)
 {
 	struct client *c;
@@ -147,6 +165,7 @@ int main(void)
 		STORY(endpoints_and_maps_are_shown),
 		STORY(the_text_is_well_formed),
 		STORY(healthz_and_readyz_answer),
+		STORY(the_access_log_waits_for_nobody_to_be_written),
 		STORY(the_access_log_has_a_line_per_request),
 	};
 
