@@ -324,7 +324,8 @@ static int start_signals(struct supervisor *s)
 
 static int start_admin(struct supervisor *s)
 {
-	struct admin_ops ops = {.arg = s, .metrics = state_metrics, .ready = state_ready};
+	struct admin_ops ops = {
+		.arg = s, .name = s->cfg->node, .metrics = state_metrics, .ready = state_ready};
 	int fd, err;
 
 	if (!s->cfg->admin_on)
