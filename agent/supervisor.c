@@ -271,6 +271,18 @@ static void on_signal(struct watch *w, uint32_t events)
 		s->loop.stop = true;
 }
 
+/* Heart and meshd are told of workers that answer, not of those that merely run. */
+static void look_at_workers(struct supervisor *s)
+{
+	uint32_t n = workers_answering(&s->workers);
+
+	if (n)
+		kernel_heartbeat(s->kernel);
+	if (n != s->answering)
+		session_changed(s->session);
+	s->answering = n;
+}
+
 static void beat(struct timer *t)
 {
 	struct supervisor *s = container(t, struct supervisor, beat);
@@ -280,8 +292,8 @@ static void beat(struct timer *t)
 		if (!workers_running(&s->workers) ||
 		    s->loop.now_ns - s->stopping_ns > (STOP_MS + 500) * 1000000ULL)
 			farewell(s);
-	} else if (workers_answering(&s->workers)) {
-		kernel_heartbeat(s->kernel);
+	} else {
+		look_at_workers(s);
 	}
 	workers_tick(&s->workers);
 	registry_rebalance(s->registry);

@@ -160,6 +160,28 @@ static void a_running_request_survives_an_end_that_workers_are_told_of_too(void 
 	agent_start("");
 }
 
+static int workers_answering(void)
+{
+	const cJSON *agents = cJSON_GetObjectItem(api("GET", "/api/agents", NULL), "agents");
+
+	return (int)json_num(cJSON_GetArrayItem(agents, 0), "workersAnswering", -1);
+}
+
+static void workers_that_hang_are_not_said_to_answer(void **state)
+{
+	pid_t pids[16];
+	int n = agent_workers(pids, 16);
+
+	assert_true(n > 0);
+	eventually(2000, workers_answering() == n);
+	for (int i = 0; i < n; i++)
+		kill(pids[i], SIGSTOP);
+	eventually(2000, workers_answering() == 0);
+	for (int i = 0; i < n; i++)
+		kill(pids[i], SIGCONT);
+	eventually(2000, workers_answering() == n);
+}
+
 static void a_stopped_agent_is_passed_by(void **state)
 {
 	open_web();
@@ -200,6 +222,7 @@ int main(void)
 		STORY(an_agent_that_is_restarted_under_load_fails_no_new_connection),
 		STORY(a_running_request_survives_the_agents_orderly_end),
 		STORY(a_running_request_survives_an_end_that_workers_are_told_of_too),
+		STORY(workers_that_hang_are_not_said_to_answer),
 		STORY(a_stopped_agent_is_passed_by),
 		STORY(a_dead_service_is_refused_as_its_address_would_be),
 		STORY(no_listener_is_left_after_an_orderly_end),
