@@ -37,6 +37,10 @@ static void on_record(const struct record *rec, void *arg)
 		   *source = registry_caller_name(s->registry, rec->caller);
 	const char *destination = registry_service_name(s->registry, rec->service);
 
+	if (rec->kind == RECORD_WHY) {
+		whys_record(s, (const struct record_why *)rec);
+		return;
+	}
 	registry_endpoint_names(s->registry, rec->endpoint, rec->endpoint_gen, &endpoint, &version);
 	if (!*source)
 		source = rec->flags & RECORD_GATEWAY ? "gateway" : "unknown";
@@ -51,7 +55,9 @@ static void on_record(const struct record *rec, void *arg)
 							  .duration_ns = rec->duration_ns,
 							  .bytes_in = rec->bytes_in,
 							  .bytes_out = rec->bytes_out,
-							  .tries = rec->tries});
+							  .tries = rec->tries,
+							  .flags = rec->flags,
+							  .bulkhead = rec->bulkhead});
 	if (s->accesslog)
 		accesslog_write(s->accesslog, rec,
 				&(struct accesslog_names){source, destination, endpoint, version});
@@ -176,10 +182,10 @@ static void configure(void *arg, const struct configuration *c)
 	if (!err)
 		err = registry_externals(s->registry, c->externals, c->nexternals, s->loop.now_ns);
 	if (!err)
-		err = registry_faults(s->registry, c->faults, c->nfaults,
-				      s->loop.now_ns / 1000000);
+		err = registry_faults(s->registry, c->faults, c->nfaults, s->loop.now_ns / 1000000);
 	if (err)
 		log_error("not all of the configuration fits: %s", strerror(-err));
+	health_orders(s, c);
 }
 
 static char *state(void *arg)
@@ -199,6 +205,9 @@ static bool flush(struct supervisor *s)
 	if (s->loop.now_ns < s->retry_ns)
 		return false;
 	err = registry_flush(s->registry, s->loop.now_ns);
+	health_sync(s);
+	if (!err)
+		err = registry_flush(s->registry, s->loop.now_ns);
 	s->retry_ns = err ? s->loop.now_ns + BEAT_MS * 1000000ULL : 0;
 	if (err && !s->flush_failed)
 		log_error("not everything fits into the maps: %s; see mesh_bpf_map_entries in "
@@ -313,6 +322,8 @@ static void beat(struct timer *t)
 	}
 	workers_tick(&s->workers);
 	registry_faults_end(s->registry, s->loop.now_ns / 1000000);
+	health_beat(s);
+	whys_beat(s);
 	registry_rebalance(s->registry, s->loop.now_ns);
 	kernel_events_drain(s->kernel);
 	if (!s->drain.prev)
@@ -379,7 +390,8 @@ static int start_kernel(struct supervisor *s)
 	if (err)
 		return err;
 	publish_sink(s, &sink);
-	return registry_new(&sink, s->own_netns, &s->registry);
+	err = registry_new(&sink, s->own_netns, &s->registry);
+	return err ? err : health_start(s);
 }
 
 static int start_workers(struct supervisor *s)
@@ -487,9 +499,11 @@ static void stop(struct supervisor *s)
 {
 	s->loop.after = NULL;
 	session_free(&s->session);
+	whys_done(&s->whys);
 	discovery_done(&s->discovery);
 	if (s->workers.loop)
 		workers_done(&s->workers);
+	health_stop(s);
 	registry_free(&s->registry);
 	kernel_close(&s->kernel);
 	admin_free(&s->admin);
@@ -515,6 +529,7 @@ int supervisor_run(const struct agent_config *cfg)
 				.snapshot_fd = -1,
 				.loop.epfd = -1,
 				.on_signal.fd = -1};
+	whys_init(&s.whys);
 	err = loop_init(&s.loop);
 	if (!err)
 		err = start_signals(&s);

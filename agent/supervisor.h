@@ -12,6 +12,8 @@
 #include "agent/kernel/kernel.h"
 #include "agent/kernel/sockdiag.h"
 #include "agent/registry/registry.h"
+#include "agent/supervisor_health.h"
+#include "agent/supervisor_why.h"
 #include "agent/supervisor_workers.h"
 #include "agent/telemetry/accesslog.h"
 #include "agent/telemetry/admin.h"
@@ -42,6 +44,8 @@ struct supervisor {
 	struct registry *registry;
 	struct discovery discovery;
 	struct workers workers;
+	struct health health;
+	struct whys whys;
 	struct metrics *metrics;
 	struct admin *admin;
 	struct accesslog *accesslog;
@@ -78,5 +82,11 @@ int publish_services(struct supervisor *s); /* a new snapshot to all workers; 0 
 char *state_json(struct supervisor *s); /* the caller frees; NULL without memory */
 void state_metrics(void *arg, struct buf *out);
 bool state_ready(void *arg, const char **why);
+
+/* supervisor_breakers.c */
+const char *endpoint_status_name(uint32_t status);		/* of enum endpoint_status bits */
+void breaker_json(struct buf *b, const struct breaker_view *v); /* members of an object */
+void breakers_json(struct supervisor *s, struct buf *b);	/* a list */
+void breakers_metrics(struct supervisor *s, struct buf *out);
 
 #endif

@@ -37,7 +37,7 @@ static void endpoint(struct supervisor *s, struct buf *b, const struct endpoint_
 	uint16_t ports[PORTS_MAX];
 	uint32_t n;
 
-	if (!w || !registry_service(s->registry, e->service, &v))
+	if ((!w && !e->external) || !registry_service(s->registry, e->service, &v))
 		return;
 	buf_str(b, b->data[b->len - 1] == '[' ? "{" : ",{");
 	string(b, "service", v.name);
@@ -47,8 +47,13 @@ static void endpoint(struct supervisor *s, struct buf *b, const struct endpoint_
 	string(b, "address", addr_format_ip(e->ip, text));
 	buf_printf(b, ",\"port\":%u,", e->port);
 	string(b, "version", e->version);
-	buf_printf(b, ",\"protocol\":\"%s\",\"status\":\"healthy\",\"primary\":true,\"ports\":[",
-		   protocol_name(v.protocol));
+	buf_printf(b, ",\"protocol\":\"%s\",\"status\":\"%s\",\"primary\":true",
+		   protocol_name(v.protocol), endpoint_status_name(e->status));
+	if (e->external) { /* meshd knows the rest */
+		buf_str(b, ",\"registered\":true}");
+		return;
+	}
+	buf_str(b, ",\"ports\":[");
 	n = registry_ports(s->registry, e->workload, ports, PORTS_MAX);
 	for (uint32_t i = 0; i < n && i < PORTS_MAX; i++)
 		buf_printf(b, "%s%u", i ? "," : "", ports[i]);
@@ -103,7 +108,7 @@ char *state_json(struct supervisor *s)
 	string(&b, "configError", session_error(s->session));
 	buf_str(&b, ",\"endpoints\":[");
 	for (uint32_t i = 0; i < MESH_MAX_ENDPOINTS; i++)
-		if (registry_endpoint(s->registry, i, &e) && e.primary && !e.external)
+		if (registry_endpoint(s->registry, i, &e) && e.primary)
 			endpoint(s, &b, &e);
 	buf_str(&b, "],\"workloads\":[");
 	for (uint32_t i = 0; i < MESH_MAX_WORKLOADS; i++) {
@@ -112,7 +117,9 @@ char *state_json(struct supervisor *s)
 		if (w)
 			workload(s, &b, i, w);
 	}
-	buf_str(&b, "]}");
+	buf_str(&b, "],\"breakers\":");
+	breakers_json(s, &b);
+	buf_char(&b, '}');
 	return buf_take(&b);
 }
 
@@ -131,7 +138,7 @@ static void single(struct buf *out, const char *name, const char *type, const ch
 }
 
 struct version_count {
-	const char *version;
+	const char *version, *status;
 	uint32_t service, n;
 };
 
@@ -145,13 +152,16 @@ static void write_endpoints(struct supervisor *s, struct buf *out)
 	if (!v)
 		return;
 	for (uint32_t i = 0; i < MESH_MAX_ENDPOINTS; i++) {
+		const char *status;
+
 		if (!registry_endpoint(s->registry, i, &e) || !e.primary)
 			continue;
-		for (k = 0;
-		     k < n && (v[k].service != e.service || strcmp(v[k].version, e.version));)
+		status = endpoint_status_name(e.status);
+		for (k = 0; k < n && (v[k].service != e.service ||
+				      strcmp(v[k].version, e.version) || v[k].status != status);)
 			k++;
 		if (k == n)
-			v[n++] = (struct version_count){e.version, e.service, 0};
+			v[n++] = (struct version_count){e.version, status, e.service, 0};
 		v[k].n++;
 	}
 	head(out, "mesh_endpoints", "gauge", "Endpoints of primary ports.");
@@ -162,7 +172,7 @@ static void write_endpoints(struct supervisor *s, struct buf *out)
 		metrics_label(out, "service", sv.name);
 		buf_char(out, ',');
 		metrics_label(out, "version", v[k].version);
-		buf_printf(out, ",status=\"healthy\"} %u\n", v[k].n);
+		buf_printf(out, ",status=\"%s\"} %u\n", v[k].status, v[k].n);
 	}
 	free(v);
 }
@@ -328,6 +338,7 @@ void state_metrics(void *arg, struct buf *out)
 	metrics_write(s->metrics, out);
 	write_endpoints(s, out);
 	write_inflight(s, out);
+	breakers_metrics(s, out);
 	write_counters(s, out);
 	write_maps(s, out);
 	write_netns(s, out);

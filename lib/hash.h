@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A hash that is the same on every host, in every version and after every restart: the key of a
- * sticky session (mesh/sticky.h). Not for hash tables that strangers fill: there is no secret in
- * it.
+ * sticky session (mesh/sticky.h), and the identity of an endpoint (mesh_endpoint.hash, its low
+ * half). Not for hash tables that strangers fill: there is no secret in it.
  */
 #ifndef LIB_HASH_H
 #define LIB_HASH_H

@@ -367,6 +367,20 @@ static void report_start(struct session *s)
 		timer_arm(s->loop, &s->report_timer, next_wait(&s->report_backoff), report_again);
 }
 
+int session_post(struct session *s, const char *path, const char *body,
+		 void (*done)(const struct http_answer *a, void *arg), void *arg)
+{
+	struct http_call c = {.method = "POST",
+			      .base = s->control,
+			      .path = path,
+			      .token = *s->token ? s->token : NULL,
+			      .body = body,
+			      .body_len = strlen(body),
+			      .timeout_ms = CALL_TIMEOUT};
+
+	return s->leaving ? -ESHUTDOWN : http_client_start(s->http, &c, done, arg);
+}
+
 /* While meshd is away the back-off decides when the next attempt is. */
 void session_changed(struct session *s)
 {

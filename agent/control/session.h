@@ -8,6 +8,7 @@
 #define AGENT_CONTROL_SESSION_H
 
 #include "agent/control/configuration.h"
+#include "lib/http.h"
 #include "lib/loop.h"
 
 #include <stdbool.h>
@@ -35,6 +36,9 @@ void session_free(struct session **s);
 
 /* Our state is different now: to be sent within 10 ms. */
 void session_changed(struct session *s);
+/* Sends a body of JSON, with our token. done: as in http_client_start. 0 or -errno. */
+int session_post(struct session *s, const char *path, const char *body,
+		 void (*done)(const struct http_answer *a, void *arg), void *arg);
 /* Reads the token again. */
 void session_reload(struct session *s);
 /* Sends the farewell: meshd forgets our endpoints at once. `done` runs when it was answered or

@@ -358,7 +358,7 @@ static void redirect(struct check *c, const struct check_target *t)
 		unqueue(c);
 	hang_up(c);
 	c->state = IDLE;
-	c->config = *t->config;
+	memcpy(&c->config, t->config, sizeof(c->config));
 	c->target = *t;
 	c->target.config = &c->config;
 	c->good = c->bad = 0;

@@ -266,28 +266,36 @@ int eject_hand(struct eject *e, const char *service, const char *endpoint, uint3
 
 /* --- showing --- */
 
-void breaker_view(uint64_t word, const __u64 window[MESH_WINDOW],
-		  const struct mesh_breaker_policy *p, uint64_t now_ms, struct breaker_view *v)
+void breaker_view_word(struct breaker_view *v, uint64_t word, const struct mesh_breaker_policy *p,
+		       uint64_t now_ms)
 {
-	*v = (struct breaker_view){.word = word,
-				   .state = mesh_breaker_state(word),
-				   .level = mesh_breaker_level(word),
-				   .held = word & MESH_BREAKER_HELD,
-				   .since_ms = word ? mesh_breaker_age(word, now_ms) : 0,
-				   .for_ms = outlier_wait_ms(word, p, now_ms),
-				   .tally = mesh_breaker_tally(word, p, window, now_ms)};
+	v->word = word;
+	v->state = mesh_breaker_state(word);
+	v->level = mesh_breaker_level(word);
+	v->held = word & MESH_BREAKER_HELD;
+	v->since_ms = word ? mesh_breaker_age(word, now_ms) : 0;
+	v->for_ms = outlier_wait_ms(word, p, now_ms);
+}
+
+static void view(const __u64 *word, const __u64 window[MESH_WINDOW],
+		 const struct mesh_breaker_policy *p, uint64_t now_ms, struct breaker_view *v)
+{
+	__u64 copy[MESH_WINDOW];
+
+	memset(v, 0, sizeof(*v));
+	copy_window(window, copy);
+	breaker_view_word(v, load(word), p, now_ms);
+	v->tally = mesh_breaker_tally(v->word, p, copy, now_ms);
 }
 
 bool eject_service_view(const struct eject *e, uint32_t id, uint64_t now_ns, struct breaker_view *v)
 {
 	const struct mesh_svc_stat *st = &e->services[id];
-	__u64 window[MESH_WINDOW];
 	struct service_view s;
 
 	if (!registry_service(e->registry, id, &s))
 		return false;
-	copy_window(st->window, window);
-	breaker_view(load(&st->breaker), window, &s.config->breaker, now_ns / 1000000, v);
+	view(&st->breaker, st->window, &s.config->breaker, now_ns / 1000000, v);
 	v->opened = load(&st->went[MESH_OPEN]);
 	return true;
 }
@@ -296,15 +304,13 @@ bool eject_endpoint_view(const struct eject *e, uint32_t id, uint64_t now_ns,
 			 struct breaker_view *v)
 {
 	const struct mesh_ep_stat *st = &e->endpoints[id];
-	__u64 window[MESH_WINDOW];
 	struct endpoint_view ep;
 	struct service_view s;
 
 	if (!registry_endpoint(e->registry, id, &ep) ||
 	    !registry_service(e->registry, ep.service, &s))
 		return false;
-	copy_window(st->window, window);
-	breaker_view(load(&st->breaker), window, &s.config->breaker, now_ns / 1000000, v);
+	view(&st->breaker, st->window, &s.config->breaker, now_ns / 1000000, v);
 	v->consecutive = load(&st->consecutive);
 	v->opened = e->seen[id].gen == ep.gen ? e->seen[id].opened : 0;
 	return true;

@@ -65,9 +65,9 @@ bool eject_service_view(const struct eject *e, uint32_t service, uint64_t now_ns
 			struct breaker_view *v);
 bool eject_endpoint_view(const struct eject *e, uint32_t endpoint, uint64_t now_ns,
 			 struct breaker_view *v);
-/* What a word and its window say. */
-void breaker_view(uint64_t word, const __u64 window[MESH_WINDOW],
-		  const struct mesh_breaker_policy *p, uint64_t now_ms, struct breaker_view *v);
+/* The same of another word: what it says itself, the rest stays. */
+void breaker_view_word(struct breaker_view *v, uint64_t word, const struct mesh_breaker_policy *p,
+		       uint64_t now_ms);
 /* "closed", "half-open", "open". */
 const char *breaker_state_name(uint32_t state);
 

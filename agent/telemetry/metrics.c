@@ -4,6 +4,8 @@
 
 #include "agent/telemetry/ring.h"
 
+#include <mesh/bulkhead.h>
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +30,34 @@ struct series {
 	char names[]; /* source, destination, version, each with its NUL */
 };
 
+/* What is shown by destination only. */
+enum count {
+	RETRIED_OK,
+	RETRIED_FAILED,
+	RETRIES_DENIED,
+	FULL_REQUESTS,
+	FULL_PENDING,
+	FULL_SOURCE,
+	FAULT_DELAYED,
+	FAULT_ABORTED,
+	COUNTS,
+};
+static const struct {
+	const char *metric, *label, *value, *help; /* help: of the first of a metric */
+} count_names[COUNTS] = {
+	[RETRIED_OK] = {"mesh_retries_total", "result", "success",
+			"Tries after the first, by how the request ended; budget: those not made."},
+	[RETRIED_FAILED] = {"mesh_retries_total", "result", "failure"},
+	[RETRIES_DENIED] = {"mesh_retries_total", "result", "budget"},
+	[FULL_REQUESTS] = {"mesh_bulkhead_rejected_total", "reason", "requests",
+			   "Requests refused because too many were in use, by of what."},
+	[FULL_PENDING] = {"mesh_bulkhead_rejected_total", "reason", "pending"},
+	[FULL_SOURCE] = {"mesh_bulkhead_rejected_total", "reason", "source"},
+	[FAULT_DELAYED] = {"mesh_faults_injected_total", "kind", "delay",
+			   "Requests delayed or aborted by injected faults."},
+	[FAULT_ABORTED] = {"mesh_faults_injected_total", "kind", "abort"},
+};
+
 struct histogram {
 	uint64_t bucket[NBOUNDS + 1], count, sum_ns;
 };
@@ -35,7 +65,8 @@ struct histogram {
 struct pair {
 	struct pair *next;
 	struct histogram requests, connects;
-	uint64_t bytes_in, bytes_out, retried_ok, retried_failed;
+	uint64_t bytes_in, bytes_out;
+	uint64_t counts[COUNTS];
 	uint64_t connections[OUTCOMES];
 	char names[]; /* source, destination */
 };
@@ -190,10 +221,14 @@ void metrics_request(struct metrics *m, const struct metrics_request *given)
 	observe(&p->requests, r->duration_ns);
 	p->bytes_in += r->bytes_in;
 	p->bytes_out += r->bytes_out;
-	if (r->tries > 1 && r->code && r->code < 500)
-		p->retried_ok += r->tries - 1;
-	else if (r->tries > 1)
-		p->retried_failed += r->tries - 1;
+	if (r->tries > 1)
+		p->counts[r->code && r->code < 500 ? RETRIED_OK : RETRIED_FAILED] += r->tries - 1;
+	p->counts[RETRIES_DENIED] += r->flags & RECORD_NO_BUDGET ? 1 : 0;
+	p->counts[FAULT_DELAYED] += r->flags & RECORD_DELAYED ? 1 : 0;
+	p->counts[FAULT_ABORTED] += r->flags & RECORD_ABORTED ? 1 : 0;
+	p->counts[FULL_REQUESTS] += r->bulkhead == MESH_BULKHEAD_REQUESTS;
+	p->counts[FULL_PENDING] += r->bulkhead == MESH_BULKHEAD_PENDING;
+	p->counts[FULL_SOURCE] += r->bulkhead == MESH_BULKHEAD_SOURCE;
 }
 
 static const char *const outcome_names[OUTCOMES] = {"closed", "refused", "reset", "timeout",
@@ -332,7 +367,7 @@ static void write_connections(const struct metrics *m, struct buf *out)
 
 struct total { /* of one destination */
 	const char *name;
-	uint64_t requests, errors, retried_ok, retried_failed;
+	uint64_t requests, errors, counts[COUNTS];
 	uint64_t bucket[NBOUNDS + 1], count;
 };
 
@@ -377,6 +412,20 @@ static void write_quantiles(struct buf *out, const struct total *t, uint32_t n)
 		}
 }
 
+static void write_counts(struct buf *out, const struct total *t, uint32_t n)
+{
+	for (int c = 0; c < COUNTS; c++) {
+		if (count_names[c].help)
+			head(out, count_names[c].metric, "counter", count_names[c].help);
+		for (uint32_t i = 0; i < n; i++) {
+			buf_printf(out, "%s{", count_names[c].metric);
+			metrics_label(out, "destination", t[i].name);
+			buf_printf(out, ",%s=\"%s\"} %llu\n", count_names[c].label,
+				   count_names[c].value, (unsigned long long)t[i].counts[c]);
+		}
+	}
+}
+
 static void write_totals(const struct metrics *m, struct buf *out)
 {
 	struct total *t = calloc(m->nseries + m->npairs + 1, sizeof(*t));
@@ -395,23 +444,13 @@ static void write_totals(const struct metrics *m, struct buf *out)
 	{
 		struct total *x = total_of(t, &n, after(p->names));
 
-		x->retried_ok += p->retried_ok;
-		x->retried_failed += p->retried_failed;
+		for (int i = 0; i < COUNTS; i++)
+			x->counts[i] += p->counts[i];
 		x->count += p->requests.count;
 		for (uint32_t i = 0; i <= NBOUNDS; i++)
 			x->bucket[i] += p->requests.bucket[i];
 	}
-	head(out, "mesh_retries_total", "counter",
-	     "Tries after the first, by how the request ended.");
-	for (uint32_t i = 0; i < n; i++) {
-		buf_str(out, "mesh_retries_total{");
-		metrics_label(out, "destination", t[i].name);
-		buf_printf(out, ",result=\"success\"} %llu\nmesh_retries_total{",
-			   (unsigned long long)t[i].retried_ok);
-		metrics_label(out, "destination", t[i].name);
-		buf_printf(out, ",result=\"failure\"} %llu\n",
-			   (unsigned long long)t[i].retried_failed);
-	}
+	write_counts(out, t, n);
 	head(out, "http_requests_total", "counter", "Requests by service.");
 	for (uint32_t i = 0; i < n; i++) {
 		buf_str(out, "http_requests_total{");

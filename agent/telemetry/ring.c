@@ -6,6 +6,9 @@
 
 #define FILLER_KIND 0 /* a record_kind that no record has: skip `size` bytes */
 #define RECORD_MAX  (sizeof(struct record) + RECORD_TEXT_MAX + 8)
+#define WHY_MAX                                                                                    \
+	(sizeof(struct record_why) + WHY_CANDIDATES * sizeof(struct why_candidate) +               \
+	 RECORD_TEXT_MAX + 8)
 
 static const char *const cause_names[CAUSE_MAX] = {
 	[CAUSE_NONE] = "",
@@ -72,6 +75,22 @@ void ring_commit(struct ring *r, uint32_t size)
 	__atomic_store_n(&r->head, r->head + size, __ATOMIC_RELEASE);
 }
 
+/* Does what it says of itself fit into its size? */
+static bool why_fits(const struct record_why *w, uint32_t size)
+{
+	return w->ncandidates <= WHY_CANDIDATES &&
+	       sizeof(*w) + w->ncandidates * sizeof(struct why_candidate) + w->request_id_len +
+			       w->trace_id_len + w->route_len <=
+		       size;
+}
+
+static bool record_fits(const struct record *rec, uint32_t size)
+{
+	return sizeof(*rec) + rec->method_len + rec->path_len + rec->host_len +
+		       rec->request_id_len <=
+	       size;
+}
+
 /* Copies the record at `at`, of which `left` bytes may be read. Returns its size in the ring, 0
  * when it makes no sense. *is_record is false for a filler. Sizes are checked on the copy, which
  * the worker cannot reach. */
@@ -80,6 +99,7 @@ static uint32_t take(struct ring *r, uint64_t at, uint64_t left, void *copy, boo
 	const char *p = data(r) + at % RING_SIZE;
 	uint32_t to_end = RING_SIZE - (uint32_t)(at % RING_SIZE), size;
 	const struct record *rec = copy;
+	bool why;
 
 	if (at % 8 || left < 8)
 		return 0;
@@ -90,21 +110,21 @@ static uint32_t take(struct ring *r, uint64_t at, uint64_t left, void *copy, boo
 		return 0;
 	if (!*is_record)
 		return size == to_end ? size : 0;
-	if (size < sizeof(struct record) || size > RECORD_MAX)
+	why = rec->kind == RECORD_WHY;
+	if (size < (why ? sizeof(struct record_why) : sizeof(struct record)) ||
+	    size > (why ? WHY_MAX : RECORD_MAX))
 		return 0;
 	memcpy(copy, p, size);
-	if (rec->size != size || rec->kind > RECORD_TUNNEL || rec->kind == FILLER_KIND)
+	if (rec->size != size || rec->kind > RECORD_WHY || rec->kind == FILLER_KIND ||
+	    why != (rec->kind == RECORD_WHY))
 		return 0;
-	if (sizeof(*rec) + rec->method_len + rec->path_len + rec->host_len + rec->request_id_len >
-	    size)
-		return 0;
-	return size;
+	return (why ? why_fits(copy, size) : record_fits(rec, size)) ? size : 0;
 }
 
 uint32_t ring_drain(struct ring *r, uint32_t max, void (*fn)(const struct record *rec, void *arg),
 		    void *arg, uint64_t *corrupt)
 {
-	_Alignas(8) char copy[RECORD_MAX];
+	_Alignas(8) char copy[WHY_MAX > RECORD_MAX ? WHY_MAX : RECORD_MAX];
 	uint64_t head = __atomic_load_n(&r->head, __ATOMIC_ACQUIRE), tail = r->tail;
 	uint32_t n = 0;
 

@@ -15,13 +15,20 @@
 #define RING_SIZE	(1u << 20) /* data bytes of one worker's ring, a power of two */
 #define RECORD_TEXT_MAX 512	   /* bytes of text behind a record: longer fields are cut */
 
-enum record_kind { RECORD_REQUEST = 1, RECORD_TUNNEL = 2 };
+enum record_kind {
+	RECORD_REQUEST = 1,
+	RECORD_TUNNEL = 2,
+	RECORD_WHY = 3, /* a struct record_why, beside the record of the request */
+};
 
 enum record_flags {
 	RECORD_LOCAL = 1,	/* the answer was made by the mesh; cause says why */
 	RECORD_GATEWAY = 2,	/* came in through the gateway */
 	RECORD_CLIENT_GONE = 4, /* the caller left before the answer was whole */
 	RECORD_REUSED = 8,	/* on a pooled upstream connection */
+	RECORD_DELAYED = 16,	/* by a fault that was injected */
+	RECORD_ABORTED = 32,	/* likewise */
+	RECORD_NO_BUDGET = 64,	/* another try was due, and the budget had nothing left for it */
 };
 
 /* Why the mesh itself answered. The names (cause_name) are in the contract: header, log, metric,
@@ -65,10 +72,41 @@ struct record {
 	uint32_t upstream;	      /* or MESH_NONE */
 	uint32_t endpoint;	      /* index, or MESH_NONE: none was chosen */
 	uint32_t endpoint_gen;
-	uint16_t status; /* HTTP status sent to the caller; 0: none (tunnel, caller gone before) */
-	uint16_t pad;
+	uint16_t status;  /* HTTP status sent to the caller; 0: none (tunnel, caller gone before) */
+	uint8_t bulkhead; /* enum mesh_bulkhead_reason: what was full */
+	uint8_t pad;
 	uint16_t method_len, path_len, host_len,
 		request_id_len; /* text: these four, one behind the other */
+};
+
+/* Why the mesh answered as it did: what was known when it gave up. Followed by
+ * why_candidate[ncandidates] and the text: request id, trace id, name of the route. */
+#define WHY_CANDIDATES 16
+
+struct why_candidate {
+	uint32_t endpoint, gen;
+	uint64_t latency_ns; /* as read at that moment, 0: never measured */
+	uint64_t cost;	     /* what decided, in ns; 0: it was not compared */
+	uint64_t breaker;    /* its word */
+	uint32_t in_flight;
+	uint16_t flags;	 /* enum mesh_endpoint_flags */
+	uint16_t status; /* of its answer, 0: none */
+	uint8_t tried;	 /* how often */
+	uint8_t cause;	 /* enum mesh_cause: how the last try ended, CAUSE_NONE: with an answer */
+	uint8_t pad[6];
+};
+
+struct record_why {
+	uint32_t size; /* of all of it, a multiple of 8 */
+	uint8_t kind, flags, cause, tries;
+	uint64_t start_ns, duration_ns;
+	uint64_t breaker, budget; /* the service's words; 0 without a service */
+	uint32_t caller, service;
+	uint32_t requests, connections, pending, from_source; /* the bulkhead's gauges */
+	uint16_t status;
+	uint16_t ncandidates;
+	uint16_t request_id_len, trace_id_len, route_len;
+	uint16_t pad[3];
 };
 
 struct ring {			    /* head of the shared block; data follows at RING_DATA */
@@ -83,9 +121,18 @@ struct ring {			    /* head of the shared block; data follows at RING_DATA */
 void *ring_reserve(struct ring *r, uint32_t size);
 void ring_commit(struct ring *r, uint32_t size);
 
+static inline const struct why_candidate *why_candidates(const struct record_why *w)
+{
+	return (const struct why_candidate *)(w + 1);
+}
+static inline const char *why_text(const struct record_why *w)
+{
+	return (const char *)(why_candidates(w) + w->ncandidates);
+}
+
 /* Reader: calls fn for at most `max` records; returns how many. A ring that makes no sense is
  * emptied and counted in *corrupt. The record passed to fn is a private copy: the worker can no
- * longer change it. */
+ * longer change it. One of kind RECORD_WHY is a struct record_why in truth. */
 uint32_t ring_drain(struct ring *r, uint32_t max, void (*fn)(const struct record *rec, void *arg),
 		    void *arg, uint64_t *corrupt);
 

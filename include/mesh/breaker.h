@@ -34,10 +34,11 @@ enum mesh_breaker_state { MESH_CLOSED = 0, MESH_HALF_OPEN = 1, MESH_OPEN = 2 };
 enum mesh_breaker_verdict { MESH_REFUSE = 0, MESH_PASS = 1, MESH_PROBE = 2 };
 enum mesh_breaker_hand { MESH_HAND_RESET = 0, MESH_HAND_OPEN = 1, MESH_HAND_CLOSE = 2 };
 
-#define MESH_BREAKER_LEVELS 4
-#define MESH_BREAKER_MAX_MS 3600000U /* the longest wait */
-#define MESH_BREAKER_TIME   0x1ffffffffffULL
-#define MESH_BREAKER_HELD   (1ULL << 61)
+#define MESH_BREAKER_LEVELS  4
+#define MESH_BREAKER_MAX_MS  3600000U /* the longest wait */
+#define MESH_BREAKER_TIME    0x1ffffffffffULL
+#define MESH_BREAKER_SKEW_MS 60000 /* a word that is less than this ahead: a reading behind */
+#define MESH_BREAKER_HELD    (1ULL << 61)
 
 struct mesh_breaker_policy {
 	__u32 error_pm; /* hundredths of a percent; 5000: half */
@@ -94,12 +95,13 @@ static inline __u64 mesh_breaker_wait_ms(const struct mesh_breaker_policy *p, __
 	return ms < most ? ms : most;
 }
 
-/* ms since the word's time; 0 when another's clock reading was ahead of ours. */
+/* ms since the word's time; 0 when another's clock reading was ahead of ours. A time that cannot be
+ * is very long ago, so that nothing waits for it. */
 static inline __u64 mesh_breaker_age(__u64 word, __u64 now_ms)
 {
 	__u64 age = (now_ms - mesh_breaker_since(word)) & MESH_BREAKER_TIME;
 
-	return age > MESH_BREAKER_TIME / 2 ? 0 : age;
+	return ((0 - age) & MESH_BREAKER_TIME) < MESH_BREAKER_SKEW_MS ? 0 : age;
 }
 
 /* How many good probes close it. */
@@ -211,6 +213,8 @@ static inline __u64 mesh_breaker_trip(__u64 word, const struct mesh_breaker_poli
 		level = 0;
 	else if (level < MESH_BREAKER_LEVELS)
 		level++;
+	if (word && !mesh_breaker_age(word, now_ms))
+		now_ms = mesh_breaker_since(word);
 	return mesh_breaker_word(MESH_OPEN, level, 0, 0, now_ms);
 }
 

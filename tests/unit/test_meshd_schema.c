@@ -4,6 +4,7 @@
 #include "ctl/meshd/config.h"
 #include "lib/json.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -35,6 +36,13 @@ static const struct config_case cases[] = {
 	{"'loadBalancer':{'policy':'random'}", NULL},
 	{"'loadBalancer':{'policy':'best'}", "loadBalancer.policy"},
 	{"'loadBalancer':{'polcy':'p2c'}", "loadBalancer.polcy"},
+	{"'loadBalancer':{'slowStart':'30s'}", NULL},
+	{"'loadBalancer':{'slowStart':'0s'}", NULL},
+	{"'loadBalancer':{'slowStart':'61m'}", "loadBalancer.slowStart"},
+	{"'loadBalancer':{'slowStart':30}", "loadBalancer.slowStart"},
+	{"'fallback':'split'", NULL},
+	{"'fallback':'none'", NULL},
+	{"'fallback':'all'", "fallback"},
 	{"'loadBalancer':'p2c'", "loadBalancer"},
 	{"'loadbalancer':{}", "loadbalancer"},
 	{"'split':{'v1':90,'v2':10}", NULL},
@@ -42,7 +50,9 @@ static const struct config_case cases[] = {
 	{"'split':{'v1':100,'v2':0}", NULL},
 	{"'split':{}", "split"},
 	{"'split':{'v1':90,'v2':11}", "split"},
-	{"'split':{'v1':90.5,'v2':9.5}", "split.v1"},
+	{"'split':{'v1':90.5,'v2':9.5}", NULL},
+	{"'split':{'v1':33.3,'v2':33.3,'v3':33.4}", NULL},
+	{"'split':{'v1':99.9,'v2':0.2}", "split"},
 	{"'split':{'v1':110,'v2':-10}", "split.v1"},
 	{"'split':{'v 1':100}", "split.v 1"},
 	{"'split':{'v1':50,'v1':50}", "split.v1"},
@@ -64,6 +74,26 @@ static const struct config_case cases[] = {
 	{"'routes':[{'match':{'path':{'prefix':'/','exact':'/'}}}]", "routes[0].match.path"},
 	{"'routes':[{'match':{'path':{}}}]", "routes[0].match.path"},
 	{"'routes':[{'match':{'path':{'regex':'x'}}}]", "routes[0].match.path.regex"},
+	{"'routes':[{'match':{'path':{'template':'/users/{id}/x'}}}]", NULL},
+	{"'routes':[{'match':{'path':{'template':'/files/**'}}}]", NULL},
+	{"'routes':[{'match':{'path':{'template':'/**'}}}]", NULL},
+	{"'routes':[{'match':{'path':{'template':'/{a.b}/{c-d}/'}}}]", NULL},
+	{"'routes':[{'match':{'path':{'template':'/**/x'}}}]", "routes[0].match.path.template"},
+	{"'routes':[{'match':{'path':{'template':'/a*'}}}]", "routes[0].match.path.template"},
+	{"'routes':[{'match':{'path':{'template':'/*'}}}]", "routes[0].match.path.template"},
+	{"'routes':[{'match':{'path':{'template':'/{}'}}}]", "routes[0].match.path.template"},
+	{"'routes':[{'match':{'path':{'template':'/{a'}}}]", "routes[0].match.path.template"},
+	{"'routes':[{'match':{'path':{'template':'/x{a}'}}}]", "routes[0].match.path.template"},
+	{"'routes':[{'match':{'path':{'template':'/{a b}'}}}]", "routes[0].match.path.template"},
+	{"'routes':[{'match':{'path':{'template':'users/{id}'}}}]",
+	 "routes[0].match.path.template"},
+	{"'routes':[{'match':{'path':{'template':'/a','prefix':'/a'}}}]", "routes[0].match.path"},
+	{"'routes':[{'match':{'query':{'v':'2','empty':''}}}]", NULL},
+	{"'routes':[{'match':{'query':{}}}]", "routes[0].match.query"},
+	{"'routes':[{'match':{'query':{'':'2'}}}]", "routes[0].match.query."},
+	{"'routes':[{'match':{'query':{'v':2}}}]", "routes[0].match.query.v"},
+	{"'routes':[{'fallback':'none'}]", NULL},
+	{"'routes':[{'fallback':true}]", "routes[0].fallback"},
 	{"'routes':[{'match':{'method':'GET'}}]", NULL},
 	{"'routes':[{'match':{'method':'get'}}]", "routes[0].match.method"},
 	{"'routes':[{'match':{'headers':{'x-user-group':'beta'}}}]", NULL},
@@ -77,6 +107,7 @@ static const struct config_case cases[] = {
 	{"'routes':[{'timeouts':{'request':'2'}}]", "routes[0].timeouts.request"},
 	{"'routes':[{'retry':{'attempts':10}}]", NULL},
 	{"'routes':[{'retry':{'attempts':11}}]", "routes[0].retry.attempts"},
+	{"'routes':[{'retry':{'budget':{}}}]", "routes[0].retry.budget"},
 	{"'routes':[{'mirror':{'version':'v2','percent':0.5}}]", NULL},
 	{"'routes':[{'mirror':{'percent':10}}]", "routes[0].mirror.version"},
 	{"'routes':[{'mirror':{'version':'v2','percent':101}}]", "routes[0].mirror.percent"},
@@ -111,6 +142,7 @@ static const struct config_case cases[] = {
 	{"'retry':{'on':['200']}", "retry.on[0]"},
 	{"'retry':{'methods':['GET','POST']}", NULL},
 	{"'retry':{'methods':['GET','po st']}", "retry.methods[1]"},
+	{"'retry':{'methods':['PROPFIND']}", "retry.methods[0]"},
 	{"'retry':{'backoff':'25ms','maxBackoff':'250ms'}", NULL},
 	{"'retry':{'backoff':'25ms','maxBackoff':'20ms'}", "retry.maxBackoff"},
 	{"'retry':{'backoff':'2m'}", "retry.backoff"},
@@ -150,7 +182,11 @@ static const struct config_case cases[] = {
 	{"'healthCheck':{'unhealthyAfter':0}", "healthCheck.unhealthyAfter"},
 	{"'healthCheck':{'healthyAfter':0}", "healthCheck.healthyAfter"},
 	{"'sticky':{'header':'x-user-id'}", NULL},
-	{"'sticky':{}", "sticky.header"},
+	{"'sticky':{'cookie':'session'}", NULL},
+	{"'sticky':{'cookie':'a b'}", "sticky.cookie"},
+	{"'sticky':{'cookie':'a=b'}", "sticky.cookie"},
+	{"'sticky':{'header':'x','cookie':'y'}", "sticky"},
+	{"'sticky':{}", "sticky"},
 	{"'sticky':{'header':'x:y'}", "sticky.header"},
 	{"'accelerate':'on'", NULL},
 	{"'accelerate':true", "accelerate"},
@@ -241,14 +277,39 @@ static void defaults_fill_what_is_missing_and_nothing_else(void **state)
 	assert_string_equal(at(v, "circuitBreaker", "errorPercent"), "50");
 	assert_string_equal(at(v, "split", NULL), "nothing");
 	assert_string_equal(at(v, "sticky", NULL), "nothing");
+	assert_string_equal(at(v, "fallback", NULL), "\"split\"");
+	assert_string_equal(at(v, "loadBalancer", "slowStart"), "\"0s\"");
 	assert_string_equal(at(v, "healthCheck", "path"), "\"/health\"");
 	/* a route takes from the service what it leaves out */
 	assert_string_equal(at(route, "retry", NULL), "{\"attempts\":1}");
 	assert_string_equal(at(route, "mirror", "percent"), "100");
 	assert_string_equal(at(route, "timeouts", NULL), "nothing");
+	assert_string_equal(at(route, "fallback", NULL), "nothing");
 	/* what is filled is valid, and stays as it is */
 	assert_int_equal(config_check(v, &e), 0);
 	cJSON_Delete(v);
+}
+
+/* Routes of two versions each, the last one a mirror's: as many versions as there are numbers, or
+ * one more. */
+static void no_more_versions_are_named_than_there_are_numbers(void **state)
+{
+	for (int more = 0; more < 2; more++) {
+		char text[2048] = "{'service':'s','split':{'v1':100},'routes':[";
+		struct schema_error e;
+		cJSON *v;
+
+		for (int i = 1; i < 8; i++)
+			sprintf(text + strlen(text), "{'split':{'v%d':50,'v%d':50}},", 2 * i - 1,
+				2 * i);
+		sprintf(text + strlen(text),
+			"{'mirror':{'version':'v15'}},{'mirror':{'version':'v%d'}}]}", 15 + more);
+		v = quoted_json(text);
+		assert_int_equal(config_check(v, &e), more ? -EINVAL : 0);
+		if (more)
+			assert_string_equal(e.path, "routes");
+		cJSON_Delete(v);
+	}
 }
 
 static void texts_from_outside_pass_a_gate(void **state)
@@ -306,6 +367,7 @@ int main(void)
 		cmocka_unit_test(every_key_is_checked),
 		cmocka_unit_test(the_service_is_required_and_has_a_name),
 		cmocka_unit_test(defaults_fill_what_is_missing_and_nothing_else),
+		cmocka_unit_test(no_more_versions_are_named_than_there_are_numbers),
 		cmocka_unit_test(texts_from_outside_pass_a_gate),
 	};
 

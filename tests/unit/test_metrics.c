@@ -5,6 +5,8 @@
 #include "agent/telemetry/ring.h"
 #include "lib/json.h"
 
+#include <mesh/bulkhead.h>
+
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -78,6 +80,28 @@ static void requests_are_counted_by_who_called_whom_and_how_it_ended(void **stat
 	has_line("mesh_retries_total{destination=\"b\",result=\"failure\"} 3");
 	has_line("http_requests_total{service=\"b\"} 5");
 	has_line("http_errors_total{service=\"b\"} 2");
+}
+
+static void refusals_and_faults_are_counted_by_destination(void **state)
+{
+	struct metrics_request q = {"a", "b", "v1", .code = 503, .cause = CAUSE_BULKHEAD_FULL};
+
+	q.bulkhead = MESH_BULKHEAD_SOURCE;
+	metrics_request(m, &q);
+	q.source = "c";
+	metrics_request(m, &q);
+	q.bulkhead = MESH_BULKHEAD_PENDING;
+	q.flags = RECORD_DELAYED | RECORD_NO_BUDGET;
+	metrics_request(m, &q);
+	q.bulkhead = 200; /* a worker's word */
+	q.flags = RECORD_ABORTED;
+	metrics_request(m, &q);
+	has_line("mesh_bulkhead_rejected_total{destination=\"b\",reason=\"source\"} 2");
+	has_line("mesh_bulkhead_rejected_total{destination=\"b\",reason=\"pending\"} 1");
+	has_line("mesh_bulkhead_rejected_total{destination=\"b\",reason=\"requests\"} 0");
+	has_line("mesh_faults_injected_total{destination=\"b\",kind=\"delay\"} 1");
+	has_line("mesh_faults_injected_total{destination=\"b\",kind=\"abort\"} 1");
+	has_line("mesh_retries_total{destination=\"b\",result=\"budget\"} 1");
 }
 
 static void the_histogram_is_cumulative_and_its_bounds_belong_to_the_lower_bucket(void **state)
@@ -310,6 +334,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		story(requests_are_counted_by_who_called_whom_and_how_it_ended),
+		story(refusals_and_faults_are_counted_by_destination),
 		story(the_histogram_is_cumulative_and_its_bounds_belong_to_the_lower_bucket),
 		story(connections_are_counted_by_how_they_ended),
 		story(quantiles_lie_between_the_bounds),

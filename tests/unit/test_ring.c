@@ -173,6 +173,61 @@ static void nonsense_is_noticed_and_survived(void **state)
 	}
 }
 
+static struct record_why *put_why(uint16_t candidates, uint16_t text)
+{
+	uint32_t size = (uint32_t)(sizeof(struct record_why) +
+				   candidates * sizeof(struct why_candidate) + text + 7) &
+			~7u;
+	struct record_why *w = ring_reserve(ring, size);
+
+	assert_non_null(w);
+	memset(w, 0, size);
+	w->size = size;
+	w->kind = RECORD_WHY;
+	w->ncandidates = candidates;
+	w->route_len = text;
+	ring_commit(ring, size);
+	return w;
+}
+
+static void see_why(const struct record *r, void *arg)
+{
+	const struct record_why *w = (const struct record_why *)r;
+
+	assert_int_equal(r->kind, RECORD_WHY);
+	assert_int_equal(why_text(w)[w->route_len - 1], 'z');
+	++*(uint64_t *)arg;
+}
+
+static void explanations_come_with_all_their_candidates_or_not_at_all(void **state)
+{
+	uint64_t n = 0, corrupt = 0;
+	struct record_why *w;
+
+	for (uint16_t i = 0; i <= WHY_CANDIDATES; i++) {
+		w = put_why(i, RECORD_TEXT_MAX);
+		((char *)why_text(w))[RECORD_TEXT_MAX - 1] = 'z';
+	}
+	ring_drain(ring, UINT32_MAX, see_why, &n, &corrupt);
+	assert_int_equal(n, WHY_CANDIDATES + 1);
+	assert_int_equal(corrupt, 0);
+	for (int i = 0; i < 4; i++) {
+		n = corrupt = 0;
+		w = put_why(3, 40);
+		if (i == 0)
+			w->ncandidates = WHY_CANDIDATES + 1;
+		else if (i == 1)
+			w->ncandidates++;
+		else if (i == 2)
+			w->request_id_len = 60000;
+		else
+			w->size += 8192;
+		ring_drain(ring, UINT32_MAX, count, &n, &corrupt);
+		assert_int_equal(n, 0);
+		assert_int_equal(corrupt, 1);
+	}
+}
+
 static void random_bytes_never_hurt(void **state)
 {
 	uint64_t n = 0, corrupt = 0;
@@ -210,6 +265,7 @@ int main(void)
 		story(a_full_ring_counts_what_it_loses_and_keeps_what_it_has),
 		story(the_reader_takes_no_more_than_it_wants),
 		story(nonsense_is_noticed_and_survived),
+		story(explanations_come_with_all_their_candidates_or_not_at_all),
 		story(random_bytes_never_hurt),
 		cmocka_unit_test(every_cause_has_a_name_and_no_other_number_has),
 	};

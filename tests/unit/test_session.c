@@ -1,181 +1,248 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the agent makes of a meshd that refuses it: the log carries meshd's own reason, and a
- * token's file that is none stops nobody. meshd is a child process that answers every request
- * alike. */
+/* The agent's conversation with meshd: it takes what is new, once, and keeps what may outlive it.
+ */
 #include "agent/control/session.h"
-
 #include "lib/clock.h"
-#include "lib/log.h"
 #include "tests/unit/meshd_dir.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <setjmp.h>
-#include <signal.h>
 #include <stdarg.h>
-#include <sys/mman.h>
+#include <stddef.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-
+/* after the types that it needs */
 #include <cmocka.h>
 
-struct rig {
-	struct test_dir dir;
-	struct loop loop;
-	struct session *session;
-	pid_t meshd;
-	int stderr_before, log; /* our stderr, as a file */
-	char control[64], token_file[128];
-};
+#define CONNS 16
 
-static void serve(int listener, const char *answer)
+/* A meshd that answers `text` to whoever has not its serial, and lets the others wait. */
+static struct conn {
+	struct watch watch;
+	char in[4096];
+	size_t len;
+} conns[CONNS], *held; /* held: the one that waits */
+static struct watch listener;
+static struct loop loop;
+static struct test_dir dir;
+static struct session *session;
+static char control[64], text[2048], serial[64], watched[256]; /* the last watch's line */
+static int questions, nconns;
+
+/* what the session gave us */
+static int configured;
+static size_t faults, drains, hands, services;
+
+static void configure(void *arg, const struct configuration *c)
 {
-	char request[65536];
-
-	for (;;) {
-		int fd = accept(listener, NULL, NULL);
-
-		if (fd < 0)
-			_exit(1);
-		if (recv(fd, request, sizeof(request), 0) > 0)
-			(void)!write(fd, answer, strlen(answer));
-		shutdown(fd, SHUT_WR);
-		while (recv(fd, request, sizeof(request), 0) > 0)
-			;
-		close(fd);
-	}
+	configured++;
+	faults = c->nfaults;
+	drains = c->ndrains;
+	hands = c->nhands;
+	services = c->nservices;
 }
 
-static void meshd_start(struct rig *r, const char *answer)
-{
-	struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t len = sizeof(in);
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	assert_int_equal(bind(fd, (struct sockaddr *)&in, len), 0);
-	assert_int_equal(listen(fd, 16), 0);
-	assert_int_equal(getsockname(fd, (struct sockaddr *)&in, &len), 0);
-	snprintf(r->control, sizeof(r->control), "http://127.0.0.1:%d", ntohs(in.sin_port));
-	r->meshd = fork();
-	assert_true(r->meshd >= 0);
-	if (!r->meshd)
-		serve(fd, answer);
-	close(fd);
-}
-
-static void configure(void *arg, const struct named_config *services, size_t nservices,
-		      const struct external_info *externals, size_t nexternals)
-{
-}
-
-static char *state_text(void *arg)
+static char *state(void *arg)
 {
 	return strdup("{\"endpoints\":[]}");
 }
 
-/* A session with a meshd that answers so; log lines are kept from here on. */
-static void rig_start(struct rig *r, const char *answer)
+static void conn_answer(struct conn *c, const char *body)
 {
-	const struct session_ops ops = {.configure = configure, .state = state_text};
-	struct session_config config = {.node = "n1"};
+	char out[4096];
+	int n = snprintf(out, sizeof(out),
+			 "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n%s",
+			 strlen(body), body);
 
-	test_dir_make(&r->dir);
-	meshd_start(r, answer);
-	snprintf(r->token_file, sizeof(r->token_file), "%s/token", r->dir.path);
-	assert_int_equal(mkfifo(r->token_file, 0600), 0); /* whoever waits for it waits for ever */
-	r->log = memfd_create("log", MFD_CLOEXEC);
-	r->stderr_before = dup(STDERR_FILENO);
-	assert_int_equal(dup2(r->log, STDERR_FILENO), STDERR_FILENO);
-	log_init("mesh-agent", false, LOG_LEVEL_INFO);
-	assert_int_equal(loop_init(&r->loop), 0);
-	config.control = r->control;
-	config.run_dir = r->dir.path;
-	config.token_file = r->token_file;
-	assert_int_equal(session_new(&r->loop, &config, &ops, &r->session), 0);
+	assert_int_equal(send(c->watch.fd, out, (size_t)n, MSG_NOSIGNAL), n);
+	loop_del(&loop, &c->watch);
+	shutdown(c->watch.fd, SHUT_WR);
 }
 
-static void rig_stop(struct rig *r)
+static void conn_question(struct conn *c)
 {
-	session_free(&r->session);
-	loop_done(&r->loop);
-	kill(r->meshd, SIGKILL);
-	waitpid(r->meshd, NULL, 0);
-	close(r->log);
-	test_dir_remove(&r->dir);
+	char want[80];
+
+	if (strncmp(c->in, "GET /api/watch", 14)) {
+		conn_answer(c, "{\"success\":true}");
+		return;
+	}
+	questions++;
+	snprintf(watched, sizeof(watched), "%.*s", (int)strcspn(c->in, "\r"), c->in);
+	snprintf(want, sizeof(want), "&serial=%s&", serial);
+	held = strstr(watched, want) ? c : NULL;
+	if (!held)
+		conn_answer(c, text);
 }
 
-/* Runs until `last` is in the log; all of the log into text. */
-static void run_until_said(struct rig *r, const char *last, char *text, size_t cap)
+static void on_conn(struct watch *w, uint32_t events)
 {
-	uint64_t deadline = clock_mono_ns() + 10000000000ULL;
-	ssize_t n;
+	struct conn *c = (struct conn *)w;
+	const char *end, *length;
+	ssize_t n = recv(w->fd, c->in + c->len, sizeof(c->in) - 1 - c->len, 0);
 
-	do {
-		assert_int_equal(loop_once(&r->loop, 10), 0);
-		n = pread(r->log, text, cap - 1, 0);
-		text[n > 0 ? n : 0] = '\0';
-	} while (!strstr(text, last) && clock_mono_ns() < deadline);
-	dup2(r->stderr_before, STDERR_FILENO);
-	close(r->stderr_before);
-	if (!strstr(text, last))
-		fail_msg("'%s' is not in '%s'", last, text);
+	if (n <= 0) {
+		loop_del(&loop, w);
+		return;
+	}
+	c->len += (size_t)n;
+	c->in[c->len] = '\0';
+	end = strstr(c->in, "\r\n\r\n");
+	length = strstr(c->in, "Content-Length: ");
+	if (end &&
+	    c->len >= (size_t)(end + 4 - c->in) + (length ? strtoul(length + 16, NULL, 10) : 0))
+		conn_question(c);
 }
 
-#define ANSWER(status, body) "HTTP/1.1 " status "\r\nConnection: close\r\n\r\n" body
-
-static void the_log_says_what_meshd_says(void **state)
+static void on_listener(struct watch *w, uint32_t events)
 {
-	static const struct {
-		const char *answer, *said;
-		bool token; /* is it about the token? */
-	} cases[] = {
-		{ANSWER("403 Forbidden", "{\"error\":\"this Host is not served\"}"),
-		 "answers 403 to our state: this Host is not served\n", false},
-		{ANSWER("401 Unauthorized", "{\"error\":\"a write needs the token\"}"),
-		 "answers 401 to our state: a write needs the token; is --token-file right?\n",
-		 true},
-		{ANSWER("400 Bad Request", "{\"error\":\"a\\u001b[2J\\nb\"}"),
-		 "answers 400 to our state: a\\x1b[2J\\x0ab\n", false},
-		{ANSWER("404 Not Found", "<html>"),
-		 "answers 404 to our state: without a reason; is it a meshd?\n", false},
-		{ANSWER("404 Not Found", ""),
-		 "answers 404 to our state: without a reason; is it a meshd?\n", false},
-	};
+	struct conn *c = &conns[nconns];
+	int fd = accept4(w->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
-	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
-		struct rig r = {0};
-		char text[16384];
+	assert_true(fd >= 0 && nconns < CONNS);
+	nconns++;
+	assert_int_equal(loop_add(&loop, &c->watch, fd, EPOLLIN, on_conn), 0);
+}
 
-		rig_start(&r, cases[i].answer);
-		run_until_said(&r, cases[i].said, text, sizeof(text));
-		assert_int_equal(strstr(text, "is --token-file right?") != NULL, cases[i].token);
-		assert_non_null(strstr(text, "cannot use the token file"));
-		rig_stop(&r);
+static int setup(void **unused)
+{
+	struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	socklen_t len = sizeof(in);
+
+	test_dir_make(&dir);
+	nconns = questions = configured = 0;
+	memset(conns, 0, sizeof(conns));
+	assert_int_equal(loop_init(&loop), 0);
+	assert_int_equal(bind(fd, (struct sockaddr *)&in, len), 0);
+	assert_int_equal(listen(fd, 16), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&in, &len), 0);
+	snprintf(control, sizeof(control), "http://127.0.0.1:%u", ntohs(in.sin_port));
+	return loop_add(&loop, &listener, fd, EPOLLIN, on_listener);
+}
+
+static int teardown(void **unused)
+{
+	session_free(&session);
+	for (int i = 0; i < nconns; i++) {
+		loop_del(&loop, &conns[i].watch);
+		close(conns[i].watch.fd);
+	}
+	loop_del(&loop, &listener);
+	close(listener.fd);
+	loop_done(&loop);
+	test_dir_remove(&dir);
+	return 0;
+}
+
+static void start(void)
+{
+	struct session_config cfg = {.control = control, .node = "n1", .run_dir = dir.path};
+	struct session_ops ops = {.configure = configure, .state = state};
+
+	assert_int_equal(session_new(&loop, &cfg, &ops, &session), 0);
+}
+
+static void await_questions(int n)
+{
+	uint64_t end = clock_mono_ns() + 10000000000ULL;
+
+	while (questions < n) {
+		assert_int_equal(loop_once(&loop, 10), 0);
+		if (clock_mono_ns() > end)
+			fail_msg("%d questions of %d", questions, n);
 	}
 }
 
-static void a_long_reason_is_cut(void **state)
+static void says(const char *ser, const char *orders)
 {
-	char answer[8192] = ANSWER("400 Bad Request", "{\"error\":\""), text[16384];
-	size_t len = strlen(answer);
-	struct rig r = {0};
-
-	memset(answer + len, 'x', 4000);
-	strcpy(answer + len + 4000, "\"}");
-	rig_start(&r, answer);
-	run_until_said(&r, "to our state: xxx", text, sizeof(text));
-	assert_null(strstr(text, "state: without"));
-	assert_in_range(strspn(strstr(text, "xxx"), "x"), 100, 300);
-	rig_stop(&r);
+	strcpy(serial, ser);
+	snprintf(text, sizeof(text),
+		 "{\"revision\":5,\"serial\":%s,\"epoch\":\"e1\",\"services\":[{\"service\":"
+		 "\"web\"}],"
+		 "\"endpoints\":[],%s}",
+		 ser, orders);
 }
+
+static void assert_kept(const char *part, bool yes)
+{
+	char path[128], kept[4096];
+	size_t n;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/config.json", dir.path);
+	f = fopen(path, "re");
+	assert_non_null(f);
+	n = fread(kept, 1, sizeof(kept) - 1, f);
+	fclose(f);
+	kept[n] = '\0';
+	if (!strstr(kept, part) == yes)
+		fail_msg("%s is %s in %s", part, yes ? "not" : "still", kept);
+}
+
+static const char all_orders[] =
+	"\"faults\":[{\"service\":\"web\",\"abort\":{\"percent\":100,\"status\":503},\"leftMs\":"
+	"5000}],"
+	"\"drains\":[{\"service\":\"web\",\"endpoint\":\"web-1\"}],"
+	"\"hands\":[{\"serial\":1000000007,\"service\":\"web\",\"action\":\"open\"}]";
+
+static void orders_are_taken_when_the_serial_moves_on(void **unused)
+{
+	says("1000000001", "\"faults\":[],\"drains\":[],\"hands\":[]");
+	start();
+	await_questions(2);
+	assert_int_equal(configured, 1);
+	assert_non_null(strstr(watched, "revision=5&serial=1000000001&node=n1&epoch=e1"));
+
+	/* meshd wakes who waits: the revision is the same, the serial is not */
+	says("1000000007", all_orders);
+	conn_answer(held, text);
+	await_questions(3);
+	assert_int_equal(configured, 2);
+	assert_int_equal(faults, 1);
+	assert_int_equal(drains, 1);
+	assert_int_equal(hands, 1);
+
+	/* after 30 s the same comes again: nothing to do */
+	conn_answer(held, text);
+	await_questions(4);
+	assert_int_equal(configured, 2);
+}
+
+static void what_is_kept_on_disk_has_no_faults_and_no_hands(void **unused)
+{
+	says("1000000007", all_orders);
+	start();
+	await_questions(2);
+	assert_int_equal(configured, 1);
+	assert_kept("\"service\":\"web\"", true);
+	assert_kept("\"drains\":[{", true);
+	assert_kept("faults", false);
+	assert_kept("hands", false);
+	assert_kept("serial", false);
+
+	/* a new agent starts with what is kept, and asks for the rest */
+	session_free(&session);
+	questions = configured = 0;
+	strcpy(serial, "0");
+	start();
+	assert_int_equal(configured, 1);
+	assert_int_equal(services, 1);
+	assert_int_equal(faults, 0);
+	assert_int_equal(hands, 0);
+	assert_int_equal(drains, 1);
+	await_questions(1);
+	assert_non_null(strstr(watched, "revision=5&serial=0&"));
+}
+
+#define STORY(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(the_log_says_what_meshd_says),
-		cmocka_unit_test(a_long_reason_is_cut),
+		STORY(orders_are_taken_when_the_serial_moves_on),
+		STORY(what_is_kept_on_disk_has_no_faults_and_no_hands),
 	};
 
-	return cmocka_run_group_tests_name("session", tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See supervisor_why.h. Words and gauges are those of the moment in which the worker gave up; names
+ * and windows are of now, a few milliseconds later. */
+#include "agent/supervisor.h"
+
+#include "lib/clock.h"
+
+#include <arpa/inet.h>
+#include <mesh/budget.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define WHYS_MAX (4u << 20) /* bytes that wait */
+
+static void string(struct buf *b, const char *key, const char *value)
+{
+	buf_printf(b, "\"%s\":", key);
+	buf_json(b, value, strlen(value));
+}
+
+static void text(struct buf *b, const char *key, const char *value, uint16_t len)
+{
+	buf_printf(b, "\"%s\":", key);
+	buf_json(b, value, len);
+}
+
+static double ms(uint64_t ns)
+{
+	return (double)ns / 1e6;
+}
+
+/* CLOCK_MONOTONIC as the wall clock shows it. */
+static uint64_t wall_ms(uint64_t mono_ns)
+{
+	uint64_t now_ns = clock_mono_ns(), now_ms = clock_wall_ms();
+	uint64_t ago_ms = now_ns > mono_ns ? (now_ns - mono_ns) / 1000000 : 0;
+
+	return now_ms > ago_ms ? now_ms - ago_ms : now_ms;
+}
+
+static const char *flag_status(const struct why_candidate *c)
+{
+	return c->flags & MESH_EP_DRAINING		       ? "draining"
+	       : c->flags & MESH_EP_UNHEALTHY		       ? "unhealthy"
+	       : mesh_breaker_state(c->breaker) != MESH_CLOSED ? "ejected"
+							       : "healthy";
+}
+
+static void candidate(struct supervisor *s, const struct why_candidate *c, struct buf *b)
+{
+	const char *id = "", *version = "";
+	char address[ADDR_TEXT_MAX] = "";
+	struct endpoint_view e;
+	struct addr a;
+
+	registry_endpoint_names(s->registry, c->endpoint, c->gen, &id, &version);
+	if (registry_endpoint(s->registry, c->endpoint, &e) && e.gen == c->gen) {
+		memcpy(a.ip, e.ip, sizeof(a.ip));
+		a.port = e.port;
+		addr_format(&a, address);
+	}
+	buf_char(b, '{');
+	string(b, "id", id);
+	buf_char(b, ',');
+	string(b, "address", address);
+	buf_char(b, ',');
+	string(b, "version", version);
+	buf_printf(b, ",\"status\":\"%s\",\"latencyMs\":%.3f,\"inFlight\":%u,\"costMs\":%.3f",
+		   flag_status(c), ms(c->latency_ns), c->in_flight, ms(c->cost));
+	if (mesh_breaker_state(c->breaker) != MESH_CLOSED)
+		buf_printf(
+			b, ",\"ejectedMs\":%llu",
+			(unsigned long long)mesh_breaker_age(c->breaker, s->loop.now_ns / 1000000));
+	buf_printf(b, ",\"tried\":%s", c->tried ? "true" : "false");
+	if (c->tried && c->cause)
+		buf_printf(b, ",\"result\":\"%s\"", cause_name(c->cause));
+	else if (c->tried && c->status)
+		buf_printf(b, ",\"result\":\"%u\"", c->status);
+	buf_char(b, '}');
+}
+
+static void service_state(struct supervisor *s, const struct record_why *rec, struct buf *b)
+{
+	uint64_t now_ms = s->loop.now_ns / 1000000;
+	struct breaker_view v;
+	struct service_view sv;
+
+	if (!registry_service(s->registry, rec->service, &sv) ||
+	    !eject_service_view(&s->health.eject, rec->service, s->loop.now_ns, &v))
+		return;
+	breaker_view_word(&v, rec->breaker, &sv.config->breaker, now_ms);
+	buf_str(b, ",\"breaker\":{");
+	breaker_json(b, &v);
+	buf_printf(b, "},\"budget\":{\"tokens\":%.3f}",
+		   (double)mesh_budget_level(rec->budget, &sv.config->budget, now_ms) / 1000.0);
+}
+
+void why_json(struct supervisor *s, const struct record_why *rec, struct buf *b)
+{
+	const char *source = registry_caller_name(s->registry, rec->caller), *t = why_text(rec);
+	const char *service = registry_service_name(s->registry, rec->service);
+	char iso[CLOCK_ISO_MAX];
+
+	if (!*source)
+		source = rec->flags & RECORD_GATEWAY ? "gateway" : "unknown";
+	buf_char(b, '{');
+	text(b, "id", t, rec->request_id_len);
+	t += rec->request_id_len;
+	if (rec->trace_id_len) {
+		buf_char(b, ',');
+		text(b, "traceId", t, rec->trace_id_len);
+		t += rec->trace_id_len;
+	}
+	buf_printf(b, ",\"time\":\"%s\",", clock_iso(wall_ms(rec->start_ns), iso));
+	string(b, "service", service);
+	buf_char(b, ',');
+	string(b, "source", source);
+	if (rec->route_len) {
+		buf_char(b, ',');
+		text(b, "route", t, rec->route_len);
+	}
+	buf_printf(b, ",\"cause\":\"%s\",\"status\":%u,\"tries\":%u,\"durationMs\":%.3f",
+		   cause_name(rec->cause), rec->status, rec->tries, ms(rec->duration_ns));
+	service_state(s, rec, b);
+	buf_printf(b,
+		   ",\"bulkhead\":{\"requests\":%u,\"connections\":%u,\"pending\":%u,"
+		   "\"fromSource\":%u},\"endpoints\":[",
+		   rec->requests, rec->connections, rec->pending, rec->from_source);
+	for (uint32_t i = 0; i < rec->ncandidates; i++) {
+		if (i)
+			buf_char(b, ',');
+		candidate(s, &why_candidates(rec)[i], b);
+	}
+	buf_str(b, "]}");
+}
+
+void whys_init(struct whys *w)
+{
+	memset(w, 0, sizeof(*w));
+	buf_init(&w->text, WHYS_MAX);
+}
+
+void whys_done(struct whys *w)
+{
+	buf_done(&w->text);
+}
+
+void whys_record(struct supervisor *s, const struct record_why *rec)
+{
+	struct whys *w = &s->whys;
+
+	if (!rec->request_id_len || w->waiting == WHYS_WAITING) {
+		w->dropped++;
+		return;
+	}
+	if (w->waiting)
+		buf_char(&w->text, ',');
+	why_json(s, rec, &w->text);
+	w->waiting++;
+}
+
+static void posted(const struct http_answer *a, void *arg)
+{
+	struct whys *w = &((struct supervisor *)arg)->whys;
+
+	if (a->error || a->status / 100 != 2)
+		w->dropped += w->sending;
+	else
+		w->exported += w->sending;
+	w->sending = 0;
+}
+
+/* Nobody there: they wait, the newest are dropped. Somebody there who does not take them: they are
+ * of no use to anybody. */
+void whys_beat(struct supervisor *s)
+{
+	struct whys *w = &s->whys;
+	struct buf b;
+	char *body;
+
+	if (!w->waiting || w->sending || !session_connected(s->session) ||
+	    s->loop.now_ns - w->sent_ns < WHYS_EVERY_NS)
+		return;
+	w->sent_ns = s->loop.now_ns;
+	w->sending = w->waiting;
+	w->waiting = 0;
+	buf_init(&b, WHYS_MAX + 4096);
+	buf_char(&b, '{');
+	string(&b, "node", s->cfg->node);
+	buf_char(&b, ',');
+	string(&b, "epoch", s->epoch);
+	buf_str(&b, ",\"whys\":[");
+	if (w->text.failed)
+		b.failed = true;
+	else
+		buf_add(&b, w->text.data, w->text.len);
+	buf_str(&b, "]}");
+	buf_done(&w->text);
+	buf_init(&w->text, WHYS_MAX);
+	body = buf_take(&b);
+	if (!body || session_post(s->session, "/api/telemetry", body, posted, s)) {
+		w->dropped += w->sending;
+		w->sending = 0;
+	}
+	free(body);
+}
