@@ -158,12 +158,6 @@ static void put_forwarded(struct out *o, const struct exchange *ex, const char *
 	}
 }
 
-/* RFC 9110 7.6.3: each message that is forwarded names who did, and in which version he got it. */
-static void put_via(struct out *o, const struct http1_head *h)
-{
-	put_string(o, h->minor ? "via: 1.1 sockmesh\r\n" : "via: 1.0 sockmesh\r\n");
-}
-
 static void put_max_forwards(struct out *o, uint32_t left)
 {
 	char line[32];
@@ -213,7 +207,6 @@ size_t codec_request(const struct exchange *ex, const char *head, char *out, siz
 	if (forwards != CODEC_NO_LIMIT)
 		put_max_forwards(&o, forwards ? forwards - 1 : 0);
 	put_forwarded(&o, ex, head);
-	put_via(&o, h);
 	put_literal(&o, "x-request-id: ");
 	put(&o, ex->request_id, ex->request_id_len);
 	put_literal(&o, "\r\n");
