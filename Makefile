@@ -53,7 +53,12 @@ help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-13s %s\n",$$1,$$2}' $(MAKEFILE_LIST)
 
 deps: ## install what is missing (apt), as root or through sudo
-	$(Q)deploy/install-deps.sh
+	$(Q)deploy/install-deps.sh $(DEPS)
+
+# What a target needs beyond the common: named here, installed by its `deps`.
+DEPS := $(if $(findstring clang,$(CC)),clang)
+fuzz: DEPS := clang
+format format-check: DEPS := format
 
 # On all CPUs, unless -j says otherwise.
 JOBS = --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
@@ -101,12 +106,13 @@ fuzz: deps ## fuzz the HTTP/1 parser for SECONDS=60
 	$(Q)$(BUILD)/fuzz/http1.fuzz -max_total_time=$(or $(SECONDS),60) -max_len=20000 -print_final_stats=1 \
 		-artifact_prefix=$(BUILD)/fuzz/ $(BUILD)/fuzz/http1 tests/fuzz/corpus/http1
 
-format: ## clang-format the tree
+format: deps ## clang-format the tree
 	$(Q)git ls-files '*.c' '*.h' | grep -v '^vmlinux.h' | xargs clang-format -i
-format-check:
+format-check: deps
 	$(Q)git ls-files '*.c' '*.h' | grep -v '^vmlinux.h' | xargs clang-format --dry-run -Werror
 
-install: programs ## install to $(DESTDIR)$(PREFIX)
+install: deps ## install to $(DESTDIR)$(PREFIX)
+	$(Q)$(MAKE) $(JOBS) programs
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/sbin $(BUILD)/meshd $(BUILD)/mesh-agent
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(BUILD)/meshctl
 

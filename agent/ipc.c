@@ -97,7 +97,7 @@ int ipc_recv(int fd, struct ipc_msg *msg, int *fds, size_t *nfds)
 	got = take_fds(&h, fds);
 	if (n != sizeof(in) || (h.msg_flags & (MSG_TRUNC | MSG_CTRUNC))) {
 		close_all(fds, got);
-		return -EPROTO;
+		return n == sizeof(in) && !(h.msg_flags & MSG_TRUNC) ? -EMFILE : -EPROTO;
 	}
 	*msg = in;
 	*nfds = got;

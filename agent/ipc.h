@@ -29,8 +29,7 @@ enum ipc_kind {
 	IPC_READY,	   /* privileges are gone, the loop runs; `pid` */
 	IPC_SNAPSHOT_USED, /* `generation` is in force */
 	IPC_WANT_SOCKET,   /* an unconnected non-blocking TCP socket inside namespace `netns` */
-	/* supervisor to worker, ten times a second: nothing to do; that it is read is the answer */
-	IPC_PING,
+	IPC_PING,	   /* supervisor to worker, which sends it back: it lives and gets on */
 };
 
 enum ipc_init_fd {
@@ -91,7 +90,7 @@ int ipc_send(int fd, const struct ipc_msg *msg, const int *fds, size_t nfds);
 
 /* Receives one message. 1 with *msg and *nfds descriptors in fds[IPC_MAX_FDS] (now the caller's,
  * close-on-exec); 0 when there is none now; -EPIPE when the peer is gone; -EPROTO for a packet of
- * another form. */
+ * another form; -EMFILE when descriptors beside it were lost for want of room: it is lost too. */
 int ipc_recv(int fd, struct ipc_msg *msg, int *fds, size_t *nfds);
 
 #endif

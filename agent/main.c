@@ -4,6 +4,7 @@
 #include "agent/supervisor.h"
 #include "agent/worker.h"
 #include "lib/log.h"
+#include "lib/name.h"
 #include "lib/options.h"
 
 #include <limits.h>
@@ -93,9 +94,17 @@ static const char *node_name(const char *given)
 {
 	static char host[HOST_NAME_MAX + 1];
 
+	if (*given && !name_valid(given))
+		options_usage(&program, "--node %s: " NAME_WHAT, given);
 	if (*given)
 		return given;
-	return gethostname(host, sizeof(host) - 1) || !*host ? "localhost" : host;
+	if (gethostname(host, sizeof(host) - 1) || !*host)
+		return "localhost";
+	if (!name_valid(host))
+		options_usage(&program,
+			      "the hostname '%s' cannot name this node: give --node, " NAME_WHAT,
+			      host);
+	return host;
 }
 
 static bool one_of(const char *s, const char *a, const char *b, const char *c)

@@ -67,10 +67,10 @@ static void drain_rings(struct timer *t)
 {
 	struct supervisor *s = container(t, struct supervisor, drain);
 
-	if (!workers_drain_rings(&s->workers))
-		return;
+	if (workers_drain_rings(&s->workers))
+		timer_arm(&s->loop, &s->drain, DRAIN_RINGS_MS, drain_rings);
+	/* also what others drained, and what could not be written the last time */
 	accesslog_flush(s->accesslog);
-	timer_arm(&s->loop, &s->drain, DRAIN_RINGS_MS, drain_rings);
 }
 
 static void on_event(const struct mesh_event *e, void *arg)
@@ -296,6 +296,18 @@ static void on_signal(struct watch *w, uint32_t events)
 		s->loop.stop = true;
 }
 
+/* Heart and meshd are told of workers that answer, not of those that merely run. */
+static void look_at_workers(struct supervisor *s)
+{
+	uint32_t n = workers_answering(&s->workers);
+
+	if (n)
+		kernel_heartbeat(s->kernel);
+	if (n != s->answering)
+		session_changed(s->session);
+	s->answering = n;
+}
+
 static void beat(struct timer *t)
 {
 	struct supervisor *s = container(t, struct supervisor, beat);
@@ -305,8 +317,8 @@ static void beat(struct timer *t)
 		if (!workers_running(&s->workers) ||
 		    s->loop.now_ns - s->stopping_ns > (STOP_MS + 500) * 1000000ULL)
 			farewell(s);
-	} else if (workers_answering(&s->workers)) {
-		kernel_heartbeat(s->kernel);
+	} else {
+		look_at_workers(s);
 	}
 	workers_tick(&s->workers);
 	registry_faults_end(s->registry, s->loop.now_ns / 1000000);
@@ -352,7 +364,8 @@ static int start_signals(struct supervisor *s)
 
 static int start_admin(struct supervisor *s)
 {
-	struct admin_ops ops = {.arg = s, .metrics = state_metrics, .ready = state_ready};
+	struct admin_ops ops = {
+		.arg = s, .name = s->cfg->node, .metrics = state_metrics, .ready = state_ready};
 	int fd, err;
 
 	if (!s->cfg->admin_on)

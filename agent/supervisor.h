@@ -53,6 +53,7 @@ struct supervisor {
 	struct watch on_signal;
 	struct timer beat, drain, reconcile;
 	int signal_fd, lock_fd, gateway_fd, snapshot_fd;
+	uint32_t answering; /* workers, as of the last beat */
 	uint64_t generation, own_netns;
 	char epoch[17]; /* of this process, for meshd */
 	uint32_t uid, gid;

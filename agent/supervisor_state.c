@@ -96,7 +96,8 @@ char *state_json(struct supervisor *s)
 	string(&b, "epoch", s->epoch);
 	buf_printf(&b, ",\"version\":\"%s\",\"pid\":%d,", MESH_VERSION, (int)getpid());
 	string(&b, "cgroup", kernel_cgroup(s->kernel));
-	buf_printf(&b, ",\"workers\":%u,", s->cfg->workers);
+	buf_printf(&b, ",\"workers\":%u,\"workersAnswering\":%u,", s->cfg->workers,
+		   workers_answering(&s->workers));
 	string(&b, "accelerate", s->cfg->accelerate);
 	buf_char(&b, ',');
 	address(&b, "gateway", s->cfg->gateway_on, &s->cfg->gateway);

@@ -7,12 +7,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/sockios.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -166,12 +164,13 @@ static void answer_socket(struct worker *w, const struct ipc_msg *in)
 
 static void hear(struct worker *w, const struct ipc_msg *m)
 {
+	w->answered_ns = w->all->loop->now_ns;
+	w->asked = false;
 	switch (m->kind) {
 	case IPC_READY:
 		if (w->ready)
 			break;
 		w->ready = true;
-		w->answered_ns = w->all->loop->now_ns;
 		log_debug("worker %u (pid %d) is ready", w->id, (int)w->pid);
 		w->all->ops.ready(w->all->ops.arg);
 		break;
@@ -213,6 +212,11 @@ static void child(int ipc)
 	static char *const argv[] = {"mesh-agent", "worker", NULL};
 	sigset_t none;
 
+	/* whoever means all of us (a terminal, the end of a service) means the supervisor, which
+	 * tells its workers what to do */
+	signal(SIGTERM, SIG_IGN);
+	signal(SIGINT, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	/* the worker repeats this after it changed its user, which clears it */
@@ -260,7 +264,7 @@ static void bury(struct worker *w)
 		close(w->ipc);
 	w->pidfd = w->ipc = -1;
 	w->pid = 0;
-	w->ready = w->given_up = false;
+	w->ready = w->given_up = w->asked = false;
 	queue_clear(w);
 }
 
@@ -477,19 +481,17 @@ uint32_t workers_answering(struct workers *ws)
 	return n;
 }
 
-/* A worker that reads its socket lives; so something must lie there for it to read. */
+/* Whatever it says is an answer: one that is busy has much to say. */
 static void ask(struct worker *w)
 {
 	struct ipc_msg ping = {.kind = IPC_PING};
-	int unread = 0;
 
-	if (ioctl(w->ipc, SIOCOUTQ, &unread) < 0 || unread) {
-		if (since(w, w->answered_ns) > HANGS_NS)
-			give_up(w, "does not answer");
-		return;
+	if (!w->asked) {
+		w->asked = true;
+		send_or_queue(w, &ping, NULL, 0);
+	} else if (since(w, w->answered_ns) > HANGS_NS) {
+		give_up(w, "does not answer");
 	}
-	w->answered_ns = w->all->loop->now_ns;
-	send_or_queue(w, &ping, NULL, 0);
 }
 
 void workers_tick(struct workers *ws)

@@ -36,6 +36,7 @@ struct worker {
 	struct watch on_exit, on_ipc;
 	struct timer respawn;
 	bool ready;
+	bool asked;    /* and has not answered yet */
 	bool given_up; /* killed, its end is not seen yet */
 	uint64_t started_ns, answered_ns;
 	uint32_t quick_deaths; /* in a row, each within a second of its start */
@@ -86,7 +87,7 @@ int workers_listener(struct workers *ws, uint32_t id, enum ipc_listener_role rol
 void workers_listener_gone(struct workers *ws, uint32_t id);
 void workers_snapshot(struct workers *ws, int fd, uint64_t generation, uint64_t size);
 
-/* How many are ready and read what they are told. */
+/* How many are ready and answer. */
 uint32_t workers_answering(struct workers *ws);
 /* Every 100 ms: asks for signs of life, ends those that hang, delivers what was queued. */
 void workers_tick(struct workers *ws);

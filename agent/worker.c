@@ -24,6 +24,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#define CLIENTS_LEAST 64 /* however many listeners there are */
 #define DRAIN_LOOK_MS 50
 /* Whoever passed the hook before it was told to stop is in a listener's queue by then. */
 #define DRAIN_ACCEPT_MS 100
@@ -33,7 +34,9 @@ struct worker {
 	struct watch ipc;
 	struct timer drain;
 	uint64_t drain_until_ms;
-	bool orphaned; /* the supervisor is gone */
+	uint32_t most_clients, nlisteners;
+	int spare; /* a descriptor kept free for the next message; -1: there was no room */
+	int error; /* why it ends before it was told to */
 };
 
 static struct worker *worker_of(struct proxy *p)
@@ -105,16 +108,44 @@ static void on_drain(struct proxy *p, uint32_t millis)
 	timer_arm(&p->loop, &w->drain, DRAIN_ACCEPT_MS, look_drained);
 }
 
+/* A listener takes a descriptor away that a client, or the connection for it, could have. */
+static void count_listener(struct worker *w, bool more)
+{
+	uint32_t least = w->most_clients < CLIENTS_LEAST ? w->most_clients : CLIENTS_LEAST, half;
+
+	if (!more && !w->nlisteners)
+		return;
+	w->nlisteners += more ? 1 : -1u;
+	half = (w->nlisteners + 1) / 2;
+	w->proxy.max_clients = half < w->most_clients - least ? w->most_clients - half : least;
+}
+
+static void on_listener(struct proxy *p, const struct ipc_msg *m, int fd)
+{
+	int r = listener_add(p, fd, m->listener.id, m->listener.role, m->listener.netns);
+
+	if (r)
+		log_error("cannot use a listener: %s", strerror(-r));
+	else
+		count_listener(worker_of(p), true);
+}
+
+/* The answer may be dropped where the supervisor has not heard yet what was said before. */
+static void answer_ping(struct proxy *p, const struct ipc_msg *m)
+{
+	int r = send_up(p, m);
+
+	if (r && r != -EAGAIN && r != -EPIPE)
+		log_warn("the supervisor does not take messages");
+}
+
 static void on_message(struct proxy *p, const struct ipc_msg *m, int *fds, size_t nfds)
 {
-	int r;
-
 	if (m->kind == IPC_LISTENER && nfds == 1) {
-		r = listener_add(p, fds[0], m->listener.id, m->listener.role, m->listener.netns);
-		if (r)
-			log_error("cannot use a listener: %s", strerror(-r));
+		on_listener(p, m, fds[0]);
 	} else if (m->kind == IPC_LISTENER_GONE && !nfds) {
 		listener_remove(p, m->listener.id);
+		count_listener(worker_of(p), false);
 	} else if (m->kind == IPC_SNAPSHOT && nfds == 1) {
 		on_snapshot(p, m, fds[0]);
 	} else if (m->kind == IPC_SOCKET && nfds <= 1) {
@@ -125,7 +156,7 @@ static void on_message(struct proxy *p, const struct ipc_msg *m, int *fds, size_
 	} else if (m->kind == IPC_DRAIN && !nfds) {
 		on_drain(p, m->drain.millis);
 	} else if (m->kind == IPC_PING && !nfds) {
-		/* that it was read is the answer */
+		answer_ping(p, m);
 	} else {
 		log_error("message of kind %u from the supervisor makes no sense", m->kind);
 		while (nfds)
@@ -133,18 +164,42 @@ static void on_message(struct proxy *p, const struct ipc_msg *m, int *fds, size_
 	}
 }
 
+static int spare_descriptor(struct proxy *p)
+{
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0 && errno == EMFILE && upconn_make_room(p))
+		fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	return fd;
+}
+
+/* A message whose descriptor finds no room is lost, and connections use all the room there is. */
+static int receive(struct worker *w, struct ipc_msg *m, int *fds, size_t *nfds)
+{
+	int r;
+
+	if (w->spare >= 0)
+		close(w->spare);
+	r = ipc_recv(w->proxy.ipc_fd, m, fds, nfds);
+	w->spare = spare_descriptor(&w->proxy);
+	return r;
+}
+
 void proxy_catch_up(struct proxy *p)
 {
-	struct ipc_msg m;
+	struct worker *w = worker_of(p);
 	int fds[IPC_MAX_FDS], r;
+	struct ipc_msg m;
 	size_t nfds;
 
-	while ((r = ipc_recv(p->ipc_fd, &m, fds, &nfds)) > 0)
+	while ((r = receive(w, &m, fds, &nfds)) > 0)
 		on_message(p, &m, fds, nfds);
-	if (r == -EPIPE) { /* workers end with their supervisor */
-		worker_of(p)->orphaned = true;
-		p->loop.stop = true;
-	}
+	if (r == 0)
+		return;
+	/* workers end with their supervisor; and one that missed a message is replaced by one that
+	 * is told everything */
+	w->error = r == -EPIPE ? 0 : r;
+	p->loop.stop = true;
 }
 
 static void on_ipc(struct watch *w, uint32_t events)
@@ -203,6 +258,7 @@ static int begin(struct worker *w)
 	int fds[IPC_MAX_FDS], r;
 
 	p->ipc_fd = IPC_FD;
+	w->spare = -1;
 	r = receive_init(IPC_FD, &m, fds);
 	if (!r)
 		r = shared_map(&p->shared, fds);
@@ -224,6 +280,7 @@ static int begin(struct worker *w)
 	if (r)
 		return r;
 	p->loop.spins = true;
+	w->most_clients = p->max_clients;
 	ready.ready.pid = getpid();
 	return send_up(p, &ready);
 }
@@ -237,12 +294,12 @@ int worker_main(void)
 	clock_iso(0, iso); /* glibc reads the time zone once, which the filter would not allow */
 	prctl(PR_SET_NAME, "mesh-worker"); /* what ps and top show; "exe" otherwise */
 	signal(SIGPIPE, SIG_IGN);
-	signal(SIGINT, SIG_IGN); /* Ctrl-C is the supervisor's to handle */
-	signal(SIGHUP, SIG_IGN);
 	if (w)
 		r = begin(w);
 	if (!r)
 		r = loop_run(&w->proxy.loop);
+	if (!r)
+		r = w->error;
 	if (r)
 		log_error("worker: %s", strerror(-r));
 	free(w);

@@ -89,8 +89,8 @@ static __always_inline void on_connect(struct bpf_sock_ops *ctx)
 
 /* The worker cannot accept before the ACK that follows: the last moment to see that the entry is
  * there. It may be missing because the LRU list had no node at hand, or because a worker's socket
- * of an earlier connection from the same port ended just now. If this fails too, the worker takes
- * the connection for one made to its listener directly, and the counter says why. */
+ * of an earlier connection from the same port ended just now. If this fails too, the worker
+ * resets the connection, and the counter says why. */
 static __always_inline void on_established(struct bpf_sock_ops *ctx, struct mesh_socket *s)
 {
 	struct mesh_origdst_key key = {};

@@ -3,9 +3,12 @@
 # Installs what is missing to build and test sockmesh, on Debian 12 or newer. `make` calls it; with nothing missing it
 # only looks, and is quick. It starts no daemon and changes nothing but packages.
 #
-#   deploy/install-deps.sh          what `make`, `make demo` and `make test` need
-#   deploy/install-deps.sh bench    also what `make bench` compares with
-#   deploy/install-deps.sh --list   only print what is missing
+#   deploy/install-deps.sh [--list] [GROUP]...    --list: only print what is missing
+#
+# Without a GROUP: what `make`, `make demo` and `make test` need. Groups add to that:
+#   bench     what `make bench` compares with
+#   clang     the sanitizers of clang, for `make fuzz` and CC=clang
+#   format    clang-format
 set -euo pipefail
 
 # PACKAGE FILE...: a package is missing when one of its files is. A file may be a pattern.
@@ -34,6 +37,11 @@ readonly BENCH_PACKAGES='
 wrk /usr/bin/wrk
 nginx-light /usr/sbin/nginx
 haproxy /usr/sbin/haproxy'
+# clang does not depend on its runtime, but recommends it
+readonly CLANG_PACKAGES='
+libclang-rt-dev /usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.asan-*.a /usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a'
+readonly FORMAT_PACKAGES='
+clang-format /usr/bin/clang-format'
 
 say() {
 	echo "install-deps: $*" >&2
@@ -109,18 +117,23 @@ install() { # PACKAGE...
 }
 
 wanted=$BUILD_PACKAGES
-case ${1:-} in
-'' | --list) ;;
-bench) wanted+=$BENCH_PACKAGES ;;
-*)
-	say "unknown argument $1: nothing, bench, or --list"
-	exit 2
-	;;
-esac
+list_only=
+for argument in "$@"; do
+	case $argument in
+	--list) list_only=yes ;;
+	bench) wanted+=$BENCH_PACKAGES ;;
+	clang) wanted+=$CLANG_PACKAGES ;;
+	format) wanted+=$FORMAT_PACKAGES ;;
+	*)
+		say "unknown argument $argument: bench, clang, format or --list"
+		exit 2
+		;;
+	esac
+done
 list=$(missing <<<"$wanted")
 packages=()
 [ -z "$list" ] || mapfile -t packages <<<"$list"
-if [ "${1:-}" = --list ]; then
+if [ "$list_only" ]; then
 	[ ${#packages[@]} = 0 ] || printf '%s\n' "${packages[@]}"
 	exit 0
 fi

@@ -24,6 +24,7 @@
 #define GOODBYE_TIMEOUT		  2000
 #define BACKOFF_LEAST		  100
 #define BACKOFF_MOST		  5000
+#define REASON_MAX		  200 /* of meshd's words in our log */
 
 #define container(p, type, field) ((type *)((char *)(p)-offsetof(type, field)))
 
@@ -79,10 +80,21 @@ static void read_token(struct session *s)
 static const char *const subject[] = {
 	[WATCH] = "question for the configuration", [REPORT] = "state"};
 
+/* The reason in meshd's answer; the log makes it printable. */
+static void reason(const struct http_answer *a, char out[REASON_MAX])
+{
+	cJSON *body = json_parse(a->body, a->len, NULL);
+	const char *text = json_str(body, "error", "without a reason; is it a meshd?");
+
+	snprintf(out, REASON_MAX, "%s", text);
+	cJSON_Delete(body);
+}
+
 /* Nobody there concerns both conversations, an answer that we cannot use only its own. */
 static void say_bad(struct session *s, enum conversation which, const struct http_answer *a)
 {
-	bool token = a->status == 401 || a->status == 403;
+	bool token = a->status == 401;
+	char why[REASON_MAX];
 
 	if (a->error) {
 		if (!s->away)
@@ -95,9 +107,11 @@ static void say_bad(struct session *s, enum conversation which, const struct htt
 	if (token)
 		read_token(s); /* meshd makes it at its own first start, which may have come after
 				  ours */
-	if (!s->refused[which])
-		log_warn("meshd at %s answers %d to our %s%s", s->control, a->status,
-			 subject[which], token ? "; is --token-file right?" : "");
+	if (!s->refused[which]) {
+		reason(a, why);
+		log_warn("meshd at %s answers %d to our %s: %s%s", s->control, a->status,
+			 subject[which], why, token ? "; is --token-file right?" : "");
+	}
 	s->refused[which] = true;
 	s->away = false;
 }

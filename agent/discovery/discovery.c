@@ -17,15 +17,17 @@
 #define RETRY_MS	8	  /* how often a silent process is asked again */
 #define SILENT_NS	(60 * MS) /* how long it may stay silent where the path names it anyway */
 #define YOUNG_NS	(10000 * MS) /* how long a change of mind is looked for */
+#define ASKED_NS	(100 * MS)   /* how long it counts that a cgroup is nobody's */
 #define SCANS_PER_ROUND 32	     /* namespaces that one reconciliation looks at */
 
 struct member {		   /* what we know of a populated cgroup; cgroup->user */
 	uint32_t workload; /* MESH_NONE: none */
 	struct netns *ns;
 	uint64_t since_ns; /* populated */
+	uint64_t asked_ns; /* for an event: it was nobody then */
 	int pid;
 	bool waiting, marked;
-	bool refused; /* there was no room for it: asked again until there is */
+	bool refused; /* it could not be taken in: asked again until it can */
 };
 
 #define container(p, type, field) ((type *)((char *)(p)-offsetof(type, field)))
@@ -49,14 +51,23 @@ static const struct cgroup *nearest_workload(const struct cgroup *c)
 
 /* --- namespaces --- */
 
+static int read_addresses(struct discovery *d, struct netns *ns)
+{
+	uint64_t cookie = ns ? ns->cookie : d->netns.own_cookie;
+	bool own = cookie == d->netns.own_cookie;
+	uint8_t ip[NETNS_OWN_ADDRESSES][16];
+	int n = netns_addresses(&d->netns, ns, ip, own ? NETNS_OWN_ADDRESSES : NETNS_ADDRESSES);
+
+	return n < 0 ? n : registry_addresses(d->registry, cookie, ip, (uint32_t)n);
+}
+
 static void addresses_changed(void *arg, struct netns *ns)
 {
-	struct discovery *d = arg;
-	uint8_t ip[NETNS_ADDRESSES][16];
-	int n = netns_addresses(ns, ip, NETNS_ADDRESSES);
+	int err = read_addresses(arg, ns);
 
-	if (n >= 0)
-		registry_addresses(d->registry, ns->cookie, ip, (uint32_t)n);
+	if (err)
+		log_warn("cannot read the addresses of the network namespace %s: %s",
+			 ns ? ns->owner : "of this agent", strerror(-err));
 }
 
 static void listening(void *arg, struct netns *ns, bool up)
@@ -84,7 +95,8 @@ static int ns_take(struct discovery *d, const char *service, int pid, struct net
 static void ns_give(struct discovery *d, struct netns *ns)
 {
 	if (ns->refs == 1) {
-		registry_addresses(d->registry, ns->cookie, NULL, 0);
+		if (ns->cookie != d->netns.own_cookie)
+			registry_addresses(d->registry, ns->cookie, NULL, 0);
 		if (d->next_scan == ns)
 			d->next_scan = ns->next;
 	}
@@ -158,6 +170,18 @@ static void info_from(const struct identity *id, const struct cgroup *c, const s
 	snprintf(out->path, sizeof(out->path), "%s", c->path);
 }
 
+static void refuse(struct member *m, const struct cgroup *c, int err)
+{
+	if (!m->refused && err == -EPERM)
+		log_warn("workload %s is left alone: its network namespace belongs to another user "
+			 "namespace",
+			 c->path);
+	else if (!m->refused)
+		log_error("workload %s cannot be taken in: %s; tried again every second", c->path,
+			  strerror(-err));
+	m->refused = true;
+}
+
 static void workload_begin(struct discovery *d, struct cgroup *c, const struct identity *id,
 			   int pid)
 {
@@ -176,10 +200,7 @@ static void workload_begin(struct discovery *d, struct cgroup *c, const struct i
 	}
 	if (err) {
 		m->workload = MESH_NONE;
-		if (!m->refused)
-			log_error("workload %s cannot be taken in: %s; tried again every second",
-				  c->path, strerror(-err));
-		m->refused = true;
+		refuse(m, c, err);
 		return;
 	}
 	m->refused = false;
@@ -191,6 +212,16 @@ static void workload_begin(struct discovery *d, struct cgroup *c, const struct i
 		 id->instance, id->version);
 }
 
+/* Is any of its processes in the namespace that it was found in? */
+static bool lives_in(struct discovery *d, const struct cgroup *c, const struct netns *ns)
+{
+	int pids[CGROUPS_PIDS], n = cgroups_pids(&d->tree, c, pids, CGROUPS_PIDS);
+
+	while (n && !netns_is(ns, pids[n - 1]))
+		n--;
+	return n > 0;
+}
+
 /* Another first process, another environment (after exec), or another namespace (after unshare). */
 static void workload_change(struct discovery *d, struct cgroup *c, const struct identity *id,
 			    int pid)
@@ -198,11 +229,14 @@ static void workload_change(struct discovery *d, struct cgroup *c, const struct 
 	struct member *m = member_of(c);
 	struct workload_info info;
 	struct netns *ns = m->ns;
+	int err = netns_is(ns, pid) ? 0 : ns_take(d, id->service, pid, &ns);
 
-	if (!netns_is(ns, pid)) {
-		if (ns_take(d, id->service, pid, &ns))
-			return;
+	if (err == -EPERM && !lives_in(d, c, m->ns)) {
+		workload_end(d, c);
+		refuse(m, c, err);
 	}
+	if (err)
+		return;
 	info_from(id, c, ns, pid, &info);
 	if (registry_workload_update(d->registry, m->workload, &info, d->loop->now_ns)) {
 		if (ns != m->ns)
@@ -234,16 +268,6 @@ static void keep_instance(struct discovery *d, const struct member *m, struct id
 
 	if (info && !strcmp(info->service, id->service))
 		strcpy(id->instance, info->instance);
-}
-
-/* Is any of its processes in the namespace that it was found in? */
-static bool lives_in(struct discovery *d, const struct cgroup *c, const struct netns *ns)
-{
-	int pids[CGROUPS_PIDS], n = cgroups_pids(&d->tree, c, pids, CGROUPS_PIDS);
-
-	while (n && !netns_is(ns, pids[n - 1]))
-		n--;
-	return n > 0;
 }
 
 static void retry(struct timer *t);
@@ -360,17 +384,29 @@ static void take_listener(struct discovery *d, const struct member *m, uint64_t 
 	d->said_full |= err != 0;
 }
 
+/* Anybody may listen in a loop, and to ask costs us more than that costs him. If he becomes a
+ * workload in the meantime, then what listens is looked for. */
+static bool asked_lately(struct discovery *d, const struct member *m)
+{
+	return m && m->asked_ns && d->loop->now_ns - m->asked_ns < ASKED_NS;
+}
+
 /* The event may be ahead of inotify, or of what the process says about itself. */
 static const struct member *owner_of_event(struct discovery *d, uint64_t cgroup)
 {
 	const struct member *m = owner_of(d, cgroup);
-	struct cgroup *c;
+	struct cgroup *c = cgroups_find(&d->tree, cgroup);
 
-	if (m)
+	if (m || (c && asked_lately(d, member_of(c))))
 		return m;
 	cgroups_catch_up(&d->tree);
-	for (c = cgroups_find(&d->tree, cgroup); c && !is_workload(c); c = c->parent)
+	for (c = cgroups_find(&d->tree, cgroup); c && !is_workload(c); c = c->parent) {
+		if (asked_lately(d, member_of(c)))
+			continue;
 		evaluate(d, c, true);
+		if (c->user)
+			member_of(c)->asked_ns = d->loop->now_ns;
+	}
 	return owner_of(d, cgroup);
 }
 
@@ -537,9 +573,10 @@ int discovery_init(struct discovery *d, struct loop *loop, struct registry *regi
 	d->tree.gone = cgroup_gone;
 	d->tree.inotify = d->tree.root_fd = -1;
 	err = netns_init(&d->netns);
-	if (err)
-		return err;
-	err = cgroups_init(&d->tree, loop, root);
+	if (!err) /* first, as they tell what is not another's */
+		err = read_addresses(d, NULL);
+	if (!err)
+		err = cgroups_init(&d->tree, loop, root);
 	if (err)
 		discovery_done(d);
 	else

@@ -2,12 +2,14 @@
 /* See netns.h. */
 #include "agent/discovery/netns.h"
 
+#include "lib/addr.h"
 #include "lib/log.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/netlink.h>
+#include <linux/nsfs.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <netinet/in.h>
@@ -16,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -104,10 +107,54 @@ int netns_own_cookie(uint64_t *cookie)
 
 /* --- the table --- */
 
+/* What changed is not read from the messages: the table is read anew. */
+static void skip_notices(int route)
+{
+	char buf[8192];
+	ssize_t n;
+
+	do
+		n = recv(route, buf, sizeof(buf), MSG_DONTWAIT);
+	while (n > 0 || (n < 0 && (errno == EINTR || errno == ENOBUFS)));
+}
+
+static void own_route_readable(struct watch *w, uint32_t events)
+{
+	struct netns_table *t =
+		(struct netns_table *)((char *)w - offsetof(struct netns_table, own_watch));
+
+	skip_notices(t->own_route);
+	t->addresses(t->arg, NULL);
+}
+
+static int find_user_namespace(struct netns_table *t)
+{
+	struct stat st;
+
+	if (stat("/proc/self/ns/user", &st) < 0)
+		return errno == ENOENT ? 0 : -errno;
+	t->user_dev = st.st_dev;
+	t->user_ino = st.st_ino;
+	return 0;
+}
+
 int netns_init(struct netns_table *t)
 {
+	int err;
+
+	t->own_route = t->own_watch.fd = -1;
 	t->own_fd = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-	return t->own_fd < 0 ? -errno : 0;
+	if (t->own_fd < 0)
+		return -errno;
+	err = netns_own_cookie(&t->own_cookie);
+	if (!err)
+		err = find_user_namespace(t);
+	if (err)
+		return err;
+	t->own_route = route_open();
+	if (t->own_route < 0)
+		return t->own_route;
+	return loop_add(t->loop, &t->own_watch, t->own_route, EPOLLIN, own_route_readable);
 }
 
 static void unref(struct netns *ns)
@@ -151,9 +198,12 @@ void netns_done(struct netns_table *t)
 		unref(ns);
 		destroy(ns);
 	}
+	loop_del(t->loop, &t->own_watch);
+	if (t->own_route >= 0)
+		close(t->own_route);
 	if (t->own_fd >= 0)
 		close(t->own_fd);
-	t->own_fd = -1;
+	t->own_fd = t->own_route = -1;
 }
 
 static int open_sockets(struct netns *ns)
@@ -168,16 +218,11 @@ static int open_sockets(struct netns *ns)
 	return err ? err : ns->route < 0 ? ns->route : 0;
 }
 
-/* What changed is not read from the messages: the table is read anew. */
 static void route_readable(struct watch *w, uint32_t events)
 {
 	struct netns *ns = (struct netns *)((char *)w - offsetof(struct netns, watch));
-	char buf[8192];
-	ssize_t n;
 
-	do
-		n = recv(ns->route, buf, sizeof(buf), MSG_DONTWAIT);
-	while (n > 0 || (n < 0 && (errno == EINTR || errno == ENOBUFS)));
+	skip_notices(ns->route);
 	ns->table->addresses(ns->table->arg, ns);
 	netns_listen(ns);
 }
@@ -215,6 +260,22 @@ static int ns_open(struct netns_table *t, int fd, const struct stat *st, struct 
 	return 0;
 }
 
+/* A user namespace that is not below ours is not shown to us: EPERM. */
+static int check_owner(const struct netns_table *t, int fd)
+{
+	struct stat st;
+	int user, err;
+
+	if (!t->user_ino)
+		return 0;
+	user = ioctl(fd, NS_GET_USERNS);
+	if (user < 0)
+		return -errno;
+	err = fstat(user, &st) < 0 ? -errno : 0;
+	close(user);
+	return err ? err : st.st_ino == t->user_ino && st.st_dev == t->user_dev ? 0 : -EPERM;
+}
+
 static int ns_path(int pid, char out[64])
 {
 	return snprintf(out, 64, "/proc/%d/ns/net", pid);
@@ -239,7 +300,9 @@ int netns_get(struct netns_table *t, int pid, struct netns **out)
 			*out = ns;
 			return 0;
 		}
-	err = ns_open(t, fd, &st, out);
+	err = check_owner(t, fd);
+	if (!err)
+		err = ns_open(t, fd, &st, out);
 	if (err)
 		close(fd);
 	return err;
@@ -365,25 +428,31 @@ static bool address_from(const struct nlmsghdr *h, uint8_t out[16])
 	return found && wanted(out);
 }
 
+struct dump {
+	uint8_t (*out)[16];
+	int max, n, outside;
+	bool own;
+};
+
 /* Addresses of the loopback interface (always the first one) go last: others reach us better by
  * those of a real one. */
-static int take_address(const struct nlmsghdr *h, uint8_t (*out)[16], int n, int *outside)
+static void take_address(struct dump *d, const struct nlmsghdr *h)
 {
 	const struct ifaddrmsg *m = NLMSG_DATA(h);
 	uint8_t ip[16];
 
-	if (!address_from(h, ip))
-		return 0;
-	if (m->ifa_index == 1) {
-		memcpy(out[n], ip, 16);
-		return 1;
+	if (d->n == d->max || !address_from(h, ip))
+		return;
+	if (m->ifa_index != 1) {
+		memmove(d->out[d->outside + 1], d->out[d->outside],
+			(size_t)(d->n++ - d->outside) * 16);
+		memcpy(d->out[d->outside++], ip, 16);
+	} else if (d->own || addr_is_loopback(ip)) {
+		memcpy(d->out[d->n++], ip, 16);
 	}
-	memmove(out[*outside + 1], out[*outside], (size_t)(n - *outside) * 16);
-	memcpy(out[(*outside)++], ip, 16);
-	return 1;
 }
 
-static int dump_addresses(int fd, uint8_t (*out)[16], int max)
+static int dump_addresses(int fd, struct dump *d)
 {
 	struct {
 		struct nlmsghdr h;
@@ -392,7 +461,6 @@ static int dump_addresses(int fd, uint8_t (*out)[16], int max)
 		       .nlmsg_type = RTM_GETADDR,
 		       .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP}};
 	_Alignas(struct nlmsghdr) char buf[16384];
-	int n = 0, outside = 0;
 
 	if (send(fd, &req, sizeof(req), 0) < 0)
 		return -errno;
@@ -405,29 +473,31 @@ static int dump_addresses(int fd, uint8_t (*out)[16], int max)
 			return -errno;
 		for (struct nlmsghdr *h = (void *)buf; NLMSG_OK(h, got); h = NLMSG_NEXT(h, got)) {
 			if (h->nlmsg_type == NLMSG_DONE)
-				return n;
+				return d->n;
 			if (h->nlmsg_type == NLMSG_ERROR)
 				return -EIO;
-			if (h->nlmsg_type == RTM_NEWADDR && n < max)
-				n += take_address(h, out, n, &outside);
+			if (h->nlmsg_type == RTM_NEWADDR)
+				take_address(d, h);
 		}
 	}
 }
 
 /* A socket of its own for the dump, as notices may lie in the other one. */
-int netns_addresses(struct netns *ns, uint8_t (*out)[16], int max)
+int netns_addresses(struct netns_table *t, struct netns *ns, uint8_t (*out)[16], int max)
 {
-	int err = enter(ns), fd;
+	struct dump d = {.out = out, .max = max, .own = !ns || ns->cookie == t->own_cookie};
+	int err = ns ? enter(ns) : 0, fd;
 
 	if (err)
 		return err;
 	fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
 	if (fd < 0)
 		fd = -errno;
-	leave(ns->table);
+	if (ns)
+		leave(t);
 	if (fd < 0)
 		return fd;
-	err = dump_addresses(fd, out, max);
+	err = dump_addresses(fd, &d);
 	close(fd);
 	return err;
 }

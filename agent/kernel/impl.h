@@ -61,6 +61,9 @@ struct kernel {
 	struct ring_buffer *ring;
 	struct loop *loop;
 	struct watch watch;
+	struct timer rest; /* armed while a round has left some */
+	uint32_t taken;	   /* events of this round */
+	uint64_t round_end_ns;
 	void (*fn)(const struct mesh_event *e, void *arg);
 	void *arg;
 };

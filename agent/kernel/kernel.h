@@ -130,7 +130,8 @@ void kernel_worker_fds(const struct kernel *k, int out[KERNEL_WORKER_FDS]);
  * from a timer every 100 ms or so. */
 int kernel_events_start(struct kernel *k, struct loop *l,
 			void (*fn)(const struct mesh_event *e, void *arg), void *arg);
-/* Delivers what is there. Returns the number of events or -errno. */
+/* Delivers what is there, at most what a round of the loop has time for (20 ms); the rest follows
+ * by itself. Returns the number of events or -errno. */
 int kernel_events_drain(struct kernel *k);
 
 #endif

@@ -28,6 +28,7 @@ static const struct {
 	[CAUSE_FAULT_INJECTED] = {503, "injected fault"},
 	[CAUSE_DRAINING] = {503, "the proxy is draining"},
 	[CAUSE_DENIED] = {403, "denied"},
+	[CAUSE_MAX_FORWARDS] = {405, "the mesh does not answer TRACE"},
 };
 
 static bool without_body(const struct http1_head *h)

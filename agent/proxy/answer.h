@@ -7,8 +7,8 @@
 #include "agent/proxy/exchange.h"
 
 /* Composes the answer and moves to EX_ANSWER. status 0: the one that goes with the cause; text
- * NULL: likewise. Where it cannot be composed, the caller is cut off. There must be no try under
- * way. */
+ * NULL: likewise, "": no body. Where it cannot be composed, the caller is cut off. There must be no
+ * try under way. */
 void answer_locally(struct exchange *ex, enum mesh_cause cause, uint16_t status, const char *text);
 
 #endif

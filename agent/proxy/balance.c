@@ -91,17 +91,24 @@ uint32_t balance_pick(struct proxy *p, const struct balance_want *want, struct m
 	return ep;
 }
 
-void balance_begin(struct proxy *p, uint32_t endpoint)
+bool balance_same(const struct proxy *p, uint32_t endpoint, uint32_t gen)
 {
-	uint32_t *gauge = &p->shared.ep_inflight[endpoint].worker[p->id];
-
-	__atomic_store_n(gauge, *gauge + 1, __ATOMIC_RELAXED);
+	return __atomic_load_n(&p->shared.endpoints[endpoint].gen, __ATOMIC_RELAXED) == gen;
 }
 
-void balance_end(struct proxy *p, uint32_t endpoint)
+void balance_begin(struct proxy *p, uint32_t endpoint)
+{
+	__atomic_fetch_add(&p->shared.ep_inflight[endpoint].worker[p->id], 1, __ATOMIC_RELAXED);
+}
+
+/* The supervisor zeroes the gauge before it writes the new endpoint, and may do so just now. */
+void balance_end(struct proxy *p, uint32_t endpoint, uint32_t gen)
 {
 	uint32_t *gauge = &p->shared.ep_inflight[endpoint].worker[p->id];
+	uint32_t n = __atomic_load_n(gauge, __ATOMIC_RELAXED);
 
-	if (*gauge)
-		__atomic_store_n(gauge, *gauge - 1, __ATOMIC_RELAXED);
+	while (n && balance_same(p, endpoint, gen) &&
+	       !__atomic_compare_exchange_n(gauge, &n, n - 1, true, __ATOMIC_RELAXED,
+					    __ATOMIC_RELAXED))
+		;
 }

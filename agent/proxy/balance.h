@@ -17,8 +17,13 @@ struct balance_want {
  * call. */
 uint32_t balance_pick(struct proxy *p, const struct balance_want *want, struct mesh_endpoint *ep);
 
-/* One request more or less at an endpoint, in this worker's gauge. */
+/* Is the index still that endpoint's? An exchange may live longer than the endpoint that it was
+ * sent to: what it has to say then is nothing about whoever has the index now. */
+bool balance_same(const struct proxy *p, uint32_t endpoint, uint32_t gen);
+
+/* One request more at an endpoint, in this worker's gauge; or less, if it is the same still: a new
+ * one begins with no requests in flight. */
 void balance_begin(struct proxy *p, uint32_t endpoint);
-void balance_end(struct proxy *p, uint32_t endpoint);
+void balance_end(struct proxy *p, uint32_t endpoint, uint32_t gen);
 
 #endif

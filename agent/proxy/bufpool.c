@@ -33,6 +33,19 @@ void buf_put(struct bufpool *p, char *buf)
 	p->nfree++;
 }
 
+void buf_share(struct bufpool *p, uint32_t upstream, uint8_t before, uint8_t now)
+{
+	if (upstream < MESH_MAX_UPSTREAMS)
+		p->share[upstream] = (uint16_t)(p->share[upstream] - before + now);
+}
+
+bool buf_share_spent(const struct bufpool *p, uint32_t upstream)
+{
+	uint32_t left = p->used < BUFPOOL_NEW ? BUFPOOL_NEW - p->used : 0;
+
+	return upstream < MESH_MAX_UPSTREAMS && p->share[upstream] > left;
+}
+
 void slab_init(struct slab *s, size_t size)
 {
 	s->free = NULL;

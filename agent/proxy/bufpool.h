@@ -7,6 +7,8 @@
 #ifndef PROXY_BUFPOOL_H
 #define PROXY_BUFPOOL_H
 
+#include <mesh/abi.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -14,6 +16,8 @@
 #define BUFPOOL_MAX 8192  /* 128 MiB a worker */
 #define BUFPOOL_NEW                                                                                \
 	(BUFPOOL_MAX / 4 * 3) /* no new request is begun above this: what runs can finish */
+#define BUFPOOL_SPARE                                                                              \
+	(BUFPOOL_NEW / 4) /* above this no request is kept for a second try once it was sent */
 
 /* Free ones that are kept for the next. */
 #ifdef __SANITIZE_ADDRESS__
@@ -27,11 +31,18 @@
 struct bufpool {
 	void *free;
 	uint32_t nfree, used;
+	uint16_t share[MESH_MAX_UPSTREAMS]; /* of those in use, what an upstream's exchanges hold */
 };
 
 /* NULL at the limit or without memory. */
 char *buf_get(struct bufpool *p);
 void buf_put(struct bufpool *p, char *buf);
+
+/* An exchange with that upstream holds `now` buffers and held `before`. */
+void buf_share(struct bufpool *p, uint32_t upstream, uint8_t before, uint8_t now);
+/* Does it hold more than what is left for all? Then it gets no new request: one that hangs leaves
+ * half to the others, two a third, and so on. */
+bool buf_share_spent(const struct bufpool *p, uint32_t upstream);
 
 struct slab {
 	void *free;

@@ -7,6 +7,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 struct out {
 	char *at, *end;
@@ -45,16 +46,57 @@ static bool in_set(uint64_t set, uint16_t id)
 	return set >> id & 1;
 }
 
+static bool is_max_forwards(const struct http1_header *f, const char *head)
+{
+	static const char name[] = "max-forwards";
+
+	return f->id == HTTP1_H_OTHER && f->name.len == sizeof(name) - 1 &&
+	       !strncasecmp(head + f->name.at, name, sizeof(name) - 1);
+}
+
+/* Digits, at least one; what is large stays large. */
+static bool read_count(const char *s, uint32_t len, uint32_t *out)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < len; i++) {
+		if (s[i] < '0' || s[i] > '9')
+			return false;
+		if (n < 100000000)
+			n = n * 10 + (uint32_t)(s[i] - '0');
+	}
+	*out = n;
+	return len;
+}
+
+uint32_t codec_max_forwards(const struct http1_head *h, const char *head)
+{
+	uint32_t least = CODEC_NO_LIMIT, n;
+
+	if (h->method != HTTP1_OPTIONS && h->method != HTTP1_TRACE)
+		return least;
+	for (unsigned i = 0; i < h->nheaders; i++) {
+		struct http1_slice v = h->headers[i].value;
+
+		if (is_max_forwards(&h->headers[i], head) && read_count(head + v.at, v.len, &n) &&
+		    n < least)
+			least = n;
+	}
+	return least;
+}
+
 /* Copies all headers but those of the set and those that end here. Neighbours that stay are copied
- * in one go, as they were sent. */
-static void put_headers(struct out *o, const struct http1_head *h, const char *head, uint64_t drop)
+ * in one go, as they were sent. counted: Max-Forwards is not copied. */
+static void put_headers(struct out *o, const struct http1_head *h, const char *head, uint64_t drop,
+			bool counted)
 {
 	uint32_t from = 0, to = 0;
 
 	for (unsigned i = 0; i < h->nheaders; i++) {
 		const struct http1_header *f = &h->headers[i];
 
-		if (f->id != HTTP1_H_TRAILER && (f->hop || in_set(drop, f->id))) {
+		if ((f->id != HTTP1_H_TRAILER && (f->hop || in_set(drop, f->id))) ||
+		    (counted && is_max_forwards(f, head))) {
 			put(o, head + from, to - from);
 			from = to = 0;
 			continue;
@@ -116,6 +158,14 @@ static void put_forwarded(struct out *o, const struct exchange *ex, const char *
 	}
 }
 
+static void put_max_forwards(struct out *o, uint32_t left)
+{
+	char line[32];
+
+	snprintf(line, sizeof(line), "max-forwards: %u\r\n", left);
+	put_string(o, line);
+}
+
 static void put_request_connection(struct out *o, const struct http1_head *h, const char *head)
 {
 	const struct http1_header *upgrade = find(h, HTTP1_H_UPGRADE);
@@ -142,16 +192,20 @@ size_t codec_request(const struct exchange *ex, const char *head, char *out, siz
 {
 	const struct http1_head *h = &ex->request;
 	struct out o = {out, out + cap, false};
+	uint32_t forwards = codec_max_forwards(h, head);
 	uint64_t drop = 1ULL << HTTP1_H_X_FORWARDED_FOR | 1ULL << HTTP1_H_X_REQUEST_ID |
 			1ULL << HTTP1_H_HOST;
 
 	put_request_line(&o, ex, head);
-	if (h->host.len) { /* first, as RFC 9110 7.2 asks; of an absolute target its authority */
+	/* first, as RFC 9110 7.2 asks; of an absolute target its authority; may be empty */
+	if (h->host.len || find(h, HTTP1_H_HOST)) {
 		put_literal(&o, "host: ");
 		put_slice(&o, head, h->host);
 		put_literal(&o, "\r\n");
 	}
-	put_headers(&o, h, head, drop);
+	put_headers(&o, h, head, drop, forwards != CODEC_NO_LIMIT);
+	if (forwards != CODEC_NO_LIMIT)
+		put_max_forwards(&o, forwards ? forwards - 1 : 0);
 	put_forwarded(&o, ex, head);
 	put_literal(&o, "x-request-id: ");
 	put(&o, ex->request_id, ex->request_id_len);
@@ -198,7 +252,8 @@ size_t codec_response(const struct exchange *ex, const char *head, bool keep, ch
 	if (h->framing == HTTP1_CHUNKED && !ex->request.minor)
 		return 0;
 	put_status_line(&o, h->status, head + h->phrase.at, h->phrase.len);
-	put_headers(&o, h, head, 1ULL << HTTP1_H_X_INSTANCE_ID | 1ULL << HTTP1_H_X_REQUEST_ID);
+	put_headers(&o, h, head, 1ULL << HTTP1_H_X_INSTANCE_ID | 1ULL << HTTP1_H_X_REQUEST_ID,
+		    false);
 	if (h->status < 200 && h->status != 101)
 		return finished(&o, out);
 	if (h->framing == HTTP1_CHUNKED)
@@ -219,12 +274,18 @@ size_t codec_response(const struct exchange *ex, const char *head, bool keep, ch
 static const char *phrase(uint16_t status)
 {
 	switch (status) {
+	case 200:
+		return "OK";
 	case 400:
 		return "Bad Request";
 	case 403:
 		return "Forbidden";
 	case 404:
 		return "Not Found";
+	case 405:
+		return "Method Not Allowed";
+	case 408:
+		return "Request Timeout";
 	case 413:
 		return "Content Too Large";
 	case 414:
@@ -248,27 +309,35 @@ static const char *phrase(uint16_t status)
 	}
 }
 
+/* Texts, causes and service names are ours: nothing in them needs to be escaped. */
+static int compose_body(char *out, size_t cap, const char *text, const char *cause,
+			const char *service)
+{
+	if (!*text)
+		return 0;
+	if (service)
+		return snprintf(out, cap,
+				"{\"error\":\"%s\",\"cause\":\"%s\",\"service\":\"%s\"}\n", text,
+				cause, service);
+	return snprintf(out, cap, "{\"error\":\"%s\",\"cause\":\"%s\"}\n", text, cause);
+}
+
 size_t codec_answer(const struct exchange *ex, const char *text, const char *service, bool keep,
 		    char *out, size_t cap)
 {
 	struct out o = {out, out + cap, false};
 	const char *cause = cause_name(ex->cause), *name = phrase(ex->status);
 	char body[512], length[48];
-	int n;
+	int n = compose_body(body, sizeof(body), text, cause, service);
 
-	/* texts, causes and service names are ours: nothing in them needs to be escaped */
-	if (service)
-		n = snprintf(body, sizeof(body),
-			     "{\"error\":\"%s\",\"cause\":\"%s\",\"service\":\"%s\"}\n", text,
-			     cause, service);
-	else
-		n = snprintf(body, sizeof(body), "{\"error\":\"%s\",\"cause\":\"%s\"}\n", text,
-			     cause);
 	if (n < 0 || (size_t)n >= sizeof(body))
 		return 0;
 	put_status_line(&o, ex->status, name, strlen(name));
+	if (ex->status == 405) /* RFC 9110 15.5.6: says what would be */
+		put_literal(&o, "allow: OPTIONS\r\n");
+	if (n)
+		put_literal(&o, "content-type: application/json\r\n");
 	snprintf(length, sizeof(length), "content-length: %d\r\n", n);
-	put_literal(&o, "content-type: application/json\r\n");
 	put_string(&o, length);
 	put_literal(&o, "x-mesh-cause: ");
 	put_string(&o, cause);

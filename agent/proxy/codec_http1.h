@@ -15,6 +15,12 @@
 
 struct exchange;
 
+#define CODEC_NO_LIMIT UINT32_MAX
+
+/* How many more may forward an OPTIONS or TRACE request (Max-Forwards, RFC 9110 7.6.2): 0: we may
+ * not; CODEC_NO_LIMIT: it does not say, or is another method's. */
+uint32_t codec_max_forwards(const struct http1_head *request, const char *head);
+
 /* The request's head for the endpoint; `head` is the caller's, as it was parsed. */
 size_t codec_request(const struct exchange *ex, const char *head, char *out, size_t cap);
 
@@ -24,7 +30,8 @@ size_t codec_response(const struct exchange *ex, const char *head, bool keep, ch
 		      size_t cap);
 
 /* A whole answer of our own (ex->status, ex->cause), JSON:
- * {"error":text,"cause":...,"service":...}. service may be NULL. */
+ * {"error":text,"cause":...,"service":...}, or without a body for an empty text. service may be
+ * NULL. */
 size_t codec_answer(const struct exchange *ex, const char *text, const char *service, bool keep,
 		    char *out, size_t cap);
 

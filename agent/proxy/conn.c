@@ -39,7 +39,6 @@ int conn_open(struct conn *c, int fd, void (*fn)(struct watch *, uint32_t))
 	r = loop_add(&c->proxy->loop, &c->watch, fd, c->connecting ? WATCH_ALL : WATCH_IN, fn);
 	if (r) {
 		close(fd);
-		c->error = -r;
 		return r;
 	}
 	c->readable = c->writable = true;
@@ -260,6 +259,8 @@ void conn_composed(struct conn *c, size_t n)
 void conn_shutdown(struct conn *c)
 {
 	if (c->shut || !conn_flushed(c))
+		return;
+	if (c->connecting || c->watch.fd < 0) /* it would end the attempt (tcp(7): a disconnect) */
 		return;
 	c->shut = true;
 	if (shutdown(c->watch.fd, SHUT_WR) < 0 && !c->error && errno != ENOTCONN)

@@ -80,7 +80,7 @@ static inline bool conn_flushed(const struct conn *c)
 {
 	return c->out.start == c->out.end;
 }
-/* FIN, once everything in out is gone. */
+/* FIN, if there is a connection and everything in out is gone; else it is to be called again. */
 void conn_shutdown(struct conn *c);
 
 #endif

@@ -39,10 +39,25 @@ struct exchange *exchange_new(struct downstream *d)
 	return ex;
 }
 
+/* Tells the upstream's share what this exchange holds. */
+static void share(struct exchange *ex, uint8_t buffers)
+{
+	if (buffers == ex->buffers)
+		return;
+	buf_share(&ex->proxy->bufs, ex->upstream, ex->buffers, buffers);
+	ex->buffers = buffers;
+}
+
+static uint8_t buffers_of(const struct conn *c)
+{
+	return (c->in.mem ? 1 : 0) + (c->out.mem ? 1 : 0);
+}
+
 static void finish(struct exchange *ex)
 {
 	struct proxy *p = ex->proxy;
 
+	share(ex, 0);
 	try_end(ex, TRY_DROPPED);
 	record_exchange(ex);
 	timer_cancel(&p->loop, &ex->timer);
@@ -60,6 +75,13 @@ void exchange_abort(struct exchange *ex)
 	finish(ex);
 }
 
+void exchange_refuse(struct exchange *ex, enum mesh_cause cause, uint16_t status, const char *text)
+{
+	try_end(ex, TRY_DROPPED);
+	ex->request.keep_alive = false;
+	answer_locally(ex, cause, status, text);
+}
+
 void exchange_bad_request(struct exchange *ex)
 {
 	uint16_t status = ex->request.status;
@@ -69,8 +91,7 @@ void exchange_bad_request(struct exchange *ex)
 		cause = CAUSE_HEADER_TOO_LARGE;
 	else if (status == 413)
 		cause = CAUSE_BODY_TOO_LARGE;
-	ex->request.keep_alive = false;
-	answer_locally(ex, cause, status, ex->request.reason);
+	exchange_refuse(ex, cause, status, ex->request.reason);
 }
 
 /* --- tries ---------------------------------------------------------------------------------------
@@ -87,6 +108,12 @@ static void begin_request_body(struct exchange *ex)
 			  h->framing == HTTP1_LENGTH ? h->content_length : 0);
 }
 
+/* A connection that was opened early may end before there is a request. */
+static bool was_closed(const struct conn *c)
+{
+	return !c->connecting && (c->hung || c->eof || c->error);
+}
+
 /* Begins a try; ex->up may be there already, from the detection of the protocol. */
 static void try_begin(struct exchange *ex)
 {
@@ -94,13 +121,17 @@ static void try_begin(struct exchange *ex)
 	size_t cap, n = 0;
 	char *out;
 
+	if (ex->up && was_closed(&ex->up->conn))
+		try_end(ex, TRY_DROPPED);
+	ex->was_idle = ex->up;
 	if (!ex->up && !try_connect(ex)) {
 		answer_locally(ex,
 			       ex->target.nsplit ? CAUSE_NO_HEALTHY_ENDPOINT : CAUSE_NO_ENDPOINT, 0,
 			       NULL);
 		return;
 	}
-	ex->try_ns = ex->sent_ns = ex->proxy->loop.now_ns;
+	ex->was_idle |= ex->reused;
+	ex->try_ns = ex->sent_ns = ex->progress_ns = ex->proxy->loop.now_ns;
 	if (!ex->waiting_ns)
 		ex->waiting_ns = ex->try_ns;
 	ex->request_sent = ex->request_cut = ex->request_waited = false;
@@ -112,9 +143,7 @@ static void try_begin(struct exchange *ex)
 	if (out)
 		n = codec_request(ex, down->in.mem + down->in.hold, out, cap);
 	if (!n) {
-		try_end(ex, TRY_DROPPED);
-		ex->request.keep_alive = false;
-		answer_locally(ex, CAUSE_HEADER_TOO_LARGE, 0, NULL);
+		exchange_refuse(ex, CAUSE_HEADER_TOO_LARGE, 0, NULL);
 		return;
 	}
 	conn_composed(&ex->up->conn, n);
@@ -136,11 +165,19 @@ static bool idempotent(uint8_t method)
 	}
 }
 
+/* The socket took no byte of the request's head. */
+static bool is_unsent(const struct exchange *ex)
+{
+	const struct bytes *out = &ex->up->conn.out;
+
+	return out->mem && !out->start && !ex->request_body.bytes;
+}
+
 /*
  * May the request be sent again? Only while all of it can still be read. A connection that was
- * never made has seen nothing of it. A pooled connection that the endpoint closed without a byte in
- * return has most likely not processed it (RFC 9112 9.3.1), and a method whose repetition does no
- * harm (RFC 9110 9.2.2) may take the risk.
+ * never made, or took nothing, has seen nothing of it. A connection that was idle and that the
+ * endpoint closed without a byte in return has most likely not processed it (RFC 9112 9.3.1), and a
+ * method whose repetition does no harm (RFC 9110 9.2.2) may take the risk.
  */
 static bool may_try_again(const struct exchange *ex, enum mesh_cause cause)
 {
@@ -148,13 +185,16 @@ static bool may_try_again(const struct exchange *ex, enum mesh_cause cause)
 		return false;
 	if (cause == CAUSE_CONNECT_FAILED || cause == CAUSE_CONNECT_TIMEOUT)
 		return true;
-	return cause == CAUSE_UPSTREAM_RESET && ex->reused && !ex->response.scanned &&
-	       idempotent(ex->request.method);
+	if (cause != CAUSE_UPSTREAM_RESET)
+		return false;
+	return is_unsent(ex) ||
+	       (ex->was_idle && !ex->response.scanned && idempotent(ex->request.method));
 }
 
 void exchange_try_failed(struct exchange *ex, enum mesh_cause cause)
 {
-	bool again = may_try_again(ex, cause), stale = cause == CAUSE_UPSTREAM_RESET && ex->reused;
+	bool again = may_try_again(ex, cause),
+	     stale = cause == CAUSE_UPSTREAM_RESET && ex->was_idle;
 
 	try_end(ex, stale && again ? TRY_DROPPED : TRY_FAILED);
 	if (!again) {
@@ -187,6 +227,18 @@ static bool upgrade_to_h2c(const struct exchange *ex, const char *head)
 	return false;
 }
 
+/* Why it goes to nobody, or CAUSE_NONE. */
+static enum mesh_cause judge(struct exchange *ex, const char *head)
+{
+	enum mesh_cause cause = route_request(ex, head);
+
+	if (cause != CAUSE_NONE)
+		return cause;
+	if (!codec_max_forwards(&ex->request, head))
+		return CAUSE_MAX_FORWARDS;
+	return buf_share_spent(&ex->proxy->bufs, ex->upstream) ? CAUSE_BULKHEAD_FULL : CAUSE_NONE;
+}
+
 void exchange_request(struct exchange *ex)
 {
 	struct conn *down = &ex->down->conn;
@@ -197,13 +249,16 @@ void exchange_request(struct exchange *ex)
 		ex->request.upgrade = false;
 	record_request(ex, down->in.mem + down->in.hold);
 	conn_consume(down, ex->request.size);
-	cause = route_request(ex, down->in.mem + down->in.hold);
-	if (cause != CAUSE_NONE) {
-		try_end(ex, TRY_DROPPED);
-		answer_locally(ex, cause, 0, NULL);
+	cause = judge(ex, down->in.mem + down->in.hold);
+	if (cause == CAUSE_NONE) {
+		try_begin(ex);
 		return;
 	}
-	try_begin(ex);
+	try_end(ex, TRY_DROPPED);
+	if (cause == CAUSE_MAX_FORWARDS && ex->request.method == HTTP1_OPTIONS)
+		answer_locally(ex, cause, 200, "");
+	else
+		answer_locally(ex, cause, 0, NULL);
 }
 
 /* --- running -------------------------------------------------------------------------------------
@@ -226,9 +281,9 @@ static void run_request(struct exchange *ex)
 	switch (pump_run(&ex->request_body, &ex->down->conn, &ex->up->conn)) {
 	case PUMP_DONE:
 		ex->request_sent = true;
-		/* what waited without a body, waited for the connection: no reason for more time */
-		if (ex->request_waited && ex->state == EX_TRY &&
-		    ex->request.framing != HTTP1_NO_BODY) {
+		if (ex->proxy->bufs.used > BUFPOOL_SPARE)
+			conn_release(&ex->down->conn);
+		if (ex->request_waited && ex->state == EX_TRY) {
 			ex->sent_ns = ex->waiting_ns = ex->proxy->loop.now_ns;
 			timeout_try(ex);
 		}
@@ -243,10 +298,8 @@ static void run_request(struct exchange *ex)
 		exchange_over(ex, FATE_RESET);
 		break;
 	case PUMP_BAD:
-		try_end(ex, TRY_DROPPED);
-		ex->request.keep_alive = false;
 		if (ex->state == EX_TRY)
-			answer_locally(ex, CAUSE_BAD_REQUEST, 0, "malformed chunked body");
+			exchange_refuse(ex, CAUSE_BAD_REQUEST, 0, "malformed chunked body");
 		else
 			exchange_over(ex, FATE_RESET);
 		break;
@@ -256,9 +309,13 @@ static void run_request(struct exchange *ex)
 	case PUMP_WAIT:
 		break;
 	}
-	if (!ex->request_sent)
-		ex->request_waited = true;
 	moved(ex, &ex->request_body, before);
+	/* waiting for the connection is no reason for more time */
+	if (ex->request_sent || ex->request_waited || !ex->up || ex->up->conn.connecting)
+		return;
+	ex->request_waited = true;
+	if (ex->state == EX_TRY)
+		timeout_try(ex);
 }
 
 /* Passes an interim answer (1xx) on, unless the caller cannot know what it is. */
@@ -277,6 +334,11 @@ static void interim(struct exchange *ex)
 	}
 	conn_consume(up, ex->response.size);
 	conn_release(down); /* it has begun to answer: not to be asked again */
+	if (ex->response.status == 100 && ex->request.expect_continue) {
+		ex->request.expect_continue = false; /* it is the caller's turn */
+		ex->progress_ns = ex->proxy->loop.now_ns;
+		timeout_try(ex);
+	}
 	http1_head_init(&ex->response);
 }
 
@@ -311,15 +373,14 @@ static void begin_response(struct exchange *ex)
 {
 	struct conn *up = &ex->up->conn, *down = &ex->down->conn;
 	struct proxy *p = ex->proxy;
-	bool keep =
-		ex->request.keep_alive && ex->response.framing != HTTP1_UNTIL_CLOSE && !p->draining;
+	bool keep = ex->request.keep_alive && ex->request_sent &&
+		    ex->response.framing != HTTP1_UNTIL_CLOSE && !p->draining;
 	size_t cap, n = 0;
 	char *out = conn_compose(down, &cap);
 
 	ex->head_ns = p->loop.now_ns;
-	ex->upstream_ns = ex->head_ns - ex->try_ns;
 	ex->status = ex->response.status;
-	shared_latency(&p->shared, ex->endpoint, ex->upstream_ns, ex->head_ns, ex->status >= 500);
+	try_answered(ex);
 	if (out)
 		n = codec_response(ex, up->in.mem + up->in.start, keep, out, cap);
 	if (!n) {
@@ -390,10 +451,8 @@ static void run_response_head(struct exchange *ex)
 /* The answer is out. Both connections may go on if both bodies are whole. */
 static void complete(struct exchange *ex)
 {
-	bool whole = ex->request_sent;
-
-	try_end(ex, ex->reusable && whole ? TRY_GOOD : TRY_SPENT);
-	exchange_over(ex, ex->keep_client && whole ? FATE_KEEP : FATE_CLOSE);
+	try_end(ex, ex->reusable && ex->request_sent ? TRY_GOOD : TRY_SPENT);
+	exchange_over(ex, ex->keep_client ? FATE_KEEP : FATE_CLOSE);
 }
 
 static void run_response_body(struct exchange *ex)
@@ -471,8 +530,10 @@ bool exchange_run(struct exchange *ex)
 		tunnel_run(ex);
 	if (!ex->fate && ex->state == EX_ANSWER)
 		run_answer(ex);
-	if (!ex->fate)
-		return false;
-	finish(ex);
-	return true;
+	if (ex->fate) {
+		finish(ex);
+		return true;
+	}
+	share(ex, buffers_of(&ex->down->conn) + (ex->up ? buffers_of(&ex->up->conn) : 0));
+	return false;
 }

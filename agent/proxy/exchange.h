@@ -46,10 +46,13 @@ struct exchange {
 	uint8_t state, fate;
 	uint8_t cause; /* enum mesh_cause of a local answer */
 	uint8_t tries;
+	uint8_t buffers;     /* that it holds, as its upstream's share was told */
 	bool request_sent;   /* all of it */
-	bool request_waited; /* sending it took more than one go */
+	bool request_waited; /* sending it over the connection took more than one go */
 	bool request_cut;    /* the endpoint takes no more of it, but may still answer */
 	bool reused;	     /* this try's connection had served before */
+	bool was_idle;	     /* this try's connection was there before the request: pooled, or
+				opened early */
 	bool fresh;	     /* the next try wants a new connection: pooled ones have gone stale */
 	bool local;	     /* the answer is ours */
 	bool reusable;	     /* the endpoint's connection can serve again */
@@ -70,7 +73,8 @@ struct exchange {
 	uint64_t sent_ns; /* the try timeout runs from here: as try_ns, or the end of a long upload
 			   */
 	uint64_t head_ns; /* the answer's head was whole; 0: it never was */
-	uint64_t upstream_ns; /* from try_ns to head_ns */
+	uint64_t upstream_ns; /* from sent_ns, or connect() if that came later, to head_ns; 0 while
+				 the request is not sent */
 	uint64_t progress_ns; /* a byte of a body moved */
 	struct pump request_body, response_body;
 	char request_id[REQUEST_ID_MAX];
@@ -87,6 +91,9 @@ struct exchange *exchange_new(struct downstream *d);
 void exchange_request(struct exchange *ex);
 /* The request's head is malformed. */
 void exchange_bad_request(struct exchange *ex);
+/* The request cannot be taken to its end, and no endpoint is to blame: our own answer, with that
+ * status and text (0, NULL: those of the cause), and the end of the caller's connection. */
+void exchange_refuse(struct exchange *ex, enum mesh_cause cause, uint16_t status, const char *text);
 /* The try under way has failed: another one, or our own answer. */
 void exchange_try_failed(struct exchange *ex, enum mesh_cause cause);
 

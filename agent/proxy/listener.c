@@ -3,6 +3,7 @@
 #include "agent/proxy/listener.h"
 #include "agent/ipc.h"
 #include "agent/proxy/downstream.h"
+#include "agent/proxy/upstream.h"
 #include "lib/addr.h"
 #include "lib/log.h"
 
@@ -122,6 +123,8 @@ static int accept_one(struct listener *l)
 		return 0;
 	}
 	fd = accept4(l->fd, (struct sockaddr *)&ss, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	if (fd < 0 && errno == EMFILE && upconn_make_room(p))
+		fd = accept4(l->fd, (struct sockaddr *)&ss, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	if (fd < 0) {
 		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
 			pause_all(p, strerror(errno));

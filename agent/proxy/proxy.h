@@ -62,6 +62,7 @@ struct proxy {
 	uint16_t nidle[2][MESH_MAX_ENDPOINTS];
 	struct upconn *idle_oldest, **idle_newest;
 	struct upconn *awaiting; /* wait for a socket from the supervisor */
+	uint32_t nawaiting;
 };
 
 /* Prepares a zeroed proxy whose `shared` and `ring` are mapped already. 0 or -errno. */

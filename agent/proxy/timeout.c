@@ -3,6 +3,7 @@
 #include "agent/proxy/timeout.h"
 #include "agent/proxy/downstream.h"
 #include "agent/proxy/proxy.h"
+#include "agent/proxy/tunnel.h"
 #include "agent/proxy/upstream.h"
 
 static void on_timer(struct timer *t);
@@ -24,13 +25,21 @@ static uint64_t sooner(uint64_t a, uint32_t limit, uint64_t passed)
 	return limit && left < a ? left : a;
 }
 
+/* Is it the caller's turn? Who asked whether to send a body (Expect: 100-continue) waits for the
+ * endpoint, until it says so, or begins all the same (RFC 9110 10.1.1). */
+static bool is_uploading(const struct exchange *ex)
+{
+	return !ex->request_sent && ex->request_waited &&
+	       (!ex->request.expect_continue || ex->request_body.bytes);
+}
+
 /* One timer for all that bounds the way to the answer's head; on_timer finds out which it was. */
 void timeout_try(struct exchange *ex)
 {
 	const struct snap_timeouts *t = &ex->timeouts;
 	uint64_t ms = UINT64_MAX;
 
-	if (!ex->request_sent && ex->request_waited && !ex->up->conn.connecting) {
+	if (is_uploading(ex)) {
 		ms = sooner(ms, t->idle, ms_since(ex, ex->progress_ns));
 	} else {
 		ms = sooner(ms, t->try, ms_since(ex, ex->sent_ns));
@@ -55,18 +64,43 @@ void timeout_answer(struct exchange *ex)
 	arm(ex, ex->timeouts.idle ? ex->timeouts.idle : DOWN_LINGER_MS);
 }
 
+void timeout_connect(struct exchange *ex)
+{
+	uint64_t ms = sooner(UINT64_MAX, ex->timeouts.connect, ms_since(ex, ex->try_ns));
+
+	if (ms == UINT64_MAX || !ex->up->conn.connecting)
+		timer_cancel(&ex->proxy->loop, &ex->timer);
+	else
+		arm(ex, ms);
+}
+
 void timeout_detect(struct exchange *ex)
 {
 	arm(ex, DETECT_WAIT_MS);
 }
 
+/* Is there something for `to` that it does not take? */
+static bool is_stuck(const struct pump *p, const struct conn *to)
+{
+	return p->ready || !conn_flushed(to);
+}
+
+static void upload_due(struct exchange *ex)
+{
+	if (is_stuck(&ex->request_body, &ex->up->conn))
+		exchange_try_failed(ex, CAUSE_TRY_TIMEOUT);
+	else
+		exchange_refuse(ex, CAUSE_REQUEST_TIMEOUT, 408,
+				"the request's body did not come in time");
+}
+
 static void try_due(struct exchange *ex)
 {
 	const struct snap_timeouts *t = &ex->timeouts;
-	bool uploading = !ex->request_sent && ex->request_waited && !ex->up->conn.connecting;
+	bool uploading = is_uploading(ex);
 
 	if (uploading && t->idle && ms_since(ex, ex->progress_ns) >= t->idle)
-		exchange_over(ex, FATE_RESET);
+		upload_due(ex);
 	else if (!uploading && t->request && ms_since(ex, ex->waiting_ns) >= t->request)
 		exchange_try_failed(ex, CAUSE_REQUEST_TIMEOUT);
 	else if (!uploading && ex->up->conn.connecting && t->connect &&
@@ -88,7 +122,10 @@ static void body_due(struct exchange *ex)
 		arm(ex, ex->timeouts.idle - passed);
 		return;
 	}
-	ex->cause = CAUSE_UPSTREAM_RESET;
+	if (is_stuck(&ex->response_body, &ex->down->conn))
+		ex->client_gone = true;
+	else
+		ex->cause = CAUSE_UPSTREAM_RESET;
 	exchange_over(ex, FATE_RESET);
 }
 
@@ -100,9 +137,9 @@ static void on_timer(struct timer *t)
 		try_due(ex);
 	else if (ex->state == EX_BODY)
 		body_due(ex);
-	else
-		exchange_over(
-			ex,
-			FATE_RESET); /* nobody to reach, or the caller does not take our answer */
+	else if (ex->state == EX_DETECT || ex->state == EX_TUNNEL)
+		tunnel_due(ex);
+	else /* the caller does not take our answer */
+		exchange_over(ex, FATE_RESET);
 	downstream_run(ex->down);
 }

@@ -3,7 +3,9 @@
  * What bounds an exchange in time. One timer an exchange; when it fires, timeout.c finds out what
  * is due by the clock readings in the exchange, and sets it again for what is left. `try` and
  * `request` bound the way to the end of the answer's head, and do not run while a long body is
- * still being sent; bodies of both directions are bounded by `idle`, the time without a byte.
+ * still being sent; bodies of both directions are bounded by `idle`, the time without a byte. A
+ * caller that sends no more of its body is told (408), one that takes no more of the answer is cut
+ * off.
  */
 #ifndef PROXY_TIMEOUT_H
 #define PROXY_TIMEOUT_H
@@ -19,6 +21,8 @@ void timeout_try(struct exchange *ex);
 void timeout_body(struct exchange *ex);
 /* Our own answer is on its way. */
 void timeout_answer(struct exchange *ex);
+/* A connection that is no request's, yet or at all, is to be made or was: bounds the making. */
+void timeout_connect(struct exchange *ex);
 /* No endpoint can be reached, and the protocol is not known. */
 void timeout_detect(struct exchange *ex);
 

@@ -48,9 +48,51 @@ bool try_connect(struct exchange *ex)
 	ex->gen = ep.gen;
 	ex->reused = ex->up->used > 0;
 	ex->tries++;
-	ex->try_ns = p->loop.now_ns;
+	ex->try_ns = ex->sent_ns = p->loop.now_ns;
 	balance_begin(p, index);
 	return true;
+}
+
+/* The time of a caller that takes its time is not the endpoint's. */
+static bool is_timed(const struct exchange *ex)
+{
+	return ex->request_sent || !ex->request_waited;
+}
+
+static void book_latency(const struct exchange *ex, uint64_t ns, bool failed)
+{
+	struct proxy *p = ex->proxy;
+
+	if (balance_same(p, ex->endpoint, ex->gen))
+		shared_latency(&p->shared, ex->endpoint, ns, p->loop.now_ns, failed);
+}
+
+/* Since when the endpoint is waited for; before that there may have been no socket to call it with.
+ */
+static uint64_t called_ns(const struct exchange *ex)
+{
+	return ex->up->begun_ns > ex->sent_ns ? ex->up->begun_ns : ex->sent_ns;
+}
+
+void try_answered(struct exchange *ex)
+{
+	bool failed = ex->status >= 500;
+
+	if (is_timed(ex))
+		ex->upstream_ns = ex->head_ns - called_ns(ex);
+	if (is_timed(ex) || failed)
+		book_latency(ex, ex->upstream_ns, failed);
+}
+
+/* Once the head was there, a body that breaks off late is no slower than one that breaks off soon.
+ */
+static void book_failure(const struct exchange *ex)
+{
+	uint64_t ns = ex->upstream_ns;
+
+	if (!ex->head_ns && is_timed(ex))
+		ns = ex->proxy->loop.now_ns - called_ns(ex);
+	book_latency(ex, ns, true);
 }
 
 static uint32_t idle_limit(const struct exchange *ex)
@@ -66,11 +108,10 @@ void try_end(struct exchange *ex, enum try_end how)
 
 	if (!u)
 		return;
+	balance_end(p, ex->endpoint, ex->gen);
+	if (how == TRY_FAILED && upconn_tried(u))
+		book_failure(ex);
 	ex->up = NULL;
-	balance_end(p, ex->endpoint);
-	if (how == TRY_FAILED)
-		shared_latency(&p->shared, ex->endpoint, p->loop.now_ns - ex->try_ns,
-			       p->loop.now_ns, true);
 	/* bytes beyond the answer would be taken for the next one */
 	if (how == TRY_GOOD && u->conn.readable && conn_fill(&u->conn) != -EAGAIN)
 		how = TRY_SPENT;

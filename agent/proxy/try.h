@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One try of an exchange: an endpoint, a connection to it, and how it ended. Called by exchange.c
- * only. */
+ * and tunnel.c. */
 #ifndef PROXY_TRY_H
 #define PROXY_TRY_H
 
@@ -12,13 +12,16 @@
 enum try_end {
 	TRY_GOOD,    /* answered whole, the connection can serve again */
 	TRY_SPENT,   /* answered, the connection cannot */
-	TRY_FAILED,  /* the endpoint's fault */
+	TRY_FAILED,  /* the endpoint's fault, if it was called at all (upconn_tried) */
 	TRY_DROPPED, /* nobody's fault: the caller left, or the pooled connection had gone stale */
 };
 
 /* Picks an endpoint (another than the last one, if there is one) and gets a connection to it.
  * false: nobody to call; ex->up is NULL. */
 bool try_connect(struct exchange *ex);
+/* The answer's head is whole (head_ns, status): books how long the endpoint alone was waited for.
+ * An answer to a request that is still on its way from the caller says nothing of that. */
+void try_answered(struct exchange *ex);
 /* Lets go of the connection and books the try. Harmless without one. */
 void try_end(struct exchange *ex, enum try_end how);
 

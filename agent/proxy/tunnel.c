@@ -12,8 +12,31 @@ void tunnel_detect(struct exchange *ex)
 {
 	ex->state = EX_DETECT;
 	ex->upstream = ex->down->upstream;
-	if (!route_tunnel(ex) || !try_connect(ex))
+	if (route_tunnel(ex) && try_connect(ex))
+		timeout_connect(ex);
+	else
 		timeout_detect(ex);
+}
+
+/* The endpoint could not be reached. When nobody can, a caller that turns out to speak HTTP is
+ * still told so. */
+static void try_another(struct exchange *ex)
+{
+	try_end(ex, TRY_FAILED);
+	if (ex->tries < EXCHANGE_TRIES && try_connect(ex))
+		timeout_connect(ex);
+	else if (ex->state == EX_DETECT)
+		timeout_detect(ex);
+	else
+		exchange_over(ex, FATE_RESET);
+}
+
+void tunnel_due(struct exchange *ex)
+{
+	if (!ex->up)
+		exchange_over(ex, FATE_RESET);
+	else if (ex->up->conn.connecting)
+		try_another(ex);
 }
 
 bool tunnel_spoken_to(const struct exchange *ex)
@@ -23,20 +46,18 @@ bool tunnel_spoken_to(const struct exchange *ex)
 
 void tunnel_detect_on(struct exchange *ex)
 {
-	while (ex->up && ex->up->conn.error) {
-		try_end(ex, TRY_FAILED);
-		if (ex->tries >= EXCHANGE_TRIES || !try_connect(ex))
-			timeout_detect(ex);
-	}
+	while (ex->up && ex->up->conn.error)
+		try_another(ex);
 }
 
 void tunnel_begin(struct exchange *ex)
 {
-	timer_cancel(&ex->proxy->loop, &ex->timer);
 	pump_init(&ex->request_body, PUMP_RAW, 0);
 	pump_init(&ex->response_body, PUMP_RAW, 0);
 	ex->state = EX_TUNNEL;
-	if (!ex->up && !try_connect(ex))
+	if (ex->up || try_connect(ex))
+		timeout_connect(ex);
+	else
 		exchange_over(ex, FATE_RESET);
 }
 
@@ -63,11 +84,8 @@ void tunnel_run(struct exchange *ex)
 	struct conn *down = &ex->down->conn;
 	bool there, back;
 
-	while (ex->up && ex->up->conn.error && ex->up->conn.connecting) {
-		try_end(ex, TRY_FAILED);
-		if (ex->tries >= EXCHANGE_TRIES || !try_connect(ex))
-			exchange_over(ex, FATE_RESET);
-	}
+	while (ex->up && ex->up->conn.error && ex->up->conn.connecting)
+		try_another(ex);
 	if (!ex->up)
 		return;
 	there = run_tunnel_side(ex, &ex->request_body, down, &ex->up->conn);

@@ -14,6 +14,9 @@ void tunnel_detect(struct exchange *ex);
 bool tunnel_spoken_to(const struct exchange *ex);
 /* Nobody has spoken: if the endpoint could not be reached, tries another. */
 void tunnel_detect_on(struct exchange *ex);
+/* The timer of an exchange in EX_DETECT or EX_TUNNEL has fired: the endpoint was not reached in
+ * time, or there is none and the caller keeps silent. */
+void tunnel_due(struct exchange *ex);
 
 /* Not HTTP: from now on bytes only. */
 void tunnel_begin(struct exchange *ex);

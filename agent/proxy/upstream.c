@@ -12,7 +12,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define SWEEP_MS 500
+#define SWEEP_MS      500
+#define LOOK_AGAIN_MS 5
+#define ASKED_MAX     128 /* sockets at once: what the queue to the supervisor holds safely */
 
 static uint64_t now_ms(const struct proxy *p)
 {
@@ -43,6 +45,7 @@ static void unlist_awaiting(struct upconn *u)
 		u->next->prev = u->prev;
 	u->prev = NULL;
 	u->wanted = 0;
+	u->conn.proxy->nawaiting--;
 }
 
 void upconn_close(struct upconn *u, bool rst)
@@ -53,6 +56,7 @@ void upconn_close(struct upconn *u, bool rst)
 		unpool(u);
 	else if (u->wanted)
 		unlist_awaiting(u);
+	timer_cancel(&p->loop, &u->again);
 	conn_close(&u->conn, rst);
 	slab_put(&p->upconns, u);
 }
@@ -68,33 +72,62 @@ static void upconn_event(struct watch *w, uint32_t events)
 		upconn_close(u, false);
 }
 
-static void start_connect(struct upconn *u, int fd)
+static int set_up(int fd)
+{
+	const int one = 1;
+
+	if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) < 0 ||
+	    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one)) < 0)
+		return -errno;
+	return 0;
+}
+
+static bool is_v4(const struct upconn *u)
+{
+	return IN6_IS_ADDR_V4MAPPED((const struct in6_addr *)(const void *)u->ip);
+}
+
+/* Takes fd over. 0 or -errno. */
+static int start_connect(struct upconn *u, int fd)
 {
 	struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = u->port};
 	struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = u->port};
-	bool mapped = IN6_IS_ADDR_V4MAPPED((struct in6_addr *)(void *)u->ip);
-	const int one = 1;
-	int r;
+	int r = set_up(fd);
 
 	memcpy(&v4.sin_addr, u->ip + 12, 4);
 	memcpy(&v6.sin6_addr, u->ip, 16);
-	if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) < 0 ||
-	    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one)) < 0) {
-		u->conn.error = errno;
+	if (!r && (is_v4(u) ? connect(fd, (struct sockaddr *)&v4, sizeof(v4))
+			    : connect(fd, (struct sockaddr *)&v6, sizeof(v6))) < 0)
+		r = errno == EINPROGRESS ? 0 : -errno;
+	if (r) {
 		close(fd);
-		return;
+		return r;
 	}
-	r = mapped ? connect(fd, (struct sockaddr *)&v4, sizeof(v4))
-		   : connect(fd, (struct sockaddr *)&v6, sizeof(v6));
-	if (r < 0 && errno != EINPROGRESS) {
-		u->conn.error = errno;
-		close(fd);
-		return;
-	}
+	u->begun_ns = u->conn.proxy->loop.now_ns;
+	r = conn_open(&u->conn, fd, upconn_event);
 	/* on the same host the handshake is over already: the first send succeeds without waiting
 	 */
-	if (!conn_open(&u->conn, fd, upconn_event))
-		u->conn.readable = false;
+	u->conn.readable = false;
+	return r;
+}
+
+bool upconn_make_room(struct proxy *p)
+{
+	if (!p->idle_oldest)
+		return false;
+	upconn_close(p->idle_oldest, false);
+	return true;
+}
+
+static int own_socket(struct upconn *u)
+{
+	const int family = is_v4(u) ? AF_INET : AF_INET6,
+		  type = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
+	int fd = socket(family, type, 0);
+
+	if (fd < 0 && errno == EMFILE && upconn_make_room(u->conn.proxy))
+		fd = socket(family, type, 0);
+	return fd < 0 ? -errno : start_connect(u, fd);
 }
 
 /* A loopback address of another namespace can only be reached by a socket that was made there. */
@@ -103,28 +136,64 @@ static bool elsewhere(const struct proxy *p, const struct mesh_endpoint *ep)
 	return ep->flags & MESH_EP_LOOPBACK && ep->netns && ep->netns != p->netns;
 }
 
-static void await_socket(struct upconn *u, const struct mesh_endpoint *ep)
+static int ask_for_socket(struct upconn *u)
 {
 	struct proxy *p = u->conn.proxy;
-	bool mapped = IN6_IS_ADDR_V4MAPPED((const struct in6_addr *)(const void *)ep->ip);
 	int r;
 
+	if (p->nawaiting >= ASKED_MAX)
+		return -EAGAIN;
+	r = proxy_want_socket(p, p->wanted + 1, u->netns, is_v4(u) ? AF_INET : AF_INET6);
+	if (r)
+		return r;
 	u->wanted = ++p->wanted;
-	r = proxy_want_socket(p, u->wanted, ep->netns, mapped ? AF_INET : AF_INET6);
 	u->next = p->awaiting;
 	u->prev = &p->awaiting;
 	if (u->next)
 		u->next->prev = &u->next;
 	p->awaiting = u;
-	if (r) {
-		unlist_awaiting(u);
-		u->conn.error = -r;
+	p->nawaiting++;
+	return 0;
+}
+
+static void look_again(struct timer *t);
+
+static void no_socket(struct upconn *u, int error)
+{
+	switch (error) {
+	case EAGAIN:
+	case EMFILE:
+	case ENFILE:
+	case ENOBUFS:
+	case ENOMEM:
+		timer_arm(&u->conn.proxy->loop, &u->again, LOOK_AGAIN_MS, look_again);
+		break;
+	default:
+		u->conn.error = error;
 	}
+}
+
+static void seek_socket(struct upconn *u)
+{
+	int r = u->netns ? ask_for_socket(u) : own_socket(u);
+
+	if (r)
+		no_socket(u, -r);
+}
+
+static void look_again(struct timer *t)
+{
+	struct upconn *u = (struct upconn *)((char *)t - offsetof(struct upconn, again));
+
+	seek_socket(u);
+	if (u->conn.error)
+		downstream_again(u->ex->down);
 }
 
 void upconn_socket(struct proxy *p, uint64_t wanted, int fd)
 {
 	struct upconn *u;
+	int r;
 
 	for (u = p->awaiting; u && u->wanted != wanted; u = u->next)
 		;
@@ -135,12 +204,17 @@ void upconn_socket(struct proxy *p, uint64_t wanted, int fd)
 	}
 	unlist_awaiting(u);
 	u->conn.handed = true;
-	if (fd < 0)
-		u->conn.error = -fd;
-	else
-		start_connect(u, fd);
+	r = fd < 0 ? fd : start_connect(u, fd);
+	if (r)
+		no_socket(u, -r);
 	downstream_again(
 		u->ex->down); /* not now: an exchange may be under way, see proxy_catch_up */
+}
+
+bool upconn_tried(const struct upconn *u)
+{
+	/* EADDRNOTAVAIL is not waited for: other endpoints have ports of their own */
+	return u->conn.error ? u->conn.error != EADDRNOTAVAIL : u->conn.watch.fd >= 0;
 }
 
 static bool is_local(const struct mesh_endpoint *ep)
@@ -163,16 +237,9 @@ static struct upconn *from_pool(struct proxy *p, uint32_t index, uint32_t gen, b
 	return NULL;
 }
 
-static int new_socket(int family)
-{
-	return socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-}
-
 static struct upconn *connect_new(struct proxy *p, uint32_t index, const struct mesh_endpoint *ep)
 {
 	struct upconn *u = slab_get(&p->upconns);
-	bool v4 = IN6_IS_ADDR_V4MAPPED((const struct in6_addr *)(const void *)ep->ip);
-	int fd;
 
 	if (!u)
 		return NULL;
@@ -185,19 +252,8 @@ static struct upconn *connect_new(struct proxy *p, uint32_t index, const struct 
 	memcpy(u->ip, ep->ip, sizeof(u->ip));
 	memcpy(u->id, ep->id, sizeof(u->id));
 	u->id[sizeof(u->id) - 1] = '\0';
-	if (elsewhere(p, ep)) {
-		await_socket(u, ep);
-		return u;
-	}
-	fd = new_socket(v4 ? AF_INET : AF_INET6);
-	if (fd < 0 && errno == EMFILE && p->idle_oldest) {
-		upconn_close(p->idle_oldest, false);
-		fd = new_socket(v4 ? AF_INET : AF_INET6);
-	}
-	if (fd < 0)
-		u->conn.error = errno;
-	else
-		start_connect(u, fd);
+	u->netns = elsewhere(p, ep) ? ep->netns : 0;
+	seek_socket(u);
 	return u;
 }
 

@@ -3,6 +3,9 @@
  * Connections to endpoints: pooled by endpoint, the youngest taken first. A connection belongs to
  * one exchange at a time, or is idle in the pool, or waits for the supervisor to make its socket in
  * another network namespace.
+ *
+ * What we lack ourselves (descriptors, memory, room in the supervisor's queue) is waited for, as
+ * long as the exchange waits for the connection; the endpoint has no part in it.
  */
 #ifndef PROXY_UPSTREAM_H
 #define PROXY_UPSTREAM_H
@@ -25,7 +28,10 @@ struct upconn {
 	bool local;    /* made by way of loopback */
 	uint32_t used; /* exchanges it has served */
 	uint64_t idle_until_ms;
+	uint64_t netns;			 /* where its socket is to be made; 0: here */
 	uint64_t wanted;		 /* names our request for a socket */
+	uint64_t begun_ns;		 /* connect() was called */
+	struct timer again;		 /* there was no socket to be had: looks again */
 	struct upconn *next, **prev;	 /* same endpoint, or awaiting */
 	struct upconn *younger, **older; /* all idle ones by age */
 	uint8_t ip[16];
@@ -37,10 +43,16 @@ struct upconn {
  * already be broken (conn.error). NULL without memory. */
 struct upconn *upconn_get(struct proxy *p, uint32_t index, const struct mesh_endpoint *ep,
 			  bool fresh, struct exchange *ex);
+/* Has the endpoint a part in what became of this connection? Not while we lack a socket, nor when
+ * there is no port left to call it from. */
+bool upconn_tried(const struct upconn *u);
 /* Done, and good for another exchange within max_idle_ms. */
 void upconn_put(struct upconn *u, uint32_t max_idle_ms);
 /* Done for ever. */
 void upconn_close(struct upconn *u, bool rst);
+
+/* Out of descriptors: closes the connection that has been idle for longest. false: none is. */
+bool upconn_make_room(struct proxy *p);
 
 /* The supervisor's answer to proxy_want_socket: fd, or -errno. Takes the fd over. */
 void upconn_socket(struct proxy *p, uint64_t wanted, int fd);

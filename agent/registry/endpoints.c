@@ -26,6 +26,14 @@ const struct netns_addresses *netns_find(const struct registry *r, uint64_t cook
 	return NULL;
 }
 
+const struct netns_address *address_find(const struct netns_addresses *a, const uint8_t ip[16])
+{
+	for (uint32_t i = 0; a && i < a->n; i++)
+		if (!memcmp(a->v[i].ip, ip, 16))
+			return &a->v[i];
+	return NULL;
+}
+
 /* Which families a listening socket serves. */
 static bool serves4(const struct listen_info *l)
 {
@@ -42,9 +50,21 @@ const uint8_t *netns_global(const struct registry *r, uint64_t netns, bool v4)
 	const struct netns_addresses *a = netns_find(r, netns);
 
 	for (uint32_t i = 0; a && i < a->n; i++)
-		if (!addr_is_loopback(a->ip[i]) && addr_is_v4(a->ip[i]) == v4)
-			return a->ip[i];
+		if (!a->v[i].ours && !addr_is_loopback(a->v[i].ip) && addr_is_v4(a->v[i].ip) == v4)
+			return a->v[i].ip;
 	return NULL;
+}
+
+/* Anybody may bind to an address that nobody has (IP_FREEBIND), or that is somebody else's: such a
+ * socket is no reason to send others there. */
+static bool counts(const struct registry *r, uint64_t netns, const struct listen_info *l)
+{
+	const struct netns_address *a;
+
+	if (addr_is_any(l->ip) || addr_is_loopback(l->ip))
+		return true;
+	a = address_find(netns_find(r, netns), l->ip);
+	return a && !a->ours;
 }
 
 /* The address under which others best reach this socket. */
@@ -69,11 +89,13 @@ static int address_rank(const struct listen_info *l, const uint8_t *ip)
 	return (addr_is_loopback(ip) ? 0 : addr_is_any(l->ip) ? 4 : 2) + addr_is_v4(ip);
 }
 
-static uint32_t primary_port(const struct workload *w)
+static uint32_t primary_port(const struct registry *r, const struct workload *w)
 {
 	uint32_t lowest = 0;
 
 	for (const struct listener *l = w->listeners; l; l = l->sibling) {
+		if (!counts(r, w->info.netns, &l->info))
+			continue;
 		if (w->info.port && l->info.port == w->info.port)
 			return l->info.port;
 		if (!lowest || l->info.port < lowest)
@@ -219,7 +241,7 @@ static uint32_t endpoint_on(const struct registry *r, const struct workload *w, 
 
 /* One socket's part in the endpoint of its port. */
 static int endpoint_join(struct registry *r, uint32_t workload, const struct listen_info *l,
-			 uint64_t now_ns)
+			 uint32_t primary, uint64_t now_ns)
 {
 	struct workload *w = &r->workloads[workload];
 	const uint8_t *ip = best_address(r, w->info.netns, l);
@@ -241,19 +263,22 @@ static int endpoint_join(struct registry *r, uint32_t workload, const struct lis
 		endpoint_set(e, ip, reach_flags(l, ip), w->info.version);
 	}
 	e->marked = true;
-	e->primary = l->port == primary_port(w);
+	e->primary = l->port == primary;
 	return 0;
 }
 
 int workload_endpoints(struct registry *r, uint32_t workload, uint64_t now_ns)
 {
 	struct workload *w = &r->workloads[workload];
+	uint32_t primary = primary_port(r, w);
 	int error = 0;
 
 	for (uint32_t id = w->endpoints; id != MESH_NONE; id = r->endpoints[id].next)
 		r->endpoints[id].marked = false;
 	for (const struct listener *l = w->listeners; l; l = l->sibling) {
-		int err = endpoint_join(r, workload, &l->info, now_ns);
+		int err = counts(r, w->info.netns, &l->info)
+				  ? endpoint_join(r, workload, &l->info, primary, now_ns)
+				  : 0;
 
 		error = error ? error : err;
 	}
@@ -281,12 +306,11 @@ static int wildcard_dests(const struct registry *r, struct dest_set *set, const 
 	if (serves6(l))
 		err |= dest_set_add(set, loopback6, l->port, w->info.netns, upstream);
 	for (uint32_t i = 0; a && i < a->n; i++) {
-		bool v4 = addr_is_v4(a->ip[i]);
+		const uint8_t *ip = a->v[i].ip;
 
-		if (v4 ? serves4(l) : serves6(l))
-			err |= dest_set_add(set, a->ip[i], l->port,
-					    addr_is_loopback(a->ip[i]) ? w->info.netns : 0,
-					    upstream);
+		if (!a->v[i].ours && (addr_is_v4(ip) ? serves4(l) : serves6(l)))
+			err |= dest_set_add(set, ip, l->port,
+					    addr_is_loopback(ip) ? w->info.netns : 0, upstream);
 	}
 	return err ? -ENOMEM : 0;
 }
@@ -304,14 +328,14 @@ int workload_dests(struct registry *r, uint32_t workload)
 {
 	struct workload *w = &r->workloads[workload];
 	const struct service *s = &r->services[w->service];
-	uint32_t primary = primary_port(w);
+	uint32_t primary = primary_port(r, w);
 	struct dest_set want = {0};
 	int error = 0, err;
 
 	for (const struct listener *l = w->listeners; l; l = l->sibling) {
 		uint32_t up = upstream_find(r, s, l->info.port == primary ? 0 : l->info.port);
 
-		if (up == MESH_NONE)
+		if (up == MESH_NONE || !counts(r, w->info.netns, &l->info))
 			continue;
 		if (addr_is_any(l->info.ip))
 			err = wildcard_dests(r, &want, w, &l->info, up);

@@ -104,10 +104,17 @@ struct service {
 	uint32_t nprimary;
 };
 
+#define NETNS_KNOWN (MESH_MAX_NETNS + 1) /* ours is known without a workload there too */
+
+struct netns_address {
+	uint8_t ip[16];
+	bool ours; /* our own namespace has it too: it leads there and nowhere else */
+};
+
 struct netns_addresses {
 	uint64_t cookie;
 	uint32_t n;
-	uint8_t (*ip)[16];
+	struct netns_address *v;
 };
 
 struct members { /* endpoints of the upstream that is being worked on */
@@ -134,7 +141,7 @@ struct registry {
 	uint64_t *gone_cgroups;
 	uint32_t ngone, gone_cap;
 	uint32_t nnetns;
-	struct netns_addresses netns[MESH_MAX_NETNS];
+	struct netns_addresses netns[NETNS_KNOWN];
 	struct members members;
 	uint32_t nsubsets_named; /* subsets that are not of everybody */
 	struct fault_info *faults;
@@ -159,7 +166,9 @@ int external_dests(struct registry *r, const struct service *s, uint32_t id);
 bool externals_sweep(struct registry *r, uint32_t service, uint64_t now_ns);
 void endpoint_drop(struct registry *r, uint32_t id, uint64_t now_ns);
 const struct netns_addresses *netns_find(const struct registry *r, uint64_t cookie);
-/* The first address of a namespace that is not loopback, of IPv4 or of IPv6; NULL: none. */
+/* a may be NULL. */
+const struct netns_address *address_find(const struct netns_addresses *a, const uint8_t ip[16]);
+/* The first address of a namespace that leads others there, of IPv4 or of IPv6; NULL: none. */
 const uint8_t *netns_global(const struct registry *r, uint64_t cookie, bool v4);
 
 /* versions.c: numbers for what the configuration names. -ENOSPC when some have to wait until those

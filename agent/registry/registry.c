@@ -3,6 +3,8 @@
  * See registry.h. */
 #include "agent/registry/impl.h"
 
+#include "lib/addr.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,7 +55,7 @@ void registry_free(struct registry **rp)
 		free(r->subsets[i].latency);
 	}
 	for (uint32_t i = 0; i < r->nnetns; i++)
-		free(r->netns[i].ip);
+		free(r->netns[i].v);
 	for (uint32_t i = 0; i < r->service_ids.fresh; i++) {
 		service_config_done(&r->services[i].config);
 		free(r->services[i].versions);
@@ -332,33 +334,61 @@ void registry_sweep(struct registry *r, uint64_t netns, const uint64_t *seen, si
 
 /* --- addresses, registered endpoints, configuration --- */
 
+static bool same_addresses(const struct netns_addresses *a, const uint8_t (*ip)[16], uint32_t n)
+{
+	bool same = a->n == n;
+
+	for (uint32_t i = 0; same && i < n; i++)
+		same = !memcmp(a->v[i].ip, ip[i], 16);
+	return same;
+}
+
+static void addresses_judge(struct registry *r, struct netns_addresses *a)
+{
+	const struct netns_addresses *own = netns_find(r, r->own_netns);
+
+	for (uint32_t i = 0; i < a->n; i++)
+		a->v[i].ours =
+			a != own && !addr_is_loopback(a->v[i].ip) && address_find(own, a->v[i].ip);
+}
+
+static void workloads_touch(struct registry *r, uint64_t netns)
+{
+	for (uint32_t i = 0; i < r->workload_ids.fresh; i++)
+		if (r->workloads[i].used &&
+		    (r->workloads[i].info.netns == netns || netns == r->own_netns)) {
+			r->workloads[i].dirty = true;
+			service_touch(r, r->workloads[i].service);
+		}
+}
+
 int registry_addresses(struct registry *r, uint64_t netns, const uint8_t (*ip)[16], uint32_t n)
 {
 	struct netns_addresses *a = (struct netns_addresses *)netns_find(r, netns);
-	uint8_t(*copy)[16] = NULL;
+	struct netns_address *copy = NULL;
 
-	if (a && a->n == n && n && !memcmp(a->ip, ip, n * 16))
+	if (a && n && same_addresses(a, ip, n))
 		return 0;
-	if (!a && (!n || r->nnetns == MESH_MAX_NETNS))
+	if (!a && (!n || r->nnetns == NETNS_KNOWN))
 		return n ? -ENOSPC : 0;
 	if (n) {
-		copy = malloc(n * 16);
+		copy = calloc(n, sizeof(*copy));
 		if (!copy)
 			return -ENOMEM;
-		memcpy(copy, ip, n * 16);
 	}
+	for (uint32_t i = 0; i < n; i++)
+		memcpy(copy[i].ip, ip[i], 16);
 	if (a)
-		free(a->ip);
+		free(a->v);
 	else
 		a = &r->netns[r->nnetns++]; /* may still show what was moved away from here */
 	*a = (struct netns_addresses){netns, n, copy};
 	if (!n)
 		*a = r->netns[--r->nnetns];
-	for (uint32_t i = 0; i < r->workload_ids.fresh; i++)
-		if (r->workloads[i].used && r->workloads[i].info.netns == netns) {
-			r->workloads[i].dirty = true;
-			service_touch(r, r->workloads[i].service);
-		}
+	for (uint32_t i = 0; i < r->nnetns; i++)
+		if (netns == r->own_netns || r->netns[i].cookie == netns)
+			addresses_judge(r, &r->netns[i]);
+	workloads_touch(r, netns);
 	return 0;
 }
 

@@ -82,7 +82,9 @@ bool registry_listens(const struct registry *r, uint64_t cookie);
  * socket when others come and go. */
 void registry_sweep(struct registry *r, uint64_t netns, const uint64_t *seen, size_t n);
 
-/* The addresses of a namespace; n == 0 forgets it. The array is copied. 0 or -errno. */
+/* The addresses of a namespace; n == 0 forgets it. The array is copied. 0 or -errno. What our own
+ * namespace has is never taken for another's, and a socket counts only on an address that its
+ * namespace has. */
 int registry_addresses(struct registry *r, uint64_t netns, const uint8_t (*ip)[16], uint32_t n);
 
 struct external_info {

@@ -2,12 +2,15 @@
 /* See admin.h. libmicrohttpd runs without threads: its epoll descriptor lies in our loop. */
 #include "agent/telemetry/admin.h"
 
+#include "lib/addr.h"
+
 #include <errno.h>
 #include <microhttpd.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #define TEXT_MAX		  (16u << 20)
@@ -77,6 +80,37 @@ static enum MHD_Result give_ready(struct admin *a, struct MHD_Connection *c)
 					      : say(c, MHD_HTTP_SERVICE_UNAVAILABLE, why);
 }
 
+/* Without a port, if one that makes sense is there. False: too long. */
+static bool host_name(const char *host, char *out, size_t cap)
+{
+	const char *colon = strrchr(host, ':'), *bracket = strrchr(host, ']');
+	size_t len = strlen(host);
+
+	if (colon && (!bracket || colon > bracket) &&
+	    colon[1 + strspn(colon + 1, "0123456789")] == '\0')
+		len = (size_t)(colon - host);
+	if (len >= cap)
+		return false;
+	memcpy(out, host, len);
+	out[len] = '\0';
+	return true;
+}
+
+/* Only names that nobody else can give themselves. HTTP/1.0 needs no Host. */
+static bool host_allowed(const struct admin *a, struct MHD_Connection *c)
+{
+	const char *host = MHD_lookup_connection_value(c, MHD_HEADER_KIND, MHD_HTTP_HEADER_HOST);
+	char name[256];
+	uint8_t ip[16];
+
+	if (!host)
+		return true;
+	if (!host_name(host, name, sizeof(name)))
+		return false;
+	return !strcasecmp(name, "localhost") || (a->ops.name && !strcasecmp(name, a->ops.name)) ||
+	       addr_parse_ip(name, ip) == 0;
+}
+
 static enum MHD_Result handle(void *arg, struct MHD_Connection *c, const char *url,
 			      const char *method, const char *version, const char *upload,
 			      size_t *upload_size, void **state)
@@ -91,6 +125,9 @@ static enum MHD_Result handle(void *arg, struct MHD_Connection *c, const char *u
 		*upload_size = 0;
 		return MHD_YES;
 	}
+	if (!host_allowed(a, c))
+		return say(c, MHD_HTTP_FORBIDDEN,
+			   "this Host is not served: use an address, localhost or the node's name");
 	if (strcmp(method, "GET") && strcmp(method, "HEAD"))
 		return say(c, MHD_HTTP_METHOD_NOT_ALLOWED, "GET or HEAD");
 	if (!strcmp(url, "/metrics"))

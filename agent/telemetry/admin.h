@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* /metrics, /healthz and /readyz of the agent, served on the supervisor's loop by libmicrohttpd.
- * GET and HEAD only. */
+ * GET and HEAD only; a Host that is neither an address nor localhost nor ours is refused, or a web
+ * page in somebody's browser could read them (DNS rebinding). */
 #ifndef AGENT_TELEMETRY_ADMIN_H
 #define AGENT_TELEMETRY_ADMIN_H
 
@@ -13,6 +14,7 @@ struct admin;
 
 struct admin_ops {
 	void *arg;
+	const char *name; /* of this host, as it may be asked for; lives as long as the server */
 	void (*metrics)(void *arg, struct buf *out);
 	/* False: not ready, and *why says it in a few words. */
 	bool (*ready)(void *arg, const char **why);

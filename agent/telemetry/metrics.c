@@ -114,6 +114,19 @@ static const char *after(const char *s)
 	return s + strlen(s) + 1;
 }
 
+/* The entry for what does not fit: beyond the limit, and the only one. */
+static bool is_other(const char *source, const char *destination)
+{
+	return !strcmp(source, OTHER) && !strcmp(destination, OTHER);
+}
+
+/* One for each hundred of codes, or they would grow without limit. */
+static bool is_other_series(const struct metrics_request *r)
+{
+	return is_other(r->source, r->destination) && !*r->version && r->code % 100 == 0 &&
+	       r->cause == CAUSE_NONE;
+}
+
 static struct pair *pair_find(struct metrics *m, const char *source, const char *destination)
 {
 	uint32_t h = hash(hash(2166136261u, source), destination) % BUCKETS;
@@ -123,7 +136,7 @@ static struct pair *pair_find(struct metrics *m, const char *source, const char 
 	for (p = m->pairs[h]; p; p = p->next)
 		if (!strcmp(p->names, source) && !strcmp(p->names + a, destination))
 			return p;
-	if (m->npairs >= METRICS_PAIRS && strcmp(source, OTHER)) {
+	if (m->npairs >= METRICS_PAIRS && !is_other(source, destination)) {
 		m->overflow++;
 		return pair_find(m, OTHER, OTHER);
 	}
@@ -152,13 +165,11 @@ static struct series *series_find(struct metrics *m, const struct metrics_reques
 		if (s->code == r->code && s->cause == r->cause && !strcmp(s->names, r->source) &&
 		    !strcmp(s->names + a, r->destination) && !strcmp(s->names + a + b, r->version))
 			return s;
-	if (m->nseries >= METRICS_SERIES && strcmp(r->source, OTHER)) {
-		struct metrics_request other = {
-			.source = OTHER,
-			.destination = OTHER,
-			.version = "",
-			/* of each hundred one, or "other" would grow without limit */
-			.code = r->code / 100 * 100};
+	if (m->nseries >= METRICS_SERIES && !is_other_series(r)) {
+		struct metrics_request other = {.source = OTHER,
+						.destination = OTHER,
+						.version = "",
+						.code = r->code / 100 * 100};
 
 		m->overflow++;
 		return series_find(m, &other);

@@ -30,6 +30,7 @@ static const char *const cause_names[CAUSE_MAX] = {
 	[CAUSE_FAULT_INJECTED] = "fault-injected",
 	[CAUSE_DRAINING] = "draining",
 	[CAUSE_DENIED] = "denied",
+	[CAUSE_MAX_FORWARDS] = "max-forwards",
 };
 
 const char *cause_name(uint32_t cause)

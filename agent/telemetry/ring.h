@@ -53,6 +53,7 @@ enum mesh_cause {
 	CAUSE_FAULT_INJECTED,
 	CAUSE_DRAINING,
 	CAUSE_DENIED,
+	CAUSE_MAX_FORWARDS, /* the caller let it go no further (RFC 9110 7.6.2) */
 	CAUSE_MAX,
 };
 /* "" for CAUSE_NONE and for anything out of range. */

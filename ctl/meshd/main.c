@@ -127,7 +127,12 @@ static int prepare(struct meshd_options *o, const struct addr *at, char *why, si
 		r = open_store(o, &id, why, cap);
 	if (!r)
 		r = o->unix_fd = startup_unix(flags.socket, &id, why, cap);
-	return r < 0 ? r : startup_drop(&id, why, cap);
+	if (r >= 0)
+		r = startup_drop(&id, why, cap);
+	if (!r && id.shared)
+		log_warn("meshd runs as nobody, as other programs do, which can stop it. Give it "
+			 "a user of its own: useradd --system --no-create-home mesh");
+	return r;
 }
 
 static int run(struct loop *l, struct signals *s, const struct addr *at)

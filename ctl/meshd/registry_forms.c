@@ -111,6 +111,7 @@ const struct schema registry_agent_form = {
 						{"pid", &number},
 						{"cgroup", &text},
 						{"workers", &number},
+						{"workersAnswering", &number},
 						{"gateway", &text},
 						{"admin", &text},
 						{"configRevision", &number},

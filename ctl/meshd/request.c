@@ -134,7 +134,7 @@ static void reply_owned(struct request *r, unsigned status, const char *type, ch
 	if (p && status == 401)
 		MHD_add_response_header(p, "WWW-Authenticate", "Bearer realm=\"meshd\"");
 	if (p && status == 405)
-		MHD_add_response_header(p, "Allow", r->why);
+		MHD_add_response_header(p, "Allow", r->allow);
 	queue(r, status, p);
 	if (p)
 		MHD_destroy_response(p);

@@ -100,12 +100,11 @@ static bool method_match(const char *wanted, const char *method)
 	return !strcmp(wanted, method) || (!strcmp(wanted, "GET") && !strcmp(method, "HEAD"));
 }
 
-/* Sets r->route, or else r->refusal; for 405 r->why is the list of what is allowed. */
+/* Sets r->route, or else r->refusal; for 405 r->allow is the list of what is allowed. */
 static void route_find(struct request *r, const char *method, const char *path)
 {
-	static char allow[64]; /* single-threaded, and used before the next request is looked at */
+	char *allow = r->allow;
 
-	allow[0] = '\0';
 	for (const struct route *t = r->server->c.routes; t->method; t++) {
 		if (!path_match(t->path, path, r))
 			continue;
@@ -113,14 +112,13 @@ static void route_find(struct request *r, const char *method, const char *path)
 			r->route = t;
 			return;
 		}
-		if (strlen(allow) + strlen(t->method) + 8 < sizeof(allow)) {
+		if (strlen(allow) + strlen(t->method) + 8 < sizeof(r->allow)) {
 			strcat(allow, allow[0] ? ", " : "");
 			strcat(allow, t->method);
 			strcat(allow, strcmp(t->method, "GET") ? "" : ", HEAD");
 		}
 	}
 	r->refusal = allow[0] ? 405 : 404;
-	r->why = allow;
 }
 
 /* --- one request --------------------------------------------------------------------- */
@@ -140,8 +138,16 @@ static bool peer_loopback(struct MHD_Connection *mhd)
 	return addr_from_sockaddr(&ss, &a) == 0 && addr_is_loopback(a.ip);
 }
 
+static enum MHD_Result count_hosts(void *cls, enum MHD_ValueKind kind, const char *key,
+				   const char *value)
+{
+	*(unsigned *)cls += !strcasecmp(key, "Host");
+	return MHD_YES;
+}
+
 static void judge(struct request *r, const char *method)
 {
+	unsigned hosts = 0;
 	struct auth_facts f = {
 		.local = r->local,
 		.peer_loopback = !r->local && peer_loopback(r->mhd),
@@ -151,6 +157,12 @@ static void judge(struct request *r, const char *method)
 		.authorization = request_header(r, "Authorization"),
 	};
 
+	MHD_get_connection_values(r->mhd, MHD_HEADER_KIND, count_hosts, &hosts);
+	if (hosts > 1) { /* RFC 9112, 3.2: which of them counts is anybody's guess */
+		r->refusal = 400;
+		r->why = "more than one Host";
+		return;
+	}
 	r->refusal = auth_judge(r->server->c.auth, &f, &r->why);
 }
 
@@ -195,7 +207,7 @@ static void refuse(struct request *r)
 		reply_error(r, 404, NULL, "no such address here");
 		break;
 	case 405:
-		reply_error(r, 405, NULL, "this address takes %s", r->why);
+		reply_error(r, 405, NULL, "this address takes %s", r->allow);
 		break;
 	case 413:
 		reply_error(r, 413, NULL, "the body is longer than %zu bytes", r->body.max);

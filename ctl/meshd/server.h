@@ -54,7 +54,8 @@ struct request {
 	struct connection *connection;
 	struct MHD_Connection *mhd;
 	unsigned refusal; /* status decided from the head alone */
-	const char *why;
+	const char *why;  /* its text, unless the status says it all */
+	char allow[64];	  /* with 405: the methods, by commas */
 	bool local, head_seen, answered;
 	enum MHD_Result queued;
 	size_t dropped; /* bytes of an oversized body */

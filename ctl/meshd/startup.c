@@ -17,6 +17,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+/* Neither Debian nor systemd gives 65520 to 65533 to any group. */
+#define GROUP_OF_NO_USER 65533
+
 __attribute__((format(printf, 4, 5))) static int fail(int err, char *why, size_t cap,
 						      const char *fmt, ...)
 {
@@ -46,8 +49,12 @@ int startup_identity(const char *user, struct identity *id, char *why, size_t ca
 	id->uid = p->pw_uid;
 	id->gid = p->pw_gid;
 	id->change = p->pw_uid != 0;
-	/* whoever has nothing else runs as nobody: that group is no proof of anything */
-	id->file_gid = strcmp(p->pw_name, "nobody") ? p->pw_gid : 0;
+	id->file_gid = p->pw_gid;
+	id->shared = !strcmp(p->pw_name, "nobody");
+	if (id->shared) { /* neither this user nor its group is proof of anything */
+		id->gid = GROUP_OF_NO_USER;
+		id->file_gid = 0;
+	}
 	return 0;
 }
 
@@ -87,6 +94,14 @@ static int give_file(int dir, const char *name, const struct identity *id)
 	return r;
 }
 
+static int give_dir(int fd, const struct identity *id)
+{
+	if (fchown(fd, id->shared ? 0 : id->uid, id->gid) < 0 ||
+	    (id->shared && fchmod(fd, 0770) < 0))
+		return -errno;
+	return 0;
+}
+
 int startup_state(const char *dir, const struct identity *id, char *why, size_t cap)
 {
 	static const char *const files[] = {"meshd.db", "meshd.db-wal", "meshd.db-journal"};
@@ -94,8 +109,8 @@ int startup_state(const char *dir, const struct identity *id, char *why, size_t 
 
 	if (!r && (fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
 		r = -errno;
-	if (!r && id->change && fchown(fd, id->uid, id->gid) < 0)
-		r = -errno;
+	if (!r && id->change)
+		r = give_dir(fd, id);
 	for (size_t i = 0; !r && id->change && i < sizeof(files) / sizeof(*files); i++)
 		r = give_file(fd, files[i], id);
 	if (fd >= 0)
@@ -145,7 +160,7 @@ static int bind_unix(int fd, const struct sockaddr_un *un, const struct identity
 	int r = bind(fd, (const struct sockaddr *)un, sizeof(*un)) < 0 ? -errno : 0;
 
 	umask(before);
-	if (!r && id->change && lchown(un->sun_path, id->uid, id->file_gid) < 0)
+	if (!r && id->change && lchown(un->sun_path, (uid_t)-1, id->file_gid) < 0)
 		r = -errno;
 	return r ? r : listen(fd, 128) < 0 ? -errno : 0;
 }

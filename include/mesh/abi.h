@@ -262,7 +262,7 @@ enum mesh_counter {
 	MESH_C_PASSED_NO_LISTENER, /* failed open: no worker listens in that namespace */
 	MESH_C_PASSED_STALE,	   /* failed open: heartbeat too old */
 	MESH_C_PASSED_DEVICE,	   /* bound to a device, cannot be sent to loopback */
-	MESH_C_ORIGDST_LOST,   /* the origdst map took no entry; that connection is misunderstood */
+	MESH_C_ORIGDST_LOST,   /* the origdst map took no entry; that connection is reset */
 	MESH_C_LISTENERS_FULL, /* reconciling will find the listener */
 	MESH_C_EVENTS_LOST,    /* ring buffer full */
 	MESH_C_CLOSED,	       /* captured sockets closed */

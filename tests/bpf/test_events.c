@@ -5,6 +5,7 @@
 #include "agent/kernel/sockdiag.h"
 
 #include <bpf/bpf.h>
+#include <sys/prctl.h>
 
 #define EVENTS 256
 
@@ -12,11 +13,17 @@ static struct loop loop;
 static struct mesh_event seen[EVENTS];
 static size_t nseen;
 
+static uint64_t slow_ns; /* that the reader takes for each: more than it takes to make one */
+
 static void on_event(const struct mesh_event *e, void *arg)
 {
+	uint64_t until = clock_mono_ns() + slow_ns;
+
 	assert_ptr_equal(arg, &loop);
 	if (nseen < EVENTS)
 		seen[nseen++] = *e;
+	while (slow_ns && clock_mono_ns() < until)
+		;
 }
 
 /* The first event of that kind about that socket; waits for the loop to deliver it. */
@@ -116,6 +123,56 @@ static void listener_of_a_killed_process_is_reported(void **state)
 	ok(kill(pid, SIGKILL));
 	await_event(MESH_EV_UNLISTEN, cookie);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
+}
+
+/* Others than the reader of events have to have their turn. */
+static void who_listens_without_end_does_not_keep_the_reader(void **state)
+{
+	pid_t pid;
+	int r, status;
+
+	slow_ns = 1000000;
+	enter("/other");
+	pid = fork();
+	if (pid == 0)
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+	while (pid == 0)
+		close(listen_on("127.0.0.1", 0, false));
+	alarm(WAIT_MS / 1000); /* what never returns is ended: that is the failure looked for */
+	do
+		r = kernel_events_drain(fx.k);
+	while (r >= 0 && r < 10); /* it is under way */
+	assert_true(r > 0);
+	ok(loop_once(&loop, WAIT_MS));
+	alarm(0);
+	kill(pid, SIGKILL);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	slow_ns = 0;
+	while (kernel_events_drain(fx.k) > 0)
+		;
+}
+
+static void what_a_round_leaves_comes_in_the_next_ones(void **state)
+{
+	enum { MANY = 60 };
+	uint64_t cookie[MANY];
+
+	slow_ns = 1000000;
+	enter("/app");
+	for (int i = 0; i < MANY; i++) {
+		int fd = listen_on("127.0.0.1", 0, false);
+
+		cookie[i] = cookie_of(fd, SO_COOKIE);
+		close(fd);
+	}
+	assert_in_range(kernel_events_drain(fx.k), 1, 2 * MANY - 1);
+	while (nseen < 2 * MANY)
+		ok(loop_once(&loop, WAIT_MS));
+	for (size_t i = 0; i < 2 * MANY; i++) {
+		assert_int_equal(seen[i].kind, i % 2 ? MESH_EV_UNLISTEN : MESH_EV_LISTEN);
+		assert_int_equal(seen[i].cookie, cookie[i / 2]);
+	}
+	slow_ns = 0;
 }
 
 static void listener_outside_is_not_reported(void **state)
@@ -471,6 +528,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(listen_and_close_are_reported, before),
 		cmocka_unit_test_setup(listener_of_a_killed_process_is_reported, before),
+		cmocka_unit_test_setup(who_listens_without_end_does_not_keep_the_reader, before),
+		cmocka_unit_test_setup(what_a_round_leaves_comes_in_the_next_ones, before),
 		cmocka_unit_test_setup(listener_outside_is_not_reported, before),
 		cmocka_unit_test_setup(scan_finds_what_is_older_and_its_end_is_reported, before),
 		cmocka_unit_test_setup(scan_looks_into_another_namespace, before),

@@ -40,6 +40,7 @@ static void an_unknown_flag_is_a_usage_error(void **state)
 	assert_fails(sh("meshctl get services -o xml"), 2, "xml");
 	assert_fails(sh("meshctl run -- true"), 2, "--service");
 	assert_fails(sh("mesh-agent --workers many"), 2, "workers");
+	assert_fails(sh("mesh-agent --node 'rack 1'"), 2, "--node rack 1");
 	assert_fails(sh("meshd --listen nowhere"), 2, "listen");
 }
 
@@ -90,6 +91,42 @@ static void status_and_check_prove_that_it_works(void **state)
 	assert_int_equal(sh("meshctl status")->status, 1);
 	agent_start("");
 	assert_int_equal(sh("meshctl check --wait 10s")->status, 0);
+}
+
+/* An agent of this host that is not there, and says so of itself. */
+static void pretend_agent(const char *more)
+{
+	char host[256], path[300], body[300];
+
+	assert_int_equal(gethostname(host, sizeof(host)), 0);
+	snprintf(path, sizeof(path), "/api/agents/%s", host);
+	snprintf(body, sizeof(body), "{\"endpoints\":[],%s}", more);
+	api("PUT", path, body);
+	assert_int_equal(api_status, 200);
+}
+
+static void what_is_reported_is_what_answers(void **state)
+{
+	const char *text;
+
+	agent_stop(SIGTERM);
+	pretend_agent("\"workers\":2,\"workersAnswering\":1,\"admin\":null");
+	assert_non_null(strstr(sh("meshctl check -o name")->out, "workers\n"));
+	text = sh("meshctl check")->out;
+	assert_non_null(strstr(text, "1 of 2 workers answers"));
+	assert_non_null(strstr(text, "--admin is off"));
+	assert_null(strstr(sh("meshctl check -o name")->out, "ready"));
+	assert_non_null(strstr(sh("meshctl status")->out, "1 of 2 workers answer"));
+	pretend_agent("\"workers\":2,\"workersAnswering\":0,\"admin\":\"" MESHD_ADDRESS "\"");
+	text = sh("meshctl check")->out;
+	assert_non_null(strstr(text, "no worker answers"));
+	assert_non_null(strstr(text, MESHD_ADDRESS "/healthz: status 404: {"));
+	assert_non_null(strstr(sh("meshctl status")->out, "no worker of the agent"));
+	pretend_agent("\"workers\":2,\"workersAnswering\":2,\"admin\":null");
+	text = sh("meshctl check -o name")->out;
+	assert_null(strstr(text, "workers"));
+	assert_null(strstr(text, "ready"));
+	agent_start("");
 }
 
 static void a_missing_meshd_is_exit_3(void **state)
@@ -163,6 +200,7 @@ int main(void)
 		STORY(what_is_shown_can_be_read_by_programs),
 		STORY(completion_is_valid_shell),
 		STORY(status_and_check_prove_that_it_works),
+		STORY(what_is_reported_is_what_answers),
 		STORY(a_missing_meshd_is_exit_3),
 		STORY(what_cannot_start_says_why),
 		STORY(a_second_agent_is_refused),

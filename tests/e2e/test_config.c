@@ -101,6 +101,23 @@ static void a_patch_changes_only_what_it_names(void **state)
 	api("DELETE", "/api/config/patched", NULL);
 }
 
+static void a_service_that_is_not_there_yet_can_be_configured(void **state)
+{
+	static const char warning[] = "early: no service of that name is known; the configuration "
+				      "waits for it\n";
+	struct output *o = sh("meshctl lb set early random");
+
+	assert_int_equal(o->status, 0);
+	assert_non_null(strstr(o->err, warning));
+	assert_null(strstr(o->out, "no service"));
+	assert_string_equal(policy_of("early"), "random");
+	assert_string_equal(sh("meshctl lb set early p2c")->err, ""); /* it is configured now */
+	api("DELETE", "/api/config/early", NULL);
+	instance_ready(instance_start("early", "early-1", "--netns", "origin --port 8000"));
+	assert_string_equal(sh("meshctl lb set early random")->err, "");
+	api("DELETE", "/api/config/early", NULL);
+}
+
 static void history_and_rollback_survive_kill_9(void **state)
 {
 	struct output *o;
@@ -157,6 +174,23 @@ static void writes_need_the_token_or_the_socket(void **state)
 	say(c, "GET /api/services HTTP/1.1\r\nHost: evil.example\r\n\r\n");
 	assert_in_range(answer(c, "GET"), 400, 421);
 	api("DELETE", "/api/config/x", NULL);
+}
+
+/* The token's directory is not root's; who reads there follows no link and waits for no pipe. */
+static void only_a_plain_file_is_a_token(void **state)
+{
+	static const char tcp[] = "timeout 5 meshctl --control http://" MESHD_ADDRESS;
+	struct output *o = sh("%s --token-file " SCRATCH "/state/token lb set plain p2c", tcp);
+
+	assert_int_equal(o->status, 0);
+	sh("ln -s " SCRATCH "/state/token " SCRATCH "/link; mkfifo " SCRATCH "/pipe");
+	o = sh("%s --token-file " SCRATCH "/link lb set plain p2c", tcp);
+	assert_int_equal(o->status, 1);
+	assert_non_null(strstr(o->err, "links are not followed"));
+	o = sh("%s --token-file " SCRATCH "/pipe lb set plain p2c", tcp);
+	assert_int_equal(o->status, 1);
+	assert_non_null(strstr(o->err, "no regular file"));
+	api("DELETE", "/api/config/plain", NULL);
 }
 
 /* The agent keeps what it was told last: without meshd, over its own restart too. */
@@ -227,9 +261,11 @@ int main(void)
 		STORY(a_dry_run_changes_nothing),
 		STORY(bad_configuration_is_refused_with_its_path),
 		STORY(a_patch_changes_only_what_it_names),
+		STORY(a_service_that_is_not_there_yet_can_be_configured),
 		STORY(history_and_rollback_survive_kill_9),
 		STORY(a_stale_etag_is_refused),
 		STORY(writes_need_the_token_or_the_socket),
+		STORY(only_a_plain_file_is_a_token),
 		STORY(the_agent_runs_on_its_last_configuration),
 		STORY(a_broken_last_configuration_stops_nobody),
 		STORY(files_are_applied_at_start_and_on_sighup),

@@ -138,6 +138,50 @@ static void a_running_request_survives_the_agents_orderly_end(void **state)
 	reap(&agent_pid, 0);
 }
 
+/* As a terminal or the end of a service does it: to all of us at once. */
+static void a_running_request_survives_an_end_that_workers_are_told_of_too(void **state)
+{
+	pid_t pids[16];
+	struct client *c;
+	int n;
+
+	open_web();
+	c = call(who, web->address);
+	say(c, "GET /?delay=1500&seed=3&len=1000 HTTP/1.1\r\nHost: w\r\n\r\n");
+	eventually(1000, metric("mesh_requests_in_flight", NULL) >= 1);
+	n = agent_workers(pids, 16);
+	assert_true(n > 0);
+	kill(agent_pid, SIGTERM);
+	while (n)
+		kill(pids[--n], SIGTERM);
+	assert_int_equal(answer(c, "GET"), 200);
+	assert_int_equal(c->body_len, 1000);
+	reap(&agent_pid, 0);
+	agent_start("");
+}
+
+static int workers_answering(void)
+{
+	const cJSON *agents = cJSON_GetObjectItem(api("GET", "/api/agents", NULL), "agents");
+
+	return (int)json_num(cJSON_GetArrayItem(agents, 0), "workersAnswering", -1);
+}
+
+static void workers_that_hang_are_not_said_to_answer(void **state)
+{
+	pid_t pids[16];
+	int n = agent_workers(pids, 16);
+
+	assert_true(n > 0);
+	eventually(2000, workers_answering() == n);
+	for (int i = 0; i < n; i++)
+		kill(pids[i], SIGSTOP);
+	eventually(2000, workers_answering() == 0);
+	for (int i = 0; i < n; i++)
+		kill(pids[i], SIGCONT);
+	eventually(2000, workers_answering() == n);
+}
+
 static void a_stopped_agent_is_passed_by(void **state)
 {
 	open_web();
@@ -177,6 +221,8 @@ int main(void)
 		STORY(a_killed_agent_stops_no_traffic),
 		STORY(an_agent_that_is_restarted_under_load_fails_no_new_connection),
 		STORY(a_running_request_survives_the_agents_orderly_end),
+		STORY(a_running_request_survives_an_end_that_workers_are_told_of_too),
+		STORY(workers_that_hang_are_not_said_to_answer),
 		STORY(a_stopped_agent_is_passed_by),
 		STORY(a_dead_service_is_refused_as_its_address_would_be),
 		STORY(no_listener_is_left_after_an_orderly_end),

@@ -114,6 +114,51 @@ static void healthz_and_readyz_answer(void **state)
 	assert_int_equal(get(call_directly(ADMIN_ADDRESS), "/nothing"), 404);
 }
 
+/* DNS rebinding: a page in somebody's browser asks under the name that it came from. */
+static void a_host_that_anybody_may_be_called_is_refused(void **state)
+{
+	static const struct {
+		const char *host;
+		int status;
+	} cases[] = {{"127.0.0.1:15020", 200}, {"[::1]:15020", 200},
+		     {"localhost:15020", 200}, {"evil.example:15020", 403},
+		     {"evil.example", 403},    {"127.0.0.1.evil.example", 403},
+		     {"localhost:x", 403}};
+	struct client *c;
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		c = call_directly(ADMIN_ADDRESS);
+		say(c, "GET /metrics HTTP/1.1\r\nHost: %s\r\n\r\n", cases[i].host);
+		if (answer(c, "GET") != cases[i].status)
+			fail_msg("%s: %d", cases[i].host, c->status);
+	}
+	agent_stop(SIGTERM);
+	agent_start("--node some-node");
+	c = call_directly(ADMIN_ADDRESS);
+	say(c, "GET /healthz HTTP/1.1\r\nHost: some-node:15020\r\n\r\n");
+	assert_int_equal(answer(c, "GET"), 200);
+	agent_stop(SIGTERM);
+	agent_start("");
+}
+
+/* Whoever asks for metrics has the rings emptied first. */
+static void the_access_log_waits_for_nobody_to_be_written(void **state)
+{
+	struct client *c;
+
+	agent_stop(SIGTERM);
+	agent_start("--access-log " SCRATCH "/waits.log");
+	c = open_web();
+	for (int i = 0; i < 10; i++) {
+		usleep(50000); /* the rings are at rest: nobody looks at them soon */
+		assert_int_equal(get(c, "/logged?n=%d", i), 200);
+		assert_int_equal(get(call_directly(ADMIN_ADDRESS), "/metrics"), 200);
+		eventually(2000, atoi(sh("grep -c /logged " SCRATCH "/waits.log")->out) == i + 1);
+	}
+	agent_stop(SIGTERM);
+	agent_start("");
+}
+
 static void the_access_log_has_a_line_per_request(void **state)
 {
 	struct client *c;
@@ -147,6 +192,8 @@ int main(void)
 		STORY(endpoints_and_maps_are_shown),
 		STORY(the_text_is_well_formed),
 		STORY(healthz_and_readyz_answer),
+		STORY(a_host_that_anybody_may_be_called_is_refused),
+		STORY(the_access_log_waits_for_nobody_to_be_written),
 		STORY(the_access_log_has_a_line_per_request),
 	};
 

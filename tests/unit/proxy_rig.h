@@ -32,7 +32,8 @@
 
 #define RIG_NETNS   5 /* cookie of the one namespace that all is in */
 #define RIG_ORIGINS 3
-#define RIG_WAIT_MS 5000 /* for what must happen; a test that waits that long fails */
+#define RIG_OTHER   RIG_ORIGINS /* one more origin: the endpoint of the service "other" */
+#define RIG_WAIT_MS 5000	/* for what must happen; a test that waits that long fails */
 
 struct rig {
 	struct shared shared; /* as the supervisor sees it: all writable */
@@ -42,12 +43,12 @@ struct rig {
 	struct ring *ring;
 	struct {
 		struct snapshot head;
-		struct snap_service service;
-		uint32_t by_name[1];
-		char name[8];
+		struct snap_service service, other;
+		uint32_t by_name[2];
+		char name[8], other_name[8];
 	} * snapshot;
-	int origin[RIG_ORIGINS]; /* listening sockets */
-	uint16_t origin_port[RIG_ORIGINS];
+	int origin[RIG_ORIGINS + 1]; /* listening sockets */
+	uint16_t origin_port[RIG_ORIGINS + 1];
 	uint16_t gateway_port, capture_port;
 	uint16_t listener_port; /* a capture listener as in a workload's namespace; no connection to
 				   it was captured */
@@ -143,30 +144,50 @@ static inline void rig_use(struct rig *rig, unsigned n)
 	rig->slots->n = n ? MESH_SLOTS : 0;
 }
 
-static inline void rig_service(struct rig *rig)
+static inline void rig_upstream(struct rig *rig, uint32_t id)
 {
-	struct mesh_upstream *up = rig->upstreams;
+	rig->upstreams[id] = (struct mesh_upstream){.seq = 2, .service = id, .nsplit = 1};
+	rig->upstreams[id].split[0].subset = id;
+	rig->upstreams[id].split[0].upto = 65536;
+}
 
-	up->seq = 2;
-	up->nsplit = 1;
-	up->split[0].upto = 65536;
-	for (unsigned i = 1; i < MESH_MAX_UPSTREAMS; i++)
+static inline void rig_other(struct rig *rig)
+{
+	struct mesh_slots *t = &rig->slots[1];
+
+	t->n = MESH_SLOTS;
+	t->nendpoints = 1;
+	for (unsigned i = 0; i < MESH_SLOTS; i++)
+		t->ep[i] = RIG_OTHER;
+	rig->endpoints[RIG_OTHER].service = 1;
+}
+
+static inline void rig_services(struct rig *rig)
+{
+	for (unsigned i = 0; i < MESH_MAX_UPSTREAMS; i++)
 		rig->upstreams[i].service = MESH_NONE;
+	rig_upstream(rig, 0);
+	rig_upstream(rig, 1);
 	rig->snapshot = rig_shared(sizeof(*rig->snapshot));
 	rig->snapshot->head = (struct snapshot){
 		.magic = SNAPSHOT_MAGIC,
 		.format = SNAPSHOT_FORMAT,
 		.size = sizeof(*rig->snapshot),
-		.nservices = 1,
-		.services = sizeof(struct snapshot),
-		.nnames = 1,
-		.by_name = sizeof(struct snapshot) + sizeof(struct snap_service),
+		.nservices = 2,
+		.services = offsetof(typeof(*rig->snapshot), service),
+		.nnames = 2,
+		.by_name = offsetof(typeof(*rig->snapshot), by_name),
 		.gateway_default = MESH_NONE,
 	};
 	rig->snapshot->service = (struct snap_service){
-		.name = sizeof(struct snapshot) + sizeof(struct snap_service) + sizeof(uint32_t),
+		.name = offsetof(typeof(*rig->snapshot), name),
 		.timeouts = {.connect = 1000, .try = 3000, .request = 15000, .idle = 60000},
 	};
+	rig->snapshot->other = rig->snapshot->service;
+	rig->snapshot->other.name = offsetof(typeof(*rig->snapshot), other_name);
+	rig->snapshot->other.upstream = 1;
+	rig->snapshot->by_name[0] = 1;
+	strcpy(rig->snapshot->other_name, "other");
 	strcpy(rig->snapshot->name, "svc");
 }
 
@@ -195,19 +216,20 @@ static inline struct rig *rig_start(void)
 		.origdst_fd = -1,
 	};
 	rig->inside = rig_shared(sizeof(*rig->inside));
-	rig_service(rig);
-	for (unsigned i = 0; i < RIG_ORIGINS; i++) {
+	rig_services(rig);
+	for (unsigned i = 0; i <= RIG_OTHER; i++) {
 		rig->origin[i] = rig_listen(&rig->origin_port[i]);
 		rig_endpoint(rig, i);
 	}
 	rig_use(rig, 1);
+	rig_other(rig);
 	gateway = rig_listen(&rig->gateway_port);
 	capture = rig_listen(&rig->capture_port);
 	listener = rig_listen(&rig->listener_port);
 	rig->proxy = fork();
 	assert_true(rig->proxy >= 0);
 	if (!rig->proxy) {
-		for (unsigned i = 0; i < RIG_ORIGINS; i++)
+		for (unsigned i = 0; i <= RIG_OTHER; i++)
 			close(rig->origin[i]);
 		rig_child(rig, gateway, capture, listener);
 	}
@@ -225,7 +247,7 @@ static inline void rig_stop(struct rig *rig)
 	assert_int_equal(waitpid(rig->proxy, &status, WNOHANG), 0);
 	kill(rig->proxy, SIGKILL);
 	assert_int_equal(waitpid(rig->proxy, &status, 0), rig->proxy);
-	for (unsigned i = 0; i < RIG_ORIGINS; i++)
+	for (unsigned i = 0; i <= RIG_OTHER; i++)
 		close(rig->origin[i]);
 	munmap(rig->upstreams, sizeof(struct mesh_upstream) * MESH_MAX_UPSTREAMS);
 	munmap(rig->slots, sizeof(struct mesh_slots) * MESH_MAX_SUBSETS);
@@ -295,6 +317,15 @@ static inline size_t rig_read_until(int fd, const char *end, char *out, size_t c
 			break;
 	}
 	return n;
+}
+
+/* What was written down of the exchange that ended first. */
+static inline const struct record *rig_first_record(const struct rig *rig)
+{
+	for (int i = 0; i < RIG_WAIT_MS && !__atomic_load_n(&rig->ring->head, __ATOMIC_ACQUIRE);
+	     i++)
+		poll(NULL, 0, 1);
+	return (void *)((char *)rig->ring + RING_DATA);
 }
 
 static inline void rig_expect_closed(int fd)

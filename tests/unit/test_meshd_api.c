@@ -58,6 +58,8 @@ static void a_bad_configuration_changes_nothing(void **state)
 		{"POST", "/api/config/web/rollback?revision=x", NULL, "'field':'revision'"},
 		{"POST", "/api/register", "{'name':'x'}", "'field':'port'"},
 		{"PUT", "/api/agents/n1", "{}", "'field':'endpoints'"},
+		{"PUT", "/api/agents/n1", "{'workersAnswering':-1,'endpoints':[]}",
+		 "'field':'workersAnswering'"},
 		{"GET", "/api/watch?revision=-1", NULL, "'field':'revision'"},
 		{"GET", "/api/watch?node=a%20b", NULL, "'field':'node'"},
 	};
@@ -122,7 +124,8 @@ static void services_come_and_go(void **state)
 	assert_int_equal(call("GET", "/api/services", NULL), 200);
 	assert_string_equal(answer.body, "{\"services\":[]}");
 	assert_int_equal(call("PUT", "/api/agents/n1",
-			      "{'epoch':'e','endpoints':[{'service':'web','id':'web-1','address':'"
+			      "{'epoch':'e','workers':2,'workersAnswering':1,'endpoints':[{'"
+			      "service':'web','id':'web-1','address':'"
 			      "10.0.0.1','port':80,"
 			      "'ports':[80,81],'protocol':'http','cgroup':'/mesh/web/"
 			      "web-1','status':'unhealthy'}]}"),
@@ -148,6 +151,7 @@ static void services_come_and_go(void **state)
 	assert_body("mesh_endpoints{service='web',version='v2',status='healthy'} 1\n");
 	assert_body("mesh_agents{status='live'} 1\n");
 	assert_int_equal(call("GET", "/api/agents", NULL), 200);
+	assert_body("'workers':2,'workersAnswering':1,");
 	assert_body("'node':'n1'");
 	assert_body("'status':'live'}]}");
 	assert_int_equal(call("DELETE", "/api/agents/n1?epoch=other", NULL), 409);
@@ -181,25 +185,86 @@ static void bodies_have_a_limit(void **state)
 	free(text);
 }
 
-/* The first line of what the TCP listener answers. */
-static const char *raw(const char *request)
+static int tcp_connect(void)
 {
 	struct sockaddr_in in = {.sin_family = AF_INET,
 				 .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
 				 .sin_port = htons((uint16_t)port)};
-	static char line[4096];
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	struct timeval limit = {.tv_sec = 5};
-	ssize_t n;
 
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
 	assert_int_equal(connect(fd, (struct sockaddr *)&in, sizeof(in)), 0);
-	assert_int_equal(send(fd, request, strlen(request), MSG_NOSIGNAL), strlen(request));
+	return fd;
+}
+
+static void tcp_send(int fd, const char *text)
+{
+	assert_int_equal(send(fd, text, strlen(text), MSG_NOSIGNAL), strlen(text));
+}
+
+/* All that comes until the end; closes fd. */
+static const char *tcp_answer(int fd)
+{
+	static char line[4096];
+	ssize_t n;
+
 	shutdown(fd, SHUT_WR);
 	n = recv(fd, line, sizeof(line) - 1, MSG_WAITALL);
 	close(fd);
 	line[n > 0 ? n : 0] = '\0';
 	return line;
+}
+
+/* What the TCP listener answers. */
+static const char *raw(const char *request)
+{
+	int fd = tcp_connect();
+
+	tcp_send(fd, request);
+	return tcp_answer(fd);
+}
+
+/* A body may take its time; meanwhile another request is told what its address takes. */
+static void two_requests_are_refused_each_in_its_own_words(void **state)
+{
+	struct http_call interim = {.method = "POST",
+				    .base = tcp,
+				    .path = "/api/config/web/history",
+				    .timeout_ms = 5000};
+	const char *text;
+	char token[TOKEN_MAX + 1], file[128];
+	int slow = tcp_connect();
+
+	snprintf(file, sizeof(file), "%s/token", dir.path);
+	assert_int_equal(token_read(file, token), 0);
+	interim.token = token;
+	interim.body = "{}";
+	interim.body_len = 2;
+	tcp_send(slow, "POST /api/config/web HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+		       "Authorization: Bearer ");
+	tcp_send(slow, token);
+	tcp_send(slow, "\r\nContent-Length: 2\r\n\r\n{");
+	assert_int_equal(call("GET", "/health", NULL), 200); /* the head was read before this */
+	assert_int_equal(call_full(&interim), 405);
+	assert_body("'this address takes GET, HEAD'");
+	tcp_send(slow, "}");
+	text = tcp_answer(slow);
+	assert_non_null(strstr(text, " 405 "));
+	assert_non_null(strstr(text, "Allow: GET, HEAD, PUT, PATCH, DELETE\r\n"));
+	assert_non_null(strstr(text, "takes GET, HEAD, PUT, PATCH, DELETE\""));
+}
+
+static void a_request_names_one_host(void **state)
+{
+	const char *text = raw("GET /health HTTP/1.1\r\nHost: localhost\r\nhost: evil.example\r\n"
+			       "Connection: close\r\n\r\n");
+
+	assert_non_null(strstr(text, " 400 "));
+	assert_non_null(strstr(text, "more than one Host"));
+	text = raw("GET /health HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n"
+		   "Connection: close\r\n\r\n");
+	assert_non_null(strstr(text, " 400 "));
 }
 
 static void tcp_needs_the_token_and_a_host_of_ours(void **state)
@@ -254,6 +319,8 @@ int main(void)
 		TEST(addresses_and_methods_are_known),
 		TEST(services_come_and_go),
 		TEST(bodies_have_a_limit),
+		TEST(two_requests_are_refused_each_in_its_own_words),
+		TEST(a_request_names_one_host),
 		TEST(tcp_needs_the_token_and_a_host_of_ours),
 	};
 

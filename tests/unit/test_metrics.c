@@ -187,6 +187,27 @@ static void what_does_not_fit_is_counted_under_other(void **state)
 	has_line("mesh_request_bytes_total{source=\"other\",destination=\"other\"} 6444");
 }
 
+/* A service may be called as what does not fit is, and has no more room than others. */
+static void a_service_called_other_is_bounded_too(void **state)
+{
+	uint32_t series = 0, pairs = 0;
+	char name[32];
+
+	for (uint32_t i = 0; i < METRICS_SERIES + 100; i++) {
+		snprintf(name, sizeof(name), "d%u", i);
+		request("other", name, 200, 1000, 1);
+		request("other", "other", 100 + i % 500, 1000, 1);
+	}
+	metrics_write(m, &text);
+	assert_false(text.failed);
+	for (const char *p = text.data; p && *p; p = strchr(p, '\n') + 1) {
+		series += !strncmp(p, "mesh_requests_total{", 20);
+		pairs += !strncmp(p, "mesh_request_bytes_total{", 25);
+	}
+	assert_in_range(series, METRICS_SERIES, METRICS_SERIES + 10);
+	assert_in_range(pairs, METRICS_PAIRS, METRICS_PAIRS + 1);
+}
+
 static void the_access_log_is_one_json_object_a_line_whatever_a_client_sends(void **state)
 {
 	static const char method[] = "GET", path[] = "/\"\n{\"x\":\xff\x01", host[] = "h",
@@ -320,6 +341,7 @@ int main(void)
 		story(a_code_or_cause_that_cannot_be_is_none),
 		story(a_label_cannot_leave_its_quotes),
 		story(what_does_not_fit_is_counted_under_other),
+		story(a_service_called_other_is_bounded_too),
 		cmocka_unit_test(the_access_log_is_one_json_object_a_line_whatever_a_client_sends),
 		cmocka_unit_test(a_log_that_nobody_reads_loses_whole_lines_and_waits_for_nobody),
 		cmocka_unit_test(a_log_that_is_off_is_none),

@@ -68,6 +68,43 @@ static void a_tunnel_to_nobody_is_reset(void **state)
 	close(c);
 }
 
+/* The connection was made to learn the protocol; that it goes is no answer to the request. */
+static void a_connection_that_ends_before_the_request_is_made_again(void **state)
+{
+	struct rig *rig = *state;
+	int c = rig_connect(rig->capture_port), o = rig_accept(rig, 0), fence;
+
+	rig_send(c, "POST /a HTTP/1.1\r\n");
+	fence = rig_connect(rig->gateway_port); /* once it is answered, the line before was read */
+	rig_send(fence, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+	expect_refusal(fence, "404", "no-route");
+	close(o);
+	rig_send(fence, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+	expect_refusal(fence, "404", "no-route");
+	rig_send(c, "Host: h\r\nContent-Length: 3\r\n\r\nabc");
+	o = rig_accept(rig, 0);
+	rig_read_until(o, "abc", text, sizeof(text));
+	rig_send(o, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx");
+	expect_answer(c, "200", "x");
+	close(fence);
+	close(o);
+	close(c);
+}
+
+static void a_connection_that_ends_with_the_request_is_made_again(void **state)
+{
+	struct rig *rig = *state;
+	int c = rig_connect(rig->capture_port), o = rig_accept(rig, 0);
+
+	rig_send(c, "GET /a HTTP/1.1\r\nHost: h\r\n\r\n");
+	rig_read_until(o, "\r\n\r\n", text, sizeof(text));
+	close(o);
+	o = rig_accept(rig, 0);
+	expect_served(o, c);
+	close(o);
+	close(c);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, start, stop)
@@ -76,6 +113,8 @@ int main(void)
 		T(a_server_that_speaks_first_is_heard),
 		T(bytes_that_are_not_http_are_tunnelled),
 		T(a_tunnel_to_nobody_is_reset),
+		T(a_connection_that_ends_before_the_request_is_made_again),
+		T(a_connection_that_ends_with_the_request_is_made_again),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -85,6 +85,45 @@ static void what_listens_on_loopback_only_is_marked_and_keyed_by_its_namespace(v
 	}
 }
 
+static void a_socket_counts_only_on_an_address_that_its_namespace_has(void **state)
+{
+	uint32_t w = workload("thief", "t1", "v1", 0, POD_NS);
+	struct endpoint_view e;
+
+	listens(w, "203.0.113.5", 80); /* IP_FREEBIND */
+	listens(w, "0.0.0.0", 81);
+	flush();
+	assert_null(dest("203.0.113.5", 80, 0));
+	assert_int_equal(used_endpoints(), 1);
+	assert_true(registry_endpoint(r, 0, &e) && e.port == 81 && e.primary);
+	address(POD_NS, "203.0.113.5", NULL);
+	flush();
+	assert_non_null(dest("203.0.113.5", 80, 0));
+	assert_int_equal(used_endpoints(), 2);
+}
+
+static void an_address_of_ours_is_nobody_elses(void **state)
+{
+	uint32_t w = workload("thief", "t1", "v1", 0, POD_NS);
+
+	address(POD_NS, "10.0.0.1", "10.0.0.2");
+	listens(w, "0.0.0.0", 80);
+	listens(w, "10.0.0.1", 81);
+	flush();
+	assert_string_equal(endpoint_address("t1"), "10.0.0.1");
+	address(HOST_NS, "10.0.0.1", NULL); /* we have it now: it leads to us */
+	flush();
+	assert_string_equal(endpoint_address("t1"), "10.0.0.2");
+	assert_null(dest("10.0.0.1", 80, 0));
+	assert_null(dest("10.0.0.1", 81, 0));
+	assert_int_equal(used_endpoints(), 1);
+	assert_memory_equal(k.workloads[0].w.ip + 12, "\x0a\x00\x00\x02", 4);
+	address(HOST_NS, NULL, NULL);
+	flush();
+	assert_string_equal(endpoint_address("t1"), "10.0.0.1");
+	assert_non_null(dest("10.0.0.1", 81, 0));
+}
+
 static void the_lowest_port_is_primary_unless_one_is_declared(void **state)
 {
 	uint32_t a = workload("a", "a1", "v1", 0, HOST_NS),
@@ -111,6 +150,7 @@ calls_to_a_primary_port_reach_the_primary_ports_of_all_and_others_the_same_port(
 		 two = workload("s", "two", "v1", 8002, HOST_NS);
 	uint32_t primary, admin;
 
+	address(HOST_NS, "10.0.0.9", NULL);
 	listens(one, "0.0.0.0", 8001);
 	listens(one, "0.0.0.0", 9901);
 	listens(two, "0.0.0.0", 8002);
@@ -395,6 +435,8 @@ int main(void)
 		story(a_v4_wildcard_serves_no_v6_and_a_v6only_one_no_v4),
 		story(new_addresses_become_destinations_and_old_ones_go),
 		story(what_listens_on_loopback_only_is_marked_and_keyed_by_its_namespace),
+		story(a_socket_counts_only_on_an_address_that_its_namespace_has),
+		story(an_address_of_ours_is_nobody_elses),
 		story(the_lowest_port_is_primary_unless_one_is_declared),
 		story(calls_to_a_primary_port_reach_the_primary_ports_of_all_and_others_the_same_port),
 		story(sockets_that_share_a_port_are_one_endpoint_until_the_last_goes),

@@ -1,30 +1,37 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The supervisor's side of workers, against workers that mean harm: this program, executed again
- * as the supervisor does it, plays them. What a worker says must never stop the supervisor's loop
- * nor take what others need.
+ * The supervisor's side of workers, against workers that mean harm or have too much to do: this
+ * program, executed again as the supervisor does it, plays them, or is a worker in truth. What a
+ * worker says must never stop the supervisor's loop nor take what others need.
  */
 #include "agent/supervisor_workers.h"
+#include "agent/worker.h"
 #include "lib/clock.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 /* after the types that it needs */
 #include <cmocka.h>
 
-#define ok(call)   assert_int_equal(call, 0)
-#define DEADLINE_S 20
-#define OPEN_MOST  600 /* descriptors of a supervisor with one worker that asks for all */
+#define ok(call)    assert_int_equal(call, 0)
+#define DEADLINE_S  20
+#define DESCRIPTORS 48	/* that a worker in truth may have here */
+#define OPEN_MOST   600 /* descriptors of a supervisor with one worker that asks for all */
 
 static int say(uint32_t kind, const int *fds, size_t nfds)
 {
@@ -66,8 +73,58 @@ static void give_a_socket_that_lingers(void)
 		pause();
 }
 
+static void wait_for_message(void)
+{
+	struct pollfd p = {.fd = IPC_FD, .events = POLLIN};
+
+	poll(&p, 1, -1);
+}
+
+/* Answers each ping when it comes to it: of what it asks for there is always something to read. */
+static void be_busy(int asking)
+{
+	struct ipc_msg m;
+	int fds[IPC_MAX_FDS], r;
+	size_t n;
+
+	say(IPC_READY, NULL, 0);
+	while (asking--)
+		say(IPC_WANT_SOCKET, NULL, 0);
+	while ((r = ipc_recv(IPC_FD, &m, fds, &n)) >= 0) {
+		if (!r) {
+			wait_for_message();
+			continue;
+		}
+		while (n)
+			close(fds[--n]);
+		if (m.kind == IPC_SOCKET) {
+			usleep(2000); /* its work */
+			say(IPC_WANT_SOCKET, NULL, 0);
+		}
+		if (m.kind == IPC_PING)
+			say(IPC_PING, NULL, 0);
+	}
+}
+
+/* The sanitizer does more at the end than the worker's filter lets pass. */
+static void be_a_worker_with_few_descriptors(void)
+{
+	const struct rlimit few = {DESCRIPTORS, DESCRIPTORS};
+
+	if (setrlimit(RLIMIT_NOFILE, &few) < 0)
+		_exit(1);
+	syscall(SYS_exit_group, worker_main());
+}
+
 static int play(const char *part)
 {
+	if (!strcmp(part, "busy"))
+		be_busy(64);
+	if (!strcmp(part, "quiet"))
+		be_busy(0);
+	if (!strcmp(part, "real"))
+		be_a_worker_with_few_descriptors();
+
 	if (!strcmp(part, "greedy"))
 		ask_for_sockets_and_read_nothing();
 	if (!strcmp(part, "lingering"))
@@ -110,9 +167,19 @@ static void tick(struct timer *t)
 	timer_arm(&fx.loop, t, 1, tick);
 }
 
+/* Memory where a worker expects the kernel's arrays. */
+static int memory(void)
+{
+	int fd = memfd_create("arrays", MFD_CLOEXEC);
+
+	assert_true(fd >= 0);
+	ok(ftruncate(fd, 64 << 20));
+	return fd;
+}
+
 static void begin(const char *part)
 {
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int arrays = memory();
 
 	setenv("WORKER_PART", part, 1);
 	memset(&fx, 0, sizeof(fx));
@@ -122,10 +189,10 @@ static void begin(const char *part)
 				 .snapshot_fd = -1,
 				 .ops = {NULL, on_ready, on_died, on_socket, on_record}};
 	for (size_t i = 0; i < WORKERS_MAP_FDS; i++)
-		fx.ws.map_fds[i] = null;
+		fx.ws.map_fds[i] = arrays;
 	alarm(DEADLINE_S); /* what hangs is ended: that is the failure looked for */
 	ok(workers_start(&fx.ws));
-	close(null);
+	close(arrays);
 	timer_arm(&fx.loop, &fx.timer, 1, tick);
 }
 
@@ -184,12 +251,164 @@ static void descriptor_from_a_worker_holds_nothing_up(void **state)
 	end();
 }
 
+/* Rounds of the loop until the worker has said something n times more. */
+static void hear_it(int n)
+{
+	uint64_t last = fx.ws.w[0].answered_ns;
+
+	while (n && !fx.ws.restarts) {
+		ok(loop_once(&fx.loop, 100));
+		n -= fx.ws.w[0].answered_ns != last;
+		last = fx.ws.w[0].answered_ns;
+	}
+	assert_int_equal(fx.ws.restarts, 0);
+}
+
+static void worker_with_answers_to_read_is_not_silent(void **state)
+{
+	uint64_t until;
+
+	begin("busy");
+	while (!fx.readies)
+		ok(loop_once(&fx.loop, 100));
+	until = clock_mono_ns() + 2 * MESH_HEARTBEAT_MAX_NS;
+	while (clock_mono_ns() < until) {
+		ok(loop_once(&fx.loop, 100));
+		assert_int_equal(workers_answering(&fx.ws), 1);
+	}
+	assert_true(fx.sockets > 64);
+	end();
+}
+
+static void worker_that_stands_still_is_noticed(void **state)
+{
+	uint64_t start;
+
+	begin("quiet");
+	hear_it(5);
+	assert_int_equal(workers_answering(&fx.ws), 1);
+	kill(fx.ws.w[0].pid, SIGSTOP);
+	start = clock_mono_ns();
+	while (workers_answering(&fx.ws))
+		ok(loop_once(&fx.loop, 100));
+	assert_true(clock_mono_ns() - start < MESH_HEARTBEAT_MAX_NS);
+	kill(fx.ws.w[0].pid, SIGCONT);
+	hear_it(1);
+	assert_int_equal(workers_answering(&fx.ws), 1);
+	end();
+}
+
+static void worker_ends_when_its_supervisor_says_so_and_not_by_signals_to_all(void **state)
+{
+	static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
+
+	begin("quiet");
+	hear_it(1);
+	for (size_t i = 0; i < sizeof(signals) / sizeof(*signals); i++)
+		kill(fx.ws.w[0].pid, signals[i]);
+	hear_it(5);
+	end();
+}
+
+static int listen_on_loopback(struct sockaddr_in *at)
+{
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	socklen_t len = sizeof(*at);
+
+	*at = (struct sockaddr_in){.sin_family = AF_INET};
+	at->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	assert_true(fd >= 0);
+	ok(bind(fd, (struct sockaddr *)at, len));
+	ok(listen(fd, 2 * DESCRIPTORS));
+	ok(getsockname(fd, (struct sockaddr *)at, &len));
+	return fd;
+}
+
+/* What the worker missed it would never learn. */
+static void worker_that_lost_a_message_is_replaced(void **state)
+{
+	struct sockaddr_in at;
+	int fd = listen_on_loopback(&at);
+
+	begin("real");
+	while (!fx.readies)
+		ok(loop_once(&fx.loop, 100));
+	for (uint32_t i = 0; i < DESCRIPTORS; i++)
+		ok(workers_listener(&fx.ws, i, IPC_CAPTURE, 1, fd));
+	while (!fx.ws.restarts)
+		ok(loop_once(&fx.loop, 100));
+	end();
+	close(fd);
+}
+
+/* How many descriptors of the worker are these; NULL: any. */
+static int descriptors(const char *what)
+{
+	char dir[64], path[400], link[64];
+	struct dirent *e;
+	int n = 0;
+	DIR *d;
+
+	snprintf(dir, sizeof(dir), "/proc/%d/fd", (int)fx.ws.w[0].pid);
+	d = opendir(dir);
+	while (d && (e = readdir(d))) {
+		ssize_t len;
+
+		snprintf(path, sizeof(path), "%s/%s", dir, e->d_name);
+		len = readlink(path, link, sizeof(link) - 1);
+		link[len > 0 ? len : 0] = 0;
+		n += len > 0 && (!what || !strcmp(link, what));
+	}
+	if (d)
+		closedir(d);
+	return n;
+}
+
+/* Clients take every descriptor there is; a message with one comes all the same. */
+static void worker_full_of_clients_hears_its_supervisor(void **state)
+{
+	int client[2 * DESCRIPTORS], first, second;
+	struct sockaddr_in at, other;
+	char path[64], link[64] = "";
+
+	first = listen_on_loopback(&at);
+	second = listen_on_loopback(&other);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", second);
+	assert_true(readlink(path, link, sizeof(link) - 1) > 0);
+	begin("real");
+	while (!fx.readies)
+		ok(loop_once(&fx.loop, 100));
+	ok(workers_listener(&fx.ws, 1, IPC_GATEWAY, 1, first));
+	for (int i = 0; i < 2 * DESCRIPTORS; i++) {
+		client[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		ok(connect(client[i], (struct sockaddr *)&at, sizeof(at)));
+		assert_int_equal(send(client[i], "GET ", 4, 0), 4);
+	}
+	while (descriptors(NULL) < DESCRIPTORS)
+		ok(loop_once(&fx.loop, 100));
+	ok(workers_listener(&fx.ws, 2, IPC_GATEWAY, 1, second));
+	while (!descriptors(link) && !fx.ws.restarts)
+		ok(loop_once(&fx.loop, 100));
+	hear_it(3);
+	assert_int_equal(descriptors(link), 1);
+	end();
+	for (int i = 0; i < 2 * DESCRIPTORS; i++)
+		close(client[i]);
+	close(first);
+	close(second);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(worker_that_talks_without_end_stops_nothing),
 		cmocka_unit_test(worker_that_reads_no_answer_is_replaced),
 		cmocka_unit_test(descriptor_from_a_worker_holds_nothing_up),
+		cmocka_unit_test(worker_with_answers_to_read_is_not_silent),
+		cmocka_unit_test(worker_that_stands_still_is_noticed),
+		cmocka_unit_test(worker_ends_when_its_supervisor_says_so_and_not_by_signals_to_all),
+		cmocka_unit_test(worker_that_lost_a_message_is_replaced),
+		cmocka_unit_test(worker_full_of_clients_hears_its_supervisor),
 	};
 
 	if (argc == 2 && !strcmp(argv[1], "worker"))
