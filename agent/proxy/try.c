@@ -24,6 +24,18 @@ static void keep_to_loopback(const struct exchange *ex, struct mesh_endpoint *ep
 	ep->flags |= MESH_EP_LOOPBACK;
 }
 
+static void run(struct upconn *u)
+{
+	downstream_run(((struct exchange *)u->of)->down);
+}
+
+static void later(struct upconn *u)
+{
+	downstream_again(((struct exchange *)u->of)->down);
+}
+
+static const struct upconn_user exchange_user = {.run = run, .later = later};
+
 static uint32_t subset_of(struct exchange *ex)
 {
 	struct proxy *p = ex->proxy;
@@ -70,7 +82,7 @@ bool try_connect(struct exchange *ex)
 		return false;
 	if (ex->down->via_loopback)
 		keep_to_loopback(ex, &ep);
-	ex->up = upconn_get(p, index, &ep, ex->fresh, ex);
+	ex->up = upconn_get(p, index, &ep, ex->fresh, &exchange_user, ex);
 	if (!ex->up)
 		return false;
 	ex->endpoint = index;

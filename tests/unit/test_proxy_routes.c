@@ -118,6 +118,64 @@ static void who_drains_or_is_not_well_is_passed_over(void **state)
 	expect_asked(rig, 1, ask(rig, "/", "")); /* nobody is well */
 }
 
+/* GET on a connection that stays, to an origin whose connection is idle after that. */
+static int ask_and_keep(struct rig *rig, int *origin)
+{
+	int c = rig_connect(rig->gateway_port);
+
+	*origin = get_accepted(rig, c);
+	expect_served(*origin, c);
+	return c;
+}
+
+static void a_connection_to_who_is_not_well_any_more_is_closed(void **state)
+{
+	struct rig *rig = *state;
+	int o, c = ask_and_keep(rig, &o);
+
+	rig->endpoints[0].flags |= MESH_EP_UNHEALTHY;
+	rig_expect_closed(o);
+	close(o);
+	close(c);
+}
+
+static void a_connection_to_who_is_gone_is_closed(void **state)
+{
+	struct rig *rig = *state;
+	int o, c = ask_and_keep(rig, &o);
+
+	rig->endpoints[0].gen++;
+	rig_expect_closed(o);
+	close(o);
+	close(c);
+}
+
+static void a_connection_is_not_used_once_its_end_is_not_well(void **state)
+{
+	struct rig *rig = *state;
+	int o, c = ask_and_keep(rig, &o), other;
+
+	rig->endpoints[0].flags |= MESH_EP_UNHEALTHY;
+	other = get_accepted(rig, c); /* nobody else is there: a new one */
+	expect_served(other, c);
+	close(other);
+	close(o);
+	close(c);
+}
+
+static void what_runs_at_who_drains_is_finished(void **state)
+{
+	struct rig *rig = *state;
+	int c = rig_connect(rig->gateway_port), o = get_accepted(rig, c);
+
+	rig->endpoints[0].flags |= MESH_EP_DRAINING;
+	expect_served(o, c);
+	rig_send(c, GET);
+	expect_refusal(c, "503", "no-healthy-endpoint");
+	close(o);
+	close(c);
+}
+
 static void a_route_has_timeouts_of_its_own(void **state)
 {
 	struct rig *rig = *state;
@@ -355,6 +413,10 @@ int main(void)
 		story(a_version_nobody_serves_falls_back_or_fails),
 		story(a_second_try_goes_to_another_version_if_need_be),
 		story(who_drains_or_is_not_well_is_passed_over),
+		story(a_connection_to_who_is_not_well_any_more_is_closed),
+		story(a_connection_to_who_is_gone_is_closed),
+		story(a_connection_is_not_used_once_its_end_is_not_well),
+		story(what_runs_at_who_drains_is_finished),
 		story(a_route_has_timeouts_of_its_own),
 		story(the_time_left_is_told),
 		story(the_caller_can_only_shorten_it),
