@@ -31,6 +31,8 @@ struct exchange *exchange_new(struct downstream *d)
 	if (!ex)
 		return NULL;
 	memset(ex, 0, offsetof(struct exchange, request_id));
+	ex->sticky.is_set = false;
+	ex->sticky.issued[0] = '\0';
 	ex->request_id_len = ex->method_len = ex->path_len = ex->host_len = 0;
 	ex->proxy = p;
 	ex->down = d;

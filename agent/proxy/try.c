@@ -54,6 +54,7 @@ static uint32_t pick(struct exchange *ex, struct mesh_endpoint *ep)
 				    .subset = subset_of(ex),
 				    .avoid = &ex->endpoint,
 				    .navoid = ex->endpoint != MESH_NONE && !ex->fresh,
+				    .session = ex->sticky.is_set ? &ex->sticky.key : NULL,
 				    .netns = ex->down->netns};
 	uint32_t index = balance_pick(ex->proxy, &want, ep), other;
 	struct mesh_endpoint that;
