@@ -7,6 +7,7 @@
 #include "agent/proxy/deadline.h"
 #include "agent/proxy/downstream.h"
 #include "agent/proxy/fault.h"
+#include "agent/proxy/mirror.h"
 #include "agent/proxy/proxy.h"
 #include "agent/proxy/record.h"
 #include "agent/proxy/route.h"
@@ -293,6 +294,8 @@ static void run_request(struct exchange *ex)
 	switch (pump_run(&ex->request_body, &ex->down->conn, &ex->up->conn)) {
 	case PUMP_DONE:
 		ex->request_sent = true;
+		if (ex->routed.mirror_share)
+			mirror_offer(ex);
 		if (ex->proxy->bufs.used > BUFPOOL_SPARE)
 			conn_release(&ex->down->conn);
 		if (ex->request_waited && ex->state == EX_TRY) {

@@ -81,6 +81,7 @@ struct exchange {
 	bool keep_client;    /* the caller was told that its connection stays */
 	bool timed_body;     /* the timer watches the body */
 	bool client_gone;
+	bool mirrored; /* it was drawn whether it is */
 	uint16_t status;
 	uint16_t fault_status;	 /* to be answered with by an injected fault; 0: none */
 	uint32_t fault_delay_ms; /* injected */
