@@ -33,7 +33,7 @@ static uint32_t draw(struct proxy *p, const struct balance_want *want, const str
 	case MESH_LB_RANDOM:
 		return a;
 	case MESH_LB_ROUND_ROBIN:
-		turn = __atomic_fetch_add(&p->shared.up_stats[want->id].cursor, 1,
+		turn = __atomic_fetch_add(&p->shared.up_stats[want->id].cursor, want->pass != NULL,
 					  __ATOMIC_RELAXED);
 		return slot(t, (uint32_t)(turn % n));
 	default:
@@ -46,25 +46,58 @@ static uint32_t draw(struct proxy *p, const struct balance_want *want, const str
  * registered by hand is meant for all. */
 static bool usable(const struct mesh_endpoint *e, const struct balance_want *want)
 {
-	if (!(e->flags & MESH_EP_ALIVE) || e->service != want->up->service)
+	if ((e->flags & (MESH_EP_ALIVE | MESH_EP_DRAINING)) != MESH_EP_ALIVE ||
+	    e->service != want->up->service)
 		return false;
 	return !(e->flags & MESH_EP_LOOPBACK) || e->flags & MESH_EP_EXTERNAL ||
 	       e->netns == want->netns;
 }
 
-/* The first usable endpoint of the table from a random place on, other than `avoid`. */
+/* What an endpoint must be. */
+enum { UNTRIED = 1, ADMITTED = 2 };
+
+static bool is_avoided(const struct balance_want *want, uint32_t ep)
+{
+	for (uint32_t i = 0; i < want->navoid; i++)
+		if (want->avoid[i] == ep)
+			return true;
+	return false;
+}
+
+static bool is_admitted(struct proxy *p, const struct balance_want *want, uint32_t ep,
+			unsigned must)
+{
+	if (!(must & ADMITTED)) {
+		if (want->pass)
+			*want->pass = (struct breaker_pass){.counts = true};
+		return !breaker_is_barred(p, ep);
+	}
+	if (!want->pass)
+		return !breaker_is_ejected(p, ep);
+	return breaker_admit_try(p, want->up->service, ep, want->pass);
+}
+
+/* Last of all the breaker: it may hand out a probe. */
+static bool suits(struct proxy *p, const struct balance_want *want, uint32_t ep, unsigned must,
+		  struct mesh_endpoint *out)
+{
+	return !(must & UNTRIED && is_avoided(want, ep)) && shared_endpoint(&p->shared, ep, out) &&
+	       usable(out, want) && is_admitted(p, want, ep, must);
+}
+
+/* The first that suits, from a random place of the table on. */
 static uint32_t scan(struct proxy *p, const struct balance_want *want, const struct mesh_slots *t,
-		     uint32_t from, uint32_t avoid, struct mesh_endpoint *out)
+		     uint32_t from, unsigned must, struct mesh_endpoint *out)
 {
 	uint32_t seen = MESH_NONE;
 
 	for (uint32_t i = 0; i < MESH_SLOTS; i++) {
 		uint32_t ep = slot(t, from + i);
 
-		if (ep == seen || ep == avoid)
+		if (ep == seen)
 			continue;
 		seen = ep;
-		if (shared_endpoint(&p->shared, ep, out) && usable(out, want))
+		if (suits(p, want, ep, must, out))
 			return ep;
 	}
 	return MESH_NONE;
@@ -72,6 +105,7 @@ static uint32_t scan(struct proxy *p, const struct balance_want *want, const str
 
 uint32_t balance_pick(struct proxy *p, const struct balance_want *want, struct mesh_endpoint *out)
 {
+	static const unsigned ways[] = {UNTRIED | ADMITTED, ADMITTED, UNTRIED, 0};
 	const struct mesh_upstream *up = want->up;
 	uint32_t rnd = proxy_random(p), ep, n;
 	const struct mesh_slots *t;
@@ -83,11 +117,11 @@ uint32_t balance_pick(struct proxy *p, const struct balance_want *want, struct m
 	if (!n)
 		return MESH_NONE;
 	ep = draw(p, want, t, n, rnd);
-	if (ep != want->avoid && shared_endpoint(&p->shared, ep, out) && usable(out, want))
+	if (suits(p, want, ep, UNTRIED | ADMITTED, out))
 		return ep;
-	ep = scan(p, want, t, rnd >> 16, want->avoid, out);
-	if (ep == MESH_NONE && want->avoid != MESH_NONE) /* the only one */
-		ep = scan(p, want, t, rnd >> 16, MESH_NONE, out);
+	ep = MESH_NONE;
+	for (unsigned i = 0; ep == MESH_NONE && i < sizeof(ways) / sizeof(*ways); i++)
+		ep = scan(p, want, t, rnd >> 16, ways[i], out);
 	return ep;
 }
 

@@ -4,17 +4,21 @@
 #ifndef PROXY_BALANCE_H
 #define PROXY_BALANCE_H
 
+#include "agent/proxy/breaker.h"
 #include "agent/proxy/proxy.h"
 
 struct balance_want {
 	const struct mesh_upstream *up; /* a copy of upstream `id` */
 	uint32_t id;
-	uint32_t avoid; /* not this endpoint, if there is another; MESH_NONE: none to avoid */
+	const uint32_t *avoid; /* not these endpoints, if there is another */
+	uint32_t navoid;
 	uint64_t netns; /* the caller's: endpoints on another namespace's loopback are not for it */
+	struct breaker_pass *pass; /* of the one that is picked; NULL: nothing will be sent */
 };
 
-/* Picks an endpoint. Fills *ep with a copy and returns its index, or MESH_NONE: there is nobody to
- * call. */
+/* Picks an endpoint: one that its breaker lets in and that is not to be avoided, or else one that
+ * is, or else any that is alive. Fills *ep with a copy and returns its index, or MESH_NONE: there
+ * is nobody to call. */
 uint32_t balance_pick(struct proxy *p, const struct balance_want *want, struct mesh_endpoint *ep);
 
 /* Is the index still that endpoint's? An exchange may live longer than the endpoint that it was

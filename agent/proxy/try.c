@@ -8,6 +8,7 @@
 #include "lib/addr.h"
 
 #include <errno.h>
+#include <mesh/ewma.h>
 #include <string.h>
 
 /* Programs trust who comes by way of loopback. A caller that connected to loopback reaches an
@@ -23,27 +24,44 @@ static void keep_to_loopback(const struct exchange *ex, struct mesh_endpoint *ep
 	ep->flags |= MESH_EP_LOOPBACK;
 }
 
+static struct balance_want want_of(struct exchange *ex)
+{
+	return (struct balance_want){.up = &ex->target,
+				     .id = ex->upstream,
+				     .avoid = ex->avoid,
+				     .navoid = ex->navoid,
+				     .netns = ex->down->netns};
+}
+
+uint32_t try_likely(struct exchange *ex)
+{
+	struct balance_want want = want_of(ex);
+	struct mesh_endpoint ep;
+
+	return balance_pick(ex->proxy, &want, &ep);
+}
+
 bool try_connect(struct exchange *ex)
 {
 	struct proxy *p = ex->proxy;
-	struct balance_want want = {.up = &ex->target,
-				    .id = ex->upstream,
-				    .avoid = ex->fresh ? MESH_NONE : ex->endpoint,
-				    .netns = ex->down->netns};
+	struct balance_want want = want_of(ex);
 	struct mesh_endpoint ep;
 	uint32_t index;
 
 	/* endpoints come and go: what was copied when the exchange began may be old by now */
 	if (ex->tries && !shared_upstream(&p->shared, ex->upstream, &ex->target))
 		return false;
+	want.pass = &ex->try_pass;
 	index = balance_pick(p, &want, &ep);
 	if (index == MESH_NONE)
 		return false;
 	if (ex->down->via_loopback)
 		keep_to_loopback(ex, &ep);
 	ex->up = upconn_get(p, index, &ep, ex->fresh, ex);
-	if (!ex->up)
+	if (!ex->up) {
+		breaker_try_result(p, ex->target.service, index, &ex->try_pass, BREAKER_NOTHING);
 		return false;
+	}
 	ex->endpoint = index;
 	ex->gen = ep.gen;
 	ex->reused = ex->up->used > 0;
@@ -101,6 +119,36 @@ static uint32_t idle_limit(const struct exchange *ex)
 								       : UPCONN_IDLE_MS;
 }
 
+bool try_was_short(const struct exchange *ex)
+{
+	struct proxy *p = ex->proxy;
+	uint64_t word = __atomic_load_n(&p->shared.ep_stats[ex->endpoint].ewma, __ATOMIC_RELAXED);
+
+	return ex->up && p->loop.now_ns - called_ns(ex) < mesh_ewma_read(word, p->loop.now_ns);
+}
+
+/* An answer says enough, whatever becomes of its body, unless that breaks off. */
+static enum breaker_result result_of(const struct exchange *ex, enum try_end how)
+{
+	if (how == TRY_FAILED)
+		return upconn_tried(ex->up) ? BREAKER_FAILED : BREAKER_NOTHING;
+	if (ex->head_ns)
+		return ex->status >= 500 || ex->cause ? BREAKER_FAILED : BREAKER_GOOD;
+	return BREAKER_NOTHING;
+}
+
+static void book_result(struct exchange *ex, enum breaker_result r)
+{
+	if (balance_same(ex->proxy, ex->endpoint, ex->gen))
+		breaker_try_result(ex->proxy, ex->target.service, ex->endpoint, &ex->try_pass, r);
+	ex->try_pass.counts = false;
+}
+
+void try_settled(struct exchange *ex)
+{
+	book_result(ex, BREAKER_GOOD);
+}
+
 void try_end(struct exchange *ex, enum try_end how)
 {
 	struct proxy *p = ex->proxy;
@@ -111,6 +159,7 @@ void try_end(struct exchange *ex, enum try_end how)
 	balance_end(p, ex->endpoint, ex->gen);
 	if (how == TRY_FAILED && upconn_tried(u))
 		book_failure(ex);
+	book_result(ex, result_of(ex, how));
 	ex->up = NULL;
 	/* bytes beyond the answer would be taken for the next one */
 	if (how == TRY_GOOD && u->conn.readable && conn_fill(&u->conn) != -EAGAIN)
