@@ -11,7 +11,8 @@ static uint64_t cost(struct proxy *p, uint8_t policy, uint32_t ep)
 	uint64_t word;
 
 	if (policy == MESH_LB_LEAST_REQUEST)
-		return inflight;
+		return mesh_pick_load(inflight, __atomic_load_n(&p->shared.endpoints[ep].weight,
+								__ATOMIC_RELAXED));
 	word = __atomic_load_n(&p->shared.ep_stats[ep].ewma, __ATOMIC_RELAXED);
 	return mesh_pick_cost(mesh_ewma_read(word, p->loop.now_ns), inflight);
 }
@@ -33,7 +34,7 @@ static uint32_t draw(struct proxy *p, const struct balance_want *want, const str
 	case MESH_LB_RANDOM:
 		return a;
 	case MESH_LB_ROUND_ROBIN:
-		turn = __atomic_fetch_add(&p->shared.up_stats[want->id].cursor, want->pass != NULL,
+		turn = __atomic_fetch_add(&p->shared.up_stats[want->id].cursor, !want->looks,
 					  __ATOMIC_RELAXED);
 		return slot(t, (uint32_t)(turn % n));
 	default:
@@ -44,84 +45,84 @@ static uint32_t draw(struct proxy *p, const struct balance_want *want, const str
 
 /* What listens on loopback only is meant for its own namespace, and stays so. What somebody
  * registered by hand is meant for all. */
-static bool usable(const struct mesh_endpoint *e, const struct balance_want *want)
+bool balance_reaches(const struct mesh_endpoint *e, const struct balance_want *want)
 {
-	if ((e->flags & (MESH_EP_ALIVE | MESH_EP_DRAINING)) != MESH_EP_ALIVE ||
+	if (!(e->flags & MESH_EP_ALIVE) || e->flags & MESH_EP_DRAINING ||
 	    e->service != want->up->service)
 		return false;
 	return !(e->flags & MESH_EP_LOOPBACK) || e->flags & MESH_EP_EXTERNAL ||
 	       e->netns == want->netns;
 }
 
-/* What an endpoint must be. */
-enum { UNTRIED = 1, ADMITTED = 2 };
+/* What makes one endpoint worse than another. */
+enum { ILL = 1, AVOIDED = 2, EJECTED = 4, NEVER = 8 };
 
-static bool is_avoided(const struct balance_want *want, uint32_t ep)
+static uint32_t rank(struct proxy *p, const struct balance_want *want, uint32_t ep,
+		     struct mesh_endpoint *out)
 {
-	for (uint32_t i = 0; i < want->navoid; i++)
-		if (want->avoid[i] == ep)
-			return true;
-	return false;
+	uint32_t r = 0;
+
+	if (!shared_endpoint(&p->shared, ep, out) || !balance_reaches(out, want) ||
+	    breaker_is_barred(p, ep))
+		return NEVER;
+	if (!breaker_may_try(p, want->up->service, ep, want->pass))
+		r |= EJECTED;
+	if (balance_avoids(want, ep))
+		r |= AVOIDED;
+	return out->flags & MESH_EP_UNHEALTHY ? r | ILL : r;
 }
 
-static bool is_admitted(struct proxy *p, const struct balance_want *want, uint32_t ep,
-			unsigned must)
-{
-	if (!(must & ADMITTED)) {
-		if (want->pass)
-			*want->pass = (struct breaker_pass){.counts = true};
-		return !breaker_is_barred(p, ep);
-	}
-	if (!want->pass)
-		return !breaker_is_ejected(p, ep);
-	return breaker_admit_try(p, want->up->service, ep, want->pass);
-}
-
-/* Last of all the breaker: it may hand out a probe. */
-static bool suits(struct proxy *p, const struct balance_want *want, uint32_t ep, unsigned must,
-		  struct mesh_endpoint *out)
-{
-	return !(must & UNTRIED && is_avoided(want, ep)) && shared_endpoint(&p->shared, ep, out) &&
-	       usable(out, want) && is_admitted(p, want, ep, must);
-}
-
-/* The first that suits, from a random place of the table on. */
+/* The best endpoint of the table, the first of them from a random place on; *best_rank is how good
+ * that is. */
 static uint32_t scan(struct proxy *p, const struct balance_want *want, const struct mesh_slots *t,
-		     uint32_t from, unsigned must, struct mesh_endpoint *out)
+		     uint32_t from, uint32_t *best_rank, struct mesh_endpoint *out)
 {
-	uint32_t seen = MESH_NONE;
+	uint32_t seen = MESH_NONE, best = MESH_NONE;
 
-	for (uint32_t i = 0; i < MESH_SLOTS; i++) {
-		uint32_t ep = slot(t, from + i);
+	*best_rank = NEVER;
+	for (uint32_t i = 0; i < MESH_SLOTS && *best_rank; i++) {
+		uint32_t ep = slot(t, from + i), r;
 
 		if (ep == seen)
 			continue;
 		seen = ep;
-		if (suits(p, want, ep, must, out))
-			return ep;
+		r = rank(p, want, ep, out);
+		if (r < *best_rank) {
+			*best_rank = r;
+			best = ep;
+		}
 	}
-	return MESH_NONE;
+	return best == MESH_NONE || rank(p, want, best, out) < NEVER ? best : MESH_NONE;
+}
+
+/* false: somebody else took the last probe just now. */
+static bool take(struct proxy *p, const struct balance_want *want, uint32_t ep, uint32_t r)
+{
+	if (!want->pass)
+		return true;
+	if (!(r & EJECTED))
+		return breaker_admit_try(p, want->up->service, ep, want->pass);
+	*want->pass = (struct breaker_pass){.counts = true};
+	return true;
 }
 
 uint32_t balance_pick(struct proxy *p, const struct balance_want *want, struct mesh_endpoint *out)
 {
-	static const unsigned ways[] = {UNTRIED | ADMITTED, ADMITTED, UNTRIED, 0};
-	const struct mesh_upstream *up = want->up;
-	uint32_t rnd = proxy_random(p), ep, n;
+	uint32_t rnd = proxy_random(p), ep, n, r;
 	const struct mesh_slots *t;
 
-	if (!up->nsplit || up->nsplit > MESH_SPLITS)
+	if (want->subset >= MESH_MAX_SUBSETS)
 		return MESH_NONE;
-	t = shared_slots(&p->shared, up->split[mesh_pick_split(up, rnd)].subset % MESH_MAX_SUBSETS);
+	t = shared_slots(&p->shared, want->subset);
 	n = __atomic_load_n(&t->n, __ATOMIC_RELAXED);
 	if (!n)
 		return MESH_NONE;
 	ep = draw(p, want, t, n, rnd);
-	if (suits(p, want, ep, UNTRIED | ADMITTED, out))
+	if (!rank(p, want, ep, out) && take(p, want, ep, 0))
 		return ep;
-	ep = MESH_NONE;
-	for (unsigned i = 0; ep == MESH_NONE && i < sizeof(ways) / sizeof(*ways); i++)
-		ep = scan(p, want, t, rnd >> 16, ways[i], out);
+	do
+		ep = scan(p, want, t, rnd >> 16, &r, out);
+	while (ep != MESH_NONE && !take(p, want, ep, r));
 	return ep;
 }
 

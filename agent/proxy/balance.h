@@ -10,15 +10,28 @@
 struct balance_want {
 	const struct mesh_upstream *up; /* a copy of upstream `id` */
 	uint32_t id;
+	uint32_t subset;       /* of it; MESH_NONE: nobody */
 	const uint32_t *avoid; /* not these endpoints, if there is another */
 	uint32_t navoid;
 	uint64_t netns; /* the caller's: endpoints on another namespace's loopback are not for it */
-	struct breaker_pass *pass; /* of the one that is picked; NULL: nothing will be sent */
+	struct breaker_pass *pass; /* of the one that is picked; NULL: it is nobody's probe */
+	bool looks;		   /* nothing will be sent to it */
 };
 
-/* Picks an endpoint: one that its breaker lets in and that is not to be avoided, or else one that
- * is, or else any that is alive. Fills *ep with a copy and returns its index, or MESH_NONE: there
- * is nobody to call. */
+static inline bool balance_avoids(const struct balance_want *w, uint32_t endpoint)
+{
+	for (uint32_t i = 0; i < w->navoid; i++)
+		if (w->avoid[i] == endpoint)
+			return true;
+	return false;
+}
+
+/* May it be called at all, by that caller? */
+bool balance_reaches(const struct mesh_endpoint *e, const struct balance_want *want);
+
+/* Picks an endpoint. The worst of them is one whose breaker lets nothing in: it is called only
+ * when all are like that. Then one of those to avoid, then one whose health checks fail. Fills *ep
+ * with a copy and returns its index, or MESH_NONE: there is nobody to call. */
 uint32_t balance_pick(struct proxy *p, const struct balance_want *want, struct mesh_endpoint *ep);
 
 /* Is the index still that endpoint's? An exchange may live longer than the endpoint that it was

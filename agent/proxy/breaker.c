@@ -140,9 +140,16 @@ void breaker_result(struct proxy *p, uint32_t service, struct breaker_pass *pass
 /* --- an endpoint ---------------------------------------------------------------------------------
  */
 
-bool breaker_is_ejected(const struct proxy *p, uint32_t endpoint)
+bool breaker_may_try(const struct proxy *p, uint32_t service, uint32_t endpoint,
+		     const struct breaker_pass *pass)
 {
-	return mesh_breaker_state(load(&p->shared.ep_stats[endpoint].breaker)) != MESH_CLOSED;
+	uint64_t word = load(&p->shared.ep_stats[endpoint].breaker);
+
+	if (mesh_breaker_state(word) == MESH_CLOSED)
+		return true;
+	return pass &&
+	       mesh_breaker_admit(word, &policy_of(p, service)->breaker, now_ms(p)).verdict !=
+		       MESH_REFUSE;
 }
 
 bool breaker_is_barred(const struct proxy *p, uint32_t endpoint)
@@ -158,7 +165,7 @@ bool breaker_admit_try(struct proxy *p, uint32_t service, uint32_t endpoint,
 	int moved; /* the supervisor counts these */
 
 	*pass = (struct breaker_pass){.counts = true};
-	if (!breaker_is_ejected(p, endpoint))
+	if (mesh_breaker_state(load(&p->shared.ep_stats[endpoint].breaker)) == MESH_CLOSED)
 		return true;
 	return admit(p, &p->shared.ep_stats[endpoint].breaker, &policy_of(p, service)->breaker,
 		     pass, &moved) != MESH_REFUSE;

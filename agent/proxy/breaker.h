@@ -43,7 +43,9 @@ bool breaker_admit_try(struct proxy *p, uint32_t service, uint32_t endpoint,
 		       struct breaker_pass *pass);
 void breaker_try_result(struct proxy *p, uint32_t service, uint32_t endpoint,
 			struct breaker_pass *pass, enum breaker_result r);
-bool breaker_is_ejected(const struct proxy *p, uint32_t endpoint);
+/* Would it be let in now? Takes no probe; without a pass it is for none. */
+bool breaker_may_try(const struct proxy *p, uint32_t service, uint32_t endpoint,
+		     const struct breaker_pass *pass);
 /* By hand: not even when there is nobody else. */
 bool breaker_is_barred(const struct proxy *p, uint32_t endpoint);
 

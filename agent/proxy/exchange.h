@@ -5,19 +5,14 @@
  * balance.h's, which connection carries it is upstream.h's.
  *
  *   state       waits for                          next
- *
  *   EX_DETECT   first bytes, of either side        EX_HEAD, EX_TUNNEL
- *
- *   EX_HEAD     the whole head of the request      EX_TRY, EX_ANSWER
- *
- *   EX_TRY      the head of the endpoint's answer  EX_BODY, EX_TUNNEL (101), EX_BACKOFF, EX_ANSWER
- *
+ *   EX_HEAD     the whole head of the request      EX_DELAY, EX_TRY, EX_ANSWER
+ *   EX_DELAY    the end of an injected delay       EX_TRY, EX_ANSWER
+ *   EX_TRY      the head of the endpoint's answer  EX_BODY, EX_TUNNEL (101), EX_BACKOFF,
+ *                                                  EX_ANSWER
  *   EX_BACKOFF  the time for another try           EX_TRY, EX_ANSWER
- *
  *   EX_BODY     the end of the answer's body       over
- *
  *   EX_ANSWER   our own answer to be sent          over
- *
  *   EX_TUNNEL   both sides to finish               over
  */
 #ifndef PROXY_EXCHANGE_H
@@ -38,6 +33,7 @@ struct upconn;
 enum exchange_state {
 	EX_DETECT,
 	EX_HEAD,
+	EX_DELAY,
 	EX_TRY,
 	EX_BACKOFF,
 	EX_BODY,
@@ -77,6 +73,7 @@ struct exchange {
 	uint8_t tries;	     /* but not those on connections that had gone stale */
 	uint8_t begun;	     /* all of them; wraps */
 	uint8_t failure;     /* enum mesh_cause of the last try, while another one is to be made */
+	uint8_t flags;	     /* enum record_flags that are settled on the way */
 	uint8_t buffers;     /* that it holds, as its upstream's share was told */
 	bool request_sent;   /* all of it */
 	bool request_waited; /* sending it over the connection took more than one go */
@@ -91,11 +88,13 @@ struct exchange {
 	bool timed_body;     /* the timer watches the body */
 	bool client_gone;
 	bool impatient; /* it was not waited for the last try for as long as it usually takes */
-	bool no_budget; /* another try was due, and not to be paid for */
 	struct breaker_pass pass, try_pass; /* of the service, of this try's endpoint */
 	uint32_t avoid[EXCHANGE_AVOIDED];
 	uint32_t navoid;
 	uint16_t status;
+	uint16_t fault_status;	 /* to be answered with by an injected fault; 0: none */
+	uint32_t fault_delay_ms; /* injected */
+	uint32_t subset; /* chosen by the first try, kept by the others; MESH_NONE: not yet */
 	uint32_t service, upstream, endpoint; /* MESH_NONE: not known */
 	uint32_t gen;
 	struct mesh_upstream target; /* copy of the upstream at routing time */
@@ -107,6 +106,7 @@ struct exchange {
 	uint64_t start_ns;	/* first byte of the request */
 	uint64_t waiting_ns; /* the request timeout runs from here: first try, or the end of a long
 				upload */
+	uint64_t delay_ns;   /* an injected delay began */
 	uint64_t try_ns;     /* this try began */
 	uint64_t sent_ns; /* the try timeout runs from here: as try_ns, or the end of a long upload
 			   */

@@ -112,6 +112,8 @@ bool retry_granted(struct exchange *ex, enum mesh_cause cause, uint32_t *wait_ms
 	*wait_ms = backoff(ex);
 	if (!usual_ms(ex, &usual) || timeout_left(ex) <= *wait_ms + usual)
 		return false;
-	ex->no_budget = !budget_take(ex);
-	return !ex->no_budget;
+	if (budget_take(ex))
+		return true;
+	ex->flags |= RECORD_NO_BUDGET;
+	return false;
 }

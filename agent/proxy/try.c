@@ -4,6 +4,7 @@
 #include "agent/proxy/balance.h"
 #include "agent/proxy/downstream.h"
 #include "agent/proxy/proxy.h"
+#include "agent/proxy/split.h"
 #include "agent/proxy/upstream.h"
 #include "lib/addr.h"
 
@@ -24,42 +25,94 @@ static void keep_to_loopback(const struct exchange *ex, struct mesh_endpoint *ep
 	ep->flags |= MESH_EP_LOOPBACK;
 }
 
-static struct balance_want want_of(struct exchange *ex)
+static void run(struct upconn *u)
 {
-	return (struct balance_want){.up = &ex->target,
-				     .id = ex->upstream,
-				     .avoid = ex->avoid,
-				     .navoid = ex->navoid,
-				     .netns = ex->down->netns};
+	downstream_run(((struct exchange *)u->of)->down);
+}
+
+static void later(struct upconn *u)
+{
+	downstream_again(((struct exchange *)u->of)->down);
+}
+
+static const struct upconn_user exchange_user = {.run = run, .later = later};
+
+static uint32_t subset_of(struct exchange *ex)
+{
+	struct proxy *p = ex->proxy;
+
+	if (ex->subset == MESH_NONE ||
+	    (ex->endpoint != MESH_NONE && !split_holds(&ex->target, ex->subset)))
+		ex->subset = split_choose(&p->shared, &ex->target, &ex->routed.split,
+					  ex->routed.fallback, proxy_random(p));
+	return ex->subset;
+}
+
+static void drop_pass(struct exchange *ex, uint32_t endpoint, struct breaker_pass *pass)
+{
+	breaker_try_result(ex->proxy, ex->target.service, endpoint, pass, BREAKER_NOTHING);
+}
+
+/* Somebody of the chosen version, or, when there is nobody but those to avoid, of any. pass NULL:
+ * only to see who it would be. */
+static uint32_t pick(struct exchange *ex, struct mesh_endpoint *ep, struct breaker_pass *pass)
+{
+	struct breaker_pass second = {0};
+	struct balance_want want = {.up = &ex->target,
+				    .id = ex->upstream,
+				    .subset = subset_of(ex),
+				    .avoid = ex->avoid,
+				    .navoid = ex->navoid,
+				    .netns = ex->down->netns,
+				    .pass = pass,
+				    .looks = !pass};
+	uint32_t index = balance_pick(ex->proxy, &want, ep), other;
+	struct mesh_endpoint that;
+
+	if (index != MESH_NONE && !balance_avoids(&want, index))
+		return index;
+	want.subset = split_fall_back(&ex->target, want.subset, ex->routed.fallback);
+	want.pass = pass ? &second : NULL;
+	other = balance_pick(ex->proxy, &want, &that);
+	if (other == MESH_NONE)
+		return index;
+	if (index != MESH_NONE && balance_avoids(&want, other)) {
+		drop_pass(ex, other, &second);
+		return index;
+	}
+	if (pass && index != MESH_NONE)
+		drop_pass(ex, index, pass);
+	if (pass)
+		*pass = second;
+	*ep = that;
+	return other;
 }
 
 uint32_t try_likely(struct exchange *ex)
 {
-	struct balance_want want = want_of(ex);
 	struct mesh_endpoint ep;
 
-	return balance_pick(ex->proxy, &want, &ep);
+	return pick(ex, &ep, NULL);
 }
 
 bool try_connect(struct exchange *ex)
 {
 	struct proxy *p = ex->proxy;
-	struct balance_want want = want_of(ex);
 	struct mesh_endpoint ep;
 	uint32_t index;
 
 	/* endpoints come and go: what was copied when the exchange began may be old by now */
-	if (ex->tries && !shared_upstream(&p->shared, ex->upstream, &ex->target))
+	if (ex->endpoint != MESH_NONE && !shared_upstream(&p->shared, ex->upstream, &ex->target))
 		return false;
-	want.pass = &ex->try_pass;
-	index = balance_pick(p, &want, &ep);
+	ex->try_pass = (struct breaker_pass){0};
+	index = pick(ex, &ep, &ex->try_pass);
 	if (index == MESH_NONE)
 		return false;
 	if (ex->down->via_loopback)
 		keep_to_loopback(ex, &ep);
-	ex->up = upconn_get(p, index, &ep, ex->fresh, ex);
+	ex->up = upconn_get(p, index, &ep, ex->fresh, &exchange_user, ex);
 	if (!ex->up) {
-		breaker_try_result(p, ex->target.service, index, &ex->try_pass, BREAKER_NOTHING);
+		drop_pass(ex, index, &ex->try_pass);
 		return false;
 	}
 	ex->endpoint = index;
@@ -147,6 +200,13 @@ static void book_result(struct exchange *ex, enum breaker_result r)
 void try_settled(struct exchange *ex)
 {
 	book_result(ex, BREAKER_GOOD);
+}
+
+void try_give_back(struct exchange *ex)
+{
+	try_end(ex, ex->up->conn.connecting || ex->up->conn.error ? TRY_DROPPED : TRY_GOOD);
+	ex->endpoint = ex->subset = MESH_NONE;
+	ex->tries = 0;
 }
 
 void try_end(struct exchange *ex, enum try_end how)

@@ -29,6 +29,9 @@ void try_answered(struct exchange *ex);
 bool try_was_short(const struct exchange *ex);
 /* The try has done what can be asked of it (a tunnel is there): its end will say nothing more. */
 void try_settled(struct exchange *ex);
+/* A connection was opened before the request was known, and must not be the one that serves it: as
+ * if there had been no try. */
+void try_give_back(struct exchange *ex);
 /* Lets go of the connection and books the try. Harmless without one. */
 void try_end(struct exchange *ex, enum try_end how);
 
