@@ -260,7 +260,8 @@ void mirror_offer(struct exchange *ex)
 	struct balance_want want = {.up = &ex->target,
 				    .id = ex->upstream,
 				    .subset = ex->target.version[ex->routed.mirror_version],
-				    .netns = ex->down->netns};
+				    .netns = ex->down->netns,
+				    .looks = true}; /* the turns are the requests' own */
 	struct mesh_endpoint ep;
 	struct mirror *m = NULL;
 	uint32_t index;

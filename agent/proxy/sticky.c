@@ -132,18 +132,6 @@ static bool first_time(struct candidates *c, uint32_t ep)
 	return first;
 }
 
-/* Who is ejected gets a session again when it is to be probed, and not before. */
-static bool is_admitted(struct proxy *p, const struct balance_want *want, uint32_t ep)
-{
-	const struct snap_service *s =
-		p->snapshot ? snapshot_service(p->snapshot, want->up->service) : NULL;
-	uint64_t word = __atomic_load_n(&p->shared.ep_stats[ep].breaker, __ATOMIC_RELAXED);
-
-	return mesh_breaker_state(word) == MESH_CLOSED ||
-	       (s && mesh_breaker_admit(word, &s->breaker, p->loop.now_ns / 1000000).verdict !=
-			     MESH_REFUSE);
-}
-
 static void consider(struct proxy *p, const struct balance_want *want, struct candidates *c,
 		     uint32_t ep)
 {
@@ -151,7 +139,8 @@ static void consider(struct proxy *p, const struct balance_want *want, struct ca
 
 	if (!first_time(c, ep) || balance_avoids(want, ep) ||
 	    !shared_endpoint(&p->shared, ep, &e) || !balance_reaches(&e, want) ||
-	    e.flags & MESH_EP_UNHEALTHY || !is_admitted(p, want, ep))
+	    e.flags & MESH_EP_UNHEALTHY || breaker_is_barred(p, ep) ||
+	    !breaker_may_try(p, e.service, ep, want->pass)) /* true for its probes */
 		return;
 	c->ep[c->n] = (uint16_t)ep;
 	c->hash[c->n] = e.hash;
