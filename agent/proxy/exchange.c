@@ -17,6 +17,7 @@
 #include "agent/proxy/try.h"
 #include "agent/proxy/tunnel.h"
 #include "agent/proxy/upstream.h"
+#include "agent/proxy/why.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -234,6 +235,7 @@ void exchange_try_failed(struct exchange *ex, enum mesh_cause cause)
 		try_begin(ex);
 		return;
 	}
+	why_tried(ex, cause);
 	ex->impatient = cause == CAUSE_REQUEST_TIMEOUT && try_was_short(ex);
 	try_end(ex, ex->impatient ? TRY_DROPPED : TRY_FAILED);
 	if (retry_granted(ex, cause, &wait_ms))
@@ -465,6 +467,7 @@ static void begin_response(struct exchange *ex)
 	ex->status = ex->response.status;
 	try_answered(ex);
 	if (retry_granted(ex, CAUSE_NONE, &wait_ms)) {
+		why_tried(ex, CAUSE_NONE);
 		drop_answer(ex);
 		try_later(ex, CAUSE_NONE, wait_ms);
 		return;

@@ -120,6 +120,11 @@ struct ring {			    /* head of the shared block; data follows at RING_DATA */
  * ring_commit. */
 void *ring_reserve(struct ring *r, uint32_t size);
 void ring_commit(struct ring *r, uint32_t size);
+/* Bytes that wait for the reader. */
+static inline uint32_t ring_used(const struct ring *r)
+{
+	return (uint32_t)(r->head - __atomic_load_n(&r->tail, __ATOMIC_RELAXED));
+}
 
 static inline const struct why_candidate *why_candidates(const struct record_why *w)
 {
