@@ -213,6 +213,8 @@ const char *endpoint_status(const char *service, const char *id);
 /* PUT of a service's configuration, which the end of the story deletes. Fails the story when it is
  * refused. Returns when the agent has it. */
 PRINTF(2, 3) void configure(const char *service, const char *json_fmt, ...);
+/* Waits until the agents run the latest configuration. */
+void settled(void);
 bool registered(const char *service, const char *id);
 
 /* --- commands ------------------------------------------------------------------------------------

@@ -62,11 +62,18 @@ static double agents_revision(void)
 	return least;
 }
 
+void settled(void)
+{
+	double latest = json_num(api("GET", "/health", NULL), "revision", 0);
+
+	eventually(3000, agents_revision() >= latest);
+}
+
 void configure(const char *service, const char *json_fmt, ...)
 {
 	char path[128], body[4096];
+	const cJSON *v;
 	va_list ap;
-	cJSON *v;
 	size_t i;
 
 	va_start(ap, json_fmt);
@@ -81,7 +88,7 @@ void configure(const char *service, const char *json_fmt, ...)
 		;
 	if (i == nconfigured && i < CONFIGURED)
 		snprintf(configured[nconfigured++], sizeof(configured[0]), "%s", service);
-	eventually(3000, agents_revision() >= json_num(v, "revision", 0));
+	settled();
 }
 
 void configure_end(void)
