@@ -3,6 +3,7 @@
 #include "agent/supervisor.h"
 
 #include "agent/control/compile.h"
+#include "lib/log.h"
 
 #include <mesh/ewma.h>
 #include <mesh/seq.h>
@@ -72,14 +73,14 @@ static void put_slots(void *arg, uint32_t subset, uint32_t n, uint32_t nendpoint
 		      const uint16_t *ep)
 {
 	struct supervisor *s = arg;
-	struct mesh_slots *t = &s->arrays->slots[subset];
+	struct mesh_slots t = {.n = n, .nendpoints = nendpoints};
+	int err;
 
 	if (n)
-		for (uint32_t i = 0; i < MESH_SLOTS; i++)
-			if (t->ep[i] != ep[i])
-				__atomic_store_n(&t->ep[i], ep[i], __ATOMIC_RELAXED);
-	__atomic_store_n(&t->nendpoints, nendpoints, __ATOMIC_RELAXED);
-	__atomic_store_n(&t->n, n, __ATOMIC_RELEASE);
+		memcpy(t.ep, ep, sizeof(t.ep));
+	err = kernel_slots_set(s->kernel, subset, &t);
+	if (err)
+		log_error("cannot write slot table %u: %s", subset, strerror(-err));
 }
 
 static int put_dest(void *arg, const struct mesh_dest_key *key, const struct mesh_dest *dest)

@@ -80,19 +80,30 @@ static bool service_meet(struct eject *e, uint32_t id, const struct service_view
 	return true;
 }
 
-static bool services_meet(struct eject *e)
+/* Workers move a service's own breaker: has one gone to another state? */
+static bool service_moved(struct eject *e, uint32_t id)
 {
-	bool fresh[MESH_MAX_SERVICES] = {false}, any = false;
+	uint32_t was = e->known[id].state;
+
+	e->known[id].state = mesh_breaker_state(load(&e->services[id].breaker));
+	return e->known[id].state != was;
+}
+
+static bool services_look(struct eject *e)
+{
+	bool fresh[MESH_MAX_SERVICES] = {false}, any = false, moved = false;
 	struct endpoint_view ep;
 	struct service_view v;
 
 	for (uint32_t i = 0; i < MESH_MAX_SERVICES; i++)
-		if (registry_service(e->registry, i, &v))
+		if (registry_service(e->registry, i, &v)) {
 			any |= fresh[i] = service_meet(e, i, &v);
+			moved |= service_moved(e, i);
+		}
 	for (uint32_t i = 0; any && i < MESH_MAX_ENDPOINTS; i++)
 		if (registry_endpoint(e->registry, i, &ep) && fresh[ep.service])
 			endpoint_forget(e, i);
-	return any;
+	return any || moved;
 }
 
 /* --- a beat --- */
@@ -191,7 +202,7 @@ bool eject_beat(struct eject *e, uint64_t now_ns)
 {
 	static struct place at[MESH_MAX_ENDPOINTS];
 	static struct outlier v[MESH_MAX_ENDPOINTS];
-	bool changed = services_meet(e);
+	bool changed = services_look(e);
 	uint32_t n = places(e, at), first = 0;
 
 	for (uint32_t i = 1; i <= n; i++)

@@ -22,6 +22,7 @@ struct eject_endpoint {
 struct eject_service {
 	char name[MESH_NAME_MAX]; /* whose words these are; "": nobody's yet */
 	struct mesh_breaker_policy policy;
+	uint32_t state; /* of its breaker, as of the last look */
 };
 
 struct eject {

@@ -73,7 +73,6 @@ int kernel_verify(struct kernel *k, char error[KERNEL_ERROR_MAX]);
 struct kernel_arrays {
 	struct mesh_ctl *ctl;
 	struct mesh_upstream *upstreams;	/* [MESH_MAX_UPSTREAMS] */
-	struct mesh_slots *slots;		/* [MESH_MAX_SUBSETS] */
 	struct mesh_endpoint *endpoints;	/* [MESH_MAX_ENDPOINTS] */
 	struct mesh_ep_stat *ep_stats;		/* [MESH_MAX_ENDPOINTS] */
 	struct mesh_ep_inflight *ep_inflight;	/* [MESH_MAX_ENDPOINTS] */
@@ -87,6 +86,10 @@ const struct kernel_arrays *kernel_arrays(struct kernel *k);
 /* Says that somebody maintains the maps; at least every MESH_HEARTBEAT_MAX_NS / 3, and only while
  * workers run. */
 void kernel_heartbeat(struct kernel *k);
+
+/* A slot table. By system call: all of them, mapped, would be a seventh of the supervisor's memory.
+ */
+int kernel_slots_set(struct kernel *k, uint32_t subset, const struct mesh_slots *t);
 
 /* Set: inserts or replaces; -E2BIG when the map is full. Delete: -ENOENT when it is not there. */
 int kernel_workload_set(struct kernel *k, uint64_t cgroup, const struct mesh_workload *w);

@@ -13,7 +13,6 @@ static const struct {
 } shape[KM_ARRAYS] = {
 	[KM_CTL] = {1, sizeof(struct mesh_ctl)},
 	[KM_UPSTREAMS] = {MESH_MAX_UPSTREAMS, sizeof(struct mesh_upstream)},
-	[KM_SLOTS] = {MESH_MAX_SUBSETS, sizeof(struct mesh_slots)},
 	[KM_ENDPOINTS] = {MESH_MAX_ENDPOINTS, sizeof(struct mesh_endpoint)},
 	[KM_EP_STATS] = {MESH_MAX_ENDPOINTS, sizeof(struct mesh_ep_stat)},
 	[KM_EP_INFLIGHT] = {MESH_MAX_ENDPOINTS, sizeof(struct mesh_ep_inflight)},
@@ -29,7 +28,11 @@ int kernel_map_arrays(struct kernel *k)
 
 	for (int i = 0; i < KM_ARRAYS; i++) {
 		size_t len = (shape[i].entries * shape[i].size + page - 1) & ~(page - 1);
-		void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, k->map[i], 0);
+		void *p;
+
+		if (!len) /* KM_SLOTS, see kernel_slots_set */
+			continue;
+		p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, k->map[i], 0);
 
 		if (p == MAP_FAILED)
 			return -errno;
@@ -39,7 +42,6 @@ int kernel_map_arrays(struct kernel *k)
 	k->arrays = (struct kernel_arrays){
 		.ctl = k->mapped[KM_CTL],
 		.upstreams = k->mapped[KM_UPSTREAMS],
-		.slots = k->mapped[KM_SLOTS],
 		.endpoints = k->mapped[KM_ENDPOINTS],
 		.ep_stats = k->mapped[KM_EP_STATS],
 		.ep_inflight = k->mapped[KM_EP_INFLIGHT],
@@ -87,6 +89,11 @@ static int delete (struct kernel *k, enum kernel_map m, const void *key)
 		return -errno;
 	k->entries[m]--;
 	return 0;
+}
+
+int kernel_slots_set(struct kernel *k, uint32_t subset, const struct mesh_slots *t)
+{
+	return bpf_map_update_elem(k->map[KM_SLOTS], &subset, t, BPF_ANY) < 0 ? -errno : 0;
 }
 
 int kernel_workload_set(struct kernel *k, uint64_t cgroup, const struct mesh_workload *w)

@@ -239,6 +239,11 @@ static enum mesh_cause judge(struct exchange *ex, const char *head)
 	return buf_share_spent(&ex->proxy->bufs, ex->upstream) ? CAUSE_BULKHEAD_FULL : CAUSE_NONE;
 }
 
+void exchange_admit(struct exchange *ex)
+{
+	try_begin(ex);
+}
+
 void exchange_request(struct exchange *ex)
 {
 	struct conn *down = &ex->down->conn;
@@ -251,7 +256,7 @@ void exchange_request(struct exchange *ex)
 	conn_consume(down, ex->request.size);
 	cause = judge(ex, down->in.mem + down->in.hold);
 	if (cause == CAUSE_NONE) {
-		try_begin(ex);
+		exchange_admit(ex);
 		return;
 	}
 	try_end(ex, TRY_DROPPED);

@@ -38,6 +38,16 @@ enum exchange_fate {
 #define EXCHANGE_TRIES 3 /* in all */
 #define REQUEST_ID_MAX 128
 
+/* What the configuration says of this request beside timeouts and retries. Copies: a snapshot may
+ * be replaced while the exchange runs. */
+struct routed {
+	struct snap_split split; /* the route's; n of 0: the service's own */
+	struct snap_fault fault; /* the route's */
+	uint32_t fallback;	 /* enum snap_fallback, of the split in force */
+	uint32_t mirror_version, mirror_share;
+	uint32_t name_len; /* of the route's name, exchange.route */
+};
+
 struct exchange {
 	struct proxy *proxy;
 	struct downstream *down;
@@ -64,6 +74,8 @@ struct exchange {
 	uint32_t gen;
 	struct mesh_upstream target; /* copy of the upstream at routing time */
 	struct snap_timeouts timeouts;
+	struct snap_retry retry;
+	struct routed routed;
 	uint32_t path_skip;	/* the gateway's prefix: bytes of `path` not passed on */
 	uint32_t keep_alive_ms; /* what the endpoint says of idle connections; 0: nothing */
 	uint64_t start_ns;	/* first byte of the request */
@@ -79,6 +91,7 @@ struct exchange {
 	struct pump request_body, response_body;
 	char request_id[REQUEST_ID_MAX];
 	uint16_t request_id_len, method_len, path_len, host_len;
+	char route[MESH_NAME_MAX];  /* its name, as much as fits */
 	char text[RECORD_TEXT_MAX]; /* method, path, host: for the record, when the head is gone */
 	struct http1_head request, response;
 };
@@ -89,6 +102,8 @@ struct exchange *exchange_new(struct downstream *d);
 /* The request's head is whole: ex->request is filled, its bytes are unread in the caller's buffer.
  * Routes it and begins the first try, or prepares an answer. */
 void exchange_request(struct exchange *ex);
+/* It is routed, and may go on: the first try, unless something stands against it now. */
+void exchange_admit(struct exchange *ex);
 /* The request's head is malformed. */
 void exchange_bad_request(struct exchange *ex);
 /* The request cannot be taken to its end, and no endpoint is to blame: our own answer, with that

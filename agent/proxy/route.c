@@ -7,9 +7,18 @@
 #include <string.h>
 #include <strings.h>
 
-/* For a service that the configuration does not mention. */
+/* For a service that the configuration does not mention: as service_config_init has it. */
 static const struct snap_timeouts default_timeouts = {
 	.connect = 1000, .try = 3000, .request = 15000, .idle = 60000};
+
+static const struct snap_retry default_retry = {
+	.attempts = 2,
+	.methods = 1u << HTTP1_GET | 1u << HTTP1_HEAD | 1u << HTTP1_OPTIONS | 1u << HTTP1_PUT |
+		   1u << HTTP1_DELETE,
+	.causes = 1u << CAUSE_CONNECT_FAILED | 1u << CAUSE_UPSTREAM_RESET,
+	.statuses = {[12] = 1u << 6 | 1u << 7, [13] = 1u}, /* 502, 503, 504 */
+	.backoff_ms = 25,
+	.max_backoff_ms = 250};
 
 static void set_service(struct exchange *ex, uint32_t service)
 {
@@ -18,6 +27,8 @@ static void set_service(struct exchange *ex, uint32_t service)
 
 	ex->service = service;
 	ex->timeouts = s ? s->timeouts : default_timeouts;
+	ex->retry = s ? s->retry : default_retry;
+	ex->routed.fallback = s ? s->fallback : SNAP_FALLBACK_SPLIT;
 }
 
 bool route_tunnel(struct exchange *ex)

@@ -77,6 +77,15 @@ static void explain_unreachable(struct cli *cli, int error, struct api_answer *a
 						: strerror(-error));
 }
 
+/* What is a parameter of a request is a flag for people. */
+static void name_the_flag(char *error, size_t cap)
+{
+	char *at = strstr(error, " (?force=true");
+
+	if (at)
+		snprintf(at, cap - (size_t)(at - error), " (--force does it all the same)");
+}
+
 static void explain_refusal(struct cli *cli, const struct api_request *r, const cJSON *body,
 			    struct api_answer *a)
 {
@@ -98,6 +107,8 @@ static void explain_refusal(struct cli *cli, const struct api_request *r, const 
 		snprintf(a->error, sizeof(a->error),
 			 "%s %s at %s: status %d without an explanation; is it a meshd?", r->method,
 			 r->path, cli->control, a->status);
+	if (a->status == 409)
+		name_the_flag(a->error, sizeof(a->error));
 	text_mask(a->error);
 }
 

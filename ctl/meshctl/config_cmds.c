@@ -8,7 +8,6 @@
 #include "ctl/meshctl/config_file.h"
 #include "ctl/meshctl/linediff.h"
 #include "ctl/meshctl/output.h"
-#include "ctl/meshctl/service.h"
 #include "ctl/meshctl/text.h"
 #include "lib/json.h"
 
@@ -91,8 +90,7 @@ static int put(struct cli *cli, struct change *c, bool dry_run)
 			 "apply again",
 			 c->service, opt_file);
 	else
-		cli_fail("%s: %s%s", c->service, a.error,
-			 a.status == 409 && !opt_force ? " (--force does it all the same)" : "");
+		cli_fail("%s: %s", c->service, a.error);
 	api_done(&a);
 	return rc;
 }
@@ -351,7 +349,6 @@ int cmd_lb(struct cli *cli)
 	rc = api_path(cli, "/api/config/", cli->argv[1], "", path);
 	if (rc)
 		return rc;
-	service_warn_if_unknown(cli, cli->argv[1]);
 	patch = cJSON_CreateObject();
 	cJSON_AddStringToObject(cJSON_AddObjectToObject(patch, "loadBalancer"), "policy", policy);
 	snprintf(done, sizeof(done), "%s: load balancer %s", cli->argv[1], policy);

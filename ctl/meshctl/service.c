@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define ATTEMPTS 5
+#define ATTEMPTS 20
 
 /* 404 is the answer; anything else is not known to be unknown. */
 static bool is_unknown(struct cli *cli, const char *prefix, const char *service,
@@ -32,16 +32,6 @@ int service_need(struct cli *cli, const char *service)
 	return cli_fail("nothing listens as %s, and it has no configuration; meshctl get services "
 			"lists what there is",
 			service);
-}
-
-void service_warn_if_unknown(struct cli *cli, const char *service)
-{
-	struct api_answer a;
-
-	if (is_unknown(cli, "/api/services/", service, &a) &&
-	    is_unknown(cli, "/api/config/", service, &a))
-		cli_fail("%s: no service of that name is known; the configuration waits for it",
-			 service);
 }
 
 static int print_done(struct cli *cli, const struct service_change *c, const cJSON *answer)
@@ -98,10 +88,7 @@ static int attempt(struct cli *cli, const struct service_change *c, const char *
 			 &a);
 		*again = a.status == 412;
 		api_warn(&a);
-		if (a.status == 409 && !c->force)
-			rc = cli_fail("%s (--force does it all the same)", a.error);
-		else
-			rc = *again ? EXIT_FAILED : api_report(&a);
+		rc = *again ? EXIT_FAILED : api_report(&a);
 		if (rc == EXIT_OK)
 			rc = print_done(cli, c, a.json);
 		api_done(&a);

@@ -7,9 +7,6 @@
 
 /* EXIT_OK when it runs or is configured; else a message and the exit code. */
 int service_need(struct cli *cli, const char *service);
-/* A service may be configured before it comes; a typing error looks the same: says so. */
-void service_warn_if_unknown(struct cli *cli, const char *service);
-
 /* Makes the merge patch from the configuration in force (NULL: there is none): a new object, empty
  * when there is nothing to change; NULL without memory. */
 typedef cJSON *service_patch(const cJSON *config, const void *arg);

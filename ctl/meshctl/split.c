@@ -31,7 +31,6 @@ static int set(struct cli *cli)
 	snprintf(done, sizeof(done), "%s: %s", service,
 		 words_split(words_get(patch, "split"), weights, sizeof(weights)));
 	cJSON_Delete(patch);
-	service_warn_if_unknown(cli, service);
 	return service_change(cli, &(struct service_change){.service = service,
 							    .patch = split_set_patch,
 							    .arg = &w,
@@ -49,7 +48,6 @@ static int header(struct cli *cli)
 		return cli_usage(cli, "%s", error);
 	snprintf(done, sizeof(done), "%s: requests with %s: %s go to %s (route %s)", service,
 		 h.name, h.value, h.version, h.route);
-	service_warn_if_unknown(cli, service);
 	return service_change(cli, &(struct service_change){.service = service,
 							    .patch = split_header_patch,
 							    .arg = &h,
@@ -84,7 +82,8 @@ static int clear(struct cli *cli)
 /* A line for every version that a route, or what no route takes, may go to. */
 static void show_rows(struct table *t, const cJSON *r, const cJSON *endpoints)
 {
-	const cJSON *split = words_get(r, "split"), *w;
+	const cJSON *w[MESH_SPLITS];
+	unsigned n = words_sorted(words_get(r, "split"), w, MESH_SPLITS);
 	char match[WORDS_MAX], weight[24], count[32], index[24];
 	bool rest = json_bool(r, "default", 0);
 
@@ -92,15 +91,15 @@ static void show_rows(struct table *t, const cJSON *r, const cJSON *endpoints)
 	words_match(words_get(r, "match"), match, sizeof(match));
 	if (rest && json_num(r, "index", 0) > 1)
 		snprintf(match, sizeof(match), "everything else");
-	cJSON_ArrayForEach (w, split) {
-		snprintf(weight, sizeof(weight), "%g%%", w->valuedouble);
+	for (unsigned i = 0; i < n; i++) {
+		snprintf(weight, sizeof(weight), "%g%%", w[i]->valuedouble);
 		snprintf(count, sizeof(count), "%u/%u",
-			 words_count(endpoints, w->string, "healthy"),
-			 words_count(endpoints, w->string, NULL));
-		table_row(t, (const char *[]){match, w->string, weight, count,
+			 words_count(endpoints, w[i]->string, "healthy"),
+			 words_count(endpoints, w[i]->string, NULL));
+		table_row(t, (const char *[]){match, w[i]->string, weight, count,
 					      json_str(r, "name", rest ? "(default)" : index)});
 	}
-	if (split || !rest)
+	if (n || !rest)
 		return;
 	snprintf(count, sizeof(count), "%u/%u", words_count(endpoints, NULL, "healthy"),
 		 words_count(endpoints, NULL, NULL));

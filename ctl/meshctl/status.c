@@ -290,6 +290,8 @@ static int print_json(const struct status *s)
 	cJSON_AddItemReferenceToObject(all, "meshd", s->health);
 	cJSON_AddItemReferenceToObject(all, "agents", (cJSON *)list(s->agents, "agents"));
 	cJSON_AddItemReferenceToObject(all, "services", (cJSON *)list(s->services, "services"));
+	cJSON_AddItemReferenceToObject(all, "breakers", (cJSON *)list(s->breakers, "breakers"));
+	cJSON_AddItemReferenceToObject(all, "faults", (cJSON *)list(s->faults, "faults"));
 	rc = output_json(all);
 	cJSON_Delete(all);
 	return rc;

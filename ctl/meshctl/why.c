@@ -17,7 +17,7 @@ int cmd_why(struct cli *cli)
 		return rc;
 	api_call(cli, &(struct api_request){.method = "GET", .path = path}, &a);
 	if (a.status == 404)
-		rc = cli_fail("%s; the id is that of its x-request-id or x-trace-id", a.error);
+		rc = cli_fail("%s; give the x-request-id or the x-trace-id of the answer", a.error);
 	else if (a.code != EXIT_OK)
 		rc = api_report(&a);
 	else if (cli->format == OUTPUT_JSON)

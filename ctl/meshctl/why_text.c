@@ -85,9 +85,10 @@ static void print_state(const cJSON *w, FILE *out)
 		return;
 	fputs("\nAt that moment\n", out);
 	if (cJSON_IsObject(breaker)) {
-		fprintf(out, "Breaker   %s; %.0f requests in its window, %.0f failed",
-			words_breaker(breaker, words, sizeof(words)),
-			json_num(breaker, "requests", 0), json_num(breaker, "failures", 0));
+		fprintf(out, "Breaker   %s", words_breaker(breaker, words, sizeof(words)));
+		if (words_get(breaker, "requests"))
+			fprintf(out, "; %.0f requests in its window, %.0f failed",
+				json_num(breaker, "requests", 0), json_num(breaker, "failures", 0));
 		if (json_num(breaker, "opened", 0))
 			fprintf(out, "; opened %.0f times so far", json_num(breaker, "opened", 0));
 		fputc('\n', out);

@@ -4,6 +4,7 @@
 #include "ctl/meshctl/text.h"
 #include "lib/json.h"
 
+#include <mesh/abi.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -26,6 +27,21 @@ static const char *comma(const char *out)
 const cJSON *words_get(const cJSON *object, const char *key)
 {
 	return cJSON_GetObjectItemCaseSensitive(object, key);
+}
+
+unsigned words_sorted(const cJSON *object, const cJSON **out, unsigned max)
+{
+	const cJSON *i;
+	unsigned n = 0, at;
+
+	cJSON_ArrayForEach (i, object) {
+		if (n == max)
+			break;
+		for (at = n++; at && strverscmp(out[at - 1]->string, i->string) > 0; at--)
+			out[at] = out[at - 1];
+		out[at] = i;
+	}
+	return n;
 }
 
 char *words_number(double v, char out[24])
@@ -113,11 +129,12 @@ char *words_out(const cJSON *endpoints, char *out, size_t cap)
 
 char *words_split(const cJSON *split, char *out, size_t cap)
 {
-	const cJSON *w;
+	const cJSON *w[MESH_SPLITS];
+	unsigned n = words_sorted(split, w, MESH_SPLITS);
 
 	out[0] = '\0';
-	cJSON_ArrayForEach (w, split)
-		add(out, cap, "%s%s %g%%", comma(out), w->string, w->valuedouble);
+	for (unsigned i = 0; i < n; i++)
+		add(out, cap, "%s%s %g%%", comma(out), w[i]->string, w[i]->valuedouble);
 	return out;
 }
 

@@ -16,6 +16,9 @@
 /* A member of an object, NULL when there is none (or no object). */
 const cJSON *words_get(const cJSON *object, const char *key);
 
+/* The members of an object by name (digits compare as numbers), at most max of them. How many. */
+unsigned words_sorted(const cJSON *object, const cJSON **out, unsigned max);
+
 /* A whole number. */
 char *words_number(double v, char out[24]);
 /* "12", "3.4": milliseconds with what matters of the fraction. */

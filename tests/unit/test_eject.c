@@ -299,6 +299,18 @@ static void a_service_is_opened_by_hand_and_counted(void **state)
 	assert_false(eject_service_view(&e, 9, now, &v));
 }
 
+static void a_breaker_that_workers_moved_is_news_once(void **state)
+{
+	service_of(1);
+	beat();
+	assert_false(beat());
+	svcs[0].breaker = mesh_breaker_word(MESH_OPEN, 0, 0, 0, ms());
+	assert_true(beat());
+	assert_false(beat());
+	svcs[0].breaker = 0;
+	assert_true(beat());
+}
+
 static void another_policy_begins_with_empty_windows(void **state)
 {
 	struct named_config c;
@@ -383,6 +395,7 @@ int main(void)
 		tale(old_failures_are_not_held_against_who_came_back),
 		tale(by_hand_endpoints_are_out_whatever_the_share_and_stay_out),
 		tale(a_service_is_opened_by_hand_and_counted),
+		tale(a_breaker_that_workers_moved_is_news_once),
 		tale(another_policy_begins_with_empty_windows),
 		tale(an_index_that_is_used_again_brings_no_history),
 		cmocka_unit_test(judge_never_takes_all_and_never_overflows),

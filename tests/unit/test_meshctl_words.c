@@ -44,6 +44,7 @@ static void a_match_reads_as_a_condition(void **state)
 static void splits_faults_and_mirrors_are_short(void **state)
 {
 	check(words_split, "{'v1':90,'v2':10}", "v1 90%, v2 10%");
+	check(words_split, "{'v10':1,'v2':90,'v1':9}", "v1 9%, v2 90%, v10 1%");
 	check(words_split, "{}", "");
 	check(words_fault,
 	      "{'delay':{'percent':10,'duration':'500ms'},'abort':{'percent':0.5,'status':503}}",
@@ -139,6 +140,19 @@ static void faults_by_hand_and_of_routes_are_one_list(void **state)
 	cJSON_Delete(f);
 }
 
+static void members_come_by_name_and_no_more_than_fit(void **state)
+{
+	cJSON *v = quoted_json("{'c':1,'a':2,'b':3}");
+	const cJSON *out[3];
+
+	assert_int_equal(words_sorted(v, out, 3), 3);
+	assert_string_equal(out[0]->string, "a");
+	assert_string_equal(out[2]->string, "c");
+	assert_int_equal(words_sorted(v, out, 2), 2);
+	assert_int_equal(words_sorted(NULL, out, 3), 0);
+	cJSON_Delete(v);
+}
+
 static char *why(const char *quoted, bool wide)
 {
 	cJSON *v = quoted_json(quoted);
@@ -230,6 +244,7 @@ int main(void)
 		cmocka_unit_test(endpoints_are_counted_by_status_and_version),
 		cmocka_unit_test(routes_are_listed_in_order_with_the_default_last),
 		cmocka_unit_test(faults_by_hand_and_of_routes_are_one_list),
+		cmocka_unit_test(members_come_by_name_and_no_more_than_fit),
 		cmocka_unit_test(every_cause_has_a_meaning),
 		cmocka_unit_test(an_answer_is_explained),
 		cmocka_unit_test(what_a_record_leaves_out_is_left_out),
