@@ -11,7 +11,8 @@ static uint64_t cost(struct proxy *p, uint8_t policy, uint32_t ep)
 	uint64_t word;
 
 	if (policy == MESH_LB_LEAST_REQUEST)
-		return inflight;
+		return mesh_pick_load(inflight, __atomic_load_n(&p->shared.endpoints[ep].weight,
+								__ATOMIC_RELAXED));
 	word = __atomic_load_n(&p->shared.ep_stats[ep].ewma, __ATOMIC_RELAXED);
 	return mesh_pick_cost(mesh_ewma_read(word, p->loop.now_ns), inflight);
 }
@@ -44,51 +45,59 @@ static uint32_t draw(struct proxy *p, const struct balance_want *want, const str
 
 /* What listens on loopback only is meant for its own namespace, and stays so. What somebody
  * registered by hand is meant for all. */
-static bool usable(const struct mesh_endpoint *e, const struct balance_want *want)
+bool balance_reaches(const struct mesh_endpoint *e, const struct balance_want *want)
 {
-	if (!(e->flags & MESH_EP_ALIVE) || e->service != want->up->service)
+	if (!(e->flags & MESH_EP_ALIVE) || e->flags & MESH_EP_DRAINING ||
+	    e->service != want->up->service)
 		return false;
 	return !(e->flags & MESH_EP_LOOPBACK) || e->flags & MESH_EP_EXTERNAL ||
 	       e->netns == want->netns;
 }
 
-/* The first usable endpoint of the table from a random place on, other than `avoid`. */
-static uint32_t scan(struct proxy *p, const struct balance_want *want, const struct mesh_slots *t,
-		     uint32_t from, uint32_t avoid, struct mesh_endpoint *out)
+/* 0: none better; NEVER: not to be called. */
+#define NEVER 4
+static uint32_t rank(struct proxy *p, const struct balance_want *want, uint32_t ep,
+		     struct mesh_endpoint *out)
 {
-	uint32_t seen = MESH_NONE;
+	if (!shared_endpoint(&p->shared, ep, out) || !balance_reaches(out, want))
+		return NEVER;
+	return (balance_avoids(want, ep) ? 2 : 0) + (out->flags & MESH_EP_UNHEALTHY ? 1 : 0);
+}
 
-	for (uint32_t i = 0; i < MESH_SLOTS; i++) {
-		uint32_t ep = slot(t, from + i);
+/* The best endpoint of the table, the first of them from a random place on. */
+static uint32_t scan(struct proxy *p, const struct balance_want *want, const struct mesh_slots *t,
+		     uint32_t from, struct mesh_endpoint *out)
+{
+	uint32_t seen = MESH_NONE, best = MESH_NONE, best_rank = NEVER;
 
-		if (ep == seen || ep == avoid)
+	for (uint32_t i = 0; i < MESH_SLOTS && best_rank; i++) {
+		uint32_t ep = slot(t, from + i), r;
+
+		if (ep == seen)
 			continue;
 		seen = ep;
-		if (shared_endpoint(&p->shared, ep, out) && usable(out, want))
-			return ep;
+		r = rank(p, want, ep, out);
+		if (r < best_rank) {
+			best_rank = r;
+			best = ep;
+		}
 	}
-	return MESH_NONE;
+	return best == MESH_NONE || rank(p, want, best, out) < NEVER ? best : MESH_NONE;
 }
 
 uint32_t balance_pick(struct proxy *p, const struct balance_want *want, struct mesh_endpoint *out)
 {
-	const struct mesh_upstream *up = want->up;
 	uint32_t rnd = proxy_random(p), ep, n;
 	const struct mesh_slots *t;
 
-	if (!up->nsplit || up->nsplit > MESH_SPLITS)
+	if (want->subset >= MESH_MAX_SUBSETS)
 		return MESH_NONE;
-	t = shared_slots(&p->shared, up->split[mesh_pick_split(up, rnd)].subset % MESH_MAX_SUBSETS);
+	t = shared_slots(&p->shared, want->subset);
 	n = __atomic_load_n(&t->n, __ATOMIC_RELAXED);
 	if (!n)
 		return MESH_NONE;
 	ep = draw(p, want, t, n, rnd);
-	if (ep != want->avoid && shared_endpoint(&p->shared, ep, out) && usable(out, want))
-		return ep;
-	ep = scan(p, want, t, rnd >> 16, want->avoid, out);
-	if (ep == MESH_NONE && want->avoid != MESH_NONE) /* the only one */
-		ep = scan(p, want, t, rnd >> 16, MESH_NONE, out);
-	return ep;
+	return rank(p, want, ep, out) ? scan(p, want, t, rnd >> 16, out) : ep;
 }
 
 bool balance_same(const struct proxy *p, uint32_t endpoint, uint32_t gen)

@@ -9,12 +9,26 @@
 struct balance_want {
 	const struct mesh_upstream *up; /* a copy of upstream `id` */
 	uint32_t id;
-	uint32_t avoid; /* not this endpoint, if there is another; MESH_NONE: none to avoid */
+	uint32_t subset;       /* of it; MESH_NONE: nobody */
+	const uint32_t *avoid; /* not these endpoints, if there is another */
+	uint32_t navoid;
 	uint64_t netns; /* the caller's: endpoints on another namespace's loopback are not for it */
 };
 
-/* Picks an endpoint. Fills *ep with a copy and returns its index, or MESH_NONE: there is nobody to
- * call. */
+static inline bool balance_avoids(const struct balance_want *w, uint32_t endpoint)
+{
+	for (uint32_t i = 0; i < w->navoid; i++)
+		if (w->avoid[i] == endpoint)
+			return true;
+	return false;
+}
+
+/* May it be called at all, by that caller? */
+bool balance_reaches(const struct mesh_endpoint *e, const struct balance_want *want);
+
+/* Picks an endpoint that takes new requests and is well, if there is one; else one that at least
+ * listens; one of those to avoid only when there is no other. Fills *ep with a copy and returns its
+ * index, or MESH_NONE: there is nobody to call. */
 uint32_t balance_pick(struct proxy *p, const struct balance_want *want, struct mesh_endpoint *ep);
 
 /* Is the index still that endpoint's? An exchange may live longer than the endpoint that it was

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See codec_http1.h. */
 #include "agent/proxy/codec_http1.h"
+#include "agent/proxy/deadline.h"
 #include "agent/proxy/downstream.h"
 #include "agent/proxy/exchange.h"
 #include "agent/proxy/upstream.h"
@@ -166,6 +167,22 @@ static void put_max_forwards(struct out *o, uint32_t left)
 	put_string(o, line);
 }
 
+/* What is left of the time that the caller gave, or that we give; 0: no end. */
+static void put_deadline(struct out *o, const struct http1_head *h, uint32_t left_ms)
+{
+	char line[48], grpc[DEADLINE_GRPC_MAX];
+
+	if (!left_ms)
+		return;
+	snprintf(line, sizeof(line), "x-request-timeout-ms: %u\r\n", left_ms);
+	put_string(o, line);
+	if (!find(h, HTTP1_H_GRPC_TIMEOUT))
+		return;
+	put_literal(o, "grpc-timeout: ");
+	put(o, grpc, deadline_format_grpc(left_ms, grpc));
+	put_literal(o, "\r\n");
+}
+
 static void put_request_connection(struct out *o, const struct http1_head *h, const char *head)
 {
 	const struct http1_header *upgrade = find(h, HTTP1_H_UPGRADE);
@@ -192,10 +209,12 @@ size_t codec_request(const struct exchange *ex, const char *head, char *out, siz
 {
 	const struct http1_head *h = &ex->request;
 	struct out o = {out, out + cap, false};
-	uint32_t forwards = codec_max_forwards(h, head);
+	uint32_t forwards = codec_max_forwards(h, head), left_ms = deadline_left_ms(ex);
 	uint64_t drop = 1ULL << HTTP1_H_X_FORWARDED_FOR | 1ULL << HTTP1_H_X_REQUEST_ID |
 			1ULL << HTTP1_H_HOST;
 
+	if (left_ms)
+		drop |= 1ULL << HTTP1_H_X_REQUEST_TIMEOUT_MS | 1ULL << HTTP1_H_GRPC_TIMEOUT;
 	put_request_line(&o, ex, head);
 	/* first, as RFC 9110 7.2 asks; of an absolute target its authority; may be empty */
 	if (h->host.len || find(h, HTTP1_H_HOST)) {
@@ -207,6 +226,7 @@ size_t codec_request(const struct exchange *ex, const char *head, char *out, siz
 	if (forwards != CODEC_NO_LIMIT)
 		put_max_forwards(&o, forwards ? forwards - 1 : 0);
 	put_forwarded(&o, ex, head);
+	put_deadline(&o, h, left_ms);
 	put_literal(&o, "x-request-id: ");
 	put(&o, ex->request_id, ex->request_id_len);
 	put_literal(&o, "\r\n");
@@ -338,7 +358,8 @@ size_t codec_answer(const struct exchange *ex, const char *text, const char *ser
 	if (n)
 		put_literal(&o, "content-type: application/json\r\n");
 	snprintf(length, sizeof(length), "content-length: %d\r\n", n);
-	put_string(&o, length);
+	if (ex->status != 204 && ex->status != 304) /* RFC 9110 8.6 */
+		put_string(&o, length);
 	put_literal(&o, "x-mesh-cause: ");
 	put_string(&o, cause);
 	put_literal(&o, "\r\n");

@@ -4,7 +4,9 @@
 #include "agent/proxy/exchange.h"
 #include "agent/proxy/answer.h"
 #include "agent/proxy/codec_http1.h"
+#include "agent/proxy/deadline.h"
 #include "agent/proxy/downstream.h"
+#include "agent/proxy/fault.h"
 #include "agent/proxy/proxy.h"
 #include "agent/proxy/record.h"
 #include "agent/proxy/route.h"
@@ -33,7 +35,7 @@ struct exchange *exchange_new(struct downstream *d)
 	ex->proxy = p;
 	ex->down = d;
 	ex->state = EX_HEAD;
-	ex->service = ex->upstream = ex->endpoint = MESH_NONE;
+	ex->service = ex->upstream = ex->endpoint = ex->subset = MESH_NONE;
 	ex->start_ns = ex->progress_ns = p->loop.now_ns;
 	http1_head_init(&ex->request);
 	return ex;
@@ -236,6 +238,8 @@ static enum mesh_cause judge(struct exchange *ex, const char *head)
 		return cause;
 	if (!codec_max_forwards(&ex->request, head))
 		return CAUSE_MAX_FORWARDS;
+	if (!deadline_read(ex, head))
+		return CAUSE_REQUEST_TIMEOUT;
 	return buf_share_spent(&ex->proxy->bufs, ex->upstream) ? CAUSE_BULKHEAD_FULL : CAUSE_NONE;
 }
 
@@ -256,7 +260,8 @@ void exchange_request(struct exchange *ex)
 	conn_consume(down, ex->request.size);
 	cause = judge(ex, down->in.mem + down->in.hold);
 	if (cause == CAUSE_NONE) {
-		exchange_admit(ex);
+		if (!fault_begin(ex))
+			exchange_admit(ex);
 		return;
 	}
 	try_end(ex, TRY_DROPPED);

@@ -4,12 +4,15 @@
  * decided here; how it looks as bytes is the codec's business (codec_http1.h), whom it goes to is
  * balance.h's, which connection carries it is upstream.h's.
  *
- *   state       waits for                              next
- *   EX_DETECT   first bytes, of either side            EX_HEAD, EX_TUNNEL
- *   EX_HEAD     the whole head of the request          EX_TRY, EX_ANSWER
- *   EX_TRY      the head of the endpoint's answer      EX_BODY, EX_TUNNEL (101), EX_TRY (again),
- * EX_ANSWER EX_BODY     the end of the answer's body           over EX_ANSWER   our own answer to
- * be sent              over EX_TUNNEL   both sides to finish                   over
+ *   state       waits for                         next
+ *   EX_DETECT   first bytes, of either side       EX_HEAD, EX_TUNNEL
+ *   EX_HEAD     the whole head of the request     EX_DELAY, EX_TRY, EX_ANSWER
+ *   EX_DELAY    the end of an injected delay      EX_TRY, EX_ANSWER
+ *   EX_TRY      the head of the endpoint's answer EX_BODY, EX_TUNNEL (101), EX_TRY (again),
+ *                                                 EX_ANSWER
+ *   EX_BODY     the end of the answer's body      over
+ *   EX_ANSWER   our own answer to be sent         over
+ *   EX_TUNNEL   both sides to finish              over
  */
 #ifndef PROXY_EXCHANGE_H
 #define PROXY_EXCHANGE_H
@@ -25,7 +28,7 @@ struct proxy;
 struct downstream;
 struct upconn;
 
-enum exchange_state { EX_DETECT, EX_HEAD, EX_TRY, EX_BODY, EX_ANSWER, EX_TUNNEL };
+enum exchange_state { EX_DETECT, EX_HEAD, EX_DELAY, EX_TRY, EX_BODY, EX_ANSWER, EX_TUNNEL };
 
 /* What becomes of the caller's connection when the exchange is over. */
 enum exchange_fate {
@@ -56,6 +59,7 @@ struct exchange {
 	uint8_t state, fate;
 	uint8_t cause; /* enum mesh_cause of a local answer */
 	uint8_t tries;
+	uint8_t flags;	     /* enum record_flags that are settled on the way */
 	uint8_t buffers;     /* that it holds, as its upstream's share was told */
 	bool request_sent;   /* all of it */
 	bool request_waited; /* sending it over the connection took more than one go */
@@ -70,6 +74,9 @@ struct exchange {
 	bool timed_body;     /* the timer watches the body */
 	bool client_gone;
 	uint16_t status;
+	uint16_t fault_status;	 /* to be answered with by an injected fault; 0: none */
+	uint32_t fault_delay_ms; /* injected */
+	uint32_t subset; /* chosen by the first try, kept by the others; MESH_NONE: not yet */
 	uint32_t service, upstream, endpoint; /* MESH_NONE: not known */
 	uint32_t gen;
 	struct mesh_upstream target; /* copy of the upstream at routing time */
@@ -81,6 +88,7 @@ struct exchange {
 	uint64_t start_ns;	/* first byte of the request */
 	uint64_t waiting_ns; /* the request timeout runs from here: first try, or the end of a long
 				upload */
+	uint64_t delay_ns;   /* an injected delay began */
 	uint64_t try_ns;     /* this try began */
 	uint64_t sent_ns; /* the try timeout runs from here: as try_ns, or the end of a long upload
 			   */

@@ -101,7 +101,7 @@ void record_exchange(const struct exchange *ex)
 	*r = (struct record){
 		.size = size,
 		.kind = tunnel ? RECORD_TUNNEL : RECORD_REQUEST,
-		.flags = (uint8_t)((ex->local ? RECORD_LOCAL : 0) |
+		.flags = (uint8_t)(ex->flags | (ex->local ? RECORD_LOCAL : 0) |
 				   (ex->client_gone ? RECORD_CLIENT_GONE : 0) |
 				   (ex->reused ? RECORD_REUSED : 0) |
 				   (ex->down->upstream == MESH_NONE ? RECORD_GATEWAY : 0)),

@@ -2,8 +2,11 @@
 /* See route.h. */
 #include "agent/proxy/route.h"
 #include "agent/proxy/downstream.h"
+#include "agent/proxy/match.h"
 #include "agent/proxy/proxy.h"
+#include "agent/proxy/try.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -122,10 +125,50 @@ static enum mesh_cause route_gateway(struct exchange *ex, const char *head)
 	return CAUSE_NONE;
 }
 
+static void take_route(struct exchange *ex, const struct snapshot *snap, const struct snap_route *r)
+{
+	ex->timeouts = r->timeouts;
+	ex->retry = r->retry;
+	ex->routed = (struct routed){.fault = r->fault,
+				     .fallback = ex->routed.fallback,
+				     .mirror_version = r->mirror_version,
+				     .mirror_share = r->mirror_share};
+	if (r->split.n) {
+		ex->routed.split = r->split;
+		ex->routed.fallback = r->fallback;
+	}
+	if (r->name)
+		ex->routed.name_len = (uint32_t)snprintf(ex->route, sizeof(ex->route), "%s",
+							 snapshot_string(snap, r->name));
+	if (ex->routed.name_len >= sizeof(ex->route))
+		ex->routed.name_len = sizeof(ex->route) - 1;
+}
+
+/* A connection that was opened before the request was known went by the service's own split. */
+static void match_routes(struct exchange *ex, const char *head)
+{
+	const struct snapshot *snap = ex->proxy->snapshot;
+	const struct snap_service *s = snap ? snapshot_service(snap, ex->service) : NULL;
+	const struct snap_route *r;
+
+	if (!s)
+		return;
+	r = s->nroutes ? match_route(snap, s, &ex->request, head, ex->path_skip) : NULL;
+	if (r)
+		take_route(ex, snap, r);
+	if (ex->up && ex->routed.split.n)
+		try_give_back(ex);
+}
+
 enum mesh_cause route_request(struct exchange *ex, const char *head)
 {
+	enum mesh_cause cause = CAUSE_NONE;
+
 	ex->upstream = ex->down->upstream;
 	if (ex->upstream == MESH_NONE)
-		return route_gateway(ex, head);
-	return route_tunnel(ex) ? CAUSE_NONE : CAUSE_NO_ENDPOINT;
+		cause = route_gateway(ex, head);
+	else if (!route_tunnel(ex))
+		cause = CAUSE_NO_ENDPOINT;
+	match_routes(ex, head);
+	return cause;
 }

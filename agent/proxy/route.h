@@ -6,7 +6,8 @@
 
 #include "agent/proxy/exchange.h"
 
-/* Fills service, upstream, target, timeouts and path_skip from the request's head (at `head`).
+/* Fills service, upstream, target, path_skip, and, by the first route that matches or else the
+ * service, timeouts, retry and routed, from the request's head (at `head`).
  * CAUSE_NONE, or why there is none. A captured connection's upstream was decided by the address the
  * caller connected to; the gateway's by, in this order: /SERVICE/rest, /api/SERVICE/rest, Host:
  * SERVICE.mesh, the default service. */

@@ -2,6 +2,7 @@
 /* See timeout.h. */
 #include "agent/proxy/timeout.h"
 #include "agent/proxy/downstream.h"
+#include "agent/proxy/fault.h"
 #include "agent/proxy/proxy.h"
 #include "agent/proxy/tunnel.h"
 #include "agent/proxy/upstream.h"
@@ -51,6 +52,14 @@ void timeout_try(struct exchange *ex)
 		timer_cancel(&ex->proxy->loop, &ex->timer);
 	else
 		arm(ex, ms);
+}
+
+void timeout_delay(struct exchange *ex)
+{
+	uint64_t passed = ms_since(ex, ex->delay_ns);
+	uint64_t left = ex->fault_delay_ms > passed ? ex->fault_delay_ms - passed : 0;
+
+	arm(ex, sooner(left, ex->timeouts.request, ms_since(ex, ex->waiting_ns)));
 }
 
 void timeout_body(struct exchange *ex)
@@ -112,6 +121,18 @@ static void try_due(struct exchange *ex)
 		timeout_try(ex);
 }
 
+static void delay_due(struct exchange *ex)
+{
+	uint32_t limit = ex->timeouts.request;
+
+	if (limit && ms_since(ex, ex->waiting_ns) >= limit)
+		fault_timed_out(ex);
+	else if (ms_since(ex, ex->delay_ns) >= ex->fault_delay_ms)
+		fault_due(ex);
+	else
+		timeout_delay(ex);
+}
+
 static void body_due(struct exchange *ex)
 {
 	uint64_t passed = ms_since(ex, ex->progress_ns);
@@ -135,6 +156,8 @@ static void on_timer(struct timer *t)
 
 	if (ex->state == EX_TRY)
 		try_due(ex);
+	else if (ex->state == EX_DELAY)
+		delay_due(ex);
 	else if (ex->state == EX_BODY)
 		body_due(ex);
 	else if (ex->state == EX_DETECT || ex->state == EX_TUNNEL)

@@ -17,6 +17,8 @@
 
 /* A try has begun, or its request has now been sent. */
 void timeout_try(struct exchange *ex);
+/* A fault holds the request back: until that ends, or the request timeout does. */
+void timeout_delay(struct exchange *ex);
 /* The answer's body does not come, or is not taken, in one go. */
 void timeout_body(struct exchange *ex);
 /* Our own answer is on its way. */

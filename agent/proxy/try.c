@@ -4,6 +4,7 @@
 #include "agent/proxy/balance.h"
 #include "agent/proxy/downstream.h"
 #include "agent/proxy/proxy.h"
+#include "agent/proxy/split.h"
 #include "agent/proxy/upstream.h"
 #include "lib/addr.h"
 
@@ -23,25 +24,65 @@ static void keep_to_loopback(const struct exchange *ex, struct mesh_endpoint *ep
 	ep->flags |= MESH_EP_LOOPBACK;
 }
 
+static void run(struct upconn *u)
+{
+	downstream_run(((struct exchange *)u->of)->down);
+}
+
+static void later(struct upconn *u)
+{
+	downstream_again(((struct exchange *)u->of)->down);
+}
+
+static const struct upconn_user exchange_user = {.run = run, .later = later};
+
+static uint32_t subset_of(struct exchange *ex)
+{
+	struct proxy *p = ex->proxy;
+
+	if (ex->subset == MESH_NONE || (ex->tries && !split_holds(&ex->target, ex->subset)))
+		ex->subset = split_choose(&p->shared, &ex->target, &ex->routed.split,
+					  ex->routed.fallback, proxy_random(p));
+	return ex->subset;
+}
+
+/* Somebody of the chosen version, or, when there is nobody but those to avoid, of any. */
+static uint32_t pick(struct exchange *ex, struct mesh_endpoint *ep)
+{
+	struct balance_want want = {.up = &ex->target,
+				    .id = ex->upstream,
+				    .subset = subset_of(ex),
+				    .avoid = &ex->endpoint,
+				    .navoid = ex->endpoint != MESH_NONE && !ex->fresh,
+				    .netns = ex->down->netns};
+	uint32_t index = balance_pick(ex->proxy, &want, ep), other;
+	struct mesh_endpoint that;
+
+	if (index != MESH_NONE && !balance_avoids(&want, index))
+		return index;
+	want.subset = split_fall_back(&ex->target, want.subset, ex->routed.fallback);
+	other = balance_pick(ex->proxy, &want, &that);
+	if (other == MESH_NONE || (index != MESH_NONE && balance_avoids(&want, other)))
+		return index;
+	*ep = that;
+	return other;
+}
+
 bool try_connect(struct exchange *ex)
 {
 	struct proxy *p = ex->proxy;
-	struct balance_want want = {.up = &ex->target,
-				    .id = ex->upstream,
-				    .avoid = ex->fresh ? MESH_NONE : ex->endpoint,
-				    .netns = ex->down->netns};
 	struct mesh_endpoint ep;
 	uint32_t index;
 
 	/* endpoints come and go: what was copied when the exchange began may be old by now */
 	if (ex->tries && !shared_upstream(&p->shared, ex->upstream, &ex->target))
 		return false;
-	index = balance_pick(p, &want, &ep);
+	index = pick(ex, &ep);
 	if (index == MESH_NONE)
 		return false;
 	if (ex->down->via_loopback)
 		keep_to_loopback(ex, &ep);
-	ex->up = upconn_get(p, index, &ep, ex->fresh, ex);
+	ex->up = upconn_get(p, index, &ep, ex->fresh, &exchange_user, ex);
 	if (!ex->up)
 		return false;
 	ex->endpoint = index;
@@ -99,6 +140,13 @@ static uint32_t idle_limit(const struct exchange *ex)
 {
 	return ex->keep_alive_ms && ex->keep_alive_ms < UPCONN_IDLE_MS ? ex->keep_alive_ms
 								       : UPCONN_IDLE_MS;
+}
+
+void try_give_back(struct exchange *ex)
+{
+	try_end(ex, ex->up->conn.connecting || ex->up->conn.error ? TRY_DROPPED : TRY_GOOD);
+	ex->endpoint = ex->subset = MESH_NONE;
+	ex->tries = 0;
 }
 
 void try_end(struct exchange *ex, enum try_end how)

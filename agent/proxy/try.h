@@ -22,6 +22,9 @@ bool try_connect(struct exchange *ex);
 /* The answer's head is whole (head_ns, status): books how long the endpoint alone was waited for.
  * An answer to a request that is still on its way from the caller says nothing of that. */
 void try_answered(struct exchange *ex);
+/* A connection was opened before the request was known, and must not be the one that serves it: as
+ * if there had been no try. */
+void try_give_back(struct exchange *ex);
 /* Lets go of the connection and books the try. Harmless without one. */
 void try_end(struct exchange *ex, enum try_end how);
 

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See upstream.h. */
 #include "agent/proxy/upstream.h"
-#include "agent/proxy/downstream.h"
-#include "agent/proxy/exchange.h"
 #include "agent/proxy/proxy.h"
 
 #include <errno.h>
@@ -66,8 +64,8 @@ static void upconn_event(struct watch *w, uint32_t events)
 	struct upconn *u = (struct upconn *)w;
 
 	conn_note(&u->conn, events);
-	if (u->ex)
-		downstream_run(u->ex->down);
+	if (u->user)
+		u->user->run(u);
 	else if (events & ~(uint32_t)EPOLLOUT) /* idle: it closed, or speaks without being asked */
 		upconn_close(u, false);
 }
@@ -187,7 +185,7 @@ static void look_again(struct timer *t)
 
 	seek_socket(u);
 	if (u->conn.error)
-		downstream_again(u->ex->down);
+		u->user->later(u);
 }
 
 void upconn_socket(struct proxy *p, uint64_t wanted, int fd)
@@ -207,8 +205,7 @@ void upconn_socket(struct proxy *p, uint64_t wanted, int fd)
 	r = fd < 0 ? fd : start_connect(u, fd);
 	if (r)
 		no_socket(u, -r);
-	downstream_again(
-		u->ex->down); /* not now: an exchange may be under way, see proxy_catch_up */
+	u->user->later(u); /* not now: an exchange may be under way, see proxy_catch_up */
 }
 
 bool upconn_tried(const struct upconn *u)
@@ -258,14 +255,17 @@ static struct upconn *connect_new(struct proxy *p, uint32_t index, const struct 
 }
 
 struct upconn *upconn_get(struct proxy *p, uint32_t index, const struct mesh_endpoint *ep,
-			  bool fresh, struct exchange *ex)
+			  bool fresh, const struct upconn_user *user, void *of)
 {
-	struct upconn *u = fresh ? NULL : from_pool(p, index, ep->gen, is_local(ep));
+	bool pooled = !fresh && !(ep->flags & MESH_EP_UNHEALTHY);
+	struct upconn *u = pooled ? from_pool(p, index, ep->gen, is_local(ep)) : NULL;
 
 	if (!u)
 		u = connect_new(p, index, ep);
-	if (u)
-		u->ex = ex;
+	if (u) {
+		u->user = user;
+		u->of = of;
+	}
 	return u;
 }
 
@@ -279,7 +279,7 @@ void upconn_put(struct upconn *u, uint32_t max_idle_ms)
 		upconn_close(u, false);
 		return;
 	}
-	u->ex = NULL;
+	u->user = NULL;
 	u->used++;
 	p->nidle[u->local][u->endpoint]++;
 	u->idle_until_ms = now_ms(p) + max_idle_ms;
@@ -294,6 +294,17 @@ void upconn_put(struct upconn *u, uint32_t max_idle_ms)
 	p->idle_newest = &u->younger;
 }
 
+/* Its endpoint is gone, or not well: whoever is behind the connection would keep the next request
+ * waiting. */
+static bool is_stale(const struct proxy *p, const struct upconn *u)
+{
+	const struct mesh_endpoint *e = &p->shared.endpoints[u->endpoint];
+	uint16_t flags = __atomic_load_n(&e->flags, __ATOMIC_RELAXED);
+
+	return __atomic_load_n(&e->gen, __ATOMIC_RELAXED) != u->gen || !(flags & MESH_EP_USED) ||
+	       flags & MESH_EP_UNHEALTHY;
+}
+
 static void sweep(struct timer *t)
 {
 	struct proxy *p = (struct proxy *)((char *)t - offsetof(struct proxy, sweep));
@@ -301,7 +312,7 @@ static void sweep(struct timer *t)
 
 	for (; u; u = next) {
 		next = u->younger;
-		if (u->idle_until_ms <= now_ms(p))
+		if (u->idle_until_ms <= now_ms(p) || is_stale(p, u))
 			upconn_close(u, false);
 	}
 	timer_arm(&p->loop, t, SWEEP_MS, sweep);

@@ -4,6 +4,9 @@
  * one exchange at a time, or is idle in the pool, or waits for the supervisor to make its socket in
  * another network namespace.
  *
+ * Those that lead to an endpoint which is gone, or whose health checks fail, are closed within half
+ * a second, and not used before that.
+ *
  * What we lack ourselves (descriptors, memory, room in the supervisor's queue) is waited for, as
  * long as the exchange waits for the connection; the endpoint has no part in it.
  */
@@ -19,11 +22,18 @@
 #define UPCONN_IDLE_MS		 4000
 #define UPCONN_IDLE_PER_ENDPOINT 256
 
-struct exchange;
+struct upconn;
+
+/* Who has a connection: what is to be done when it has news. */
+struct upconn_user {
+	void (*run)(struct upconn *u);	 /* now; may close it */
+	void (*later)(struct upconn *u); /* the same, but not now: other work is under way */
+};
 
 struct upconn {
-	struct conn conn; /* first: the loop's watch is its first member */
-	struct exchange *ex;
+	struct conn conn;		/* first: the loop's watch is its first member */
+	const struct upconn_user *user; /* NULL while it is idle */
+	void *of;			/* the user's own */
 	uint32_t endpoint, gen;
 	bool local;    /* made by way of loopback */
 	uint32_t used; /* exchanges it has served */
@@ -39,10 +49,10 @@ struct upconn {
 	char id[MESH_ID_MAX]; /* the instance */
 };
 
-/* A connection to that endpoint for `ex`: pooled unless `fresh`, else a new one, on its way. It may
+/* A connection to that endpoint: pooled unless `fresh`, else a new one, on its way. It may
  * already be broken (conn.error). NULL without memory. */
 struct upconn *upconn_get(struct proxy *p, uint32_t index, const struct mesh_endpoint *ep,
-			  bool fresh, struct exchange *ex);
+			  bool fresh, const struct upconn_user *user, void *of);
 /* Has the endpoint a part in what became of this connection? Not while we lack a socket, nor when
  * there is no port left to call it from. */
 bool upconn_tried(const struct upconn *u);

@@ -32,6 +32,7 @@
 
 #define RIG_NETNS   5 /* cookie of the one namespace that all is in */
 #define RIG_ORIGINS 3
+#define RIG_ROUTES  4
 #define RIG_OTHER   RIG_ORIGINS /* one more origin: the endpoint of the service "other" */
 #define RIG_WAIT_MS 5000	/* for what must happen; a test that waits that long fails */
 
@@ -46,6 +47,10 @@ struct rig {
 		struct snap_service service, other;
 		uint32_t by_name[2];
 		char name[8], other_name[8];
+		struct snap_route route[RIG_ROUTES]; /* of svc; nroutes says how many count */
+		struct snap_pair pair[RIG_ROUTES];
+		char text[512];
+		uint32_t ntext;
 	} * snapshot;
 	int origin[RIG_ORIGINS + 1]; /* listening sockets */
 	uint16_t origin_port[RIG_ORIGINS + 1];
@@ -149,6 +154,48 @@ static inline void rig_upstream(struct rig *rig, uint32_t id)
 	rig->upstreams[id] = (struct mesh_upstream){.seq = 2, .service = id, .nsplit = 1};
 	rig->upstreams[id].split[0].subset = id;
 	rig->upstreams[id].split[0].upto = 65536;
+	for (unsigned i = 0; i < MESH_VERSIONS; i++)
+		rig->upstreams[id].version[i] = i ? MESH_NONE : id;
+}
+
+/* Version number `version` of svc is served by that origin alone. */
+static inline void rig_version(struct rig *rig, uint32_t version, unsigned origin)
+{
+	const uint32_t subset = 100 + version;
+	struct mesh_slots *t = (struct mesh_slots *)shared_slots(&rig->shared, subset);
+
+	for (unsigned i = 0; i < MESH_SLOTS; i++)
+		t->ep[i] = (uint16_t)origin;
+	t->n = t->nendpoints = 1;
+	rig->upstreams[0].version[version] = subset;
+}
+
+/* A string for the snapshot: its offset. */
+static inline uint32_t rig_text(struct rig *rig, const char *s)
+{
+	uint32_t at = rig->snapshot->ntext;
+
+	assert_true(at + strlen(s) + 1 <= sizeof(rig->snapshot->text));
+	strcpy(rig->snapshot->text + at, s);
+	rig->snapshot->ntext += (uint32_t)strlen(s) + 1;
+	return (uint32_t)offsetof(typeof(*rig->snapshot), text) + at;
+}
+
+/* One more route of svc, tried after those before: by path prefix; it has all that the service
+ * has. */
+static inline struct snap_route *rig_route(struct rig *rig, const char *prefix)
+{
+	struct snap_service *s = &rig->snapshot->service;
+	struct snap_route *r = &rig->snapshot->route[s->nroutes];
+
+	assert_true(s->nroutes < RIG_ROUTES);
+	*r = (struct snap_route){.match = {.path_kind = SNAP_PATH_PREFIX},
+				 .timeouts = s->timeouts,
+				 .retry = s->retry};
+	r->match.path = rig_text(rig, prefix);
+	s->routes = offsetof(typeof(*rig->snapshot), route);
+	s->nroutes++;
+	return r;
 }
 
 static inline void rig_other(struct rig *rig)
