@@ -64,7 +64,8 @@ static void ninety_of_a_hundred_whatever_the_latencies(void **state)
 	assert_int_equal(sh("meshctl delete %s", service)->status, 0);
 }
 
-/* When the last answer of `who` was begun, counted from t; 0 when there is none after t. */
+/* When the last request was due that `who` has answered by then, counted from t; 0 when there is
+ * none after t. */
 static uint64_t last_after(const struct load *l, const char *who, uint64_t t, uint64_t until)
 {
 	uint64_t last = t;
@@ -72,7 +73,8 @@ static uint64_t last_after(const struct load *l, const char *who, uint64_t t, ui
 	for (size_t i = 0; i < l->n; i++) {
 		const struct shot *s = &l->shots[i];
 
-		if (s->start_us < until && s->start_us > last && !strcmp(s->instance, who))
+		if (s->start_us + s->took_us < until && s->start_us > last &&
+		    !strcmp(s->instance, who))
 			last = s->start_us;
 	}
 	return last - t;
