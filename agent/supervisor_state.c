@@ -47,8 +47,8 @@ static void endpoint(struct supervisor *s, struct buf *b, const struct endpoint_
 	string(b, "address", addr_format_ip(e->ip, text));
 	buf_printf(b, ",\"port\":%u,", e->port);
 	string(b, "version", e->version);
-	buf_printf(b, ",\"protocol\":\"%s\",\"status\":\"%s\",\"primary\":true",
-		   protocol_name(v.protocol), endpoint_status_name(e->status));
+	buf_printf(b, ",\"weight\":%u,\"protocol\":\"%s\",\"status\":\"%s\",\"primary\":true",
+		   e->weight, protocol_name(v.protocol), endpoint_status_name(e->status));
 	if (e->external) { /* meshd knows the rest */
 		buf_str(b, ",\"registered\":true}");
 		return;

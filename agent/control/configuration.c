@@ -6,6 +6,7 @@
 #include "lib/addr.h"
 #include "lib/clock.h"
 #include "lib/json.h"
+#include "lib/weight.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -173,7 +174,9 @@ static int external(const cJSON *o, void *place, char *why)
 	if (!(port >= 1 && port <= 65535) || port != (uint16_t)port)
 		return conf_bad(&p, "endpoint %s: port: 1 to 65535 is expected", out->id);
 	out->port = (uint16_t)port;
-	return 0;
+	out->weight = WEIGHT_DEFAULT;
+	p = conf_inside(&p, "endpoint %s: ", out->id);
+	return conf_whole(&p, o, "weight", 1, WEIGHT_MOST, &out->weight);
 }
 
 static int fault(const cJSON *o, void *place, char *why)

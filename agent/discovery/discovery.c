@@ -163,6 +163,7 @@ static void info_from(const struct identity *id, const struct cgroup *c, const s
 	out->netns = ns->cookie;
 	out->protocol = id->protocol;
 	out->port = id->port;
+	out->weight = id->weight;
 	out->pid = pid;
 	strcpy(out->service, id->service);
 	strcpy(out->instance, id->instance);

@@ -3,6 +3,7 @@
 #include "agent/discovery/identity.h"
 
 #include "lib/name.h"
+#include "lib/weight.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -76,6 +77,8 @@ static void variable(const char *name, size_t name_len, const char *value, struc
 		out->protocol = protocol_from(value);
 	else if (IS("MESH_PORT"))
 		out->port = port_from(value);
+	else if (IS("MESH_WEIGHT"))
+		out->weight = weight_parse(value);
 #undef IS
 }
 

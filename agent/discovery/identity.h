@@ -18,13 +18,14 @@ struct identity {
 	char version[MESH_NAME_MAX]; /* "": not said */
 	uint8_t protocol;	     /* enum mesh_protocol */
 	uint16_t port;		     /* 0: not said */
+	uint32_t weight;	     /* lib/weight.h; 0: not said */
 };
 
 /* A path that ends in mesh/SERVICE/INSTANCE: fills those two. */
 bool identity_from_path(const char *path, struct identity *out);
 /* An environment block (NUL-separated): fills what it says in MESH_SERVICE, MESH_INSTANCE,
- * MESH_VERSION, MESH_PROTOCOL and MESH_PORT, ignoring values that make no sense. True if it names a
- * service. */
+ * MESH_VERSION, MESH_PROTOCOL, MESH_PORT and MESH_WEIGHT, ignoring values that make no sense. True
+ * if it names a service. */
 bool identity_from_environ(const char *env, size_t len, struct identity *out);
 /* /proc/PID/environ through the above. */
 bool identity_read_environ(int pid, struct identity *out);

@@ -7,13 +7,12 @@
 
 #include "lib/addr.h"
 #include "lib/hash.h"
+#include "lib/weight.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define ENDPOINT_WEIGHT 100 /* when nothing else is said */
 
 static const uint8_t loopback4[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, 1};
 static const uint8_t loopback6[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1};
@@ -150,7 +149,7 @@ static int endpoint_new(struct registry *r, uint32_t service, uint32_t port, con
 	e->image.service = service;
 	e->image.workload = MESH_NONE;
 	e->image.hash = (uint32_t)hash64(id, strlen(id));
-	e->image.weight = ENDPOINT_WEIGHT;
+	e->image.weight = WEIGHT_DEFAULT;
 	e->since_ns = now_ns;
 	strcpy(e->image.id, id);
 	e->next = *list;
@@ -169,6 +168,19 @@ void endpoint_drop(struct registry *r, uint32_t id, uint64_t now_ns)
 	e->gone = e->dirty = true;
 	e->image.flags = 0;
 	ids_free(&r->endpoint_ids, id, now_ns);
+	r->dirty = true;
+}
+
+void endpoint_weigh(struct registry *r, uint32_t id, uint32_t weight)
+{
+	struct endpoint *e = &r->endpoints[id];
+
+	weight = weight ? weight : WEIGHT_DEFAULT;
+	if (e->image.weight == weight)
+		return;
+	e->image.weight = weight;
+	e->dirty = true;
+	subsets_touch(r, id);
 	r->dirty = true;
 }
 
@@ -206,6 +218,7 @@ int external_new(struct registry *r, uint32_t service, const struct external_inf
 		return err;
 	r->endpoints[id].marked = true;
 	endpoint_set(&r->endpoints[id], x->ip, MESH_EP_EXTERNAL, x->version);
+	endpoint_weigh(r, id, x->weight);
 	return 0;
 }
 
@@ -262,6 +275,7 @@ static int endpoint_join(struct registry *r, uint32_t workload, const struct lis
 		e->rank = address_rank(l, ip);
 		endpoint_set(e, ip, reach_flags(l, ip), w->info.version);
 	}
+	endpoint_weigh(r, id, w->info.weight);
 	e->marked = true;
 	e->primary = l->port == primary;
 	return 0;

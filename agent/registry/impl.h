@@ -165,6 +165,8 @@ int external_dests(struct registry *r, const struct service *s, uint32_t id);
 /* Drops those that are not marked; true if there were any. */
 bool externals_sweep(struct registry *r, uint32_t service, uint64_t now_ns);
 void endpoint_drop(struct registry *r, uint32_t id, uint64_t now_ns);
+/* As in workload_info: takes effect at the next flush. */
+void endpoint_weigh(struct registry *r, uint32_t id, uint32_t weight);
 const struct netns_addresses *netns_find(const struct registry *r, uint64_t cookie);
 /* a may be NULL. */
 const struct netns_address *address_find(const struct netns_addresses *a, const uint8_t ip[16]);

@@ -408,6 +408,7 @@ static int external_add(struct registry *r, const struct external_info *x, uint6
 	for (e = r->services[service].externals; e != MESH_NONE; e = r->endpoints[e].next)
 		if (same_external(&r->endpoints[e], x)) {
 			r->endpoints[e].marked = true;
+			endpoint_weigh(r, e, x->weight);
 			return 0;
 		}
 	err = external_new(r, service, x, now_ns);

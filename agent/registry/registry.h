@@ -52,6 +52,7 @@ struct workload_info {
 	char service[MESH_NAME_MAX], instance[MESH_ID_MAX], version[MESH_NAME_MAX];
 	uint8_t protocol; /* enum mesh_protocol, as declared */
 	uint16_t port;	  /* declared primary port, 0: the lowest it listens on */
+	uint32_t weight;  /* of its endpoints, 1 to 1000; 0: the usual one */
 	int32_t pid;
 	char path[REGISTRY_CGROUP_MAX]; /* of the cgroup, from the root that is watched */
 };
@@ -91,6 +92,7 @@ struct external_info {
 	char service[MESH_NAME_MAX], id[MESH_ID_MAX], version[MESH_NAME_MAX];
 	uint8_t ip[16];
 	uint16_t port;
+	uint32_t weight; /* 1 to 1000; 0: the usual one. A change of it alone ends nothing */
 };
 /* The whole list of endpoints registered by hand; replaces the one before. 0, -ENOSPC, -ENOMEM
  * (what fitted stays). */

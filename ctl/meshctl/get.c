@@ -51,15 +51,16 @@ static void endpoint_rows(struct table *t, const cJSON *s)
 	const cJSON *e;
 
 	cJSON_ArrayForEach (e, words_get(s, "endpoints")) {
-		char address[96], ports[128];
+		char address[96], ports[128], weight[24];
 
 		words_address(e, address, sizeof(address));
 		words_ports(e, ports, sizeof(ports));
-		table_row(t, (const char *[]){json_str(s, "name", "?"), json_str(e, "id", "?"),
-					      address, json_str(e, "version", "-"),
-					      json_str(e, "status", "?"), json_str(e, "node", "-"),
-					      ports, json_str(e, "source", "-"),
-					      json_str(e, "cgroup", "-")});
+		table_row(t,
+			  (const char *[]){json_str(s, "name", "?"), json_str(e, "id", "?"),
+					   address, json_str(e, "version", "-"),
+					   json_str(e, "status", "?"), json_str(e, "node", "-"),
+					   words_number(json_num(e, "weight", 100), weight), ports,
+					   json_str(e, "source", "-"), json_str(e, "cgroup", "-")});
 	}
 }
 
@@ -225,8 +226,8 @@ static int fetch_faults(struct cli *cli, const char *name, cJSON **answer)
 
 static const char *const service_headers[] = {"NAME",	  "STATUS",   "ENDPOINTS", "OUT",
 					      "PROTOCOL", "VERSIONS", "ADDRESSES"};
-static const char *const endpoint_headers[] = {"SERVICE", "ID",	   "ADDRESS", "VERSION", "STATUS",
-					       "NODE",	  "PORTS", "SOURCE",  "CGROUP"};
+static const char *const endpoint_headers[] = {"SERVICE", "ID",	    "ADDRESS", "VERSION", "STATUS",
+					       "NODE",	  "WEIGHT", "PORTS",   "SOURCE",  "CGROUP"};
 static const char *const config_headers[] = {"SERVICE", "POLICY", "PROTOCOL", "SET", "REVISION"};
 static const char *const agent_headers[] = {"NODE",	"STATUS", "VERSION", "WORKERS", "ENDPOINTS",
 					    "REVISION", "SEEN",	  "PID",     "GATEWAY", "ADMIN"};
@@ -242,7 +243,7 @@ static const struct kind kinds[] = {
 	{"services", "/api/services", "/api/services/", NULL, "services", "name", service_headers,
 	 6, 7, service_rows},
 	{"endpoints", "/api/services", "/api/services/", NULL, "services", "name", endpoint_headers,
-	 6, 9, endpoint_rows, endpoint_names},
+	 6, 10, endpoint_rows, endpoint_names},
 	{"routes", NULL, NULL, fetch_routes, "routes", "service", route_headers, 6, 8, route_rows,
 	 route_names, .ordered = true},
 	{"breakers", "/api/breakers", "/api/breakers/", NULL, "breakers", "service",

@@ -12,6 +12,7 @@
 #include "ctl/meshctl/run_cgroup.h"
 #include "lib/cgroup.h"
 #include "lib/name.h"
+#include "lib/weight.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -26,7 +27,8 @@
 
 #define READY_WITHIN_MS 5000
 
-static const char *opt_service, *opt_instance, *opt_version, *opt_port, *opt_protocol, *opt_root;
+static const char *opt_service, *opt_instance, *opt_version, *opt_port, *opt_protocol, *opt_root,
+	*opt_weight;
 static bool opt_netns;
 
 const struct option_spec run_options[] = {
@@ -37,6 +39,8 @@ const struct option_spec run_options[] = {
 	{"port", 'p', "PORT", NULL, "its primary port; default: the lowest that it listens on",
 	 &opt_port, NULL},
 	{"protocol", 0, "NAME", NULL, "auto, http or tcp; default auto", &opt_protocol, NULL},
+	{"weight", 0, "N", NULL, "its share beside the other instances, 1 to 1000; default 100",
+	 &opt_weight, NULL},
 	{"cgroup", 0, "ROOT", NULL, "where the cgroup is made; default: the cgroup2 root",
 	 &opt_root, NULL},
 	{"netns", 0, NULL, NULL, "its own network namespace on the bridge mesh0", NULL, &opt_netns},
@@ -71,6 +75,8 @@ static int check_names(struct cli *cli, struct run *r)
 	if (opt_protocol && strcmp(opt_protocol, "auto") && strcmp(opt_protocol, "http") &&
 	    strcmp(opt_protocol, "tcp"))
 		return cli_usage(cli, "--protocol %s: auto, http or tcp", opt_protocol);
+	if (opt_weight && !weight_parse(opt_weight))
+		return cli_usage(cli, "--weight %s: a weight is " WEIGHT_WHAT, opt_weight);
 	return EXIT_OK;
 }
 
@@ -156,6 +162,7 @@ static int set_environment(const struct run *r)
 	/* Nothing of a mesh program that runs us may leak into what we run. */
 	rc |= opt_port ? setenv("MESH_PORT", opt_port, 1) : unsetenv("MESH_PORT");
 	rc |= opt_protocol ? setenv("MESH_PROTOCOL", opt_protocol, 1) : unsetenv("MESH_PROTOCOL");
+	rc |= opt_weight ? setenv("MESH_WEIGHT", opt_weight, 1) : unsetenv("MESH_WEIGHT");
 	rc |= r->netns.name[0] ? setenv("MESH_ADDRESS", r->netns.address, 1)
 			       : unsetenv("MESH_ADDRESS");
 	return rc ? -ENOMEM : 0;
@@ -292,7 +299,8 @@ static int start_and_attend(struct cli *cli, struct run *r)
 void run_forget_outer(void)
 {
 	static const char *const names[] = {"MESH_SERVICE", "MESH_INSTANCE", "MESH_VERSION",
-					    "MESH_PORT",    "MESH_PROTOCOL", "MESH_ADDRESS"};
+					    "MESH_PORT",    "MESH_PROTOCOL", "MESH_WEIGHT",
+					    "MESH_ADDRESS"};
 	const char *service = getenv("MESH_SERVICE"), *instance = getenv("MESH_INSTANCE");
 
 	if (!service || !instance || !run_cgroup_inside(service, instance))

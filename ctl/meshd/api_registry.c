@@ -22,6 +22,7 @@ static cJSON *endpoint_json(const struct endpoint *e)
 	cJSON_AddStringToObject(v, "address", e->address);
 	cJSON_AddNumberToObject(v, "port", e->port);
 	cJSON_AddStringToObject(v, "version", e->version);
+	cJSON_AddNumberToObject(v, "weight", e->weight);
 	cJSON_AddStringToObject(v, "status", e->status);
 	cJSON_AddStringToObject(v, "node", e->node);
 	ports = e->ports ? cJSON_Duplicate(e->ports, true) : cJSON_CreateIntArray(&e->port, 1);

@@ -3,6 +3,7 @@
 #include "ctl/meshd/registry_forms.h"
 #include "lib/clock.h"
 #include "lib/json.h"
+#include "lib/weight.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -263,6 +264,17 @@ cJSON *registry_agents(struct registry *r, uint64_t now_ms)
 	return NULL;
 }
 
+/* Not part of the form: what was stored before there were weights may say what it likes there. */
+static int weight_check(const cJSON *body, struct schema_error *e)
+{
+	const cJSON *metadata = cJSON_GetObjectItemCaseSensitive(body, "metadata");
+	const char *weight = json_str(metadata, "weight", NULL);
+
+	if (!weight || weight_parse(weight))
+		return 0;
+	return schema_fail(e, "metadata.weight", "must be %s, as a string", WEIGHT_WHAT);
+}
+
 int registry_register(struct registry *r, const cJSON *body, uint64_t now_ms, char *service,
 		      char *instance, bool *changed, struct schema_error *e)
 {
@@ -270,6 +282,7 @@ int registry_register(struct registry *r, const cJSON *body, uint64_t now_ms, ch
 	char *stored = NULL;
 	int err = schema_check(&registry_register_form, body, e);
 
+	err = err ? err : weight_check(body, e);
 	if (err)
 		return err;
 	g = registration_new(body, now_ms);
@@ -310,6 +323,14 @@ static const char *registration_version(const struct registration *g)
 	return json_str(cJSON_GetObjectItemCaseSensitive(g->value, "metadata"), "version", "v1");
 }
 
+static int registration_weight(const struct registration *g)
+{
+	const cJSON *metadata = cJSON_GetObjectItemCaseSensitive(g->value, "metadata");
+	uint32_t weight = weight_parse(json_str(metadata, "weight", ""));
+
+	return weight ? (int)weight : WEIGHT_DEFAULT;
+}
+
 cJSON *registry_registered(struct registry *r)
 {
 	cJSON *list = cJSON_CreateArray();
@@ -323,7 +344,8 @@ cJSON *registry_registered(struct registry *r)
 		     cJSON_AddStringToObject(v, "id", g->instance) &&
 		     cJSON_AddStringToObject(v, "address", json_str(g->value, "address", "")) &&
 		     cJSON_AddNumberToObject(v, "port", json_num(g->value, "port", 0)) &&
-		     cJSON_AddStringToObject(v, "version", registration_version(g));
+		     cJSON_AddStringToObject(v, "version", registration_version(g)) &&
+		     cJSON_AddNumberToObject(v, "weight", registration_weight(g));
 	}
 	if (ok)
 		return list;
@@ -395,6 +417,7 @@ static size_t agent_endpoints(const struct agent *a, struct endpoint *out)
 			.node = a->node,
 			.ports = cJSON_GetObjectItemCaseSensitive(v, "ports"),
 			.port = (int)json_num(v, "port", 0),
+			.weight = (int)json_num(v, "weight", WEIGHT_DEFAULT),
 			.discovered = !json_bool(v, "registered", false),
 			.remark = json_bool(v, "registered", false),
 		};
@@ -414,6 +437,7 @@ static void registered_endpoint(const struct registration *g, struct endpoint *o
 		.protocol = "auto",
 		.node = "",
 		.port = (int)json_num(g->value, "port", 0),
+		.weight = registration_weight(g),
 	};
 }
 

@@ -41,8 +41,8 @@ cJSON *registry_agents(struct registry *r, uint64_t now_ms);
 int registry_register(struct registry *r, const cJSON *body, uint64_t now_ms, char *service,
 		      char *instance, bool *changed, struct schema_error *e);
 int registry_deregister(struct registry *r, const char *service, const char *instance);
-/* [{"service","id","address","port","version"}], all registrations, for agents. NULL without
- * memory. */
+/* [{"service","id","address","port","version","weight"}], all registrations, for agents. NULL
+ * without memory. */
 cJSON *registry_registered(struct registry *r);
 
 /* Removes what has expired. The number of registrations that went, or -errno. */
@@ -52,7 +52,7 @@ int registry_sweep(struct registry *r, uint64_t now_ms);
 struct endpoint {
 	const char *service, *id, *address, *version, *status, *node, *cgroup, *protocol;
 	const cJSON *ports; /* list, or NULL */
-	int port;
+	int port, weight;
 	bool discovered; /* else registered */
 	bool remark;	 /* registry.c only: what an agent says of a registered one */
 };

@@ -3,6 +3,7 @@
 #include "ctl/meshd/registry_forms.h"
 #include "lib/addr.h"
 #include "lib/json.h"
+#include "lib/weight.h"
 
 static bool address_valid(const char *s)
 {
@@ -22,6 +23,7 @@ static const struct schema address = {
 static const struct schema port = {SCHEMA_INTEGER, .min = 1, .max = 65535};
 static const struct schema ports = {SCHEMA_LIST, .min = 0, .max = 65535, .item = &port};
 static const struct schema number = {SCHEMA_INTEGER, .min = 0, .max = 9007199254740992.0};
+static const struct schema weight = {SCHEMA_INTEGER, .min = 1, .max = WEIGHT_MOST};
 static const struct schema boolean = {SCHEMA_BOOL};
 static const struct schema ttl = {SCHEMA_DURATION, .min = 1000, .max = 24 * 3600e3};
 static const struct schema metadata_item = {SCHEMA_TEXT, .min = 0, .max = 256};
@@ -62,6 +64,7 @@ static const struct schema endpoint_form = {
 						{"address", &address, .required = true},
 						{"port", &port, .required = true},
 						{"version", &label},
+						{"weight", &weight},
 						{"protocol", &label},
 						{"status", &status},
 						{"primary", &boolean},

@@ -281,6 +281,23 @@ static void services_with_much_behind_them_stand_side_by_side(void **state)
 	munmap((void *)s, size);
 }
 
+static void a_registered_endpoint_has_the_usual_weight_unless_it_says_another(void **state)
+{
+	char why[CONFIGURATION_ERROR_MAX];
+	struct configuration c;
+
+	assert_int_equal(parse("{'revision':1,'services':[],'endpoints':["
+			       "{'service':'s','id':'a','address':'192.0.2.7','port':80},"
+			       "{'service':'s','id':'b','address':'::1','port':81,'weight':1000}]}",
+			       &c, why),
+			 0);
+	assert_int_equal(c.nexternals, 2);
+	assert_int_equal(c.externals[0].weight, 100);
+	assert_int_equal(c.externals[1].weight, 1000);
+	assert_int_equal(c.externals[1].port, 81);
+	configuration_done(&c);
+}
+
 static void what_was_ordered_by_hand_is_read(void **state)
 {
 	char why[CONFIGURATION_ERROR_MAX];
@@ -373,6 +390,9 @@ static void a_bad_configuration_is_refused_with_its_place(void **state)
 		 "'address':'::"
 		 "1','port':65536}]}",
 		 "s: endpoint i: port: 1 to 65535 is expected"},
+		{"{'revision':1,'services':[],'endpoints':[{'service':'s','id':'i',"
+		 "'address':'::1','port':1,'weight':0}]}",
+		 "s: endpoint i: weight: a whole number from 1 to 1000 is expected"},
 		{SERVICE("'failClosed':1"), "s: failClosed: true or false is expected"},
 		{SERVICE("'retry':[]"), "s: retry: an object is expected"},
 		{SERVICE("'retry':{'attempts':11}"),
@@ -487,6 +507,7 @@ int main(void)
 		cmocka_unit_test(checks_and_slow_start_are_for_the_supervisor),
 		story(a_route_says_what_it_matches_and_what_is_different_there),
 		story(services_with_much_behind_them_stand_side_by_side),
+		cmocka_unit_test(a_registered_endpoint_has_the_usual_weight_unless_it_says_another),
 		cmocka_unit_test(what_was_ordered_by_hand_is_read),
 		story(a_fault_reaches_the_workers_with_its_end),
 		cmocka_unit_test(a_bad_configuration_is_refused_with_its_place),

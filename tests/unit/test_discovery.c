@@ -3,6 +3,7 @@
 #include "agent/discovery/identity.h"
 
 #include "lib/name.h"
+#include "lib/weight.h"
 
 #include <setjmp.h>
 #include <signal.h>
@@ -57,26 +58,46 @@ static void the_environment_names_the_rest(void **state)
 	struct identity id = {0};
 
 	assert_true(environment("PATH=/bin\0MESH_SERVICE=cart\0MESH_INSTANCE=c-7\0MESH_VERSION=v3\0"
-				"MESH_PROTOCOL=http\0MESH_PORT=8080",
+				"MESH_PROTOCOL=http\0MESH_PORT=8080\0MESH_WEIGHT=250",
 				&id));
 	assert_string_equal(id.service, "cart");
 	assert_string_equal(id.instance, "c-7");
 	assert_string_equal(id.version, "v3");
 	assert_int_equal(id.protocol, MESH_PROTO_HTTP);
 	assert_int_equal(id.port, 8080);
+	assert_int_equal(id.weight, 250);
+}
+
+static void a_weight_is_a_whole_number_from_1_to_1000(void **state)
+{
+	static const struct {
+		const char *text;
+		uint32_t weight;
+	} cases[] = {
+		{"1", 1},    {"100", 100},	{"1000", 1000},
+		{"007", 7},  {"", 0},		{"0", 0},
+		{"1001", 0}, {"-1", 0},		{"+1", 0},
+		{" 1", 0},   {"1 ", 0},		{"1.5", 0},
+		{"1e2", 0},  {"0x10", 0},	{"99999999999999999999999", 0},
+		{"many", 0}, {"4294967396", 0},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++)
+		assert_int_equal(weight_parse(cases[i].text), cases[i].weight);
 }
 
 static void values_that_make_no_sense_are_as_if_not_said(void **state)
 {
 	struct identity id = {0};
 
-	assert_false(environment(
-		"MESH_SERVICE=a/"
-		"b\0MESH_INSTANCE=\"\0MESH_PORT=80x\0MESH_PROTOCOL=smtp\0XMESH_SERVICE=a",
-		&id));
+	assert_false(environment("MESH_SERVICE=a/"
+				 "b\0MESH_INSTANCE=\"\0MESH_PORT=80x\0MESH_PROTOCOL=smtp\0MESH_"
+				 "WEIGHT=1001\0XMESH_SERVICE=a",
+				 &id));
 	assert_string_equal(id.instance, "");
 	assert_int_equal(id.port, 0);
 	assert_int_equal(id.protocol, MESH_PROTO_AUTO);
+	assert_int_equal(id.weight, 0);
 	assert_false(environment("MESH_SERVICE=\nx", &id));
 	assert_false(
 		environment("MESH_SERVICE=_x\0MESH_SERVICE=-x", &id)); /* meshd takes neither */
@@ -103,19 +124,24 @@ static void a_block_that_is_cut_off_is_read_up_to_there(void **state)
 
 static void the_path_has_the_last_word(void **state)
 {
-	struct identity path = {.service = "cart", .instance = "c1"},
-			env = {.service = "cart", .instance = "other", .version = "v2", .port = 80};
+	struct identity path = {.service = "cart", .instance = "c1"}, env = {.service = "cart",
+									     .instance = "other",
+									     .version = "v2",
+									     .port = 80,
+									     .weight = 7};
 	struct identity none = {0}, out;
 
 	assert_true(identity_merge(&path, &env, 9, &out));
 	assert_string_equal(out.instance, "c1");
 	assert_string_equal(out.version, "v2");
 	assert_int_equal(out.port, 80);
+	assert_int_equal(out.weight, 7);
 	strcpy(env.service, "shop"); /* inherited from elsewhere: nothing of it counts */
 	assert_true(identity_merge(&path, &env, 9, &out));
 	assert_string_equal(out.service, "cart");
 	assert_string_equal(out.version, "v1");
 	assert_int_equal(out.port, 0);
+	assert_int_equal(out.weight, 0);
 	assert_true(identity_merge(&none, &env, 9, &out));
 	assert_string_equal(out.service, "shop");
 	assert_false(identity_merge(&none, &none, 9, &out));
@@ -168,6 +194,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_path_that_meshctl_makes_names_service_and_instance),
 		cmocka_unit_test(the_environment_names_the_rest),
+		cmocka_unit_test(a_weight_is_a_whole_number_from_1_to_1000),
 		cmocka_unit_test(values_that_make_no_sense_are_as_if_not_said),
 		cmocka_unit_test(a_block_that_is_cut_off_is_read_up_to_there),
 		cmocka_unit_test(the_path_has_the_last_word),

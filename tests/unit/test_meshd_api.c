@@ -126,24 +126,26 @@ static void services_come_and_go(void **state)
 	assert_int_equal(call("PUT", "/api/agents/n1",
 			      "{'epoch':'e','workers':2,'workersAnswering':1,'endpoints':[{'"
 			      "service':'web','id':'web-1','address':'"
-			      "10.0.0.1','port':80,"
+			      "10.0.0.1','port':80,'weight':250,"
 			      "'ports':[80,81],'protocol':'http','cgroup':'/mesh/web/"
 			      "web-1','status':'unhealthy'}]}"),
 			 200);
 	assert_int_equal(call("GET", "/api/services/web", NULL), 200);
-	assert_string_equal(answer.body, "{\"name\":\"web\",\"status\":\"unhealthy\",\"protocol\":"
-					 "\"http\",\"endpoints\":[{\"id\":"
-					 "\"web-1\",\"address\":\"10.0.0.1\",\"port\":80,"
-					 "\"version\":\"v1\",\"status\":\"unhealthy\","
-					 "\"node\":\"n1\",\"ports\":[80,81],\"cgroup\":\"/mesh/web/"
-					 "web-1\",\"source\":\"discovered\"}]}");
+	assert_string_equal(answer.body,
+			    "{\"name\":\"web\",\"status\":\"unhealthy\",\"protocol\":"
+			    "\"http\",\"endpoints\":[{\"id\":"
+			    "\"web-1\",\"address\":\"10.0.0.1\",\"port\":80,"
+			    "\"version\":\"v1\",\"weight\":250,\"status\":\"unhealthy\","
+			    "\"node\":\"n1\",\"ports\":[80,81],\"cgroup\":\"/mesh/web/"
+			    "web-1\",\"source\":\"discovered\"}]}");
 	assert_int_equal(call("POST", "/api/register",
 			      "{'name':'web','port':9,'metadata':{'version':'v2'}}"),
 			 200);
 	assert_body("'success':true,'service':'web','instance':'web-9'");
 	assert_int_equal(call("GET", "/api/services", NULL), 200);
 	assert_body("'name':'web','status':'healthy'"); /* one of the two is */
-	assert_body("'id':'web-9','address':'127.0.0.1','port':9,'version':'v2','status':'healthy',"
+	assert_body("'id':'web-9','address':'127.0.0.1','port':9,'version':'v2','weight':100,'"
+		    "status':'healthy',"
 		    "'node':'','ports':[9],"
 		    "'cgroup':'','source':'registered'");
 	assert_int_equal(call("GET", "/metrics", NULL), 200);

@@ -31,7 +31,7 @@ static void who_waits_is_told_of_every_change(void **state)
 	assert_non_null(strstr(
 		w.body,
 		"\"endpoints\":[{\"service\":\"db\",\"id\":\"db-1\",\"address\":\"127.0.0.1\","
-		"\"port\":1,\"version\":\"v1\"}]"));
+		"\"port\":1,\"version\":\"v1\",\"weight\":100}]"));
 	assert_int_equal(call("GET", "/api/watch?revision=999999", NULL),
 			 200); /* ahead: another store's */
 	http_client_free(&hc);

@@ -227,7 +227,8 @@ static void a_registered_endpoint_has_the_status_that_agents_see(void **state)
 	assert_int_equal(call("PUT", "/api/agents/n2", body), 200);
 	assert_int_equal(call("GET", "/api/services", NULL), 200);
 	assert_body("{'services':[{'name':'db','status':'unhealthy','protocol':'auto','endpoints':["
-		    "{'id':'db-1','address':'127.0.0.1','port':1,'version':'v1','status':'ejected',"
+		    "{'id':'db-1','address':'127.0.0.1','port':1,'version':'v1','weight':100,'"
+		    "status':'ejected',"
 		    "'node':'','ports':[1],'cgroup':'','source':'registered'}]}]}");
 	assert_int_equal(call("DELETE", "/api/register/db/db-1", NULL), 200);
 	assert_int_equal(call("GET", "/api/services", NULL), 200);

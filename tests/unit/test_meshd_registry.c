@@ -218,6 +218,10 @@ static void a_bad_registration_is_refused(void **state)
 		{"{'name':'db','port':1,'sidecarPort':0}", "sidecarPort"},
 		{"{'name':'db','port':1,'metadata':{'version':1}}", "metadata.version"},
 		{"{'name':'db','port':1,'metadata':{'version':''}}", "metadata.version"},
+		{"{'name':'db','port':1,'metadata':{'weight':200}}", "metadata.weight"},
+		{"{'name':'db','port':1,'metadata':{'weight':''}}", "metadata.weight"},
+		{"{'name':'db','port':1,'metadata':{'weight':'0'}}", "metadata.weight"},
+		{"{'name':'db','port':1,'metadata':{'weight':'1001'}}", "metadata.weight"},
 		{"{'name':'db','port':1,'ttl':30}", "ttl"},
 		{"{'name':'db','port':1,'ttl':'10ms'}", "ttl"},
 		{"{'name':'db','port':1,'x':1}", "x"},
@@ -231,6 +235,42 @@ static void a_bad_registration_is_refused(void **state)
 			fail_msg("%s: at '%s'", bad[i][0], e.path);
 	}
 	assert_int_equal(store_revision(store), before);
+}
+
+static void weights_come_from_registrations_and_agents(void **state)
+{
+	struct endpoint *e;
+	cJSON *v;
+
+	agent_says("n1", "{'endpoints':[{'service':'db','id':'a','address':'10.0.0.1','port':80,"
+			 "'weight':7},{'service':'db','id':'b','address':'10.0.0.2','port':80}]}");
+	registered("{'name':'db','port':1,'instance':'c','metadata':{'weight':'250'}}");
+	registered("{'name':'db','port':1,'instance':'d'}");
+	assert_int_equal(registry_endpoints(registry, now, &e), 4);
+	assert_int_equal(e[0].weight, 7);
+	assert_int_equal(e[1].weight, 100);
+	assert_int_equal(e[2].weight, 250);
+	assert_int_equal(e[3].weight, 100);
+	free(e);
+	v = registry_registered(registry);
+	assert_int_equal((int)json_num(cJSON_GetArrayItem(v, 0), "weight", 0), 250);
+	assert_int_equal((int)json_num(cJSON_GetArrayItem(v, 1), "weight", 0), 100);
+	cJSON_Delete(v);
+}
+
+static void a_weight_stored_before_there_was_a_rule_is_the_usual_one(void **state)
+{
+	struct endpoint *e;
+
+	assert_int_equal(store_registration_put(store, "db", "x",
+						"{\"name\":\"db\",\"port\":1,\"metadata\":{"
+						"\"weight\":\"heavy\"}}"),
+			 0);
+	registry_free(&registry);
+	assert_int_equal(registry_new(store, now, &registry), 0);
+	assert_int_equal(registry_endpoints(registry, now, &e), 1);
+	assert_int_equal(e[0].weight, 100);
+	free(e);
 }
 
 static void a_time_to_live_ends_unless_it_is_renewed(void **state)
@@ -314,6 +354,8 @@ int main(void)
 		TEST(agents_have_a_limit),
 		TEST(a_registration_has_defaults),
 		TEST(a_bad_registration_is_refused),
+		TEST(weights_come_from_registrations_and_agents),
+		TEST(a_weight_stored_before_there_was_a_rule_is_the_usual_one),
 		TEST(a_time_to_live_ends_unless_it_is_renewed),
 		TEST(registering_again_moves_it),
 		TEST(registrations_survive_a_restart_with_a_new_time_to_live),

@@ -174,6 +174,66 @@ static void what_is_registered_and_discovered_counts_once(void **state)
 	assert_string_equal(callees(upstream_of("10.0.0.2", 80, 0)), "host:81 pod:80");
 }
 
+static const struct mesh_endpoint *named(const char *id)
+{
+	for (uint32_t i = 0; i < MESH_MAX_ENDPOINTS; i++)
+		if (k.endpoints[i].flags & MESH_EP_USED && !strcmp(k.endpoints[i].id, id))
+			return &k.endpoints[i];
+	fail_msg("no endpoint %s", id);
+	return NULL;
+}
+
+/* What a process says of itself comes with it, and may change with an exec. */
+static void weights_of_workloads_are_their_endpoints_weights(void **state)
+{
+	struct named_config c = {.service = "s"};
+	struct workload_info heavy;
+	uint32_t id = workload("s", "heavy", "v1", 0, HOST_NS), subset, gen;
+
+	service_config_init(&c.config);
+	c.config.policy = MESH_LB_ROUND_ROBIN;
+	assert_int_equal(registry_configure(r, &c, 1, now), 0);
+	listens(id, "0.0.0.0", 81);
+	listens(workload("s", "usual", "v1", 0, HOST_NS), "0.0.0.0", 82);
+	flush();
+	subset = k.upstreams[upstream_of("127.0.0.1", 81, HOST_NS)].split[0].subset;
+	assert_int_equal(share(subset, "heavy"), 128);
+	gen = named("heavy")->gen;
+	heavy = *registry_workload(r, id, NULL);
+	heavy.weight = 300;
+	assert_int_equal(registry_workload_update(r, id, &heavy, now), 0);
+	flush();
+	assert_int_equal(named("heavy")->weight, 300);
+	assert_int_equal(named("heavy")->gen, gen);
+	assert_int_equal(share(subset, "heavy"), 192);
+	heavy.weight = 0; /* it does not say any more */
+	assert_int_equal(registry_workload_update(r, id, &heavy, now), 0);
+	flush();
+	assert_int_equal(share(subset, "heavy"), 128);
+}
+
+static void a_registration_may_change_its_weight_and_stays_the_same_endpoint(void **state)
+{
+	struct external_info x[2] = {registered("s", "one", "192.0.2.7", 7000),
+				     registered("s", "two", "192.0.2.8", 7000)};
+	uint32_t subset, gen;
+
+	x[0].weight = 300;
+	assert_int_equal(registry_externals(r, x, 2, now), 0);
+	flush();
+	subset = k.upstreams[upstream_of("192.0.2.7", 7000, 0)].split[0].subset;
+	assert_int_equal(share(subset, "one"), 192);
+	gen = named("one")->gen;
+	x[0].weight = 100;
+	x[1].weight = 700;
+	assert_int_equal(registry_externals(r, x, 2, now), 0);
+	flush();
+	assert_int_equal(share(subset, "one"), 32);
+	assert_int_equal(named("one")->gen, gen);
+	assert_int_equal(registry_externals(r, x, 2, now), 0);
+	assert_false(registry_dirty(r)); /* nothing new */
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -184,6 +244,8 @@ int main(void)
 		story(round_robin_shares_evenly_whatever_the_latencies),
 		story(what_is_registered_by_hand_joins_the_service_and_leaves_with_the_list),
 		story(what_is_registered_and_discovered_counts_once),
+		story(weights_of_workloads_are_their_endpoints_weights),
+		story(a_registration_may_change_its_weight_and_stays_the_same_endpoint),
 	};
 
 	return cmocka_run_group_tests_name("registry services", tests, NULL, NULL);
