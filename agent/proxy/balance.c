@@ -34,7 +34,7 @@ static uint32_t draw(struct proxy *p, const struct balance_want *want, const str
 	case MESH_LB_RANDOM:
 		return a;
 	case MESH_LB_ROUND_ROBIN:
-		turn = __atomic_fetch_add(&p->shared.up_stats[want->id].cursor, 1,
+		turn = __atomic_fetch_add(&p->shared.up_stats[want->id].cursor, !want->looks,
 					  __ATOMIC_RELAXED);
 		return slot(t, (uint32_t)(turn % n));
 	default:
@@ -54,40 +54,61 @@ bool balance_reaches(const struct mesh_endpoint *e, const struct balance_want *w
 	       e->netns == want->netns;
 }
 
-/* 0: none better; NEVER: not to be called. */
-#define NEVER 4
+/* What makes one endpoint worse than another. */
+enum { ILL = 1, AVOIDED = 2, EJECTED = 4, NEVER = 8 };
+
 static uint32_t rank(struct proxy *p, const struct balance_want *want, uint32_t ep,
 		     struct mesh_endpoint *out)
 {
-	if (!shared_endpoint(&p->shared, ep, out) || !balance_reaches(out, want))
+	uint32_t r = 0;
+
+	if (!shared_endpoint(&p->shared, ep, out) || !balance_reaches(out, want) ||
+	    breaker_is_barred(p, ep))
 		return NEVER;
-	return (balance_avoids(want, ep) ? 2 : 0) + (out->flags & MESH_EP_UNHEALTHY ? 1 : 0);
+	if (!breaker_may_try(p, want->up->service, ep, want->pass))
+		r |= EJECTED;
+	if (balance_avoids(want, ep))
+		r |= AVOIDED;
+	return out->flags & MESH_EP_UNHEALTHY ? r | ILL : r;
 }
 
-/* The best endpoint of the table, the first of them from a random place on. */
+/* The best endpoint of the table, the first of them from a random place on; *best_rank is how good
+ * that is. */
 static uint32_t scan(struct proxy *p, const struct balance_want *want, const struct mesh_slots *t,
-		     uint32_t from, struct mesh_endpoint *out)
+		     uint32_t from, uint32_t *best_rank, struct mesh_endpoint *out)
 {
-	uint32_t seen = MESH_NONE, best = MESH_NONE, best_rank = NEVER;
+	uint32_t seen = MESH_NONE, best = MESH_NONE;
 
-	for (uint32_t i = 0; i < MESH_SLOTS && best_rank; i++) {
+	*best_rank = NEVER;
+	for (uint32_t i = 0; i < MESH_SLOTS && *best_rank; i++) {
 		uint32_t ep = slot(t, from + i), r;
 
 		if (ep == seen)
 			continue;
 		seen = ep;
 		r = rank(p, want, ep, out);
-		if (r < best_rank) {
-			best_rank = r;
+		if (r < *best_rank) {
+			*best_rank = r;
 			best = ep;
 		}
 	}
 	return best == MESH_NONE || rank(p, want, best, out) < NEVER ? best : MESH_NONE;
 }
 
+/* false: somebody else took the last probe just now. */
+static bool take(struct proxy *p, const struct balance_want *want, uint32_t ep, uint32_t r)
+{
+	if (!want->pass)
+		return true;
+	if (!(r & EJECTED))
+		return breaker_admit_try(p, want->up->service, ep, want->pass);
+	*want->pass = (struct breaker_pass){.counts = true};
+	return true;
+}
+
 uint32_t balance_pick(struct proxy *p, const struct balance_want *want, struct mesh_endpoint *out)
 {
-	uint32_t rnd = proxy_random(p), ep, n;
+	uint32_t rnd = proxy_random(p), ep, n, r;
 	const struct mesh_slots *t;
 
 	if (want->subset >= MESH_MAX_SUBSETS)
@@ -97,7 +118,12 @@ uint32_t balance_pick(struct proxy *p, const struct balance_want *want, struct m
 	if (!n)
 		return MESH_NONE;
 	ep = draw(p, want, t, n, rnd);
-	return rank(p, want, ep, out) ? scan(p, want, t, rnd >> 16, out) : ep;
+	if (!rank(p, want, ep, out) && take(p, want, ep, 0))
+		return ep;
+	do
+		ep = scan(p, want, t, rnd >> 16, &r, out);
+	while (ep != MESH_NONE && !take(p, want, ep, r));
+	return ep;
 }
 
 bool balance_same(const struct proxy *p, uint32_t endpoint, uint32_t gen)

@@ -4,6 +4,7 @@
 #ifndef PROXY_BALANCE_H
 #define PROXY_BALANCE_H
 
+#include "agent/proxy/breaker.h"
 #include "agent/proxy/proxy.h"
 
 struct balance_want {
@@ -13,6 +14,8 @@ struct balance_want {
 	const uint32_t *avoid; /* not these endpoints, if there is another */
 	uint32_t navoid;
 	uint64_t netns; /* the caller's: endpoints on another namespace's loopback are not for it */
+	struct breaker_pass *pass; /* of the one that is picked; NULL: it is nobody's probe */
+	bool looks;		   /* nothing will be sent to it */
 };
 
 static inline bool balance_avoids(const struct balance_want *w, uint32_t endpoint)
@@ -26,9 +29,9 @@ static inline bool balance_avoids(const struct balance_want *w, uint32_t endpoin
 /* May it be called at all, by that caller? */
 bool balance_reaches(const struct mesh_endpoint *e, const struct balance_want *want);
 
-/* Picks an endpoint that takes new requests and is well, if there is one; else one that at least
- * listens; one of those to avoid only when there is no other. Fills *ep with a copy and returns its
- * index, or MESH_NONE: there is nobody to call. */
+/* Picks an endpoint. The worst of them is one whose breaker lets nothing in: it is called only
+ * when all are like that. Then one of those to avoid, then one whose health checks fail. Fills *ep
+ * with a copy and returns its index, or MESH_NONE: there is nobody to call. */
 uint32_t balance_pick(struct proxy *p, const struct balance_want *want, struct mesh_endpoint *ep);
 
 /* Is the index still that endpoint's? An exchange may live longer than the endpoint that it was

@@ -263,6 +263,14 @@ static void put_request_id(struct out *o, const struct exchange *ex)
 	put_literal(o, "\r\n");
 }
 
+static void put_tries(struct out *o, const struct exchange *ex)
+{
+	char line[32];
+
+	snprintf(line, sizeof(line), "x-mesh-tries: %u\r\n", ex->tries);
+	put_string(o, line);
+}
+
 size_t codec_response(const struct exchange *ex, const char *head, bool keep, char *out, size_t cap)
 {
 	const struct http1_head *h = &ex->response;
@@ -272,7 +280,9 @@ size_t codec_response(const struct exchange *ex, const char *head, bool keep, ch
 	if (h->framing == HTTP1_CHUNKED && !ex->request.minor)
 		return 0;
 	put_status_line(&o, h->status, head + h->phrase.at, h->phrase.len);
-	put_headers(&o, h, head, 1ULL << HTTP1_H_X_INSTANCE_ID | 1ULL << HTTP1_H_X_REQUEST_ID,
+	put_headers(&o, h, head,
+		    1ULL << HTTP1_H_X_INSTANCE_ID | 1ULL << HTTP1_H_X_REQUEST_ID |
+			    1ULL << HTTP1_H_X_MESH_TRIES,
 		    false);
 	if (h->status < 200 && h->status != 101)
 		return finished(&o, out);
@@ -282,6 +292,7 @@ size_t codec_response(const struct exchange *ex, const char *head, bool keep, ch
 	put_string(&o, ex->up->id);
 	put_literal(&o, "\r\n");
 	put_request_id(&o, ex);
+	put_tries(&o, ex);
 	if (h->status == 101 && upgrade) {
 		put_literal(&o, "connection: upgrade\r\n");
 		put_value(&o, "upgrade: ", head, upgrade);
@@ -330,16 +341,29 @@ static const char *phrase(uint16_t status)
 }
 
 /* Texts, causes and service names are ours: nothing in them needs to be escaped. */
-static int compose_body(char *out, size_t cap, const char *text, const char *cause,
-			const char *service)
+static int compose_body(char *out, size_t cap, const char *text, uint8_t code, const char *service)
 {
+	const char *cause = cause_name(code);
+
 	if (!*text)
 		return 0;
+	if (code == CAUSE_BREAKER_OPEN)
+		return snprintf(out, cap,
+				"{\"error\":\"%s\",\"circuit\":\"open\",\"service\":\"%s\","
+				"\"cause\":\"%s\"}\n",
+				text, service ? service : "", cause);
 	if (service)
 		return snprintf(out, cap,
 				"{\"error\":\"%s\",\"cause\":\"%s\",\"service\":\"%s\"}\n", text,
 				cause, service);
 	return snprintf(out, cap, "{\"error\":\"%s\",\"cause\":\"%s\"}\n", text, cause);
+}
+
+/* Could have been tried, and was not to be. */
+static bool is_policy(uint8_t cause)
+{
+	return cause == CAUSE_BREAKER_OPEN || cause == CAUSE_BULKHEAD_FULL ||
+	       cause == CAUSE_FAULT_INJECTED || cause == CAUSE_DENIED;
 }
 
 size_t codec_answer(const struct exchange *ex, const char *text, const char *service, bool keep,
@@ -348,7 +372,7 @@ size_t codec_answer(const struct exchange *ex, const char *text, const char *ser
 	struct out o = {out, out + cap, false};
 	const char *cause = cause_name(ex->cause), *name = phrase(ex->status);
 	char body[512], length[48];
-	int n = compose_body(body, sizeof(body), text, cause, service);
+	int n = compose_body(body, sizeof(body), text, ex->cause, service);
 
 	if (n < 0 || (size_t)n >= sizeof(body))
 		return 0;
@@ -363,6 +387,10 @@ size_t codec_answer(const struct exchange *ex, const char *text, const char *ser
 	put_literal(&o, "x-mesh-cause: ");
 	put_string(&o, cause);
 	put_literal(&o, "\r\n");
+	if (ex->cause == CAUSE_BREAKER_OPEN)
+		put_literal(&o, "x-circuit-status: open\r\n");
+	if (ex->tries || is_policy(ex->cause))
+		put_tries(&o, ex);
 	put_request_id(&o, ex);
 	put_connection(&o, ex, keep);
 	put_literal(&o, "\r\n");

@@ -2,6 +2,7 @@
 /* See exchange.h. Nothing in here frees an exchange but finish(), which exchange_run and
  * exchange_abort call last. */
 #include "agent/proxy/exchange.h"
+#include "agent/proxy/admission.h"
 #include "agent/proxy/answer.h"
 #include "agent/proxy/codec_http1.h"
 #include "agent/proxy/deadline.h"
@@ -9,6 +10,7 @@
 #include "agent/proxy/fault.h"
 #include "agent/proxy/proxy.h"
 #include "agent/proxy/record.h"
+#include "agent/proxy/retry.h"
 #include "agent/proxy/route.h"
 #include "agent/proxy/timeout.h"
 #include "agent/proxy/try.h"
@@ -61,6 +63,7 @@ static void finish(struct exchange *ex)
 
 	share(ex, 0);
 	try_end(ex, TRY_DROPPED);
+	admission_end(ex);
 	record_exchange(ex);
 	timer_cancel(&p->loop, &ex->timer);
 	conn_release(&ex->down->conn);
@@ -116,6 +119,20 @@ static bool was_closed(const struct conn *c)
 	return !c->connecting && (c->hung || c->eof || c->error);
 }
 
+/* A try that came to nothing by nobody's fault is not counted. */
+static void try_forget(struct exchange *ex)
+{
+	try_end(ex, TRY_DROPPED);
+	ex->tries--;
+}
+
+static enum mesh_cause nobody(const struct exchange *ex)
+{
+	if (ex->failure)
+		return ex->failure;
+	return ex->target.nsplit ? CAUSE_NO_HEALTHY_ENDPOINT : CAUSE_NO_ENDPOINT;
+}
+
 /* Begins a try; ex->up may be there already, from the detection of the protocol. */
 static void try_begin(struct exchange *ex)
 {
@@ -124,14 +141,13 @@ static void try_begin(struct exchange *ex)
 	char *out;
 
 	if (ex->up && was_closed(&ex->up->conn))
-		try_end(ex, TRY_DROPPED);
+		try_forget(ex);
 	ex->was_idle = ex->up;
 	if (!ex->up && !try_connect(ex)) {
-		answer_locally(ex,
-			       ex->target.nsplit ? CAUSE_NO_HEALTHY_ENDPOINT : CAUSE_NO_ENDPOINT, 0,
-			       NULL);
+		answer_locally(ex, nobody(ex), 0, NULL);
 		return;
 	}
+	ex->begun++;
 	ex->was_idle |= ex->reused;
 	ex->try_ns = ex->sent_ns = ex->progress_ns = ex->proxy->loop.now_ns;
 	if (!ex->waiting_ns)
@@ -176,35 +192,51 @@ static bool is_unsent(const struct exchange *ex)
 }
 
 /*
- * May the request be sent again? Only while all of it can still be read. A connection that was
- * never made, or took nothing, has seen nothing of it. A connection that was idle and that the
- * endpoint closed without a byte in return has most likely not processed it (RFC 9112 9.3.1), and a
- * method whose repetition does no harm (RFC 9110 9.2.2) may take the risk.
+ * Was it the connection alone that failed? One that was idle, and that the endpoint closed without
+ * a byte in return, has most likely taken nothing of the request (RFC 9112 9.3.1): a method whose
+ * repetition does no harm (RFC 9110 9.2.2) may take the risk, others when the socket took no byte.
+ * The request goes over a new one then, which is no retry.
  */
-static bool may_try_again(const struct exchange *ex, enum mesh_cause cause)
+static bool was_stale(const struct exchange *ex, enum mesh_cause cause)
 {
-	if (ex->tries >= EXCHANGE_TRIES || !ex->down->conn.in.held)
+	if (cause != CAUSE_UPSTREAM_RESET || !ex->was_idle || !ex->down->conn.in.held)
 		return false;
-	if (cause == CAUSE_CONNECT_FAILED || cause == CAUSE_CONNECT_TIMEOUT)
-		return true;
-	if (cause != CAUSE_UPSTREAM_RESET)
-		return false;
-	return is_unsent(ex) ||
-	       (ex->was_idle && !ex->response.scanned && idempotent(ex->request.method));
+	return is_unsent(ex) || (!ex->response.scanned && idempotent(ex->request.method));
+}
+
+/* cause: what the last try failed of, CAUSE_NONE: of its answer. */
+static void try_later(struct exchange *ex, enum mesh_cause cause, uint32_t wait_ms)
+{
+	ex->failure = (uint8_t)cause;
+	ex->fresh = false;
+	ex->state = EX_BACKOFF;
+	if (wait_ms)
+		timeout_backoff(ex, wait_ms);
+	else
+		try_begin(ex);
+}
+
+void exchange_try_again(struct exchange *ex)
+{
+	try_begin(ex);
 }
 
 void exchange_try_failed(struct exchange *ex, enum mesh_cause cause)
 {
-	bool again = may_try_again(ex, cause),
-	     stale = cause == CAUSE_UPSTREAM_RESET && ex->was_idle;
+	uint32_t wait_ms;
 
-	try_end(ex, stale && again ? TRY_DROPPED : TRY_FAILED);
-	if (!again) {
-		answer_locally(ex, cause, 0, NULL);
+	if (was_stale(ex, cause)) {
+		try_forget(ex);
+		ex->fresh = true;
+		try_begin(ex);
 		return;
 	}
-	ex->fresh = stale;
-	try_begin(ex);
+	ex->impatient = cause == CAUSE_REQUEST_TIMEOUT && try_was_short(ex);
+	try_end(ex, ex->impatient ? TRY_DROPPED : TRY_FAILED);
+	if (retry_granted(ex, cause, &wait_ms))
+		try_later(ex, cause, wait_ms);
+	else
+		answer_locally(ex, cause, 0, NULL);
 }
 
 /* Why the connection to the endpoint is of no use: never made, or lost. */
@@ -245,7 +277,16 @@ static enum mesh_cause judge(struct exchange *ex, const char *head)
 
 void exchange_admit(struct exchange *ex)
 {
-	try_begin(ex);
+	enum mesh_cause cause = admission_begin(ex);
+
+	if (cause == CAUSE_NONE) {
+		retry_earn(ex);
+		try_begin(ex);
+		return;
+	}
+	if (ex->up)
+		try_give_back(ex);
+	answer_locally(ex, cause, 0, NULL);
 }
 
 void exchange_request(struct exchange *ex)
@@ -370,6 +411,32 @@ static void begin_response_body(struct exchange *ex)
 	ex->response_body.closes = !ex->keep_client;
 }
 
+/* Of an answer whose head is read: can its connection serve again, once the body is through? */
+static void look_at_connection(struct exchange *ex)
+{
+	const struct conn *up = &ex->up->conn;
+
+	ex->reusable = ex->response.keep_alive && ex->response.framing != HTTP1_UNTIL_CLOSE;
+	ex->keep_alive_ms = codec_keep_alive_ms(&ex->response, up->in.mem + up->in.start);
+}
+
+/* Another endpoint may know better. What is here of the answer's body by now is read, for the sake
+ * of the connection; what is not is not waited for. */
+static void drop_answer(struct exchange *ex)
+{
+	bool whole;
+
+	look_at_connection(ex);
+	begin_response_body(ex);
+	conn_consume(&ex->up->conn, ex->response.size);
+	whole = ex->reusable && ex->request_sent &&
+		pump_run(&ex->response_body, &ex->up->conn, NULL) == PUMP_DONE;
+	try_end(ex, whole ? TRY_GOOD : TRY_SPENT);
+	pump_init(&ex->response_body, PUMP_LENGTH, 0);
+	ex->head_ns = ex->upstream_ns = 0;
+	ex->status = 0;
+}
+
 static void switch_protocols(struct exchange *ex)
 {
 	pump_init(&ex->request_body, PUMP_RAW, 0);
@@ -385,12 +452,19 @@ static void begin_response(struct exchange *ex)
 	struct proxy *p = ex->proxy;
 	bool keep = ex->request.keep_alive && ex->request_sent &&
 		    ex->response.framing != HTTP1_UNTIL_CLOSE && !p->draining;
+	uint32_t wait_ms;
 	size_t cap, n = 0;
-	char *out = conn_compose(down, &cap);
+	char *out;
 
 	ex->head_ns = p->loop.now_ns;
 	ex->status = ex->response.status;
 	try_answered(ex);
+	if (retry_granted(ex, CAUSE_NONE, &wait_ms)) {
+		drop_answer(ex);
+		try_later(ex, CAUSE_NONE, wait_ms);
+		return;
+	}
+	out = conn_compose(down, &cap);
 	if (out)
 		n = codec_response(ex, up->in.mem + up->in.start, keep, out, cap);
 	if (!n) {
@@ -398,8 +472,7 @@ static void begin_response(struct exchange *ex)
 		return;
 	}
 	shared_learn(&p->shared, ex->upstream, MESH_LEARNED_HTTP);
-	ex->reusable = ex->response.keep_alive && ex->response.framing != HTTP1_UNTIL_CLOSE;
-	ex->keep_alive_ms = codec_keep_alive_ms(&ex->response, up->in.mem + up->in.start);
+	look_at_connection(ex);
 	ex->keep_client = keep;
 	conn_composed(down, n);
 	conn_consume(up, ex->response.size);
@@ -499,17 +572,17 @@ static void run_response_body(struct exchange *ex)
 
 static void run_http(struct exchange *ex)
 {
-	uint8_t tries;
+	uint8_t begun;
 
 	do { /* again while one try after the other fails at once */
-		tries = ex->tries;
+		begun = ex->begun;
 		if (ex->state == EX_TRY || ex->state == EX_BODY)
 			run_request(ex);
 		if (!ex->fate && ex->state == EX_TRY)
 			run_response_head(ex);
 		if (!ex->fate && ex->state == EX_BODY)
 			run_response_body(ex);
-	} while (!ex->fate && ex->state == EX_TRY && ex->tries != tries);
+	} while (!ex->fate && ex->state == EX_TRY && ex->begun != begun);
 }
 
 static void run_answer(struct exchange *ex)

@@ -4,20 +4,22 @@
  * decided here; how it looks as bytes is the codec's business (codec_http1.h), whom it goes to is
  * balance.h's, which connection carries it is upstream.h's.
  *
- *   state       waits for                         next
- *   EX_DETECT   first bytes, of either side       EX_HEAD, EX_TUNNEL
- *   EX_HEAD     the whole head of the request     EX_DELAY, EX_TRY, EX_ANSWER
- *   EX_DELAY    the end of an injected delay      EX_TRY, EX_ANSWER
- *   EX_TRY      the head of the endpoint's answer EX_BODY, EX_TUNNEL (101), EX_TRY (again),
- *                                                 EX_ANSWER
- *   EX_BODY     the end of the answer's body      over
- *   EX_ANSWER   our own answer to be sent         over
- *   EX_TUNNEL   both sides to finish              over
+ *   state       waits for                          next
+ *   EX_DETECT   first bytes, of either side        EX_HEAD, EX_TUNNEL
+ *   EX_HEAD     the whole head of the request      EX_DELAY, EX_TRY, EX_ANSWER
+ *   EX_DELAY    the end of an injected delay       EX_TRY, EX_ANSWER
+ *   EX_TRY      the head of the endpoint's answer  EX_BODY, EX_TUNNEL (101), EX_BACKOFF,
+ *                                                  EX_ANSWER
+ *   EX_BACKOFF  the time for another try           EX_TRY, EX_ANSWER
+ *   EX_BODY     the end of the answer's body       over
+ *   EX_ANSWER   our own answer to be sent          over
+ *   EX_TUNNEL   both sides to finish               over
  */
 #ifndef PROXY_EXCHANGE_H
 #define PROXY_EXCHANGE_H
 
 #include "agent/control/snapshot.h"
+#include "agent/proxy/breaker.h"
 #include "agent/proxy/http1.h"
 #include "agent/proxy/pump.h"
 #include "agent/telemetry/ring.h"
@@ -28,7 +30,16 @@ struct proxy;
 struct downstream;
 struct upconn;
 
-enum exchange_state { EX_DETECT, EX_HEAD, EX_DELAY, EX_TRY, EX_BODY, EX_ANSWER, EX_TUNNEL };
+enum exchange_state {
+	EX_DETECT,
+	EX_HEAD,
+	EX_DELAY,
+	EX_TRY,
+	EX_BACKOFF,
+	EX_BODY,
+	EX_ANSWER,
+	EX_TUNNEL,
+};
 
 /* What becomes of the caller's connection when the exchange is over. */
 enum exchange_fate {
@@ -38,8 +49,9 @@ enum exchange_fate {
 	FATE_RESET, /* cut: the caller must not take what it got for the whole */
 };
 
-#define EXCHANGE_TRIES 3 /* in all */
-#define REQUEST_ID_MAX 128
+#define EXCHANGE_TRIES	 3 /* to connect what is not, or not yet, a request */
+#define EXCHANGE_AVOIDED 4 /* endpoints that have failed it, as many as are remembered */
+#define REQUEST_ID_MAX	 128
 
 /* What the configuration says of this request beside timeouts and retries. Copies: a snapshot may
  * be replaced while the exchange runs. */
@@ -57,8 +69,10 @@ struct exchange {
 	struct upconn *up; /* NULL between tries */
 	struct timer timer;
 	uint8_t state, fate;
-	uint8_t cause; /* enum mesh_cause of a local answer */
-	uint8_t tries;
+	uint8_t cause;	     /* enum mesh_cause of a local answer */
+	uint8_t tries;	     /* but not those on connections that had gone stale */
+	uint8_t begun;	     /* all of them; wraps */
+	uint8_t failure;     /* enum mesh_cause of the last try, while another one is to be made */
 	uint8_t flags;	     /* enum record_flags that are settled on the way */
 	uint8_t buffers;     /* that it holds, as its upstream's share was told */
 	bool request_sent;   /* all of it */
@@ -73,6 +87,10 @@ struct exchange {
 	bool keep_client;    /* the caller was told that its connection stays */
 	bool timed_body;     /* the timer watches the body */
 	bool client_gone;
+	bool impatient; /* it was not waited for the last try for as long as it usually takes */
+	struct breaker_pass pass, try_pass; /* of the service, of this try's endpoint */
+	uint32_t avoid[EXCHANGE_AVOIDED];
+	uint32_t navoid;
 	uint16_t status;
 	uint16_t fault_status;	 /* to be answered with by an injected fault; 0: none */
 	uint32_t fault_delay_ms; /* injected */
@@ -119,6 +137,8 @@ void exchange_bad_request(struct exchange *ex);
 void exchange_refuse(struct exchange *ex, enum mesh_cause cause, uint16_t status, const char *text);
 /* The try under way has failed: another one, or our own answer. */
 void exchange_try_failed(struct exchange *ex, enum mesh_cause cause);
+/* In EX_BACKOFF: the wait is over. */
+void exchange_try_again(struct exchange *ex);
 
 /* It is over as soon as exchange_run is back in control. */
 static inline void exchange_over(struct exchange *ex, enum exchange_fate fate)

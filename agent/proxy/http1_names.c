@@ -75,6 +75,7 @@ const uint8_t http1_class[256] = {
 	X(X_REQUEST_TIMEOUT_MS, "x-request-timeout-ms", 'x', 's')                                  \
 	X(X_INSTANCE_ID, "x-instance-id", 'x', 'd')                                                \
 	X(X_MESH_CAUSE, "x-mesh-cause", 'x', 'e')                                                  \
+	X(X_MESH_TRIES, "x-mesh-tries", 'x', 's')                                                  \
 	X(TRACEPARENT, "traceparent", 't', 't')                                                    \
 	X(TRACESTATE, "tracestate", 't', 'e')                                                      \
 	X(B3, "b3", 'b', '3')                                                                      \

@@ -83,6 +83,17 @@ void timeout_connect(struct exchange *ex)
 		arm(ex, ms);
 }
 
+void timeout_backoff(struct exchange *ex, uint32_t wait_ms)
+{
+	arm(ex, wait_ms);
+}
+
+uint64_t timeout_left(const struct exchange *ex)
+{
+	return sooner(UINT64_MAX, ex->timeouts.request,
+		      ex->waiting_ns ? ms_since(ex, ex->waiting_ns) : 0);
+}
+
 void timeout_detect(struct exchange *ex)
 {
 	arm(ex, DETECT_WAIT_MS);
@@ -158,6 +169,8 @@ static void on_timer(struct timer *t)
 		try_due(ex);
 	else if (ex->state == EX_DELAY)
 		delay_due(ex);
+	else if (ex->state == EX_BACKOFF)
+		exchange_try_again(ex);
 	else if (ex->state == EX_BODY)
 		body_due(ex);
 	else if (ex->state == EX_DETECT || ex->state == EX_TUNNEL)

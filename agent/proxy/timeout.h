@@ -25,6 +25,10 @@ void timeout_body(struct exchange *ex);
 void timeout_answer(struct exchange *ex);
 /* A connection that is no request's, yet or at all, is to be made or was: bounds the making. */
 void timeout_connect(struct exchange *ex);
+/* In EX_BACKOFF: until the next try. */
+void timeout_backoff(struct exchange *ex, uint32_t wait_ms);
+/* What is left of the request timeout; UINT64_MAX: there is none. */
+uint64_t timeout_left(const struct exchange *ex);
 /* No endpoint can be reached, and the protocol is not known. */
 void timeout_detect(struct exchange *ex);
 

@@ -9,6 +9,7 @@
 #include "lib/addr.h"
 
 #include <errno.h>
+#include <mesh/ewma.h>
 #include <string.h>
 
 /* Programs trust who comes by way of loopback. A caller that connected to loopback reaches an
@@ -40,32 +41,58 @@ static uint32_t subset_of(struct exchange *ex)
 {
 	struct proxy *p = ex->proxy;
 
-	if (ex->subset == MESH_NONE || (ex->tries && !split_holds(&ex->target, ex->subset)))
+	if (ex->subset == MESH_NONE ||
+	    (ex->endpoint != MESH_NONE && !split_holds(&ex->target, ex->subset)))
 		ex->subset = split_choose(&p->shared, &ex->target, &ex->routed.split,
 					  ex->routed.fallback, proxy_random(p));
 	return ex->subset;
 }
 
-/* Somebody of the chosen version, or, when there is nobody but those to avoid, of any. */
-static uint32_t pick(struct exchange *ex, struct mesh_endpoint *ep)
+static void drop_pass(struct exchange *ex, uint32_t endpoint, struct breaker_pass *pass)
 {
+	breaker_try_result(ex->proxy, ex->target.service, endpoint, pass, BREAKER_NOTHING);
+}
+
+/* Somebody of the chosen version, or, when there is nobody but those to avoid, of any. pass NULL:
+ * only to see who it would be. */
+static uint32_t pick(struct exchange *ex, struct mesh_endpoint *ep, struct breaker_pass *pass)
+{
+	struct breaker_pass second = {0};
 	struct balance_want want = {.up = &ex->target,
 				    .id = ex->upstream,
 				    .subset = subset_of(ex),
-				    .avoid = &ex->endpoint,
-				    .navoid = ex->endpoint != MESH_NONE && !ex->fresh,
-				    .netns = ex->down->netns};
+				    .avoid = ex->avoid,
+				    .navoid = ex->navoid,
+				    .netns = ex->down->netns,
+				    .pass = pass,
+				    .looks = !pass};
 	uint32_t index = balance_pick(ex->proxy, &want, ep), other;
 	struct mesh_endpoint that;
 
 	if (index != MESH_NONE && !balance_avoids(&want, index))
 		return index;
 	want.subset = split_fall_back(&ex->target, want.subset, ex->routed.fallback);
+	want.pass = pass ? &second : NULL;
 	other = balance_pick(ex->proxy, &want, &that);
-	if (other == MESH_NONE || (index != MESH_NONE && balance_avoids(&want, other)))
+	if (other == MESH_NONE)
 		return index;
+	if (index != MESH_NONE && balance_avoids(&want, other)) {
+		drop_pass(ex, other, &second);
+		return index;
+	}
+	if (pass && index != MESH_NONE)
+		drop_pass(ex, index, pass);
+	if (pass)
+		*pass = second;
 	*ep = that;
 	return other;
+}
+
+uint32_t try_likely(struct exchange *ex)
+{
+	struct mesh_endpoint ep;
+
+	return pick(ex, &ep, NULL);
 }
 
 bool try_connect(struct exchange *ex)
@@ -75,16 +102,19 @@ bool try_connect(struct exchange *ex)
 	uint32_t index;
 
 	/* endpoints come and go: what was copied when the exchange began may be old by now */
-	if (ex->tries && !shared_upstream(&p->shared, ex->upstream, &ex->target))
+	if (ex->endpoint != MESH_NONE && !shared_upstream(&p->shared, ex->upstream, &ex->target))
 		return false;
-	index = pick(ex, &ep);
+	ex->try_pass = (struct breaker_pass){0};
+	index = pick(ex, &ep, &ex->try_pass);
 	if (index == MESH_NONE)
 		return false;
 	if (ex->down->via_loopback)
 		keep_to_loopback(ex, &ep);
 	ex->up = upconn_get(p, index, &ep, ex->fresh, &exchange_user, ex);
-	if (!ex->up)
+	if (!ex->up) {
+		drop_pass(ex, index, &ex->try_pass);
 		return false;
+	}
 	ex->endpoint = index;
 	ex->gen = ep.gen;
 	ex->reused = ex->up->used > 0;
@@ -142,6 +172,36 @@ static uint32_t idle_limit(const struct exchange *ex)
 								       : UPCONN_IDLE_MS;
 }
 
+bool try_was_short(const struct exchange *ex)
+{
+	struct proxy *p = ex->proxy;
+	uint64_t word = __atomic_load_n(&p->shared.ep_stats[ex->endpoint].ewma, __ATOMIC_RELAXED);
+
+	return ex->up && p->loop.now_ns - called_ns(ex) < mesh_ewma_read(word, p->loop.now_ns);
+}
+
+/* An answer says enough, whatever becomes of its body, unless that breaks off. */
+static enum breaker_result result_of(const struct exchange *ex, enum try_end how)
+{
+	if (how == TRY_FAILED)
+		return upconn_tried(ex->up) ? BREAKER_FAILED : BREAKER_NOTHING;
+	if (ex->head_ns)
+		return ex->status >= 500 || ex->cause ? BREAKER_FAILED : BREAKER_GOOD;
+	return BREAKER_NOTHING;
+}
+
+static void book_result(struct exchange *ex, enum breaker_result r)
+{
+	if (balance_same(ex->proxy, ex->endpoint, ex->gen))
+		breaker_try_result(ex->proxy, ex->target.service, ex->endpoint, &ex->try_pass, r);
+	ex->try_pass.counts = false;
+}
+
+void try_settled(struct exchange *ex)
+{
+	book_result(ex, BREAKER_GOOD);
+}
+
 void try_give_back(struct exchange *ex)
 {
 	try_end(ex, ex->up->conn.connecting || ex->up->conn.error ? TRY_DROPPED : TRY_GOOD);
@@ -159,6 +219,7 @@ void try_end(struct exchange *ex, enum try_end how)
 	balance_end(p, ex->endpoint, ex->gen);
 	if (how == TRY_FAILED && upconn_tried(u))
 		book_failure(ex);
+	book_result(ex, result_of(ex, how));
 	ex->up = NULL;
 	/* bytes beyond the answer would be taken for the next one */
 	if (how == TRY_GOOD && u->conn.readable && conn_fill(&u->conn) != -EAGAIN)

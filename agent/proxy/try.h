@@ -16,12 +16,19 @@ enum try_end {
 	TRY_DROPPED, /* nobody's fault: the caller left, or the pooled connection had gone stale */
 };
 
-/* Picks an endpoint (another than the last one, if there is one) and gets a connection to it.
+/* Picks an endpoint (another than those that failed, if there is one) and gets a connection to it.
  * false: nobody to call; ex->up is NULL. */
 bool try_connect(struct exchange *ex);
+/* The endpoint that try_connect would pick now, more or less; MESH_NONE: nobody. */
+uint32_t try_likely(struct exchange *ex);
 /* The answer's head is whole (head_ns, status): books how long the endpoint alone was waited for.
  * An answer to a request that is still on its way from the caller says nothing of that. */
 void try_answered(struct exchange *ex);
+/* Has the endpoint had less time than it usually takes? Then that it has not answered is not its
+ * fault: callers may set deadlines of their own. */
+bool try_was_short(const struct exchange *ex);
+/* The try has done what can be asked of it (a tunnel is there): its end will say nothing more. */
+void try_settled(struct exchange *ex);
 /* A connection was opened before the request was known, and must not be the one that serves it: as
  * if there had been no try. */
 void try_give_back(struct exchange *ex);

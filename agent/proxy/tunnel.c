@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See tunnel.h. */
 #include "agent/proxy/tunnel.h"
+#include "agent/proxy/admission.h"
 #include "agent/proxy/downstream.h"
 #include "agent/proxy/proxy.h"
+#include "agent/proxy/retry.h"
 #include "agent/proxy/route.h"
 #include "agent/proxy/timeout.h"
 #include "agent/proxy/try.h"
@@ -12,28 +14,38 @@ void tunnel_detect(struct exchange *ex)
 {
 	ex->state = EX_DETECT;
 	ex->upstream = ex->down->upstream;
-	if (route_tunnel(ex) && try_connect(ex))
+	/* a breaker's probe waits until it is known what would be probed with */
+	if (route_tunnel(ex) && breaker_is_closed(ex->proxy, ex->service) && try_connect(ex))
 		timeout_connect(ex);
 	else
 		timeout_detect(ex);
+}
+
+static void refuse(struct exchange *ex, enum mesh_cause cause)
+{
+	ex->cause = (uint8_t)cause;
+	exchange_over(ex, FATE_RESET);
 }
 
 /* The endpoint could not be reached. When nobody can, a caller that turns out to speak HTTP is
  * still told so. */
 static void try_another(struct exchange *ex)
 {
+	retry_avoid(ex);
 	try_end(ex, TRY_FAILED);
 	if (ex->tries < EXCHANGE_TRIES && try_connect(ex))
 		timeout_connect(ex);
 	else if (ex->state == EX_DETECT)
 		timeout_detect(ex);
 	else
-		exchange_over(ex, FATE_RESET);
+		refuse(ex, CAUSE_CONNECT_FAILED);
 }
 
 void tunnel_due(struct exchange *ex)
 {
-	if (!ex->up)
+	if (!ex->up && ex->state == EX_DETECT)
+		tunnel_begin(ex);
+	else if (!ex->up)
 		exchange_over(ex, FATE_RESET);
 	else if (ex->up->conn.connecting)
 		try_another(ex);
@@ -52,13 +64,18 @@ void tunnel_detect_on(struct exchange *ex)
 
 void tunnel_begin(struct exchange *ex)
 {
+	enum mesh_cause cause;
+
 	pump_init(&ex->request_body, PUMP_RAW, 0);
 	pump_init(&ex->response_body, PUMP_RAW, 0);
 	ex->state = EX_TUNNEL;
-	if (ex->up || try_connect(ex))
+	cause = ex->service == MESH_NONE ? CAUSE_NO_ENDPOINT : admission_begin(ex);
+	if (cause != CAUSE_NONE)
+		refuse(ex, cause);
+	else if (ex->up || try_connect(ex))
 		timeout_connect(ex);
 	else
-		exchange_over(ex, FATE_RESET);
+		refuse(ex, CAUSE_NO_ENDPOINT);
 }
 
 /* One direction. Returns true when it is over. */
@@ -88,6 +105,10 @@ void tunnel_run(struct exchange *ex)
 		try_another(ex);
 	if (!ex->up)
 		return;
+	if (!ex->up->conn.connecting) { /* how long it is used is the two ends' business */
+		try_settled(ex);
+		admission_settled(ex);
+	}
 	there = run_tunnel_side(ex, &ex->request_body, down, &ex->up->conn);
 	back = run_tunnel_side(ex, &ex->response_body, &ex->up->conn, down);
 	if (ex->fate == FATE_RESET || !there || !back)

@@ -229,6 +229,17 @@ static inline void rig_services(struct rig *rig)
 	rig->snapshot->service = (struct snap_service){
 		.name = offsetof(typeof(*rig->snapshot), name),
 		.timeouts = {.connect = 1000, .try = 3000, .request = 15000, .idle = 60000},
+		/* failed connections are made again at once, nothing else is; no breaker opens */
+		.retry = {.attempts = 2,
+			  .methods = 0x3ff & ~(1u << HTTP1_OTHER),
+			  .causes = 1u << CAUSE_CONNECT_FAILED | 1u << CAUSE_CONNECT_TIMEOUT},
+		.budget = {.percent_pm = 10000, .per_second = 1000},
+		.breaker = {.error_pm = 10000,
+			    .min_requests = UINT32_MAX,
+			    .window_ms = 10000,
+			    .open_ms = 1000,
+			    .half_open = 1,
+			    .probe_ms = 1000},
 	};
 	rig->snapshot->other = rig->snapshot->service;
 	rig->snapshot->other.name = offsetof(typeof(*rig->snapshot), other_name);

@@ -460,6 +460,7 @@ static const char *const names[HTTP1_H_MAX] = {
 	[HTTP1_H_X_REQUEST_TIMEOUT_MS] = "X-Request-Timeout-Ms",
 	[HTTP1_H_X_INSTANCE_ID] = "X-Instance-Id",
 	[HTTP1_H_X_MESH_CAUSE] = "X-Mesh-Cause",
+	[HTTP1_H_X_MESH_TRIES] = "X-Mesh-Tries",
 	[HTTP1_H_TRACEPARENT] = "Traceparent",
 	[HTTP1_H_TRACESTATE] = "Tracestate",
 	[HTTP1_H_B3] = "B3",

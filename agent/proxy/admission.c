@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See admission.h. */
+#include "agent/proxy/admission.h"
+#include "agent/proxy/proxy.h"
+
+enum mesh_cause admission_begin(struct exchange *ex)
+{
+	if (!breaker_admit(ex->proxy, ex->service, &ex->pass))
+		return CAUSE_BREAKER_OPEN;
+	return CAUSE_NONE;
+}
+
+/* Is this how callers learn that the service is in trouble? */
+static bool is_failure(enum mesh_cause cause)
+{
+	switch (cause) {
+	case CAUSE_CONNECT_FAILED:
+	case CAUSE_CONNECT_TIMEOUT:
+	case CAUSE_TRY_TIMEOUT:
+	case CAUSE_REQUEST_TIMEOUT:
+	case CAUSE_UPSTREAM_RESET:
+	case CAUSE_UPSTREAM_PROTOCOL:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static enum breaker_result result(const struct exchange *ex)
+{
+	if (ex->local && (!ex->tries || ex->status < 500 || ex->impatient))
+		return BREAKER_NOTHING;
+	if (ex->cause != CAUSE_NONE)
+		return is_failure(ex->cause) ? BREAKER_FAILED : BREAKER_NOTHING;
+	if (!ex->status)
+		return BREAKER_NOTHING;
+	return ex->status >= 500 ? BREAKER_FAILED : BREAKER_GOOD;
+}
+
+void admission_settled(struct exchange *ex)
+{
+	breaker_result(ex->proxy, ex->service, &ex->pass, BREAKER_GOOD);
+}
+
+void admission_end(struct exchange *ex)
+{
+	breaker_result(ex->proxy, ex->service, &ex->pass, result(ex));
+}
