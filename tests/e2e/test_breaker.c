@@ -57,12 +57,13 @@ static void assert_refusal(const struct client *c)
 	cJSON_Delete(v);
 }
 
-/* Fails until the breaker is open. */
+/* Fails until the breaker is open, and meshd knows it. */
 static void break_it(struct client *c)
 {
 	for (int i = 0; i < 40 && !is_refused(c); i++)
 		(void)ask(c, "?status=500");
 	assert_refusal(c);
+	eventually(1000, !strcmp(breaker_state(), "open"));
 }
 
 static void it_opens_when_four_of_five_fail_and_answers_at_once(void **state)

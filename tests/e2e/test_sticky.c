@@ -186,12 +186,13 @@ static void a_new_endpoint_starts_slowly(void **state)
 	double share[2];
 
 	start_some(1);
-	configure(service, "{\"loadBalancer\":{\"policy\":\"random\",\"slowStart\":\"3s\"}}");
+	usleep(2000000); /* until the first one is none of the new */
+	configure(service, "{\"loadBalancer\":{\"policy\":\"random\",\"slowStart\":\"2s\"}}");
 	l = load_start(NULL, "--to " GATEWAY_ADDRESS " --path /%s/ --rate 800", service);
 	i[1] = instance_ready(instance_start(service, "newcomer", "--netns", "origin --port 8000"));
 	eventually(1000, origin_stat(i[1], "requests") > 0);
 	from[0] = now_us();
-	usleep(3500000); /* the time it is about */
+	usleep(2500000); /* the time it is about */
 	from[1] = now_us();
 	usleep(500000);
 	load_end(l);

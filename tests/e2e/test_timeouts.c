@@ -2,6 +2,8 @@
 /* Time that a request may take: who says how much, who is told what is left, what ends with it. */
 #include "tests/e2e/harness.h"
 
+#include <sys/socket.h>
+
 static char service[32];
 static unsigned services;
 static struct instance *web;
@@ -120,14 +122,17 @@ static void what_timed_out_is_cancelled_upstream(void **state)
 	eventually(500, origin_stat(web, "cancelled") == 3);
 }
 
+/* A caller that has only ended its sending may still wait; one that resets does not. */
 static void what_a_caller_leaves_is_cancelled_upstream(void **state)
 {
+	const struct linger now = {.l_onoff = 1};
 	long before;
 
 	start_web();
 	before = origin_stat(web, "requests");
 	say(c, "GET /%s/?hang=1 HTTP/1.1\r\nHost: g\r\n\r\n", service);
 	eventually(1000, origin_stat(web, "requests") == before + 1);
+	assert_return_code(setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now)), errno);
 	hang_up(c);
 	eventually(1000, origin_stat(web, "cancelled") == 1);
 }
