@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See balance.h. */
 #include "agent/proxy/balance.h"
+#include "agent/proxy/sticky.h"
 
 #include <mesh/ewma.h>
 #include <mesh/pick.h>
@@ -30,6 +31,11 @@ static uint32_t draw(struct proxy *p, const struct balance_want *want, const str
 	uint8_t policy = want->up->policy;
 	uint64_t turn;
 
+	if (want->session) {
+		b = sticky_pick(p, want, t, *want->session);
+		if (b != MESH_NONE)
+			return b;
+	}
 	switch (policy) {
 	case MESH_LB_RANDOM:
 		return a;

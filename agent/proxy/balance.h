@@ -13,6 +13,7 @@ struct balance_want {
 	uint32_t subset;       /* of it; MESH_NONE: nobody */
 	const uint32_t *avoid; /* not these endpoints, if there is another */
 	uint32_t navoid;
+	const uint64_t *session; /* its key: whom it is bound to goes first; NULL: none */
 	uint64_t netns; /* the caller's: endpoints on another namespace's loopback are not for it */
 	struct breaker_pass *pass; /* of the one that is picked; NULL: it is nobody's probe */
 	bool looks;		   /* nothing will be sent to it */

@@ -4,6 +4,7 @@
 #include "agent/proxy/deadline.h"
 #include "agent/proxy/downstream.h"
 #include "agent/proxy/exchange.h"
+#include "agent/proxy/sticky.h"
 #include "agent/proxy/upstream.h"
 
 #include <stdio.h>
@@ -293,6 +294,7 @@ size_t codec_response(const struct exchange *ex, const char *head, bool keep, ch
 	put_literal(&o, "\r\n");
 	put_request_id(&o, ex);
 	put_tries(&o, ex);
+	o.at += sticky_set_cookie(ex, o.at, (size_t)(o.end - o.at));
 	if (h->status == 101 && upgrade) {
 		put_literal(&o, "connection: upgrade\r\n");
 		put_value(&o, "upgrade: ", head, upgrade);

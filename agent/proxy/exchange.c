@@ -8,6 +8,7 @@
 #include "agent/proxy/deadline.h"
 #include "agent/proxy/downstream.h"
 #include "agent/proxy/fault.h"
+#include "agent/proxy/mirror.h"
 #include "agent/proxy/proxy.h"
 #include "agent/proxy/record.h"
 #include "agent/proxy/retry.h"
@@ -33,6 +34,8 @@ struct exchange *exchange_new(struct downstream *d)
 	if (!ex)
 		return NULL;
 	memset(ex, 0, offsetof(struct exchange, request_id));
+	ex->sticky.is_set = false;
+	ex->sticky.issued[0] = '\0';
 	ex->request_id_len = ex->method_len = ex->path_len = ex->host_len = 0;
 	ex->proxy = p;
 	ex->down = d;
@@ -332,6 +335,8 @@ static void run_request(struct exchange *ex)
 	switch (pump_run(&ex->request_body, &ex->down->conn, &ex->up->conn)) {
 	case PUMP_DONE:
 		ex->request_sent = true;
+		if (ex->routed.mirror_share)
+			mirror_offer(ex);
 		if (ex->proxy->bufs.used > BUFPOOL_SPARE)
 			conn_release(&ex->down->conn);
 		if (ex->request_waited && ex->state == EX_TRY) {

@@ -63,6 +63,14 @@ struct routed {
 	uint32_t name_len; /* of the route's name, exchange.route */
 };
 
+/* The session that a request belongs to, see sticky.h. */
+struct sticky {
+	bool is_set;
+	char issued[17]; /* the value of the cookie that its answer is to set; "": none */
+	uint64_t key;
+	char cookie[132]; /* its name */
+};
+
 struct exchange {
 	struct proxy *proxy;
 	struct downstream *down;
@@ -87,6 +95,7 @@ struct exchange {
 	bool keep_client;    /* the caller was told that its connection stays */
 	bool timed_body;     /* the timer watches the body */
 	bool client_gone;
+	bool mirrored;	/* it was drawn whether it is */
 	bool impatient; /* it was not waited for the last try for as long as it usually takes */
 	struct breaker_pass pass, try_pass; /* of the service, of this try's endpoint */
 	uint32_t avoid[EXCHANGE_AVOIDED];
@@ -117,6 +126,7 @@ struct exchange {
 	struct pump request_body, response_body;
 	char request_id[REQUEST_ID_MAX];
 	uint16_t request_id_len, method_len, path_len, host_len;
+	struct sticky sticky;	    /* when routed */
 	char route[MESH_NAME_MAX];  /* its name, as much as fits */
 	char text[RECORD_TEXT_MAX]; /* method, path, host: for the record, when the head is gone */
 	struct http1_head request, response;

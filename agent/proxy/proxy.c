@@ -3,6 +3,7 @@
 #include "agent/proxy/proxy.h"
 #include "agent/proxy/downstream.h"
 #include "agent/proxy/exchange.h"
+#include "agent/proxy/mirror.h"
 #include "agent/proxy/upstream.h"
 #include "lib/clock.h"
 
@@ -32,6 +33,7 @@ int proxy_init(struct proxy *p, uint32_t id, uint32_t workers, uint64_t instance
 	slab_init(&p->downstreams, sizeof(struct downstream));
 	slab_init(&p->exchanges, sizeof(struct exchange));
 	slab_init(&p->upconns, sizeof(struct upconn));
+	mirror_init(p);
 	p->id = id % MESH_MAX_WORKERS;
 	p->workers = workers;
 	p->instance = instance;

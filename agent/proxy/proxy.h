@@ -4,15 +4,19 @@
  * by agent/worker.c, passed to everything in this folder. Single-threaded.
  *
  * The pipeline, in the order a request meets it:
- *   listener.c    accept, original destination
- *   downstream.c  the caller's connection: detect the protocol, read heads, keep alive
- *   exchange.c    one request: route, try, answer, record (knows nothing of HTTP/1)
- *   route.c       which upstream, which path
- *   balance.c     which endpoint
- *   upstream.c    a connection to it: pooled, new, or made by the supervisor in another namespace
- *   try.c         the two together; timeout.c what bounds it in time; answer.c what we answer
- * ourselves codec_http1.c heads to bytes and back; http1_*.c the parser pump.c        bodies;
- * tunnel.c what is not HTTP record.c      what is written down of it
+ *   listener.c     accept, original destination
+ *   downstream.c   the caller's connection: detect the protocol, read heads, keep alive
+ *   exchange.c     one request: route, try, answer, record (knows nothing of HTTP/1)
+ *   route.c        which upstream, which path; match.c which of its routes
+ *   deadline.c     how long the caller waits; fault.c what was ordered to go wrong
+ *   split.c        which version; balance.c which endpoint; sticky.c the one of a session
+ *   upstream.c     a connection to it: pooled, new, or made by the supervisor in another namespace
+ *   try.c          the two together; timeout.c what bounds it in time
+ *   mirror.c       a copy for another version
+ *   answer.c       what we answer ourselves; why.c what was known then
+ *   codec_http1.c  heads to bytes and back; http1_*.c the parser
+ *   pump.c         bodies; tunnel.c what is not HTTP
+ *   record.c       what is written down of it
  */
 #ifndef PROXY_PROXY_H
 #define PROXY_PROXY_H
@@ -34,18 +38,19 @@ struct listener;
 struct proxy {
 	struct loop loop;
 	struct bufpool bufs;
-	struct slab downstreams, exchanges, upconns;
+	struct slab downstreams, exchanges, upconns, mirrors;
 	struct shared shared;
 	struct ring *ring;		 /* our records; the supervisor reads */
 	const struct snapshot *snapshot; /* in force; NULL before the first */
 	uint32_t id;			 /* this worker's gauge */
 	uint32_t workers;
 	int ipc_fd;
-	uint64_t netns;	   /* cookie of our own namespace */
-	uint64_t random;   /* state of proxy_random, never 0 */
-	uint64_t instance; /* random; first half of request ids */
-	uint64_t requests; /* counts up; second half of request ids */
-	uint64_t wanted;   /* counts up; names requests for sockets */
+	uint64_t netns;		   /* cookie of our own namespace */
+	uint64_t random;	   /* state of proxy_random, never 0 */
+	uint64_t instance;	   /* random; first half of request ids */
+	uint64_t requests;	   /* counts up; second half of request ids */
+	uint64_t wanted;	   /* counts up; names requests for sockets */
+	uint64_t mirrors_left_out; /* copies that were due and not made: too many, or too long */
 	uint32_t nclients, max_clients;
 	bool draining;
 	bool paused; /* listeners are not watched: at max_clients, or out of descriptors */

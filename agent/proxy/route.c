@@ -4,6 +4,7 @@
 #include "agent/proxy/downstream.h"
 #include "agent/proxy/match.h"
 #include "agent/proxy/proxy.h"
+#include "agent/proxy/sticky.h"
 #include "agent/proxy/try.h"
 
 #include <stdio.h>
@@ -156,7 +157,9 @@ static void match_routes(struct exchange *ex, const char *head)
 	r = s->nroutes ? match_route(snap, s, &ex->request, head, ex->path_skip) : NULL;
 	if (r)
 		take_route(ex, snap, r);
-	if (ex->up && ex->routed.split.n)
+	if (s->sticky.header || s->sticky.cookie)
+		sticky_read(ex, snap, &s->sticky, head);
+	if (ex->up && (ex->routed.split.n || ex->sticky.is_set))
 		try_give_back(ex);
 }
 

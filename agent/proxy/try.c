@@ -63,6 +63,7 @@ static uint32_t pick(struct exchange *ex, struct mesh_endpoint *ep, struct break
 				    .subset = subset_of(ex),
 				    .avoid = ex->avoid,
 				    .navoid = ex->navoid,
+				    .session = ex->sticky.is_set ? &ex->sticky.key : NULL,
 				    .netns = ex->down->netns,
 				    .pass = pass,
 				    .looks = !pass};
