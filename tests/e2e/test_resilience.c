@@ -60,16 +60,16 @@ static void one_of_three_answering_503_is_not_seen_after_a_second(void **state)
 
 	start_some(3, "--delay 5");
 	l = shoot(1000, 64);
-	let_pass(SECOND);
+	let_pass(SECOND / 2);
 	t = now_us();
 	origin_set(i[0], "status=503&delay=0");
-	let_pass(3 * SECOND);
+	let_pass(5 * SECOND / 2);
 	end = now_us();
 	load_end(l);
 	all = percent(load_ok(l, t, end), load_count(l, t, end));
 	later = percent(load_ok(l, t + SECOND, end), load_count(l, t + SECOND, end));
 	printf("%.2f %% answered 200, %.2f %% after a second\n", all, later);
-	assert_true(load_count(l, t, end) > 2500);
+	assert_true(load_count(l, t, end) > 2000);
 	assert_true(later >= 99);
 }
 
@@ -81,12 +81,12 @@ static void one_of_three_answering_500_is_ejected(void **state)
 
 	start_some(3, "--delay 5");
 	l = shoot(1000, 64);
-	let_pass(SECOND);
+	let_pass(SECOND / 2);
 	t = now_us();
 	origin_set(i[0], "status=500&delay=0");
 	eventually(1000, !strcmp(endpoint_status(service, i[0]->id), "ejected"));
 	assert_true(metric("mesh_circuit_breaker_state", label, i[0]->id, NULL) == 2);
-	let_pass(3 * SECOND);
+	let_pass(2 * SECOND);
 	end = now_us();
 	load_end(l);
 	all = percent(load_ok(l, t, end), load_count(l, t, end));
@@ -107,16 +107,16 @@ static void fast_failures_attract_no_traffic(void **state)
 	configure(service, "{\"circuitBreaker\":{\"maxEjectedPercent\":0},"
 			   "\"retry\":{\"attempts\":0}}");
 	l = shoot(500, 64);
-	let_pass(SECOND);
+	let_pass(SECOND / 2);
 	t = now_us();
 	origin_set(i[0], "status=500&delay=0");
-	let_pass(4 * SECOND);
+	let_pass(3 * SECOND);
 	end = now_us();
 	load_end(l);
 	failing = origin_seen(i[0], t, end);
 	all = seen_by_all(t, end);
 	printf("%ld of %ld requests went to the failing one\n", failing, all);
-	assert_true(all > 1500);
+	assert_true(all > 1200);
 	assert_true(failing * 100 <= all * 36); /* a third, and what chance adds */
 }
 
@@ -128,19 +128,19 @@ static void one_of_three_hanging_does_not_slow_the_rest(void **state)
 	start_some(3, "--delay 20");
 	configure(service, "{\"timeouts\":{\"try\":\"500ms\"}}");
 	l = shoot(400, 256);
-	let_pass(3 * SECOND);
+	let_pass(5 * SECOND / 2);
 	t = now_us();
 	origin_set(i[0], "hang=1");
-	let_pass(5 * SECOND);
+	let_pass(9 * SECOND / 2);
 	load_end(l);
-	before = load_quantile(l, t - 5 * SECOND / 2, t - SECOND / 10, 990);
-	after = load_quantile(l, t + 2 * SECOND, t + 5 * SECOND, 990);
+	before = load_quantile(l, t - 2 * SECOND, t - SECOND / 10, 990);
+	after = load_quantile(l, t + 2 * SECOND, t + 9 * SECOND / 2, 990);
 	whole = load_quantile(l, t, t + 2 * SECOND, 990);
 	printf("p99 before %lu us, in the first two seconds %lu us, then %lu us\n", before, whole,
 	       after);
-	assert_true(load_count(l, t + 2 * SECOND, t + 5 * SECOND) > 1000);
-	assert_int_equal(load_ok(l, t + 2 * SECOND, t + 5 * SECOND),
-			 load_count(l, t + 2 * SECOND, t + 5 * SECOND));
+	assert_true(load_count(l, t + 2 * SECOND, t + 9 * SECOND / 2) > 800);
+	assert_int_equal(load_ok(l, t + 2 * SECOND, t + 9 * SECOND / 2),
+			 load_count(l, t + 2 * SECOND, t + 9 * SECOND / 2));
 	assert_true(after * 10 <= before * 12);
 	assert_int_equal(load_ok(l, 0, t - SECOND), load_count(l, 0, t - SECOND));
 }
@@ -166,25 +166,25 @@ static void a_retry_storm_does_not_happen(void **state)
 	start_some(3, "");
 	configure(service, "{\"circuitBreaker\":{\"openFor\":\"500ms\",\"window\":\"5s\"}}");
 	l = shoot(1000, 64);
-	let_pass(SECOND);
+	let_pass(SECOND / 2);
 	failing = now_us();
 	for (int k = 0; k < 3; k++)
 		origin_set(i[k], "status=503");
-	let_pass(6 * SECOND);
+	let_pass(3 * SECOND);
 	load_end(l);
 	opened = opened_at(l);
-	assert_true(opened > failing);
+	assert_true(opened > failing && opened < failing + SECOND);
 	offered = load_count(l, failing, opened);
 	upstream = seen_by_all(failing, opened);
-	/* waits of 0.5, 1 and 2 s */
-	probes = seen_by_all(opened + 50000, opened + 3400000);
+	/* waits of 0.5 and 1 s */
+	probes = seen_by_all(opened + 50000, opened + 1900000);
 	printf("open after %lu ms: offered %zu, upstream %ld (%.3f); then %ld probes\n",
 	       (opened - failing) / 1000, offered, upstream, (double)upstream / (double)offered,
 	       probes);
 	assert_true(upstream >= (long)offered * 9 / 10);
 	assert_true((double)upstream <= 1.25 * (double)offered);
 	assert_in_range(probes, 1, 2);
-	assert_int_equal(load_ok(l, opened + 50000, opened + 3400000), 0);
+	assert_int_equal(load_ok(l, opened + 50000, opened + 1900000), 0);
 }
 
 static void a_retry_goes_to_another_endpoint(void **state)
