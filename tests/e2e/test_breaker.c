@@ -159,7 +159,6 @@ static void a_failed_probe_makes_it_wait_longer(void **state)
 	c = gateway();
 	configure(service, "{\"circuitBreaker\":{\"openFor\":\"500ms\"}}");
 	origin_set(backend, "status=500");
-	start = now_us();
 	break_it(c);
 	l = load_start(NULL, "--to " GATEWAY_ADDRESS " --path /%s/ --rate 200", service);
 	start = now_us() + 20000;
