@@ -5,6 +5,7 @@
 #include "agent/proxy/downstream.h"
 #include "agent/proxy/proxy.h"
 #include "agent/proxy/timeout.h"
+#include "agent/proxy/why.h"
 
 static const struct {
 	uint16_t status;
@@ -49,6 +50,7 @@ void answer_locally(struct exchange *ex, enum mesh_cause cause, uint16_t status,
 	ex->local = true;
 	ex->cause = (uint8_t)cause;
 	ex->status = status ? status : answers[cause].status;
+	why_record(ex);
 	s = ex->proxy->snapshot ? snapshot_service(ex->proxy->snapshot, ex->service) : NULL;
 	if (s)
 		service = snapshot_string(ex->proxy->snapshot, s->name);

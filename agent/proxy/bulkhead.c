@@ -142,6 +142,22 @@ void bulkhead_leave(struct proxy *p, uint32_t service, struct bulkhead_place *pl
 	*place = (struct bulkhead_place){0};
 }
 
+uint32_t bulkhead_from_source(const struct proxy *p, uint32_t service,
+			      const struct downstream *caller)
+{
+	uint64_t key;
+
+	if (!caller_key(caller, service, &key))
+		return 0;
+	for (uint32_t i = 0; i < MESH_EDGE_PROBES; i++) {
+		const struct mesh_edge *e = &p->shared.edges[mesh_edge_place(key, i)];
+
+		if (__atomic_load_n(&e->key, __ATOMIC_RELAXED) == key)
+			return edge_sum(p, e);
+	}
+	return 0;
+}
+
 /* --- connections ---------------------------------------------------------------------------------
  */
 

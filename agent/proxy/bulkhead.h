@@ -31,6 +31,10 @@ enum mesh_bulkhead_reason bulkhead_enter(struct proxy *p, uint32_t service,
 /* It is over. Harmless for an empty place. */
 void bulkhead_leave(struct proxy *p, uint32_t service, struct bulkhead_place *place);
 
+/* How many requests of that caller are under way; 0 while that is not limited. */
+uint32_t bulkhead_from_source(const struct proxy *p, uint32_t service,
+			      const struct downstream *caller);
+
 /* May one more connection be made? */
 bool bulkhead_has_room(const struct proxy *p, uint32_t service);
 /* May one more request wait for one? */

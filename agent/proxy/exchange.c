@@ -18,6 +18,7 @@
 #include "agent/proxy/try.h"
 #include "agent/proxy/tunnel.h"
 #include "agent/proxy/upstream.h"
+#include "agent/proxy/why.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -330,6 +331,7 @@ static void begin_response(struct exchange *ex)
 	ex->status = ex->response.status;
 	try_answered(ex);
 	if (retry_granted(ex, CAUSE_NONE, &wait_ms)) {
+		why_tried(ex, CAUSE_NONE);
 		drop_answer(ex);
 		tries_again(ex, CAUSE_NONE, wait_ms);
 		return;

@@ -75,6 +75,15 @@ struct sticky {
 	char cookie[132]; /* its name */
 };
 
+/* An endpoint that was asked, and did not answer, or not well. */
+struct tried {
+	uint32_t endpoint, gen;
+	uint16_t status;
+	uint8_t cause; /* enum mesh_cause */
+	uint8_t times;
+};
+#define EXCHANGE_TRIED 4 /* as many as are remembered */
+
 struct exchange {
 	struct proxy *proxy;
 	struct downstream *down;
@@ -99,6 +108,7 @@ struct exchange {
 	bool keep_client;    /* the caller was told that its connection stays */
 	bool timed_body;     /* the timer watches the body */
 	bool client_gone;
+	uint8_t ntried;
 	bool mirrored;	/* it was drawn whether it is */
 	bool impatient; /* it was not waited for the last try for as long as it usually takes */
 	struct breaker_pass pass, try_pass; /* of the service, of this try's endpoint */
@@ -134,6 +144,7 @@ struct exchange {
 	struct pump request_body, response_body;
 	char request_id[REQUEST_ID_MAX];
 	uint16_t request_id_len, method_len, path_len, host_len;
+	struct tried tried[EXCHANGE_TRIED];
 	struct sticky sticky;	    /* when routed */
 	char route[MESH_NAME_MAX];  /* its name, as much as fits */
 	char text[RECORD_TEXT_MAX]; /* method, path, host: for the record, when the head is gone */

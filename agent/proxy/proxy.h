@@ -46,12 +46,14 @@ struct proxy {
 	uint32_t id;			 /* this worker's gauge */
 	uint32_t workers;
 	int ipc_fd;
-	uint64_t netns;		   /* cookie of our own namespace */
-	uint64_t random;	   /* state of proxy_random, never 0 */
-	uint64_t instance;	   /* random; first half of request ids */
-	uint64_t requests;	   /* counts up; second half of request ids */
-	uint64_t wanted;	   /* counts up; names requests for sockets */
-	uint64_t mirrors_left_out; /* copies that were due and not made: too many, or too long */
+	uint64_t netns;		    /* cookie of our own namespace */
+	uint64_t random;	    /* state of proxy_random, never 0 */
+	uint64_t instance;	    /* random; first half of request ids */
+	uint64_t requests;	    /* counts up; second half of request ids */
+	uint64_t wanted;	    /* counts up; names requests for sockets */
+	uint64_t mirrors_left_out;  /* copies that were due and not made: too many, or too long */
+	uint64_t endpoints_seen_ns; /* when why.c has looked how many indices are in use */
+	uint32_t endpoints_seen;
 	uint32_t nclients, max_clients;
 	bool draining;
 	bool paused; /* listeners are not watched: at max_clients, or out of descriptors */

@@ -11,6 +11,7 @@
 #include "agent/proxy/timeout.h"
 #include "agent/proxy/try.h"
 #include "agent/proxy/upstream.h"
+#include "agent/proxy/why.h"
 
 static void begin_request_body(struct exchange *ex)
 {
@@ -190,6 +191,7 @@ void exchange_try_failed(struct exchange *ex, enum mesh_cause cause)
 		tries_begin(ex);
 		return;
 	}
+	why_tried(ex, cause);
 	ex->impatient = cause == CAUSE_REQUEST_TIMEOUT && try_was_short(ex);
 	try_end(ex, ex->impatient ? TRY_DROPPED : TRY_FAILED);
 	if (retry_granted(ex, cause, &wait_ms))

@@ -120,6 +120,11 @@ struct ring {			    /* head of the shared block; data follows at RING_DATA */
  * ring_commit. */
 void *ring_reserve(struct ring *r, uint32_t size);
 void ring_commit(struct ring *r, uint32_t size);
+/* Bytes that wait for the reader. */
+static inline uint32_t ring_used(const struct ring *ring)
+{
+	return (uint32_t)(ring->head - __atomic_load_n(&ring->tail, __ATOMIC_RELAXED));
+}
 
 static inline const struct why_candidate *why_candidates(const struct record_why *w)
 {

@@ -377,13 +377,29 @@ static inline size_t rig_read_until(int fd, const char *end, char *out, size_t c
 	return n;
 }
 
-/* What was written down of the exchange that ended first. */
+/* What was written down first: of an exchange that ended, or, if `why`, of an answer of the mesh's
+ * own. */
+static inline const struct record *rig_record(const struct rig *rig, bool why)
+{
+	uint64_t at = 0;
+
+	for (int i = 0; i < RIG_WAIT_MS; i++) {
+		const struct record *r = (void *)((char *)rig->ring + RING_DATA + at);
+
+		if (__atomic_load_n(&rig->ring->head, __ATOMIC_ACQUIRE) == at)
+			poll(NULL, 0, 1);
+		else if (why == (r->kind == RECORD_WHY))
+			return r;
+		else
+			at += r->size;
+	}
+	fail_msg("nothing was written down");
+	return NULL;
+}
+
 static inline const struct record *rig_first_record(const struct rig *rig)
 {
-	for (int i = 0; i < RIG_WAIT_MS && !__atomic_load_n(&rig->ring->head, __ATOMIC_ACQUIRE);
-	     i++)
-		poll(NULL, 0, 1);
-	return (void *)((char *)rig->ring + RING_DATA);
+	return rig_record(rig, false);
 }
 
 static inline void rig_expect_closed(int fd)

@@ -51,7 +51,7 @@ static struct record record_at(struct rig *rig, unsigned n)
 	const char *at = (char *)rig->ring + RING_DATA;
 	struct record r;
 
-	for (unsigned i = 0;; i++) {
+	for (unsigned i = 0;;) {
 		for (int k = 0; (uint64_t)(at - (char *)rig->ring - RING_DATA) >=
 				__atomic_load_n(&rig->ring->head, __ATOMIC_ACQUIRE);
 		     k++) {
@@ -59,7 +59,7 @@ static struct record record_at(struct rig *rig, unsigned n)
 			poll(NULL, 0, 1);
 		}
 		memcpy(&r, at, sizeof(r));
-		if (i == n)
+		if (r.kind != RECORD_WHY && i++ == n)
 			return r;
 		at += r.size;
 	}
