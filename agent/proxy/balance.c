@@ -6,9 +6,21 @@
 #include <mesh/ewma.h>
 #include <mesh/pick.h>
 
+#define FAILED_MOST 1000
+
+/* Requests under way. Whoever fails at once has few of them, and would look idle: failures in a row
+ * count as if they were still under way. */
+static uint32_t queue(struct proxy *p, uint32_t ep)
+{
+	uint64_t failed = __atomic_load_n(&p->shared.ep_stats[ep].consecutive, __ATOMIC_RELAXED);
+
+	return shared_inflight(&p->shared, ep, p->workers) +
+	       (uint32_t)(failed < FAILED_MOST ? failed : FAILED_MOST);
+}
+
 static uint64_t cost(struct proxy *p, uint8_t policy, uint32_t ep)
 {
-	uint32_t inflight = shared_inflight(&p->shared, ep, p->workers);
+	uint32_t inflight = queue(p, ep);
 	uint64_t word;
 
 	if (policy == MESH_LB_LEAST_REQUEST)

@@ -38,6 +38,18 @@ static void put_slice(struct out *o, const char *head, struct http1_slice s)
 	put(o, head + s.at, s.len);
 }
 
+static void put_number(struct out *o, uint32_t n)
+{
+	char digits[10];
+	size_t at = sizeof(digits);
+
+	do {
+		digits[--at] = (char)('0' + n % 10);
+		n /= 10;
+	} while (n);
+	put(o, digits + at, sizeof(digits) - at);
+}
+
 static const struct http1_header *find(const struct http1_head *h, enum http1_header_id id)
 {
 	return h->index[id] ? &h->headers[h->index[id] - 1] : NULL;
@@ -171,12 +183,13 @@ static void put_max_forwards(struct out *o, uint32_t left)
 /* What is left of the time that the caller gave, or that we give; 0: no end. */
 static void put_deadline(struct out *o, const struct http1_head *h, uint32_t left_ms)
 {
-	char line[48], grpc[DEADLINE_GRPC_MAX];
+	char grpc[DEADLINE_GRPC_MAX];
 
 	if (!left_ms)
 		return;
-	snprintf(line, sizeof(line), "x-request-timeout-ms: %u\r\n", left_ms);
-	put_string(o, line);
+	put_literal(o, "x-request-timeout-ms: ");
+	put_number(o, left_ms);
+	put_literal(o, "\r\n");
 	if (!find(h, HTTP1_H_GRPC_TIMEOUT))
 		return;
 	put_literal(o, "grpc-timeout: ");

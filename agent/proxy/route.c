@@ -7,7 +7,6 @@
 #include "agent/proxy/sticky.h"
 #include "agent/proxy/try.h"
 
-#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -137,12 +136,14 @@ static void take_route(struct exchange *ex, const struct snapshot *snap, const s
 	if (r->split.n) {
 		ex->routed.split = r->split;
 		ex->routed.fallback = r->fallback;
+		ex->subset = MESH_NONE;
 	}
-	if (r->name)
-		ex->routed.name_len = (uint32_t)snprintf(ex->route, sizeof(ex->route), "%s",
-							 snapshot_string(snap, r->name));
-	if (ex->routed.name_len >= sizeof(ex->route))
-		ex->routed.name_len = sizeof(ex->route) - 1;
+	if (r->name) {
+		const char *name = snapshot_string(snap, r->name);
+
+		ex->routed.name_len = (uint32_t)strnlen(name, sizeof(ex->route));
+		memcpy(ex->route, name, ex->routed.name_len);
+	}
 }
 
 /* A connection that was opened before the request was known went by the service's own split. */

@@ -102,15 +102,23 @@ static void add_table(struct list *l)
 	}
 }
 
-/* How many indices there are to look at: they are given out from the lowest on. */
+static bool in_use(const struct proxy *p, uint32_t id)
+{
+	return __atomic_load_n(&p->shared.endpoints[id].flags, __ATOMIC_RELAXED) & MESH_EP_USED;
+}
+
+/* How many indices there are to look at: they are given out from the lowest on, so that what is new
+ * since the last look comes next. */
 static uint32_t endpoints_in_use(struct proxy *p)
 {
 	uint32_t n = MESH_MAX_ENDPOINTS;
 
-	if (p->endpoints_seen_ns && p->loop.now_ns - p->endpoints_seen_ns < LOOK_AGAIN_NS)
+	if (p->endpoints_seen_ns && p->loop.now_ns - p->endpoints_seen_ns < LOOK_AGAIN_NS) {
+		while (p->endpoints_seen < n && in_use(p, p->endpoints_seen))
+			p->endpoints_seen++;
 		return p->endpoints_seen;
-	while (n && !(__atomic_load_n(&p->shared.endpoints[n - 1].flags, __ATOMIC_RELAXED) &
-		      MESH_EP_USED))
+	}
+	while (n && !in_use(p, n - 1))
 		n--;
 	p->endpoints_seen_ns = p->loop.now_ns;
 	p->endpoints_seen = n;

@@ -187,12 +187,16 @@ void api_agent_put(struct request *r)
 {
 	struct schema_error e;
 	cJSON *state = request_json(r);
+	bool restarted;
 	int err;
 
 	if (!state)
 		return;
+	restarted = registry_agent_is_another(r->meshd->registry, r->arg[0], state);
 	err = registry_agent_put(r->meshd->registry, r->arg[0], state, now_ms(r), clock_wall_ms(),
 				 &e);
+	if (!err && restarted)
+		meshd_agent_restarted(r->meshd, r->arg[0]);
 	if (err)
 		api_fail(r, err, &e);
 	else
@@ -203,6 +207,8 @@ void api_agent_delete(struct request *r)
 {
 	int err = registry_agent_delete(r->meshd->registry, r->arg[0], request_query(r, "epoch"));
 
+	if (!err)
+		meshd_agent_restarted(r->meshd, r->arg[0]);
 	if (err == -ENOENT)
 		reply_error(r, 404, NULL, "no agent of that node");
 	else if (err == -ESTALE)

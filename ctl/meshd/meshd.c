@@ -60,6 +60,14 @@ uint64_t meshd_ordered(struct meshd *m)
 	return m->serial;
 }
 
+void meshd_agent_restarted(struct meshd *m, const char *node)
+{
+	if (!faults_delete(&m->faults, NULL))
+		return;
+	log_info("all faults have ended with the agent of %s", node);
+	meshd_ordered(m);
+}
+
 /* Orders for endpoints that are gone for good go too. */
 static void sweep_orders(struct meshd *m)
 {

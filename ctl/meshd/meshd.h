@@ -62,6 +62,9 @@ void meshd_changed(struct meshd *m);
 /* Something ordered by hand has changed: a new serial for it, and the waiting agents are told. */
 uint64_t meshd_ordered(struct meshd *m);
 
+/* The agent of that node has ended or begun anew: faults by hand do not outlive that. */
+void meshd_agent_restarted(struct meshd *m, const char *node);
+
 extern const struct route api_routes[];
 
 #endif

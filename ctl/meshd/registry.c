@@ -214,6 +214,13 @@ int registry_agent_put(struct registry *r, const char *node, cJSON *state, uint6
 	return 0;
 }
 
+bool registry_agent_is_another(struct registry *r, const char *node, const cJSON *state)
+{
+	struct agent **at = agent_find(r, node);
+
+	return at && strcmp(json_str((*at)->state, "epoch", ""), json_str(state, "epoch", ""));
+}
+
 int registry_agent_delete(struct registry *r, const char *node, const char *epoch)
 {
 	struct agent **at = agent_find(r, node), *a;

@@ -30,6 +30,8 @@ void registry_free(struct registry **r);
  * too many agents; -ENOMEM. */
 int registry_agent_put(struct registry *r, const char *node, cJSON *state, uint64_t now_ms,
 		       uint64_t wall_ms, struct schema_error *e);
+/* Is that node's agent known as another process (epoch) than the one of this state? */
+bool registry_agent_is_another(struct registry *r, const char *node, const cJSON *state);
 /* epoch NULL: whichever process it is. -ENOENT; -ESTALE: another process of that node has taken
  * over. */
 int registry_agent_delete(struct registry *r, const char *node, const char *epoch);

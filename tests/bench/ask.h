@@ -11,7 +11,8 @@
 struct ask {
 	uint64_t len, seed, bseed, status, delay, stall, chunked, trailers, echo, reflect, close,
 		eof;
-	uint64_t abort, interim, refuse;
+	uint64_t abort, interim, refuse, hang;
+	uint64_t fail, of, health, from, to; /* of /__set and /__stats */
 	bool has_len, has_seed, has_bseed;
 	size_t raw_len;
 	char raw[2048];
@@ -31,9 +32,10 @@ struct ask_key {
 #name, offsetof(struct ask, name), offsetof(struct ask, has_##name)                \
 	}
 static const struct ask_key ask_keys[] = {
-	ASK_GIVEN(len), ASK_GIVEN(seed), ASK_GIVEN(bseed), ASK(status),	 ASK(delay),
-	ASK(stall),	ASK(chunked),	 ASK(trailers),	   ASK(echo),	 ASK(reflect),
-	ASK(close),	ASK(eof),	 ASK(abort),	   ASK(interim), ASK(refuse),
+	ASK_GIVEN(len), ASK_GIVEN(seed), ASK_GIVEN(bseed), ASK(status),	 ASK(delay), ASK(stall),
+	ASK(chunked),	ASK(trailers),	 ASK(echo),	   ASK(reflect), ASK(close), ASK(eof),
+	ASK(abort),	ASK(interim),	 ASK(refuse),	   ASK(hang),	 ASK(fail),  ASK(of),
+	ASK(health),	ASK(from),	 ASK(to),
 };
 
 static inline uint64_t ask_number(const char *v, size_t n)

@@ -3,19 +3,26 @@
  * An HTTP/1.1 origin for benchmarks, soak and end-to-end tests: one thread, epoll, keep-alive,
  * pipelining. What it answers is chosen by flags and, per request, by the query of the target:
  *
- *   len=N seed=S      N bytes of the pattern of S (else --size bytes of x), header x-seed: S
- *   bseed=S           check the request's body against that pattern: x-body-ok: 1, or status 500
- * and x-body-ok: 0 status=N          delay=MS           stall=MS   begin to read the body only
- * after MS chunked=K         chunks of K bytes  trailers=1 a trailer `x-trail: S` behind them
- *   echo=1            answer with the request's body     reflect=1   answer with the request's head
- *   close=1           say Connection: close, and do      eof=1       no length: the body ends with
- * the connection abort=1           close without an answer            abort=2     close in the
- * middle of the body interim=1         a 103 before the answer            raw=PCT     these bytes
- * instead of an answer, then close refuse=1          417 to Expect: 100-continue
+ *   len=N seed=S   N bytes of the pattern of S (else --size bytes of x), header x-seed: S
+ *   bseed=S        check the request's body against that pattern: x-body-ok: 1, or status 500 and 0
+ *   status=N       delay=MS       hang=1  never answer       stall=MS  read the body only after MS
+ *   chunked=K      chunks of K bytes       trailers=1  a trailer `x-trail: S` behind them
+ *   echo=1         answer with the request's body    reflect=1  answer with the request's head
+ *   close=1        say Connection: close, and do     eof=1  no length: the body ends with the
+ *                  connection
+ *   abort=1        close without an answer           abort=2  close in the middle of the body
+ *   interim=1      a 103 before the answer           raw=PCT  these bytes instead of an answer,
+ *                  then close
+ *   refuse=1       417 to Expect: 100-continue
  *
- * GET /__stats tells what arrived: nothing else is counted there. `Upgrade` answers 101 and then
- * echoes every byte.
+ * `Upgrade` answers 101 and then echoes every byte. These are not counted as requests:
+ *
+ *   GET /__stats              what arrived; with from=US&to=US also how many requests then (seen)
+ *   GET /__set?status=500&fail=4&of=5    from now on the first 4 of every 5 answers are 500
+ * (without fail and of: all), each after delay=MS, or never with hang=1; /health says health=N.
+ * What is not said is as it was in the beginning GET /health
  */
+#include "lib/clock.h"
 #include "lib/loop.h"
 #include "lib/options.h"
 #include "tests/bench/ask.h"
@@ -29,6 +36,7 @@
 #define OUT_MAX	 (32u << 10)
 #define ECHO_MAX (16u << 20)
 #define PORTS	 8
+#define ARRIVALS (1u << 17) /* times that are kept */
 
 enum phase { HEAD, STALL, BODY, DELAY, ANSWER, TUNNEL, CLOSE };
 
@@ -72,9 +80,12 @@ static struct loop loop;
 static struct rng rng = {1};
 static uint64_t size, delay_ms, fail_percent, close_after, idle_ms;
 static struct {
-	uint64_t connections, requests, posts, bytes, bad, open;
+	uint64_t connections, requests, posts, bytes, bad, open, cancelled, checks;
 } stats;
-static char *filler; /* --size bytes of x */
+static uint64_t arrivals[ARRIVALS]; /* us, of the last requests */
+static struct ask mode;		    /* what /__set said last */
+static uint64_t turn;		    /* answers since then */
+static char *filler;		    /* --size bytes of x */
 
 static void conn_run(struct conn *c);
 
@@ -116,14 +127,24 @@ static void keep(void *arg, const char *p, size_t n)
 	c->kept_len += n;
 }
 
+static uint64_t seen(uint64_t from, uint64_t to)
+{
+	uint64_t n = stats.requests < ARRIVALS ? stats.requests : ARRIVALS, count = 0;
+
+	for (uint64_t i = stats.requests - n; i < stats.requests; i++)
+		count += arrivals[i % ARRIVALS] >= from && arrivals[i % ARRIVALS] < to;
+	return count;
+}
+
 static void stats_make(struct conn *c)
 {
 	free(c->kept);
-	c->kept_len = (size_t)asprintf(&c->kept,
-				       "{\"connections\":%lu,\"open\":%lu,\"requests\":%lu,"
-				       "\"posts\":%lu,\"bytes\":%lu,\"bad\":%lu}\n",
-				       stats.connections, stats.open, stats.requests, stats.posts,
-				       stats.bytes, stats.bad);
+	c->kept_len = (size_t)asprintf(
+		&c->kept,
+		"{\"connections\":%lu,\"open\":%lu,\"requests\":%lu,\"posts\":%lu,\"bytes\":%lu,"
+		"\"bad\":%lu,\"cancelled\":%lu,\"checks\":%lu,\"seen\":%lu}\n",
+		stats.connections, stats.open, stats.requests, stats.posts, stats.bytes, stats.bad,
+		stats.cancelled, stats.checks, seen(c->ask.from, c->ask.to));
 	c->kept_cap = c->kept_len;
 }
 
@@ -253,6 +274,33 @@ static void on_timer(struct timer *t)
 	conn_run(c);
 }
 
+/* What the request wants, and what /__set and the flags make of it. */
+static void take_ask(struct conn *c, const struct h1_slice *line)
+{
+	bool set = !strncmp(line->p, "GET /__set?", 11),
+	     check = !strncmp(line->p, "GET /health ", 12);
+
+	ask_parse(&c->ask, line, set ? delay_ms : mode.delay);
+	c->stats = set || check || !strncmp(line->p, "GET /__stats", 12);
+	if (set) {
+		mode = c->ask;
+		turn = 0;
+	}
+	if (c->stats) {
+		stats.checks += check;
+		c->ask.status = check && mode.health ? mode.health : 200;
+		c->ask.delay = c->ask.hang = 0;
+		return;
+	}
+	arrivals[stats.requests++ % ARRIVALS] = clock_mono_ns() / 1000;
+	c->ask.hang |= mode.hang;
+	if (mode.status != 200 && (!mode.of || turn % mode.of < mode.fail))
+		c->ask.status = mode.status;
+	turn++;
+	if (fail_percent && rng_below(&rng, 100) < fail_percent)
+		c->ask.status = 500;
+}
+
 /* Takes a whole head from the input. 1 when there is one, 0 when more is needed, -1 to close. */
 static int take_head(struct conn *c)
 {
@@ -264,11 +312,7 @@ static int take_head(struct conn *c)
 		return (int)n;
 	}
 	timer_cancel(&loop, &c->timer);
-	ask_parse(&c->ask, &h.first, delay_ms);
-	c->stats = !strncmp(h.first.p, "GET /__stats ", 13);
-	if (fail_percent && !c->stats && rng_below(&rng, 100) < fail_percent)
-		c->ask.status = 500;
-	stats.requests += !c->stats;
+	take_ask(c, &h.first);
 	stats.posts += !strncmp(h.first.p, "POST ", 5);
 	if (opt_reuse_reset && c->answered && !c->stats)
 		return -1;
@@ -322,9 +366,10 @@ static int request_done(struct conn *c)
 		c->phase = ANSWER;
 		return 0;
 	}
-	if (c->ask.delay) {
+	if (c->ask.delay || c->ask.hang) {
 		c->phase = DELAY;
-		timer_arm(&loop, &c->timer, c->ask.delay, on_timer);
+		if (!c->ask.hang)
+			timer_arm(&loop, &c->timer, c->ask.delay, on_timer);
 		return 0;
 	}
 	c->phase = ANSWER;
@@ -429,8 +474,9 @@ static void conn_run(struct conn *c)
 		}
 		if (full || c->phase == ANSWER)
 			continue;
-		did = c->phase == STALL || c->phase == DELAY ? 0 : fill_in(c);
+		did = c->phase == STALL ? 0 : fill_in(c);
 		if (did < 0 || c->phase == CLOSE) {
+			stats.cancelled += c->phase == DELAY;
 			conn_free(c);
 			return;
 		}
@@ -499,6 +545,8 @@ int main(int argc, char **argv)
 	fail_percent = strtoull(opt_fail, NULL, 10);
 	close_after = strtoull(opt_close_after, NULL, 10);
 	idle_ms = strtoull(opt_idle, NULL, 10);
+	mode.status = 200;
+	mode.delay = delay_ms;
 	filler = malloc(size + 1);
 	if (filler)
 		memset(filler, 'x', size);

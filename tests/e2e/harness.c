@@ -110,6 +110,9 @@ int story_end(void **state)
 		for (int i = 0; i < nlogs; i++)
 			log_show(logs[i].name, logs[i].from);
 	clients_end();
+	loads_end();
+	if (meshd_pid)
+		configure_end();
 	for (struct instance *i; (i = instances);) {
 		instances = i->next;
 		if (i->run)
@@ -353,6 +356,13 @@ static const cJSON *find_endpoint(const char *service, const char *id)
 bool registered(const char *service, const char *id)
 {
 	return find_endpoint(service, id) != NULL;
+}
+
+const char *endpoint_status(const char *service, const char *id)
+{
+	const cJSON *e = find_endpoint(service, id);
+
+	return e ? json_str(e, "status", "") : "";
 }
 
 int healthy(const char *service)

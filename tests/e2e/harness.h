@@ -55,6 +55,10 @@ static inline uint64_t mono_ms(void)
 {
 	return clock_mono_ns() / 1000000;
 }
+static inline uint64_t now_us(void)
+{
+	return clock_mono_ns() / 1000;
+}
 
 /* --- daemons ------------------------------------------------------------------------------------
  */
@@ -100,8 +104,13 @@ struct instance *instance_ready(struct instance *i);
 pid_t instance_pid(const struct instance *i);
 /* SIGKILL to the program; returns when meshctl run has ended too. */
 void instance_kill(struct instance *i);
-/* What origin counted (connections, open, requests, posts, bytes, bad), asked without the mesh. */
+/* What origin counted (connections, open, requests, posts, bytes, bad, cancelled, checks), asked
+ * without the mesh. */
 long origin_stat(const struct instance *i, const char *what);
+/* How it is to answer from now on (origin.c, /__set); "": as in the beginning. */
+void origin_set(const struct instance *i, const char *mode);
+/* Requests that arrived in that time (now_us). */
+long origin_seen(const struct instance *i, uint64_t from_us, uint64_t to_us);
 
 /* --- workloads that do as they are told ---------------------------------------------------------
  */
@@ -121,6 +130,36 @@ struct caller *driven_start(const char *service, const char *id, const char *fla
 struct caller *caller_start(const char *service, const char *flags);
 /* A connected blocking socket made by the caller, or -errno. */
 int caller_dial(struct caller *c, const char *address);
+
+/* --- load ----------------------------------------------------------------------------------------
+ */
+
+struct shot {			      /* one request */
+	uint64_t start_us, took_us;   /* from when it was due */
+	int status, tries;	      /* status 0: no answer */
+	char cause[24], instance[32]; /* "-": none */
+};
+struct load {
+	struct load *next;
+	char path[96];
+	pid_t pid;	      /* 0: ended, */
+	struct instance *run; /* or this one's */
+	struct shot *shots;   /* when it has ended, in the order of the answers */
+	size_t n;
+};
+/* Starts bench/load.c with FLAGS (--to ADDR --rate N ...): as a workload of that service in its own
+ * network namespace, or, service NULL, as nobody's. */
+PRINTF(2, 3) struct load *load_start(const char *service, const char *flags_fmt, ...);
+/* Stops it when it has not ended by itself, and reads what became of the requests. */
+void load_end(struct load *l);
+/* Of those that were due in that time: how many, how many of them with status 200, the
+ * latency that so many thousandths of them do not exceed (0 when there is none). */
+size_t load_count(const struct load *l, uint64_t from_us, uint64_t to_us);
+size_t load_ok(const struct load *l, uint64_t from_us, uint64_t to_us);
+uint64_t load_quantile(const struct load *l, uint64_t from_us, uint64_t to_us, unsigned thousandth);
+/* As load_count, of one cause, or answered by that instance. */
+size_t load_cause(const struct load *l, uint64_t from_us, uint64_t to_us, const char *cause);
+size_t load_by(const struct load *l, uint64_t from_us, uint64_t to_us, const char *instance);
 
 /* --- HTTP by hand
  * --------------------------------------------------------------------------------- */
@@ -151,6 +190,8 @@ void say_bytes(struct client *c, const void *p, size_t n);
 int answer(struct client *c, const char *method);
 /* GET target, with a Host header; its status. */
 PRINTF(2, 3) int get(struct client *c, const char *target_fmt, ...);
+/* The same with another header, "NAME: VALUE". */
+int get_with(struct client *c, const char *header, const char *target);
 /* A header of the last answer, NUL-terminated, "" when it has none. Valid until the next call but
  * three. */
 const char *header(const struct client *c, const char *name);
@@ -167,6 +208,13 @@ size_t take(struct client *c, void *out, size_t n);
 extern int api_status;
 cJSON *api(const char *method, const char *path, const char *body);
 int healthy(const char *service); /* healthy endpoints in the registry */
+/* What the registry says of it: "healthy" ...; "" when it is not there. */
+const char *endpoint_status(const char *service, const char *id);
+/* PUT of a service's configuration, which the end of the story deletes. Fails the story when it is
+ * refused. Returns when the agent has it. */
+PRINTF(2, 3) void configure(const char *service, const char *json_fmt, ...);
+/* Waits until the agents run the latest configuration. */
+void settled(void);
 bool registered(const char *service, const char *id);
 
 /* --- commands ------------------------------------------------------------------------------------

@@ -7,12 +7,15 @@
 #include <fcntl.h>
 #include <sys/wait.h>
 
-#define KEPT 65536
+#define KEPT	   65536
+#define CONFIGURED 16
 
 int api_status;
 
 static cJSON *kept[KEPT];
 static size_t nkept;
+static char configured[CONFIGURED][64]; /* by the story */
+static size_t nconfigured;
 
 /* --- REST --------------------------------------------------------------------------------------
  */
@@ -42,6 +45,61 @@ void api_end(void)
 {
 	while (nkept)
 		cJSON_Delete(kept[--nkept]);
+}
+
+/* The revision that every agent runs, -1 without one. */
+static double agents_revision(void)
+{
+	const cJSON *all = cJSON_GetObjectItem(api("GET", "/api/agents", NULL), "agents"), *a;
+	double least = -1;
+
+	cJSON_ArrayForEach (a, all) {
+		double r = json_num(a, "configRevision", 0);
+
+		if (!strcmp(json_str(a, "status", ""), "live") && (least < 0 || r < least))
+			least = r;
+	}
+	return least;
+}
+
+void settled(void)
+{
+	double latest = json_num(api("GET", "/health", NULL), "revision", 0);
+
+	eventually(3000, agents_revision() >= latest);
+}
+
+void configure(const char *service, const char *json_fmt, ...)
+{
+	char path[128], body[4096];
+	const cJSON *v;
+	va_list ap;
+	size_t i;
+
+	va_start(ap, json_fmt);
+	vsnprintf(body, sizeof(body), json_fmt, ap);
+	va_end(ap);
+	snprintf(path, sizeof(path), "/api/config/%s?force=true", service);
+	v = api("PUT", path, body);
+	if (api_status != 200)
+		fail_msg("configuration of %s: %d, %s", service, api_status,
+			 json_str(v, "error", ""));
+	for (i = 0; i < nconfigured && strcmp(configured[i], service); i++)
+		;
+	if (i == nconfigured && i < CONFIGURED)
+		snprintf(configured[nconfigured++], sizeof(configured[0]), "%s", service);
+	settled();
+}
+
+void configure_end(void)
+{
+	char path[128];
+
+	while (nconfigured) {
+		snprintf(path, sizeof(path), "/api/config/%s", configured[--nconfigured]);
+		api("DELETE", path, NULL);
+	}
+	api("DELETE", "/api/faults", NULL);
 }
 
 /* --- commands ----------------------------------------------------------------------------------
@@ -91,19 +149,40 @@ bool have_program(const char *name)
 /* --- what others count -------------------------------------------------------------------------
  */
 
-long origin_stat(const struct instance *i, const char *what)
+static long ask_origin(const struct instance *i, const char *path, const char *what)
 {
 	struct client *c = call_directly(i->address);
 	cJSON *v;
 	long n;
 
-	if (get(c, "/__stats") != 200)
+	if (get(c, "%s", path) != 200)
 		fail_msg("%s of %s does not answer", i->id, i->service);
 	v = json_parse(c->body, c->body_len, NULL);
 	n = (long)json_num(v, what, -1);
 	cJSON_Delete(v);
 	hang_up(c);
 	return n;
+}
+
+long origin_stat(const struct instance *i, const char *what)
+{
+	return ask_origin(i, "/__stats", what);
+}
+
+long origin_seen(const struct instance *i, uint64_t from_us, uint64_t to_us)
+{
+	char path[96];
+
+	snprintf(path, sizeof(path), "/__stats?from=%lu&to=%lu", from_us, to_us);
+	return ask_origin(i, path, "seen");
+}
+
+void origin_set(const struct instance *i, const char *mode)
+{
+	char path[256];
+
+	snprintf(path, sizeof(path), "/__set?%s", mode);
+	(void)ask_origin(i, path, "requests");
 }
 
 double metric(const char *name, ...)

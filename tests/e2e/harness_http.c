@@ -272,6 +272,12 @@ int get(struct client *c, const char *target_fmt, ...)
 	return answer(c, "GET");
 }
 
+int get_with(struct client *c, const char *extra, const char *target)
+{
+	say(c, "GET %s HTTP/1.1\r\nHost: localhost\r\n%s\r\n\r\n", target, extra);
+	return answer(c, "GET");
+}
+
 const char *header(const struct client *c, const char *name)
 {
 	static char text[4][1024];

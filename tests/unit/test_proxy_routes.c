@@ -79,6 +79,22 @@ static void a_connection_made_early_serves_no_other_version(void **state)
 	close(early);
 }
 
+static void a_connection_that_failed_early_decides_no_version(void **state)
+{
+	struct rig *rig = *state;
+	int c;
+
+	rig_version(rig, 1, 1);
+	rig_route(rig, "/svc")->split = all_to(1);
+	close(rig->origin[0]); /* refuses */
+	rig->origin[0] = -1;
+	c = rig_connect(rig->capture_port);
+	for (int i = 0; i < RIG_WAIT_MS && !rig->shared.ep_stats[0].ewma; i++)
+		poll(NULL, 0, 1);
+	rig_send(c, GET);
+	expect_asked(rig, 1, c);
+}
+
 static void a_version_nobody_serves_falls_back_or_fails(void **state)
 {
 	struct rig *rig = *state;
@@ -410,6 +426,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		story(the_first_route_that_matches_decides),
 		story(a_connection_made_early_serves_no_other_version),
+		story(a_connection_that_failed_early_decides_no_version),
 		story(a_version_nobody_serves_falls_back_or_fails),
 		story(a_second_try_goes_to_another_version_if_need_be),
 		story(who_drains_or_is_not_well_is_passed_over),
