@@ -5,9 +5,16 @@
 
 enum mesh_cause admission_begin(struct exchange *ex)
 {
-	if (!breaker_admit(ex->proxy, ex->service, &ex->pass))
-		return CAUSE_BREAKER_OPEN;
-	return CAUSE_NONE;
+	struct proxy *p = ex->proxy;
+
+	ex->bulkhead = (uint8_t)bulkhead_enter(p, ex->service, ex->down, ex->state == EX_TUNNEL,
+					       &ex->place);
+	if (ex->bulkhead)
+		return CAUSE_BULKHEAD_FULL;
+	if (breaker_admit(p, ex->service, &ex->pass))
+		return CAUSE_NONE;
+	bulkhead_leave(p, ex->service, &ex->place);
+	return CAUSE_BREAKER_OPEN;
 }
 
 /* Is this how callers learn that the service is in trouble? */
@@ -45,4 +52,5 @@ void admission_settled(struct exchange *ex)
 void admission_end(struct exchange *ex)
 {
 	breaker_result(ex->proxy, ex->service, &ex->pass, result(ex));
+	bulkhead_leave(ex->proxy, ex->service, &ex->place);
 }

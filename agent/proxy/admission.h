@@ -6,7 +6,8 @@
 
 #include "agent/proxy/exchange.h"
 
-/* May it go on? CAUSE_NONE, CAUSE_BREAKER_OPEN or CAUSE_BULKHEAD_FULL. */
+/* May it go on? CAUSE_NONE, CAUSE_BREAKER_OPEN or CAUSE_BULKHEAD_FULL (ex->bulkhead says of what).
+ * In EX_TUNNEL it is one. */
 enum mesh_cause admission_begin(struct exchange *ex);
 
 /* A tunnel: what it is admitted for is the connection, and that is there. */

@@ -87,7 +87,11 @@ static uint32_t rank(struct proxy *p, const struct balance_want *want, uint32_t 
 		r |= EJECTED;
 	if (balance_avoids(want, ep))
 		r |= AVOIDED;
-	return out->flags & MESH_EP_UNHEALTHY ? r | ILL : r;
+	if (out->flags & MESH_EP_UNHEALTHY)
+		r |= ILL;
+	if (want->idle && (r || !(p->nidle[0][ep] + p->nidle[1][ep])))
+		return NEVER;
+	return r;
 }
 
 /* The best endpoint of the table, the first of them from a random place on; *best_rank is how good

@@ -16,7 +16,8 @@ struct balance_want {
 	const uint64_t *session; /* its key: whom it is bound to goes first; NULL: none */
 	uint64_t netns; /* the caller's: endpoints on another namespace's loopback are not for it */
 	struct breaker_pass *pass; /* of the one that is picked; NULL: it is nobody's probe */
-	bool looks;		   /* nothing will be sent to it */
+	bool idle;  /* only one that nothing stands against, and that has an idle connection */
+	bool looks; /* nothing will be sent to it */
 };
 
 static inline bool balance_avoids(const struct balance_want *w, uint32_t endpoint)

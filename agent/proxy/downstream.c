@@ -448,6 +448,7 @@ void downstream_new(struct proxy *p, int fd, const uint8_t peer[16],
 	d->conn.connecting = false;
 	d->upstream = meant ? meant->upstream : MESH_NONE;
 	d->caller = meant ? meant->workload : MESH_NONE;
+	d->caller_service = meant ? meant->service : MESH_NONE;
 	d->netns = meant ? meant->netns : p->netns;
 	d->via_loopback = meant && addr_is_loopback(meant->ip);
 	/* what the callee would have seen without us */

@@ -29,11 +29,12 @@ struct downstream {
 	struct downstream *next_hungry;
 	struct downstream *next_again;
 	struct timer timer;
-	uint64_t since_ms; /* of what the timer is for */
-	uint32_t upstream; /* MESH_NONE: the gateway decides by request */
-	uint32_t caller;   /* workload id or MESH_NONE */
-	uint64_t netns;	   /* the caller's, the gateway's is our own */
-	bool via_loopback; /* it connected to a loopback address */
+	uint64_t since_ms;	 /* of what the timer is for */
+	uint32_t upstream;	 /* MESH_NONE: the gateway decides by request */
+	uint32_t caller;	 /* workload id or MESH_NONE */
+	uint32_t caller_service; /* MESH_NONE: a pure caller, or the gateway's */
+	uint64_t netns;		 /* the caller's, the gateway's is our own */
+	bool via_loopback;	 /* it connected to a loopback address */
 	uint32_t requests;
 	uint8_t fate;	     /* of the exchange that ended last */
 	bool http;	     /* known or found to speak HTTP */

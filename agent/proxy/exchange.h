@@ -6,11 +6,13 @@
  *
  *   state       waits for                          next
  *   EX_DETECT   first bytes, of either side        EX_HEAD, EX_TUNNEL
- *   EX_HEAD     the whole head of the request      EX_DELAY, EX_TRY, EX_ANSWER
- *   EX_DELAY    the end of an injected delay       EX_TRY, EX_ANSWER
- *   EX_TRY      the head of the endpoint's answer  EX_BODY, EX_TUNNEL (101), EX_BACKOFF,
+ *   EX_HEAD     the whole head of the request      EX_DELAY, EX_QUEUE, EX_TRY,
  *                                                  EX_ANSWER
- *   EX_BACKOFF  the time for another try           EX_TRY, EX_ANSWER
+ *   EX_DELAY    the end of an injected delay       EX_TRY, EX_ANSWER
+ *   EX_QUEUE    a connection to the service        EX_TRY, EX_ANSWER
+ *   EX_TRY      the head of the endpoint's answer  EX_BODY, EX_TUNNEL (101), EX_BACKOFF,
+ *                                                  EX_QUEUE, EX_ANSWER
+ *   EX_BACKOFF  the time for another try           EX_QUEUE, EX_TRY, EX_ANSWER
  *   EX_BODY     the end of the answer's body       over
  *   EX_ANSWER   our own answer to be sent          over
  *   EX_TUNNEL   both sides to finish               over
@@ -20,6 +22,7 @@
 
 #include "agent/control/snapshot.h"
 #include "agent/proxy/breaker.h"
+#include "agent/proxy/bulkhead.h"
 #include "agent/proxy/http1.h"
 #include "agent/proxy/pump.h"
 #include "agent/telemetry/ring.h"
@@ -34,6 +37,7 @@ enum exchange_state {
 	EX_DETECT,
 	EX_HEAD,
 	EX_DELAY,
+	EX_QUEUE,
 	EX_TRY,
 	EX_BACKOFF,
 	EX_BODY,
@@ -108,6 +112,10 @@ struct exchange {
 	bool mirrored;	/* it was drawn whether it is */
 	bool impatient; /* it was not waited for the last try for as long as it usually takes */
 	struct breaker_pass pass, try_pass; /* of the service, of this try's endpoint */
+	struct bulkhead_place place;
+	uint8_t bulkhead;			     /* enum mesh_bulkhead_reason: what was full */
+	bool woken;				     /* in EX_QUEUE: it is its turn */
+	struct exchange *next_queued, **prev_queued; /* prev is NULL while it does not wait */
 	uint32_t avoid[EXCHANGE_AVOIDED];
 	uint32_t navoid;
 	uint16_t status;
@@ -158,8 +166,6 @@ void exchange_bad_request(struct exchange *ex);
 void exchange_refuse(struct exchange *ex, enum mesh_cause cause, uint16_t status, const char *text);
 /* The try under way has failed: another one, or our own answer. */
 void exchange_try_failed(struct exchange *ex, enum mesh_cause cause);
-/* In EX_BACKOFF: the wait is over. */
-void exchange_try_again(struct exchange *ex);
 
 /* It is over as soon as exchange_run is back in control. */
 static inline void exchange_over(struct exchange *ex, enum exchange_fate fate)

@@ -2,6 +2,7 @@
 /* See mirror.h. */
 #include "agent/proxy/mirror.h"
 #include "agent/proxy/balance.h"
+#include "agent/proxy/bulkhead.h"
 #include "agent/proxy/codec_http1.h"
 #include "agent/proxy/downstream.h"
 #include "agent/proxy/proxy.h"
@@ -271,7 +272,8 @@ void mirror_offer(struct exchange *ex)
 	index = balance_pick(p, &want, &ep);
 	if (index == MESH_NONE)
 		return;
-	if (p->mirrors.used < MIRROR_MAX && p->bufs.used < BUFPOOL_NEW)
+	if ((upconn_is_idle(p, index, &ep) || bulkhead_has_room(p, ex->target.service)) &&
+	    p->mirrors.used < MIRROR_MAX && p->bufs.used < BUFPOOL_NEW)
 		m = slab_get(&p->mirrors);
 	if (m)
 		begin(ex, m, index, &ep);

@@ -32,6 +32,7 @@
 #include <stdint.h>
 
 struct downstream;
+struct exchange;
 struct upconn;
 struct listener;
 
@@ -68,8 +69,16 @@ struct proxy {
 	struct upconn *idle_by_endpoint[2][MESH_MAX_ENDPOINTS];
 	uint16_t nidle[2][MESH_MAX_ENDPOINTS];
 	struct upconn *idle_oldest, **idle_newest;
+	uint32_t nidle_of[MESH_MAX_SERVICES];
 	struct upconn *awaiting; /* wait for a socket from the supervisor */
 	uint32_t nawaiting;
+	struct queue { /* of exchanges that wait for a connection, by service */
+		struct exchange *first, **last;
+	} queues[MESH_MAX_SERVICES];
+	uint32_t nqueued;
+	struct timer queue_look;
+	uint64_t gave_up_ms; /* a connection, for another worker's sake */
+	bool gives_up;	     /* what is being closed is not for ours */
 };
 
 /* Prepares a zeroed proxy whose `shared` and `ring` are mapped already. 0 or -errno. */

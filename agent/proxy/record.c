@@ -119,6 +119,7 @@ void record_exchange(const struct exchange *ex)
 		.endpoint = ex->endpoint,
 		.endpoint_gen = ex->gen,
 		.status = ex->status,
+		.bulkhead = ex->bulkhead,
 		.method_len = ex->method_len,
 		.path_len = ex->path_len,
 		.host_len = ex->host_len,

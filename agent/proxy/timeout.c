@@ -4,6 +4,7 @@
 #include "agent/proxy/downstream.h"
 #include "agent/proxy/fault.h"
 #include "agent/proxy/proxy.h"
+#include "agent/proxy/tries.h"
 #include "agent/proxy/tunnel.h"
 #include "agent/proxy/upstream.h"
 
@@ -88,6 +89,16 @@ void timeout_backoff(struct exchange *ex, uint32_t wait_ms)
 	arm(ex, wait_ms);
 }
 
+void timeout_queue(struct exchange *ex)
+{
+	uint64_t ms = timeout_left(ex);
+
+	if (ms == UINT64_MAX)
+		timer_cancel(&ex->proxy->loop, &ex->timer);
+	else
+		arm(ex, ms);
+}
+
 uint64_t timeout_left(const struct exchange *ex)
 {
 	return sooner(UINT64_MAX, ex->timeouts.request,
@@ -169,8 +180,8 @@ static void on_timer(struct timer *t)
 		try_due(ex);
 	else if (ex->state == EX_DELAY)
 		delay_due(ex);
-	else if (ex->state == EX_BACKOFF)
-		exchange_try_again(ex);
+	else if (ex->state == EX_BACKOFF || ex->state == EX_QUEUE)
+		tries_due(ex);
 	else if (ex->state == EX_BODY)
 		body_due(ex);
 	else if (ex->state == EX_DETECT || ex->state == EX_TUNNEL)

@@ -27,6 +27,8 @@ void timeout_answer(struct exchange *ex);
 void timeout_connect(struct exchange *ex);
 /* In EX_BACKOFF: until the next try. */
 void timeout_backoff(struct exchange *ex, uint32_t wait_ms);
+/* In EX_QUEUE: until it is given up. */
+void timeout_queue(struct exchange *ex);
 /* What is left of the request timeout; UINT64_MAX: there is none. */
 uint64_t timeout_left(const struct exchange *ex);
 /* No endpoint can be reached, and the protocol is not known. */

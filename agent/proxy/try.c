@@ -3,7 +3,9 @@
 #include "agent/proxy/try.h"
 #include "agent/proxy/balance.h"
 #include "agent/proxy/downstream.h"
+#include "agent/proxy/bulkhead.h"
 #include "agent/proxy/proxy.h"
+#include "agent/proxy/queue.h"
 #include "agent/proxy/split.h"
 #include "agent/proxy/upstream.h"
 #include "lib/addr.h"
@@ -19,7 +21,8 @@ static void keep_to_loopback(const struct exchange *ex, struct mesh_endpoint *ep
 	static const uint8_t loopback4[16] = {[10] = 0xff, [11] = 0xff, [12] = 127, [15] = 1};
 	static const uint8_t loopback6[16] = {[15] = 1};
 
-	if (!(ep->flags & MESH_EP_WILDCARD) || ep->netns != ex->down->netns)
+	if (!ex->down->via_loopback || !(ep->flags & MESH_EP_WILDCARD) ||
+	    ep->netns != ex->down->netns)
 		return;
 	memcpy(ep->ip, addr_is_v4(ep->ip) ? loopback4 : loopback6, sizeof(ep->ip));
 	ep->flags |= MESH_EP_LOOPBACK;
@@ -53,20 +56,25 @@ static void drop_pass(struct exchange *ex, uint32_t endpoint, struct breaker_pas
 	breaker_try_result(ex->proxy, ex->target.service, endpoint, pass, BREAKER_NOTHING);
 }
 
+static struct balance_want want_of(struct exchange *ex, struct breaker_pass *pass)
+{
+	return (struct balance_want){.up = &ex->target,
+				     .id = ex->upstream,
+				     .subset = subset_of(ex),
+				     .avoid = ex->avoid,
+				     .navoid = ex->navoid,
+				     .session = ex->sticky.is_set ? &ex->sticky.key : NULL,
+				     .netns = ex->down->netns,
+				     .pass = pass,
+				     .looks = !pass};
+}
+
 /* Somebody of the chosen version, or, when there is nobody but those to avoid, of any. pass NULL:
  * only to see who it would be. */
 static uint32_t pick(struct exchange *ex, struct mesh_endpoint *ep, struct breaker_pass *pass)
 {
 	struct breaker_pass second = {0};
-	struct balance_want want = {.up = &ex->target,
-				    .id = ex->upstream,
-				    .subset = subset_of(ex),
-				    .avoid = ex->avoid,
-				    .navoid = ex->navoid,
-				    .session = ex->sticky.is_set ? &ex->sticky.key : NULL,
-				    .netns = ex->down->netns,
-				    .pass = pass,
-				    .looks = !pass};
+	struct balance_want want = want_of(ex, pass);
 	uint32_t index = balance_pick(ex->proxy, &want, ep), other;
 	struct mesh_endpoint that;
 
@@ -96,7 +104,44 @@ uint32_t try_likely(struct exchange *ex)
 	return pick(ex, &ep, NULL);
 }
 
-bool try_connect(struct exchange *ex)
+/* As many connections as there may be: one that is idle is used, whoever it leads to, or else
+ * closed to make room, unless it is another session's. */
+static bool use_idle(struct exchange *ex, uint32_t *index, struct mesh_endpoint *ep)
+{
+	struct breaker_pass pass = {0};
+	struct balance_want want = want_of(ex, &pass);
+	struct mesh_endpoint that;
+	uint32_t other = MESH_NONE;
+
+	want.idle = true;
+	if (!want.session && !ex->fresh && ex->proxy->nidle_of[ex->target.service])
+		other = balance_pick(ex->proxy, &want, &that);
+	if (other != MESH_NONE)
+		keep_to_loopback(ex, &that);
+	if (other == MESH_NONE || !upconn_is_idle(ex->proxy, other, &that)) {
+		drop_pass(ex, other, &pass);
+		return upconn_spare(ex->proxy, ex->target.service);
+	}
+	drop_pass(ex, *index, &ex->try_pass);
+	ex->try_pass = pass;
+	*index = other;
+	*ep = that;
+	return true;
+}
+
+/* Is there a connection, or may there be? May change to whom. */
+static bool has_room(struct exchange *ex, uint32_t *index, struct mesh_endpoint *ep)
+{
+	struct proxy *p = ex->proxy;
+
+	if (queue_waits(p, ex->target.service) && !ex->woken && !ex->fresh)
+		return false;
+	if (!ex->fresh && upconn_is_idle(p, *index, ep))
+		return true;
+	return bulkhead_has_room(p, ex->target.service) || use_idle(ex, index, ep);
+}
+
+enum try_start try_connect(struct exchange *ex)
 {
 	struct proxy *p = ex->proxy;
 	struct mesh_endpoint ep;
@@ -104,17 +149,20 @@ bool try_connect(struct exchange *ex)
 
 	/* endpoints come and go: what was copied when the exchange began may be old by now */
 	if (ex->endpoint != MESH_NONE && !shared_upstream(&p->shared, ex->upstream, &ex->target))
-		return false;
+		return TRY_NOBODY;
 	ex->try_pass = (struct breaker_pass){0};
 	index = pick(ex, &ep, &ex->try_pass);
 	if (index == MESH_NONE)
-		return false;
-	if (ex->down->via_loopback)
-		keep_to_loopback(ex, &ep);
+		return TRY_NOBODY;
+	keep_to_loopback(ex, &ep);
+	if (!has_room(ex, &index, &ep)) {
+		drop_pass(ex, index, &ex->try_pass);
+		return TRY_NO_ROOM;
+	}
 	ex->up = upconn_get(p, index, &ep, ex->fresh, &exchange_user, ex);
 	if (!ex->up) {
 		drop_pass(ex, index, &ex->try_pass);
-		return false;
+		return TRY_NOBODY;
 	}
 	ex->endpoint = index;
 	ex->gen = ep.gen;
@@ -122,7 +170,7 @@ bool try_connect(struct exchange *ex)
 	ex->tries++;
 	ex->try_ns = ex->sent_ns = p->loop.now_ns;
 	balance_begin(p, index);
-	return true;
+	return TRY_STARTED;
 }
 
 /* The time of a caller that takes its time is not the endpoint's. */

@@ -16,9 +16,15 @@ enum try_end {
 	TRY_DROPPED, /* nobody's fault: the caller left, or the pooled connection had gone stale */
 };
 
+enum try_start {
+	TRY_STARTED,
+	TRY_NOBODY,  /* there is nobody to call */
+	TRY_NO_ROOM, /* the service has as many connections as it may, or others wait already */
+};
+
 /* Picks an endpoint (another than those that failed, if there is one) and gets a connection to it.
- * false: nobody to call; ex->up is NULL. */
-bool try_connect(struct exchange *ex);
+ * ex->up is NULL if it does not start. */
+enum try_start try_connect(struct exchange *ex);
 /* The endpoint that try_connect would pick now, more or less; MESH_NONE: nobody. */
 uint32_t try_likely(struct exchange *ex);
 /* The answer's head is whole (head_ns, status): books how long the endpoint alone was waited for.

@@ -15,7 +15,8 @@ void tunnel_detect(struct exchange *ex)
 	ex->state = EX_DETECT;
 	ex->upstream = ex->down->upstream;
 	/* a breaker's probe waits until it is known what would be probed with */
-	if (route_tunnel(ex) && breaker_is_closed(ex->proxy, ex->service) && try_connect(ex))
+	if (route_tunnel(ex) && breaker_is_closed(ex->proxy, ex->service) &&
+	    try_connect(ex) == TRY_STARTED)
 		timeout_connect(ex);
 	else
 		timeout_detect(ex);
@@ -33,7 +34,7 @@ static void try_another(struct exchange *ex)
 {
 	retry_avoid(ex);
 	try_end(ex, TRY_FAILED);
-	if (ex->tries < EXCHANGE_TRIES && try_connect(ex))
+	if (ex->tries < EXCHANGE_TRIES && try_connect(ex) == TRY_STARTED)
 		timeout_connect(ex);
 	else if (ex->state == EX_DETECT)
 		timeout_detect(ex);
@@ -62,6 +63,20 @@ void tunnel_detect_on(struct exchange *ex)
 		try_another(ex);
 }
 
+/* Bytes of no known meaning are not kept waiting for others to end. */
+static enum mesh_cause connect_now(struct exchange *ex)
+{
+	switch (try_connect(ex)) {
+	case TRY_STARTED:
+		return CAUSE_NONE;
+	case TRY_NO_ROOM:
+		ex->bulkhead = MESH_BULKHEAD_PENDING;
+		return CAUSE_BULKHEAD_FULL;
+	default:
+		return CAUSE_NO_ENDPOINT;
+	}
+}
+
 void tunnel_begin(struct exchange *ex)
 {
 	enum mesh_cause cause;
@@ -70,12 +85,12 @@ void tunnel_begin(struct exchange *ex)
 	pump_init(&ex->response_body, PUMP_RAW, 0);
 	ex->state = EX_TUNNEL;
 	cause = ex->service == MESH_NONE ? CAUSE_NO_ENDPOINT : admission_begin(ex);
-	if (cause != CAUSE_NONE)
-		refuse(ex, cause);
-	else if (ex->up || try_connect(ex))
+	if (cause == CAUSE_NONE && !ex->up)
+		cause = connect_now(ex);
+	if (cause == CAUSE_NONE)
 		timeout_connect(ex);
 	else
-		refuse(ex, CAUSE_NO_ENDPOINT);
+		refuse(ex, cause);
 }
 
 /* One direction. Returns true when it is over. */

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See upstream.h. */
 #include "agent/proxy/upstream.h"
+#include "agent/proxy/bulkhead.h"
 #include "agent/proxy/proxy.h"
+#include "agent/proxy/queue.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -24,6 +26,7 @@ static void unpool(struct upconn *u)
 	struct proxy *p = u->conn.proxy;
 
 	p->nidle[u->local][u->endpoint]--;
+	p->nidle_of[u->service]--;
 	*u->prev = u->next;
 	if (u->next)
 		u->next->prev = u->prev;
@@ -56,6 +59,8 @@ void upconn_close(struct upconn *u, bool rst)
 		unlist_awaiting(u);
 	timer_cancel(&p->loop, &u->again);
 	conn_close(&u->conn, rst);
+	bulkhead_disconnected(p, u->service);
+	queue_wake(p, u->service);
 	slab_put(&p->upconns, u);
 }
 
@@ -244,20 +249,44 @@ static struct upconn *connect_new(struct proxy *p, uint32_t index, const struct 
 	conn_init(&u->conn, p);
 	u->endpoint = index;
 	u->gen = ep->gen;
+	u->service = ep->service;
 	u->local = is_local(ep);
 	u->port = ep->port;
 	memcpy(u->ip, ep->ip, sizeof(u->ip));
 	memcpy(u->id, ep->id, sizeof(u->id));
 	u->id[sizeof(u->id) - 1] = '\0';
 	u->netns = elsewhere(p, ep) ? ep->netns : 0;
+	bulkhead_connected(p, u->service);
 	seek_socket(u);
 	return u;
+}
+
+static bool may_be_pooled(const struct mesh_endpoint *ep)
+{
+	return !(ep->flags & MESH_EP_UNHEALTHY);
+}
+
+bool upconn_is_idle(const struct proxy *p, uint32_t index, const struct mesh_endpoint *ep)
+{
+	return may_be_pooled(ep) && p->nidle[is_local(ep)][index];
+}
+
+bool upconn_spare(struct proxy *p, uint32_t service)
+{
+	struct upconn *u = p->nidle_of[service] ? p->idle_oldest : NULL;
+
+	while (u && u->service != service)
+		u = u->younger;
+	if (!u)
+		return false;
+	upconn_close(u, false);
+	return true;
 }
 
 struct upconn *upconn_get(struct proxy *p, uint32_t index, const struct mesh_endpoint *ep,
 			  bool fresh, const struct upconn_user *user, void *of)
 {
-	bool pooled = !fresh && !(ep->flags & MESH_EP_UNHEALTHY);
+	bool pooled = !fresh && may_be_pooled(ep);
 	struct upconn *u = pooled ? from_pool(p, index, ep->gen, is_local(ep)) : NULL;
 
 	if (!u)
@@ -267,6 +296,15 @@ struct upconn *upconn_get(struct proxy *p, uint32_t index, const struct mesh_end
 		u->of = of;
 	}
 	return u;
+}
+
+static void give_up(struct upconn *u)
+{
+	struct proxy *p = u->conn.proxy;
+
+	p->gives_up = true;
+	upconn_close(u, false);
+	p->gives_up = false;
 }
 
 void upconn_put(struct upconn *u, uint32_t max_idle_ms)
@@ -279,9 +317,14 @@ void upconn_put(struct upconn *u, uint32_t max_idle_ms)
 		upconn_close(u, false);
 		return;
 	}
+	if (queue_gives_up(p, u->service)) {
+		give_up(u);
+		return;
+	}
 	u->user = NULL;
 	u->used++;
 	p->nidle[u->local][u->endpoint]++;
+	p->nidle_of[u->service]++;
 	u->idle_until_ms = now_ms(p) + max_idle_ms;
 	u->next = *head;
 	u->prev = head;
@@ -292,6 +335,7 @@ void upconn_put(struct upconn *u, uint32_t max_idle_ms)
 	u->older = p->idle_newest;
 	*p->idle_newest = u;
 	p->idle_newest = &u->younger;
+	queue_wake(p, u->service);
 }
 
 /* Its endpoint is gone, or not well: whoever is behind the connection would keep the next request
@@ -314,6 +358,8 @@ static void sweep(struct timer *t)
 		next = u->younger;
 		if (u->idle_until_ms <= now_ms(p) || is_stale(p, u))
 			upconn_close(u, false);
+		else if (queue_gives_up(p, u->service))
+			give_up(u);
 	}
 	timer_arm(&p->loop, t, SWEEP_MS, sweep);
 }

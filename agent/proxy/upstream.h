@@ -34,7 +34,7 @@ struct upconn {
 	struct conn conn;		/* first: the loop's watch is its first member */
 	const struct upconn_user *user; /* NULL while it is idle */
 	void *of;			/* the user's own */
-	uint32_t endpoint, gen;
+	uint32_t endpoint, gen, service;
 	bool local;    /* made by way of loopback */
 	uint32_t used; /* exchanges it has served */
 	uint64_t idle_until_ms;
@@ -53,6 +53,10 @@ struct upconn {
  * already be broken (conn.error). NULL without memory. */
 struct upconn *upconn_get(struct proxy *p, uint32_t index, const struct mesh_endpoint *ep,
 			  bool fresh, const struct upconn_user *user, void *of);
+/* Would that be a pooled one? */
+bool upconn_is_idle(const struct proxy *p, uint32_t index, const struct mesh_endpoint *ep);
+/* At the limit of connections to a service: closes one that is idle. false: none is. */
+bool upconn_spare(struct proxy *p, uint32_t service);
 /* Has the endpoint a part in what became of this connection? Not while we lack a socket, nor when
  * there is no port left to call it from. */
 bool upconn_tried(const struct upconn *u);

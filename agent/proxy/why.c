@@ -164,6 +164,7 @@ static void fill_gauges(struct record_why *w, const struct exchange *ex)
 		w->connections += __atomic_load_n(&g->worker[i].connections, __ATOMIC_RELAXED);
 		w->pending += __atomic_load_n(&g->worker[i].pending, __ATOMIC_RELAXED);
 	}
+	w->from_source = bulkhead_from_source(p, ex->service, ex->down);
 }
 
 static void fill(struct record_why *w, const struct exchange *ex, const struct list *l)
