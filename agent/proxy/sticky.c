@@ -137,9 +137,8 @@ static void consider(struct proxy *p, const struct balance_want *want, struct ca
 {
 	struct mesh_endpoint e;
 
-	if (!first_time(c, ep) || balance_avoids(want, ep) ||
-	    !shared_endpoint(&p->shared, ep, &e) || !balance_reaches(&e, want) ||
-	    e.flags & MESH_EP_UNHEALTHY || breaker_is_barred(p, ep) ||
+	if (balance_avoids(want, ep) || !shared_endpoint(&p->shared, ep, &e) ||
+	    !balance_reaches(&e, want) || e.flags & MESH_EP_UNHEALTHY || breaker_is_barred(p, ep) ||
 	    !breaker_may_try(p, e.service, ep, want->pass)) /* true for its probes */
 		return;
 	c->ep[c->n] = (uint16_t)ep;
@@ -152,14 +151,19 @@ uint32_t sticky_pick(struct proxy *p, const struct balance_want *want, const str
 		     uint64_t key)
 {
 	struct mesh_sticky best = {.ep = MESH_NONE};
+	uint32_t left = __atomic_load_n(&t->nendpoints, __ATOMIC_RELAXED), last = MESH_NONE, ep;
 	struct candidates c;
 
 	c.n = 0;
 	c.total = 0;
 	memset(c.seen, 0, sizeof(c.seen));
-	for (uint32_t i = 0; i < MESH_SLOTS; i++)
-		consider(p, want, &c,
-			 __atomic_load_n(&t->ep[i], __ATOMIC_RELAXED) & (MESH_MAX_ENDPOINTS - 1));
+	for (uint32_t i = 0; i < MESH_SLOTS && left; i++, last = ep) {
+		ep = __atomic_load_n(&t->ep[i], __ATOMIC_RELAXED) & (MESH_MAX_ENDPOINTS - 1);
+		if (ep == last || !first_time(&c, ep)) /* most policies group them */
+			continue;
+		left--;
+		consider(p, want, &c, ep);
+	}
 	for (uint32_t i = 0; i < c.n; i++)
 		best = mesh_sticky_consider(best, c.ep[i], mesh_sticky_score(key, c.hash[i]),
 					    mesh_sticky_full(c.inflight[i], c.total, c.n));

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# Compares no proxy, sockmesh, its gateway, nginx and HAProxy: one worker each, the same origin, client and placement,
+# Compares no proxy, sockmesh, the same with everything configured that a service can have, its gateway, nginx and
+# HAProxy: one worker each, the same origin, client and placement,
 # interleaved in one run. Prints a table, the goals, and a block for docs/performance.md ($BUILD/bench.md too).
 #
 #   tests/bench/bench.sh [--rounds N (5)] [--seconds N (3)] [--idle N (8000)]
@@ -27,11 +28,11 @@ done
 deploy/install-deps.sh bench || exit 1
 tools=$BUILD/tests/bench
 work=$(mktemp -d) || exit 1
-readonly CASES="direct mesh gateway nginx haproxy"
-readonly ORIGIN=9000 NGINX=9001 HAPROXY=9002 GATEWAY=8080
-declare -A value host=([direct]=plain [nginx]=plain [haproxy]=plain [mesh]=mesh [gateway]=mesh)
-declare -A port=([direct]=$ORIGIN [mesh]=$ORIGIN [gateway]=$GATEWAY [nginx]=$NGINX [haproxy]=$HAPROXY)
-declare -A path=([direct]=/ [mesh]=/ [gateway]=/origin/ [nginx]=/ [haproxy]=/)
+readonly CASES="direct mesh armed gateway nginx haproxy"
+readonly ORIGIN=9000 NGINX=9001 HAPROXY=9002 ARMED=9003 GATEWAY=8080
+declare -A value host=([direct]=plain [nginx]=plain [haproxy]=plain [mesh]=mesh [armed]=mesh [gateway]=mesh)
+declare -A port=([direct]=$ORIGIN [mesh]=$ORIGIN [armed]=$ARMED [gateway]=$GATEWAY [nginx]=$NGINX [haproxy]=$HAPROXY)
+declare -A path=([direct]=/ [mesh]=/ [armed]=/ [gateway]=/origin/ [nginx]=/ [haproxy]=/)
 hosts=()
 
 die() {
@@ -135,13 +136,42 @@ mesh_start() {
 	until_ok "the origin's route" on mesh curl -sf http://127.0.0.1:$GATEWAY/origin/
 }
 
+# A service like the other, and of each policy something to do for every request: eight routes that do not match before
+# the one that does, a split, retries, limits, a breaker, checks, a fault and a sticky header.
+armed_config() {
+	local i routes=''
+	for i in {1..8}; do
+		routes+="{\"name\":\"r$i\",\"match\":{\"path\":{\"template\":\"/v$i/{id}/files/**\"},
+			\"headers\":{\"x-group\":\"g$i\"},\"query\":{\"q\":\"$i\"}},\"split\":{\"v1\":100}},"
+	done
+	cat <<-END
+		{"service":"armed","protocol":"http","split":{"v1":100},
+		 "routes":[$routes{"name":"all","match":{"path":{"prefix":"/"},"method":"GET","headers":{"x-user-id":"42"}},
+		  "split":{"v1":100},"timeouts":{"request":"5s","try":"2s"},"retry":{"attempts":3},
+		  "fault":{"delay":{"percent":0.001,"duration":"1ms"}}}],
+		 "retry":{"attempts":2,"budget":{"percent":20,"minPerSecond":10}},
+		 "circuitBreaker":{"errorPercent":50,"minRequests":10,"window":"10s"},
+		 "bulkhead":{"maxConnections":900,"maxRequests":900,"maxPending":100,"maxRequestsPerSource":500},
+		 "healthCheck":{"type":"http","path":"/health","interval":"1s"},"sticky":{"header":"x-user-id"}}
+	END
+}
+
+armed_start() {
+	start mesh armed "$BUILD/meshctl" run --service armed --instance armed-1 --port $ARMED -- \
+		sh -c "exec $tools/origin --port $ARMED"
+	armed_config >"$work/armed.json"
+	until_ok "the armed service" on mesh sh -c "'$BUILD/meshctl' get endpoints armed | grep -q armed-1"
+	on mesh "$BUILD/meshctl" apply -f "$work/armed.json" >/dev/null || die "the configuration of the armed service"
+	until_ok "the armed service's route" on mesh curl -sf http://127.0.0.1:$GATEWAY/armed/
+}
+
 pids() { # HOST NAME: the process and its children
 	on "$1" sh -c "p=\$(cat /run/$2.pid); echo \$p; pgrep -P \$p"
 }
 
 proxy_pids() { # CASE
 	case $1 in
-	mesh | gateway) pids mesh agent ;;
+	mesh | armed | gateway) pids mesh agent ;;
 	nginx | haproxy) pids plain "$1" ;;
 	esac
 }
@@ -157,6 +187,7 @@ place() { # CPU of client and origin, CPU of the proxies
 	client_cpu=$1
 	pin plain origin "$1"
 	pin mesh origin "$1"
+	pin mesh armed "$1"
 	pin plain nginx "$2"
 	pin plain haproxy "$2"
 	pin mesh agent "$2"
@@ -168,7 +199,7 @@ place() { # CPU of client and origin, CPU of the proxies
 client() { # CASE CMD...: runs a client where and how that case has it
 	local case=$1 run=()
 	shift
-	[ "$case" = mesh ] && run=("$BUILD/meshctl" run --service client --)
+	[ "$case" = mesh ] || [ "$case" = armed ] && run=("$BUILD/meshctl" run --service client --)
 	on "${host[$case]}" "${run[@]}" taskset -c "$client_cpu" sh -c 'ulimit -n 20000; exec "$@"' x "$@"
 }
 
@@ -187,7 +218,7 @@ cpu_ns() { # CASE: what its proxy's processes have used so far
 throughput() { # CASE METRIC
 	local out before after n
 	before=$(cpu_ns "$1")
-	out=$(client "$1" wrk -t1 -c32 -d1s --latency "http://127.0.0.1:${port[$1]}${path[$1]}") || die "wrk ($1)"
+	out=$(client "$1" wrk -t1 -c32 -d1s --latency -H "x-user-id: 42" "http://127.0.0.1:${port[$1]}${path[$1]}") || die "wrk ($1)"
 	after=$(cpu_ns "$1")
 	grep -qE 'Non-2xx|Socket errors' <<<"$out" && die "errors with $1: $out"
 	add "$1" "$2" "$(awk '/^Requests\/sec/ { print $2 }' <<<"$out")"
@@ -291,8 +322,8 @@ report() {
 	echo "$(nginx -v 2>&1 | cut -d/ -f2 | sed 's/^/nginx /'), HAProxy $(haproxy -v | awk 'NR == 1 { print $3 }'), sockmesh $("$BUILD/mesh-agent" --version | awk '{ print $NF }');"
 	echo "\`make bench\`: $rounds interleaved rounds of $seconds turns of a second, medians, in brackets the ratio to direct."
 	echo
-	echo '| | direct | sockmesh | its gateway | nginx | HAProxy |'
-	echo '|---|---|---|---|---|---|'
+	echo '| | direct | sockmesh | everything configured | its gateway | nginx | HAProxy |'
+	echo '|---|---|---|---|---|---|---|'
 	row 'requests/s, c=32 keep-alive' rps '%.0f'
 	row 'the same with everything on one CPU' rps1 '%.0f'
 	row 'CPU seconds of the proxy per 100k of them' cpu '%.2f'
@@ -308,6 +339,8 @@ report() {
 	echo '|---|---|---|---|'
 	goal 'requests/s, ratio to nginx' "$(paired rps mesh nginx)" '>=' 1.00 || reached=1
 	goal 'requests/s on one CPU, ratio to nginx' "$(paired rps1 mesh nginx)" '>=' 1.00 || reached=1
+	goal 'requests/s with everything configured, ratio to without' "$(paired rps armed mesh)" '>=' 0.95 || reached=1
+	goal 'the same with everything on one CPU' "$(paired rps1 armed mesh)" '>=' 0.95 || reached=1
 	goal 'p50 of c=1, ratio to direct' "$(paired p50 mesh direct)" '<=' 2.50 || reached=1
 	goal 'CPU per 100k requests, ratio to nginx' "$(paired cpu mesh nginx)" '<=' 1.00 || reached=1
 	goal 'CPU per 100k requests on one CPU, ratio to nginx' "$(paired cpu1 mesh nginx)" '<=' 1.00 || reached=1
@@ -331,6 +364,7 @@ host_start plain
 host_start mesh
 plain_start
 mesh_start
+armed_start
 until_ok nginx on plain curl -sf http://127.0.0.1:$NGINX/
 until_ok HAProxy on plain curl -sf http://127.0.0.1:$HAPROXY/
 supervisor_kib=$(on mesh sh -c "awk '/^VmRSS/ { print \$2 }' /proc/\$(cat /run/agent.pid)/status")
