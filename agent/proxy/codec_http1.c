@@ -174,10 +174,9 @@ static void put_forwarded(struct out *o, const struct exchange *ex, const char *
 
 static void put_max_forwards(struct out *o, uint32_t left)
 {
-	char line[32];
-
-	snprintf(line, sizeof(line), "max-forwards: %u\r\n", left);
-	put_string(o, line);
+	put_literal(o, "max-forwards: ");
+	put_number(o, left);
+	put_literal(o, "\r\n");
 }
 
 /* What is left of the time that the caller gave, or that we give; 0: no end. */
@@ -279,10 +278,9 @@ static void put_request_id(struct out *o, const struct exchange *ex)
 
 static void put_tries(struct out *o, const struct exchange *ex)
 {
-	char line[32];
-
-	snprintf(line, sizeof(line), "x-mesh-tries: %u\r\n", ex->tries);
-	put_string(o, line);
+	put_literal(o, "x-mesh-tries: ");
+	put_number(o, ex->tries);
+	put_literal(o, "\r\n");
 }
 
 size_t codec_response(const struct exchange *ex, const char *head, bool keep, char *out, size_t cap)
