@@ -58,6 +58,9 @@ static void on_record(const struct record *rec, void *arg)
 							  .tries = rec->tries,
 							  .flags = rec->flags,
 							  .bulkhead = rec->bulkhead});
+	else
+		metrics_tunnel(s->metrics, source, *destination ? destination : "none",
+			       rec->bulkhead);
 	if (s->accesslog)
 		accesslog_write(s->accesslog, rec,
 				&(struct accesslog_names){source, destination, endpoint, version});

@@ -69,16 +69,11 @@ static void put_upstream(void *arg, uint32_t id, const struct mesh_upstream *up,
 	copy_record(&s->arrays->upstreams[id], up);
 }
 
-static void put_slots(void *arg, uint32_t subset, uint32_t n, uint32_t nendpoints,
-		      const uint16_t *ep)
+static void put_slots(void *arg, uint32_t subset, const struct mesh_slots *table)
 {
 	struct supervisor *s = arg;
-	struct mesh_slots t = {.n = n, .nendpoints = nendpoints};
-	int err;
+	int err = kernel_slots_set(s->kernel, subset, table);
 
-	if (n)
-		memcpy(t.ep, ep, sizeof(t.ep));
-	err = kernel_slots_set(s->kernel, subset, &t);
 	if (err)
 		log_error("cannot write slot table %u: %s", subset, strerror(-err));
 }

@@ -75,20 +75,29 @@ bool balance_reaches(const struct mesh_endpoint *e, const struct balance_want *w
 /* What makes one endpoint worse than another. */
 enum { ILL = 1, AVOIDED = 2, EJECTED = 4, NEVER = 8 };
 
-static uint32_t rank(struct proxy *p, const struct balance_want *want, uint32_t ep,
-		     struct mesh_endpoint *out)
+/* In panic whoever is ill or ejected is as good as the others: the few who are well must not get
+ * all of the load. */
+static bool panics(const struct mesh_slots *t)
+{
+	return __atomic_load_n(&t->panic, __ATOMIC_RELAXED);
+}
+
+static uint32_t rank(struct proxy *p, const struct balance_want *want, const struct mesh_slots *t,
+		     uint32_t ep, struct mesh_endpoint *out)
 {
 	uint32_t r = 0;
 
 	if (!shared_endpoint(&p->shared, ep, out) || !balance_reaches(out, want) ||
 	    breaker_is_barred(p, ep))
 		return NEVER;
-	if (!breaker_may_try(p, want->up->service, ep, want->pass))
-		r |= EJECTED;
 	if (balance_avoids(want, ep))
 		r |= AVOIDED;
-	if (out->flags & MESH_EP_UNHEALTHY)
-		r |= ILL;
+	if (!panics(t)) {
+		if (!breaker_may_try(p, want->up->service, ep, want->pass))
+			r |= EJECTED;
+		if (out->flags & MESH_EP_UNHEALTHY)
+			r |= ILL;
+	}
 	if (want->idle && (r || !(p->nidle[0][ep] + p->nidle[1][ep])))
 		return NEVER;
 	return r;
@@ -108,21 +117,22 @@ static uint32_t scan(struct proxy *p, const struct balance_want *want, const str
 		if (ep == seen)
 			continue;
 		seen = ep;
-		r = rank(p, want, ep, out);
+		r = rank(p, want, t, ep, out);
 		if (r < *best_rank) {
 			*best_rank = r;
 			best = ep;
 		}
 	}
-	return best == MESH_NONE || rank(p, want, best, out) < NEVER ? best : MESH_NONE;
+	return best == MESH_NONE || rank(p, want, t, best, out) < NEVER ? best : MESH_NONE;
 }
 
 /* false: somebody else took the last probe just now. */
-static bool take(struct proxy *p, const struct balance_want *want, uint32_t ep, uint32_t r)
+static bool take(struct proxy *p, const struct balance_want *want, const struct mesh_slots *t,
+		 uint32_t ep, uint32_t r)
 {
 	if (!want->pass)
 		return true;
-	if (!(r & EJECTED))
+	if (!(r & EJECTED) && !panics(t))
 		return breaker_admit_try(p, want->up->service, ep, want->pass);
 	*want->pass = (struct breaker_pass){.counts = true};
 	return true;
@@ -140,11 +150,11 @@ uint32_t balance_pick(struct proxy *p, const struct balance_want *want, struct m
 	if (!n)
 		return MESH_NONE;
 	ep = draw(p, want, t, n, rnd);
-	if (!rank(p, want, ep, out) && take(p, want, ep, 0))
+	if (!rank(p, want, t, ep, out) && take(p, want, t, ep, 0))
 		return ep;
 	do
 		ep = scan(p, want, t, rnd >> 16, &r, out);
-	while (ep != MESH_NONE && !take(p, want, ep, r));
+	while (ep != MESH_NONE && !take(p, want, t, ep, r));
 	return ep;
 }
 

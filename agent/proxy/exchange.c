@@ -304,8 +304,6 @@ static void drop_answer(struct exchange *ex)
 		pump_run(&ex->response_body, &ex->up->conn, NULL) == PUMP_DONE;
 	try_end(ex, whole ? TRY_GOOD : TRY_SPENT);
 	pump_init(&ex->response_body, PUMP_LENGTH, 0);
-	ex->head_ns = ex->upstream_ns = 0;
-	ex->status = 0;
 }
 
 static void switch_protocols(struct exchange *ex)

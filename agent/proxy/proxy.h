@@ -9,6 +9,8 @@
  *   exchange.c     one request: route, try, answer, record (knows nothing of HTTP/1)
  *   route.c        which upstream, which path; match.c which of its routes
  *   deadline.c     how long the caller waits; fault.c what was ordered to go wrong
+ *   admission.c    bulkhead.c, breaker.c: whether it may go on, and what is booked of it
+ *   tries.c        from one try to the next; retry.c whether; queue.c what waits for a connection
  *   split.c        which version; balance.c which endpoint; sticky.c the one of a session
  *   upstream.c     a connection to it: pooled, new, or made by the supervisor in another namespace
  *   try.c          the two together; timeout.c what bounds it in time

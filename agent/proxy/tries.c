@@ -145,6 +145,8 @@ static bool was_stale(const struct exchange *ex, enum mesh_cause cause)
 void tries_again(struct exchange *ex, enum mesh_cause cause, uint32_t wait_ms)
 {
 	ex->failure = (uint8_t)cause;
+	ex->head_ns = ex->upstream_ns = 0; /* as if there had been no answer */
+	ex->status = 0;
 	ex->fresh = false;
 	ex->state = EX_BACKOFF;
 	if (wait_ms)

@@ -30,8 +30,7 @@ struct registry_sink {
 	/* Fields seq are the sink's business. NULL values remove. */
 	void (*endpoint)(void *arg, uint32_t id, const struct mesh_endpoint *ep, bool fresh);
 	void (*upstream)(void *arg, uint32_t id, const struct mesh_upstream *up, bool fresh);
-	void (*slots)(void *arg, uint32_t subset, uint32_t n, uint32_t nendpoints,
-		      const uint16_t *ep);
+	void (*slots)(void *arg, uint32_t subset, const struct mesh_slots *table);
 	int (*dest)(void *arg, const struct mesh_dest_key *key, const struct mesh_dest *dest);
 	int (*workload)(void *arg, uint64_t cgroup, const struct mesh_workload *w);
 	/* A socket whose end only a sweep could tell. */

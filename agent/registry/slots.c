@@ -69,7 +69,7 @@ void subset_build(struct registry *r, uint32_t id, uint64_t now_ns)
 {
 	struct subset *s = &r->subsets[id];
 	struct mesh_slot_input in[MESH_SLOTS];
-	uint16_t out[MESH_SLOTS];
+	struct mesh_slots out = {0};
 	uint32_t n = s->n < MESH_SLOTS ? s->n : MESH_SLOTS, turn = MESH_SLOTS, used;
 	bool latency = s->used && by_latency(r, s), panic = panics(r, s, n);
 	uint32_t slow_ms = s->used ? slow_start(r, s) : 0;
@@ -81,10 +81,13 @@ void subset_build(struct registry *r, uint32_t id, uint64_t now_ns)
 		in[i].latency_ns = s->latency[i];
 	}
 	if (s->used && subset_policy(r, s) == MESH_LB_ROUND_ROBIN)
-		used = mesh_slots_rotate(in, n, out, &turn);
+		used = mesh_slots_rotate(in, n, out.ep, &turn);
 	else
-		used = mesh_slots_build(in, n, out);
-	r->sink.slots(r->sink.arg, id, used ? turn : 0, used, out);
+		used = mesh_slots_build(in, n, out.ep);
+	out.n = used ? turn : 0;
+	out.nendpoints = (uint16_t)used;
+	out.panic = panic;
+	r->sink.slots(r->sink.arg, id, &out);
 	s->dirty = false;
 }
 

@@ -199,6 +199,13 @@ static void observe(struct histogram *h, uint64_t ns)
 	h->sum_ns += ns;
 }
 
+static void count_full(struct pair *p, uint32_t reason)
+{
+	p->counts[FULL_REQUESTS] += reason == MESH_BULKHEAD_REQUESTS;
+	p->counts[FULL_PENDING] += reason == MESH_BULKHEAD_PENDING;
+	p->counts[FULL_SOURCE] += reason == MESH_BULKHEAD_SOURCE;
+}
+
 /* Code and cause are a worker's word: what they cannot be is taken as none. */
 void metrics_request(struct metrics *m, const struct metrics_request *given)
 {
@@ -226,9 +233,16 @@ void metrics_request(struct metrics *m, const struct metrics_request *given)
 	p->counts[RETRIES_DENIED] += r->flags & RECORD_NO_BUDGET ? 1 : 0;
 	p->counts[FAULT_DELAYED] += r->flags & RECORD_DELAYED ? 1 : 0;
 	p->counts[FAULT_ABORTED] += r->flags & RECORD_ABORTED ? 1 : 0;
-	p->counts[FULL_REQUESTS] += r->bulkhead == MESH_BULKHEAD_REQUESTS;
-	p->counts[FULL_PENDING] += r->bulkhead == MESH_BULKHEAD_PENDING;
-	p->counts[FULL_SOURCE] += r->bulkhead == MESH_BULKHEAD_SOURCE;
+	count_full(p, r->bulkhead);
+}
+
+void metrics_tunnel(struct metrics *m, const char *source, const char *destination,
+		    uint32_t bulkhead)
+{
+	struct pair *p = bulkhead ? pair_find(m, source, destination) : NULL;
+
+	if (p)
+		count_full(p, bulkhead);
 }
 
 static const char *const outcome_names[OUTCOMES] = {"closed", "refused", "reset", "timeout",

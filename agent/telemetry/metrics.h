@@ -30,6 +30,9 @@ struct metrics_request {
 int metrics_new(struct metrics **out); /* 0 or -ENOMEM */
 void metrics_free(struct metrics **m);
 void metrics_request(struct metrics *m, const struct metrics_request *r);
+/* A tunnel has ended, or was refused: enum mesh_bulkhead_reason. The kernel counts the rest. */
+void metrics_tunnel(struct metrics *m, const char *source, const char *destination,
+		    uint32_t bulkhead);
 /* A captured connection that closed; error and connect_ns as in struct mesh_event. */
 void metrics_connection(struct metrics *m, const char *source, const char *destination,
 			uint32_t error, uint64_t connect_ns);

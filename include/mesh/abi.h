@@ -147,7 +147,9 @@ _Static_assert(sizeof(struct mesh_upstream) == 192, "abi");
  * 16-bit store: readers need no lock, at worst they see the previous endpoint. */
 struct mesh_slots {
 	__u32 n;
-	__u32 nendpoints; /* different endpoints in it */
+	__u16 nendpoints; /* different endpoints in it */
+	__u16 panic; /* most of the subset is out: all that may be called are in it, and count as
+			well */
 	__u16 ep[MESH_SLOTS];
 };
 _Static_assert(sizeof(struct mesh_slots) == 520, "abi");
@@ -262,11 +264,11 @@ enum mesh_counter {
 	MESH_C_PASSED_NO_LISTENER, /* failed open: no worker listens in that namespace */
 	MESH_C_PASSED_STALE,	   /* failed open: heartbeat too old */
 	MESH_C_PASSED_DEVICE,	   /* bound to a device, cannot be sent to loopback */
-	MESH_C_ORIGDST_LOST,   /* the origdst map took no entry; that connection is reset */
-	MESH_C_LISTENERS_FULL, /* reconciling will find the listener */
-	MESH_C_EVENTS_LOST,    /* ring buffer full */
-	MESH_C_CLOSED,	       /* captured sockets closed */
-	MESH_C_PASSED_NO_STORAGE, /* failed open: no memory for what was asked for */
+	MESH_C_ORIGDST_LOST,	   /* the origdst map took no entry; that connection is reset */
+	MESH_C_LISTENERS_FULL,	   /* reconciling will find the listener */
+	MESH_C_EVENTS_LOST,	   /* ring buffer full */
+	MESH_C_CLOSED,		   /* captured sockets closed */
+	MESH_C_PASSED_NO_STORAGE,  /* failed open: no memory for what was asked for */
 	MESH_C_MAX,
 };
 

@@ -79,16 +79,12 @@ static inline void sink_upstream(void *arg, uint32_t id, const struct mesh_upstr
 	k.upstreams[id] = *up;
 }
 
-static inline void sink_slots(void *arg, uint32_t subset, uint32_t n, uint32_t nendpoints,
-			      const uint16_t *ep)
+static inline void sink_slots(void *arg, uint32_t subset, const struct mesh_slots *table)
 {
 	k.slot_writes++;
-	k.slots[subset].n = n;
-	k.slots[subset].nendpoints = nendpoints;
-	if (n)
-		memcpy(k.slots[subset].ep, ep, sizeof(k.slots[subset].ep));
-	for (uint32_t i = 0; i < n; i++)
-		assert_true(k.endpoints[ep[i]].flags & MESH_EP_USED);
+	k.slots[subset] = *table;
+	for (uint32_t i = 0; i < table->n; i++)
+		assert_true(k.endpoints[table->ep[i]].flags & MESH_EP_USED);
 }
 
 static inline int sink_dest(void *arg, const struct mesh_dest_key *key,

@@ -38,8 +38,7 @@ static inline void sink_endpoint(void *arg, uint32_t id, const struct mesh_endpo
 static inline void sink_upstream(void *arg, uint32_t id, const struct mesh_upstream *up, bool fresh)
 {
 }
-static inline void sink_slots(void *arg, uint32_t subset, uint32_t n, uint32_t nendpoints,
-			      const uint16_t *ep)
+static inline void sink_slots(void *arg, uint32_t subset, const struct mesh_slots *table)
 {
 }
 static inline int sink_dest(void *arg, const struct mesh_dest_key *key,

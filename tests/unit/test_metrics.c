@@ -93,11 +93,13 @@ static void refusals_and_faults_are_counted_by_destination(void **state)
 	q.bulkhead = MESH_BULKHEAD_PENDING;
 	q.flags = RECORD_DELAYED | RECORD_NO_BUDGET;
 	metrics_request(m, &q);
+	metrics_tunnel(m, "a", "b", MESH_BULKHEAD_PENDING);
+	metrics_tunnel(m, "a", "b", 0);
 	q.bulkhead = 200; /* a worker's word */
 	q.flags = RECORD_ABORTED;
 	metrics_request(m, &q);
 	has_line("mesh_bulkhead_rejected_total{destination=\"b\",reason=\"source\"} 2");
-	has_line("mesh_bulkhead_rejected_total{destination=\"b\",reason=\"pending\"} 1");
+	has_line("mesh_bulkhead_rejected_total{destination=\"b\",reason=\"pending\"} 2");
 	has_line("mesh_bulkhead_rejected_total{destination=\"b\",reason=\"requests\"} 0");
 	has_line("mesh_faults_injected_total{destination=\"b\",kind=\"delay\"} 1");
 	has_line("mesh_faults_injected_total{destination=\"b\",kind=\"abort\"} 1");

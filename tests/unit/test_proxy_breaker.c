@@ -276,6 +276,31 @@ static void when_all_are_ejected_one_is_asked(void **state)
 	close(c);
 }
 
+/* The one who is well must not get all of the load. */
+static void in_panic_all_are_asked(void **state)
+{
+	struct rig *rig = *state;
+	int c = rig_connect(rig->gateway_port), o;
+
+	rig_use(rig, 2);
+	rig->slots->panic = 1;
+	rig->upstreams[0].policy = MESH_LB_ROUND_ROBIN;
+	ep(rig, 1)->breaker = mesh_breaker_word(MESH_OPEN, 0, 0, 0, now_ms() + 50000);
+	rig->endpoints[1].flags |= MESH_EP_UNHEALTHY;
+	rig->shared.up_stats[0].cursor = 1;
+	rig_send(c, GET);
+	o = rig_accept(rig, 1);
+	rig_read_until(o, "\r\n\r\n", text, sizeof(text));
+	rig_send(o, ANSWER("200 OK"));
+	expect_answer(c, "200 OK", "x");
+	assert_int_equal(ask(rig, "HTTP/1.1 200 OK" CLOSE), 200); /* the next in turn */
+	assert_int_equal(tally(ep(rig, 0)->window).total, 1);
+	assert_int_equal(tally(ep(rig, 1)->window).total, 1);
+	expect_state(&ep(rig, 1)->breaker, MESH_OPEN); /* no probe is needed for that */
+	close(o);
+	close(c);
+}
+
 static void who_was_ejected_for_long_enough_gets_one_probe(void **state)
 {
 	struct rig *rig = *state;
@@ -383,6 +408,7 @@ int main(void)
 		T(held_open_by_hand_it_stays_so),
 		T(who_is_ejected_is_passed_over),
 		T(when_all_are_ejected_one_is_asked),
+		T(in_panic_all_are_asked),
 		T(who_was_ejected_for_long_enough_gets_one_probe),
 		T(impatience_is_no_failure),
 		T(a_tunnel_is_a_request_and_its_connection_the_answer),
