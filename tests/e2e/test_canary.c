@@ -22,7 +22,8 @@ static int ask(struct client *c, const char *target)
 	return get(c, "/%s%s", service, target);
 }
 
-/* Which version answers that, all the time? NULL when it is not always the same, or not 200. */
+/* Which version answers that, all the time? "both" when it is not always the same, "" when the
+ * answer is not 200. */
 static const char *who_answers(struct client *c, const char *header_line, const char *target)
 {
 	const char *who = NULL;
@@ -33,10 +34,10 @@ static const char *who_answers(struct client *c, const char *header_line, const 
 		const char *now;
 
 		if (get_with(c, header_line, path) != 200)
-			return NULL;
+			return "";
 		now = !strcmp(header(c, "x-instance-id"), "stable") ? "v1" : "v2";
 		if (who && strcmp(who, now))
-			return NULL;
+			return "both";
 		who = now;
 	}
 	return who;

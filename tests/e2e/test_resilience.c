@@ -231,6 +231,7 @@ static void a_body_is_sent_again_whole(void **state)
 	c = gateway();
 	memset(body, 'b', sizeof(body) - 1);
 	configure(service, "{\"circuitBreaker\":{\"maxEjectedPercent\":0,\"minRequests\":1000000},"
+			   "\"loadBalancer\":{\"policy\":\"random\"},"
 			   "\"retry\":{\"backoff\":\"1ms\",\"budget\":{\"percent\":100}}}");
 	origin_set(i[0], "status=503");
 	for (int k = 0; k < 40; k++) {
