@@ -10,7 +10,7 @@
 
 /* Requests under way. Whoever fails at once has few of them, and would look idle: failures in a row
  * count as if they were still under way. */
-static uint32_t queue(struct proxy *p, uint32_t ep)
+static uint32_t queue(const struct proxy *p, uint32_t ep)
 {
 	uint64_t failed = __atomic_load_n(&p->shared.ep_stats[ep].consecutive, __ATOMIC_RELAXED);
 
@@ -18,7 +18,7 @@ static uint32_t queue(struct proxy *p, uint32_t ep)
 	       (uint32_t)(failed < FAILED_MOST ? failed : FAILED_MOST);
 }
 
-static uint64_t cost(struct proxy *p, uint8_t policy, uint32_t ep)
+uint64_t balance_cost(const struct proxy *p, uint8_t policy, uint32_t ep)
 {
 	uint32_t inflight = queue(p, ep);
 	uint64_t word;
@@ -57,7 +57,9 @@ static uint32_t draw(struct proxy *p, const struct balance_want *want, const str
 		return slot(t, (uint32_t)(turn % n));
 	default:
 		b = slot(t, mesh_pick_slot_b(rnd));
-		return a == b ? a : mesh_pick_p2c(a, cost(p, policy, a), b, cost(p, policy, b));
+		return a == b ? a
+			      : mesh_pick_p2c(a, balance_cost(p, policy, a), b,
+					      balance_cost(p, policy, b));
 	}
 }
 

@@ -36,6 +36,9 @@ bool balance_reaches(const struct mesh_endpoint *e, const struct balance_want *w
  * with a copy and returns its index, or MESH_NONE: there is nobody to call. */
 uint32_t balance_pick(struct proxy *p, const struct balance_want *want, struct mesh_endpoint *ep);
 
+/* What is compared of two endpoints; the lower gets the try. */
+uint64_t balance_cost(const struct proxy *p, uint8_t policy, uint32_t endpoint);
+
 /* Is the index still that endpoint's? An exchange may live longer than the endpoint that it was
  * sent to: what it has to say then is nothing about whoever has the index now. */
 bool balance_same(const struct proxy *p, uint32_t endpoint, uint32_t gen);

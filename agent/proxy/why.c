@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See why.h. */
 #include "agent/proxy/why.h"
+#include "agent/proxy/balance.h"
 #include "agent/proxy/downstream.h"
 #include "agent/proxy/proxy.h"
 
 #include <mesh/ewma.h>
-#include <mesh/pick.h>
 #include <string.h>
 
 #define LOOK_AGAIN_NS 1000000000ULL
@@ -71,7 +71,7 @@ static void add(struct list *l, uint32_t id, bool compared)
 	c->latency_ns =
 		mesh_ewma_read(__atomic_load_n(&st->ewma, __ATOMIC_RELAXED), p->loop.now_ns);
 	if (compared && ex->target.policy == MESH_LB_P2C)
-		c->cost = mesh_pick_cost(c->latency_ns, c->in_flight);
+		c->cost = balance_cost(p, MESH_LB_P2C, id);
 	t = find_tried(ex, id, e.gen);
 	if (t) {
 		c->tried = t->times;

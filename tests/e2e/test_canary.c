@@ -111,7 +111,7 @@ static void changes_under_load_lose_nothing_and_are_everywhere_within_250_ms(voi
 		at[i] = now_us();
 		api("PUT", path, body);
 		assert_int_equal(api_status, 200);
-		usleep(500000); /* at rest again before the next */
+		usleep(350000); /* at rest again before the next */
 	}
 	at[n] = now_us();
 	load_end(l);
