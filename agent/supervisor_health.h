@@ -39,6 +39,9 @@ void health_orders(struct supervisor *s, const struct configuration *c);
 /* Endpoints are different: who is checked, who is drained, who was held by hand under the same
  * name. May make the registry dirty again. */
 void health_sync(struct supervisor *s);
+/* An endpoint gets its place in the arrays: its words begin at 0. Orders that were carried out
+ * before that, as it came with them, are given once more by the next health_sync(). */
+void health_fresh(struct supervisor *s, uint32_t id);
 /* Every 100 ms. */
 void health_beat(struct supervisor *s);
 

@@ -51,7 +51,7 @@ static void put_endpoint(void *arg, uint32_t id, const struct mesh_endpoint *ep,
 	struct supervisor *s = arg;
 
 	if (fresh) {
-		memset(&s->arrays->ep_stats[id], 0, sizeof(s->arrays->ep_stats[id]));
+		health_fresh(s, id);
 		memset(&s->arrays->ep_inflight[id], 0, sizeof(s->arrays->ep_inflight[id]));
 	}
 	copy_record(&s->arrays->endpoints[id], ep);
