@@ -11,6 +11,7 @@
 #include "agent/health/check.h"
 #include "agent/health/edges.h"
 #include "agent/health/eject.h"
+#include "agent/health/silence.h"
 
 struct supervisor;
 
@@ -24,8 +25,9 @@ struct health {
 	struct hand_info *hands;   /* all that meshd remembers */
 	bool *carried_out;	   /* of hands; what is for a service that is not there yet waits */
 	size_t ndrains, nhands;
-	uint64_t serial;		  /* the highest of the hands that were met */
-	char epoch[64];			  /* of the store that they are from */
+	uint64_t serial; /* the highest of the hands that were met */
+	char epoch[64];	 /* of the store that they are from */
+	struct silence silence[MESH_MAX_ENDPOINTS];
 	uint32_t met[MESH_MAX_ENDPOINTS]; /* gen of the endpoints that were given their orders */
 };
 
