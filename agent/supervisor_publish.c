@@ -124,9 +124,9 @@ static uint32_t try_ms(const struct supervisor *s, uint32_t endpoint)
 	    !registry_service(s->registry, e.service, &v))
 		return 0;
 	t = &v.config->timeouts;
-	return t->try && (!t->request || t->try < t->request) ? t->
-	try : t
-		->request;
+	if (t->try && (!t->request || t->try < t->request))
+		return t->try;
+	return t->request;
 }
 
 static uint64_t get_latency(void *arg, uint32_t endpoint)
