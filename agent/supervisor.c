@@ -223,6 +223,18 @@ static bool flush(struct supervisor *s)
 	return true;
 }
 
+/* A revision is in force when it is in the maps and every worker has said so. */
+static void look_at_revision(struct supervisor *s)
+{
+	uint64_t latest = s->session ? session_revision(s->session) : 0;
+
+	if (latest == s->revision || (registry_dirty(s->registry) && !s->flush_failed) ||
+	    workers_generation(&s->workers) < s->generation)
+		return;
+	s->revision = latest;
+	session_changed(s->session);
+}
+
 static void settle(struct loop *l)
 {
 	struct supervisor *s = container(l, struct supervisor, loop);
@@ -232,6 +244,7 @@ static void settle(struct loop *l)
 	discovery_settle(&s->discovery);
 	if (flush(s) && workers_answering(&s->workers))
 		discovery_mark(&s->discovery);
+	look_at_revision(s);
 }
 
 static void reconcile(struct timer *t)

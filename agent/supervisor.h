@@ -55,7 +55,8 @@ struct supervisor {
 	int signal_fd, lock_fd, gateway_fd, snapshot_fd;
 	uint32_t answering; /* workers, as of the last beat */
 	uint64_t generation, own_netns;
-	char epoch[17]; /* of this process, for meshd */
+	uint64_t revision; /* of the configuration that all workers work by */
+	char epoch[17];	   /* of this process, for meshd */
 	uint32_t uid, gid;
 	uint64_t started_ms;  /* wall clock */
 	uint64_t stopping_ns; /* 0: not stopping */

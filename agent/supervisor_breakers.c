@@ -48,8 +48,8 @@ void breakers_json(struct supervisor *s, struct buf *b)
 
 	buf_char(b, '[');
 	for (uint32_t i = 0; i < MESH_MAX_SERVICES; i++)
-		if (registry_service(s->registry, i, &sv) && sv.nendpoints &&
-		    eject_service_view(e, i, s->loop.now_ns, &v))
+		if (registry_service(s->registry, i, &sv) &&
+		    eject_service_view(e, i, s->loop.now_ns, &v) && (sv.nendpoints || v.held))
 			one(b, sv.name, NULL, &v);
 	for (uint32_t i = 0; i < MESH_MAX_ENDPOINTS; i++) {
 		if (!registry_endpoint(s->registry, i, &ep) || !ep.primary ||

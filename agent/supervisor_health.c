@@ -169,6 +169,12 @@ static void meet(struct supervisor *s, uint32_t id, const struct endpoint_view *
 			eject_hand_endpoint(&h->eject, id, h->hands[i].action, s->loop.now_ns);
 }
 
+void health_fresh(struct supervisor *s, uint32_t id)
+{
+	memset(&s->arrays->ep_stats[id], 0, sizeof(s->arrays->ep_stats[id]));
+	s->health.met[id] = 0;
+}
+
 /* How it is to be checked; HEALTH_NONE: not at all. */
 static uint8_t check_type(const struct endpoint_view *e, const struct health_config *c)
 {

@@ -51,7 +51,7 @@ static void put_endpoint(void *arg, uint32_t id, const struct mesh_endpoint *ep,
 	struct supervisor *s = arg;
 
 	if (fresh) {
-		memset(&s->arrays->ep_stats[id], 0, sizeof(s->arrays->ep_stats[id]));
+		health_fresh(s, id);
 		memset(&s->arrays->ep_inflight[id], 0, sizeof(s->arrays->ep_inflight[id]));
 	}
 	copy_record(&s->arrays->endpoints[id], ep);
@@ -103,12 +103,25 @@ static void put_swept(void *arg, uint64_t cookie)
 	kernel_listener_delete(s->kernel, cookie);
 }
 
+static bool is_busy(const struct supervisor *s, uint32_t endpoint)
+{
+	const struct mesh_ep_inflight *g = &s->arrays->ep_inflight[endpoint];
+
+	for (uint32_t i = 0; i < s->workers.n; i++)
+		if (__atomic_load_n(&g->worker[i], __ATOMIC_RELAXED))
+			return true;
+	return false;
+}
+
 static uint64_t get_latency(void *arg, uint32_t endpoint)
 {
 	struct supervisor *s = arg;
-	uint64_t word = __atomic_load_n(&s->arrays->ep_stats[endpoint].ewma, __ATOMIC_RELAXED);
+	uint64_t word = __atomic_load_n(&s->arrays->ep_stats[endpoint].ewma, __ATOMIC_RELAXED),
+		 latency = mesh_ewma_read(word, s->loop.now_ns), silent;
 
-	return mesh_ewma_read(word, s->loop.now_ns);
+	silent = silence_look(&s->health.silence[endpoint], is_busy(s, endpoint), (uint32_t)word,
+			      s->loop.now_ns);
+	return silent > latency ? silent : latency;
 }
 
 void publish_sink(struct supervisor *s, struct registry_sink *sink)

@@ -103,8 +103,7 @@ char *state_json(struct supervisor *s)
 	address(&b, "gateway", s->cfg->gateway_on, &s->cfg->gateway);
 	buf_char(&b, ',');
 	address(&b, "admin", s->cfg->admin_on, &s->cfg->admin);
-	buf_printf(&b, ",\"configRevision\":%llu,",
-		   (unsigned long long)session_revision(s->session));
+	buf_printf(&b, ",\"configRevision\":%llu,", (unsigned long long)s->revision);
 	string(&b, "configError", session_error(s->session));
 	buf_str(&b, ",\"endpoints\":[");
 	for (uint32_t i = 0; i < MESH_MAX_ENDPOINTS; i++)
@@ -349,7 +348,7 @@ void state_metrics(void *arg, struct buf *out)
 	single(out, "mesh_control_connected", "gauge", "1: meshd answered the last call.",
 	       session_connected(s->session));
 	single(out, "mesh_config_revision", "gauge", "Revision of the configuration in force.",
-	       (double)session_revision(s->session));
+	       (double)s->revision);
 	single(out, "mesh_config_last_reload_successful", "gauge",
 	       "0: the last configuration from meshd was refused.", !session_error(s->session));
 	head(out, "mesh_build_info", "gauge", "Version of this program.");

@@ -177,6 +177,9 @@ static void hear(struct worker *w, const struct ipc_msg *m)
 	case IPC_WANT_SOCKET:
 		answer_socket(w, m);
 		break;
+	case IPC_SNAPSHOT_USED:
+		w->generation = m->snapshot.generation;
+		break;
 	default:
 		break;
 	}
@@ -333,6 +336,7 @@ static int start_one(struct worker *w)
 	if (err)
 		return err;
 	w->started_ns = w->answered_ns = clock_mono_ns();
+	w->generation = 0;
 	send_init(w);
 	if (ws->snapshot_fd >= 0)
 		send_or_queue(w, &ws->snapshot, &ws->snapshot_fd, 1);
@@ -469,6 +473,16 @@ void workers_snapshot(struct workers *ws, int fd, uint64_t generation, uint64_t 
 	ws->snapshot.snapshot.size = size;
 	for (uint32_t i = 0; i < ws->n; i++)
 		send_or_queue(&ws->w[i], &ws->snapshot, &fd, 1);
+}
+
+uint64_t workers_generation(const struct workers *ws)
+{
+	uint64_t least = UINT64_MAX;
+
+	for (uint32_t i = 0; i < ws->n; i++)
+		if (ws->w[i].ready && ws->w[i].generation < least)
+			least = ws->w[i].generation;
+	return least;
 }
 
 uint32_t workers_answering(struct workers *ws)

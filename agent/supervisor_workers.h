@@ -39,6 +39,7 @@ struct worker {
 	bool asked;    /* and has not answered yet */
 	bool given_up; /* killed, its end is not seen yet */
 	uint64_t started_ns, answered_ns;
+	uint64_t generation;   /* of the snapshot that it works by; 0: none yet */
 	uint32_t quick_deaths; /* in a row, each within a second of its start */
 	int ring_fd;
 	struct ring *ring;
@@ -87,6 +88,8 @@ int workers_listener(struct workers *ws, uint32_t id, enum ipc_listener_role rol
 void workers_listener_gone(struct workers *ws, uint32_t id);
 void workers_snapshot(struct workers *ws, int fd, uint64_t generation, uint64_t size);
 
+/* The generation that all who are ready work by, or a later one; UINT64_MAX when none is. */
+uint64_t workers_generation(const struct workers *ws);
 /* How many are ready and answer. */
 uint32_t workers_answering(struct workers *ws);
 /* Every 100 ms: asks for signs of life, ends those that hang, delivers what was queued. */

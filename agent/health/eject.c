@@ -260,6 +260,7 @@ int eject_hand(struct eject *e, const char *service, const char *endpoint, uint3
 	struct service_view v;
 	int err;
 
+	services_look(e); /* an id that is new to us is cleared now, not after the command */
 	for (uint32_t i = 0; i < MESH_MAX_SERVICES; i++) {
 		if (!registry_service(e->registry, i, &v) || strcmp(v.name, service))
 			continue;

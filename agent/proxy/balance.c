@@ -77,9 +77,7 @@ bool balance_reaches(const struct mesh_endpoint *e, const struct balance_want *w
 /* What makes one endpoint worse than another. */
 enum { ILL = 1, AVOIDED = 2, EJECTED = 4, NEVER = 8 };
 
-/* In panic whoever is ill or ejected is as good as the others: the few who are well must not get
- * all of the load. */
-static bool panics(const struct mesh_slots *t)
+bool balance_panics(const struct mesh_slots *t)
 {
 	return __atomic_load_n(&t->panic, __ATOMIC_RELAXED);
 }
@@ -94,7 +92,7 @@ static uint32_t rank(struct proxy *p, const struct balance_want *want, const str
 		return NEVER;
 	if (balance_avoids(want, ep))
 		r |= AVOIDED;
-	if (!panics(t)) {
+	if (!balance_panics(t)) {
 		if (!breaker_may_try(p, want->up->service, ep, want->pass))
 			r |= EJECTED;
 		if (out->flags & MESH_EP_UNHEALTHY)
@@ -134,7 +132,7 @@ static bool take(struct proxy *p, const struct balance_want *want, const struct 
 {
 	if (!want->pass)
 		return true;
-	if (!(r & EJECTED) && !panics(t))
+	if (!(r & EJECTED) && !balance_panics(t))
 		return breaker_admit_try(p, want->up->service, ep, want->pass);
 	*want->pass = (struct breaker_pass){.counts = true};
 	return true;

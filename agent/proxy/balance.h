@@ -31,6 +31,10 @@ static inline bool balance_avoids(const struct balance_want *w, uint32_t endpoin
 /* May it be called at all, by that caller? */
 bool balance_reaches(const struct mesh_endpoint *e, const struct balance_want *want);
 
+/* In panic whoever is ill or ejected is as good as the others: the few who are well must not get
+ * all of the load. */
+bool balance_panics(const struct mesh_slots *t);
+
 /* Picks an endpoint. The worst of them is one whose breaker lets nothing in: it is called only
  * when all are like that. Then one of those to avoid, then one whose health checks fail. Fills *ep
  * with a copy and returns its index, or MESH_NONE: there is nobody to call. */

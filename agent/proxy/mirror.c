@@ -6,6 +6,7 @@
 #include "agent/proxy/codec_http1.h"
 #include "agent/proxy/downstream.h"
 #include "agent/proxy/proxy.h"
+#include "agent/proxy/queue.h"
 #include "agent/proxy/upstream.h"
 
 #include <errno.h>
@@ -260,6 +261,15 @@ static void begin(struct exchange *ex, struct mirror *m, uint32_t index,
 	run(m);
 }
 
+/* Requests come first. */
+static bool has_room(const struct proxy *p, uint32_t index, const struct mesh_endpoint *ep)
+{
+	if (queue_waits(p, ep->service) || p->mirrors.used >= MIRROR_MAX ||
+	    p->bufs.used >= BUFPOOL_NEW)
+		return false;
+	return upconn_is_idle(p, index, ep) || bulkhead_has_room(p, ep->service);
+}
+
 void mirror_offer(struct exchange *ex)
 {
 	struct proxy *p = ex->proxy;
@@ -278,9 +288,7 @@ void mirror_offer(struct exchange *ex)
 	index = balance_pick(p, &want, &ep);
 	if (index == MESH_NONE)
 		return;
-	if ((upconn_is_idle(p, index, &ep) || bulkhead_has_room(p, ex->target.service)) &&
-	    p->mirrors.used < MIRROR_MAX && p->bufs.used < BUFPOOL_NEW &&
-	    bulkhead_sit(p, ex->target.service, &seat))
+	if (has_room(p, index, &ep) && bulkhead_sit(p, ep.service, &seat))
 		m = slab_get(&p->mirrors);
 	if (m)
 		begin(ex, m, index, &ep, &seat);

@@ -132,14 +132,21 @@ static bool first_time(struct candidates *c, uint32_t ep)
 	return first;
 }
 
+static bool is_well(struct proxy *p, const struct balance_want *want, uint32_t ep,
+		    const struct mesh_endpoint *e)
+{
+	return !(e->flags & MESH_EP_UNHEALTHY) &&
+	       breaker_may_try(p, e->service, ep, want->pass); /* true for its probes */
+}
+
 static void consider(struct proxy *p, const struct balance_want *want, struct candidates *c,
-		     uint32_t ep)
+		     uint32_t ep, bool panic)
 {
 	struct mesh_endpoint e;
 
 	if (balance_avoids(want, ep) || !shared_endpoint(&p->shared, ep, &e) ||
-	    !balance_reaches(&e, want) || e.flags & MESH_EP_UNHEALTHY || breaker_is_barred(p, ep) ||
-	    !breaker_may_try(p, e.service, ep, want->pass)) /* true for its probes */
+	    !balance_reaches(&e, want) || breaker_is_barred(p, ep) ||
+	    (!panic && !is_well(p, want, ep, &e)))
 		return;
 	c->ep[c->n] = (uint16_t)ep;
 	c->hash[c->n] = e.hash;
@@ -152,6 +159,7 @@ uint32_t sticky_pick(struct proxy *p, const struct balance_want *want, const str
 {
 	struct mesh_sticky best = {.ep = MESH_NONE};
 	uint32_t left = __atomic_load_n(&t->nendpoints, __ATOMIC_RELAXED), last = MESH_NONE, ep;
+	bool panic = balance_panics(t);
 	struct candidates c;
 
 	c.n = 0;
@@ -162,7 +170,7 @@ uint32_t sticky_pick(struct proxy *p, const struct balance_want *want, const str
 		if (ep == last || !first_time(&c, ep)) /* most policies group them */
 			continue;
 		left--;
-		consider(p, want, &c, ep);
+		consider(p, want, &c, ep, panic);
 	}
 	for (uint32_t i = 0; i < c.n; i++)
 		best = mesh_sticky_consider(best, c.ep[i], mesh_sticky_score(key, c.hash[i]),

@@ -40,12 +40,18 @@ static void later(struct upconn *u)
 
 static const struct upconn_user exchange_user = {.run = run, .later = later};
 
+/* It has tried before, or waited: endpoints come and go, what was copied when it began may be old.
+ */
+static bool is_old(const struct exchange *ex)
+{
+	return ex->endpoint != MESH_NONE || ex->waiting_ns;
+}
+
 static uint32_t subset_of(struct exchange *ex)
 {
 	struct proxy *p = ex->proxy;
 
-	if (ex->subset == MESH_NONE ||
-	    (ex->endpoint != MESH_NONE && !split_holds(&ex->target, ex->subset)))
+	if (ex->subset == MESH_NONE || (is_old(ex) && !split_holds(&ex->target, ex->subset)))
 		ex->subset = split_choose(&p->shared, &ex->target, &ex->routed.split,
 					  ex->routed.fallback, proxy_random(p));
 	return ex->subset;
@@ -149,8 +155,7 @@ static enum try_start begin(struct exchange *ex)
 	struct mesh_endpoint ep;
 	uint32_t index;
 
-	/* endpoints come and go: what was copied when the exchange began may be old by now */
-	if (ex->endpoint != MESH_NONE && !shared_upstream(&p->shared, ex->upstream, &ex->target))
+	if (is_old(ex) && !shared_upstream(&p->shared, ex->upstream, &ex->target))
 		return TRY_NOBODY;
 	ex->try_pass = (struct breaker_pass){0};
 	index = pick(ex, &ep, &ex->try_pass);

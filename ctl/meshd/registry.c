@@ -517,11 +517,14 @@ bool endpoints_have(const struct endpoint *all, int n, const char *service, cons
 	return false;
 }
 
-/* As the agent said it, but what it measured in time goes on since then. */
+/* As the agent said it, but what it measured in time goes on since then. A breaker that has never
+ * been but closed has been so for no time that anybody knows. */
 static cJSON *breaker_json(const struct agent *a, const cJSON *said, uint64_t now_ms)
 {
 	double age = (double)(now_ms - a->seen_ms);
 	double since = json_num(said, "sinceMs", 0), left = json_num(said, "forMs", 0);
+	bool ever = since > 0 || json_bool(said, "held", false) ||
+		    strcmp(json_str(said, "state", ""), "closed");
 	cJSON *v = cJSON_Duplicate(said, true), *endpoint;
 
 	if (!v)
@@ -532,7 +535,7 @@ static cJSON *breaker_json(const struct agent *a, const cJSON *said, uint64_t no
 	cJSON_DeleteItemFromObjectCaseSensitive(v, "forMs");
 	if ((endpoint || cJSON_AddNullToObject(v, "endpoint")) &&
 	    cJSON_AddStringToObject(v, "node", a->node) &&
-	    cJSON_AddNumberToObject(v, "sinceMs", since + age) &&
+	    cJSON_AddNumberToObject(v, "sinceMs", ever ? since + age : 0) &&
 	    cJSON_AddNumberToObject(v, "forMs", left > age ? left - age : 0))
 		return v;
 	cJSON_Delete(v);

@@ -9,9 +9,6 @@
 
 #define KEPT	   65536
 #define CONFIGURED 16
-/* An agent may tell of a revision a moment before its workers have it, and nobody tells when they
- * do. */
-#define WORKERS_US 30000
 
 int api_status;
 
@@ -70,7 +67,6 @@ void settled(void)
 	double latest = json_num(api("GET", "/health", NULL), "revision", 0);
 
 	eventually(3000, agents_revision() >= latest);
-	usleep(WORKERS_US);
 }
 
 void configure(const char *service, const char *json_fmt, ...)

@@ -126,7 +126,6 @@ static void one_of_three_hanging_does_not_slow_the_rest(void **state)
 	struct load *l;
 
 	start_some(3, "--delay 20");
-	configure(service, "{\"timeouts\":{\"try\":\"500ms\"}}");
 	l = shoot(400, 256);
 	let_pass(5 * SECOND / 2);
 	t = now_us();
@@ -139,8 +138,8 @@ static void one_of_three_hanging_does_not_slow_the_rest(void **state)
 	printf("p99 before %lu us, in the first two seconds %lu us, then %lu us\n", before, whole,
 	       after);
 	assert_true(load_count(l, t + 2 * SECOND, t + 9 * SECOND / 2) > 800);
-	assert_int_equal(load_ok(l, t + 2 * SECOND, t + 9 * SECOND / 2),
-			 load_count(l, t + 2 * SECOND, t + 9 * SECOND / 2));
+	assert_true(percent(load_ok(l, t + SECOND, t + 9 * SECOND / 2),
+			    load_count(l, t + SECOND, t + 9 * SECOND / 2)) >= 99);
 	assert_true(after * 10 <= before * 12);
 	assert_int_equal(load_ok(l, 0, t - SECOND), load_count(l, 0, t - SECOND));
 }

@@ -41,6 +41,7 @@ static struct {
 	} workloads[64];
 	uint32_t nworkloads, snapshots, slot_writes, swept;
 	void (*at_snapshot)(void); /* NULL: nobody looks */
+	void (*at_fresh)(uint32_t endpoint);
 } k;
 
 static struct registry *r;
@@ -66,6 +67,8 @@ static inline void sink_endpoint(void *arg, uint32_t id, const struct mesh_endpo
 {
 	if (fresh)
 		k.latency[id] = 0;
+	if (fresh && k.at_fresh)
+		k.at_fresh(id);
 	k.endpoints[id] = *ep;
 }
 

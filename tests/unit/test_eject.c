@@ -299,6 +299,17 @@ static void a_service_is_opened_by_hand_and_counted(void **state)
 	assert_false(eject_service_view(&e, 9, now, &v));
 }
 
+static void a_command_for_a_service_whose_id_was_another_s_stays(void **state)
+{
+	service_of(1);
+	beat();
+	strcpy(e.known[0].name, "other"); /* its id was reused */
+	svcs[0].breaker = mesh_breaker_word(MESH_HALF_OPEN, 0, 0, 0, ms());
+	assert_int_equal(eject_hand(&e, "s", NULL, MESH_HAND_OPEN, now), 0);
+	beat();
+	assert_int_equal(svcs[0].breaker, mesh_breaker_hand(MESH_HAND_OPEN, ms()));
+}
+
 static void a_breaker_that_workers_moved_is_news_once(void **state)
 {
 	service_of(1);
@@ -395,6 +406,7 @@ int main(void)
 		tale(old_failures_are_not_held_against_who_came_back),
 		tale(by_hand_endpoints_are_out_whatever_the_share_and_stay_out),
 		tale(a_service_is_opened_by_hand_and_counted),
+		tale(a_command_for_a_service_whose_id_was_another_s_stays),
 		tale(a_breaker_that_workers_moved_is_news_once),
 		tale(another_policy_begins_with_empty_windows),
 		tale(an_index_that_is_used_again_brings_no_history),

@@ -173,6 +173,29 @@ static void a_drain_survives_a_restart(void **state)
 	assert_body("{'drains':[]}");
 }
 
+static double since_of(int index)
+{
+	cJSON *v = json_parse(answer.body, answer.len, NULL);
+	double since =
+		json_num(cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(v, "breakers"), index),
+			 "sinceMs", -1);
+
+	cJSON_Delete(v);
+	return since;
+}
+
+static void time_goes_on_for_a_breaker_that_has_moved_only(void **state)
+{
+	uint64_t end_ns = clock_mono_ns() + 20000000000ULL;
+
+	web_listens();
+	do { /* the report is getting old */
+		assert_true(clock_mono_ns() < end_ns);
+		assert_int_equal(call("GET", "/api/breakers/web", NULL), 200);
+	} while (since_of(1) < 1005);
+	assert_true(since_of(0) == 0);
+}
+
 static void breakers_are_shown_and_steered(void **state)
 {
 	char want[160];
@@ -181,7 +204,7 @@ static void breakers_are_shown_and_steered(void **state)
 	web_listens();
 	assert_int_equal(call("GET", "/api/breakers/web", NULL), 200);
 	assert_body("{'service':'web','endpoint':null,'state':'closed','held':false,'requests':7,"
-		    "'node':'n1','sinceMs':");
+		    "'node':'n1','sinceMs':0,'forMs':0}");
 	assert_body("{'service':'web','endpoint':'web-2','state':'open','level':1,'opened':2,"
 		    "'node':'n1','sinceMs':1");
 	assert_int_equal(call("POST", "/api/register", "{'name':'db','port':1}"), 200);
@@ -356,6 +379,7 @@ int main(void)
 		TEST(a_fault_ends_and_agents_hear_of_both),
 		TEST(a_bad_order_is_refused_with_what_would_do),
 		TEST(a_drain_survives_a_restart),
+		TEST(time_goes_on_for_a_breaker_that_has_moved_only),
 		TEST(breakers_are_shown_and_steered),
 		TEST(a_bad_breaker_leaves_the_old_state),
 		TEST(a_registered_endpoint_has_the_status_that_agents_see),

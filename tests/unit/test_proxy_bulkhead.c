@@ -540,6 +540,31 @@ static void a_retry_waits_too(void **state)
 	close(o1);
 }
 
+/* While it waits another version comes, and with it another table. */
+static void who_has_waited_looks_who_is_there(void **state)
+{
+	struct rig *rig = *state;
+	int c, o, second, o1;
+
+	limits(rig)->connections = limits(rig)->pending = 1;
+	c = rig_connect(rig->gateway_port);
+	o = get_accepted(rig, c);
+	second = waits(rig, 1);
+	rig_version(rig, 1, 1);
+	rig->upstreams[0].split[0].subset = rig->upstreams[0].version[0] =
+		rig->upstreams[0].version[1];
+	rig_use(rig, 0);
+	expect_served(o, c);
+	rig_expect_closed(o); /* it leads to nobody who is in the table */
+	o1 = rig_accept(rig, 1);
+	expect_served(o1, second);
+	close(c);
+	close(second);
+	expect_nothing_held(rig);
+	close(o);
+	close(o1);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, start, stop)
@@ -561,6 +586,7 @@ int main(void)
 		T(workers_take_turns),
 		T(tunnels_hold_a_connection_and_a_request),
 		T(a_retry_waits_too),
+		T(who_has_waited_looks_who_is_there),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -201,6 +201,54 @@ static void there_is_an_end_to_the_number_of_copies(void **state)
 	close(o);
 }
 
+static void await_pending(struct rig *rig, uint32_t n)
+{
+	volatile uint32_t *pending = &rig->shared.svc_inflight[0].worker[0].pending;
+
+	for (int i = 0; i < RIG_WAIT_MS && *pending != n; i++)
+		poll(NULL, 0, 1);
+	assert_int_equal(*pending, n);
+}
+
+/* Where requests wait for a connection, the next one is theirs. */
+static void a_copy_takes_no_connection_that_is_waited_for(void **state)
+{
+	struct rig *rig = *state;
+	int upload = rig_connect(rig->gateway_port), first = rig_connect(rig->gateway_port),
+	    waits = rig_connect(rig->gateway_port), o, o1, o2, m;
+
+	rig->snapshot->service.bulkhead =
+		(struct mesh_bulkhead_policy){.connections = 3, .pending = 1};
+	rig_send(upload, "POST /svc/a HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n");
+	o = rig_accept(rig, 0);
+	o1 = get_accepted(rig, first);
+	m = rig_accept(rig, COPY);
+	rig_read_until(m, "\r\n\r\n", text, sizeof(text));
+	rig_send(waits, GET);
+	await_pending(rig, 1);
+	/* at once: the copy's connection is idle, and another copy is due */
+	kill(rig->proxy, SIGSTOP);
+	assert_int_equal(waitpid(rig->proxy, NULL, WUNTRACED), rig->proxy);
+	rig_send(m, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+	rig_send(upload, "hello");
+	kill(rig->proxy, SIGCONT);
+	o2 = rig_accept(rig, 0);
+	expect_served(o2, waits);
+	rig_read_until(o, "hello", text, sizeof(text));
+	rig_send(o, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx");
+	expect_answer(upload, "200 OK", "x");
+	expect_served(o1, first);
+	rig_expect_closed(m);
+	await_no_copies(rig);
+	close(o);
+	close(o1);
+	close(o2);
+	close(m);
+	close(upload);
+	close(first);
+	close(waits);
+}
+
 int main(void)
 {
 #define story(fn) cmocka_unit_test_setup_teardown(fn, set_up, stop)
@@ -214,6 +262,7 @@ int main(void)
 		story(a_long_body_is_not_copied),
 		story(a_version_nobody_serves_gets_no_copy),
 		story(there_is_an_end_to_the_number_of_copies),
+		story(a_copy_takes_no_connection_that_is_waited_for),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Which endpoint the requests of a session meet, and which those that have none. */
+#include "lib/clock.h"
 #include "proxy_rig.h"
 
 #define SESSIONS 24
@@ -123,6 +124,23 @@ static void who_is_ejected_has_no_sessions(void **state)
 	assert_int_not_equal(user_meets(rig, 7), first);
 }
 
+/* The few who are well must not get the sessions of all. */
+static void in_panic_sessions_stay_where_they_are(void **state)
+{
+	struct rig *rig = *state;
+	unsigned before[SESSIONS];
+
+	by_header(rig);
+	for (unsigned user = 0; user < SESSIONS; user++)
+		before[user] = user_meets(rig, user);
+	rig->endpoints[1].flags |= MESH_EP_UNHEALTHY;
+	rig->shared.ep_stats[2].breaker =
+		mesh_breaker_word(MESH_OPEN, 0, 0, 0, clock_mono_ns() / 1000000);
+	rig->slots->panic = 1;
+	for (unsigned user = 0; user < SESSIONS; user++)
+		assert_int_equal(user_meets(rig, user), before[user]);
+}
+
 /* One session may not have more than 1.25 times the average, rounded up, at one endpoint. */
 static void a_busy_session_is_shared(void **state)
 {
@@ -238,6 +256,7 @@ int main(void)
 		story(a_session_meets_one_endpoint_and_sessions_meet_all),
 		story(who_goes_takes_only_its_own_sessions_along),
 		story(who_is_ejected_has_no_sessions),
+		story(in_panic_sessions_stay_where_they_are),
 		story(a_busy_session_is_shared),
 		story(who_names_no_session_meets_all),
 		story(a_missing_cookie_is_issued_and_holds),

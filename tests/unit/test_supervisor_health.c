@@ -18,6 +18,12 @@ static struct hand_info hands[4];
 static struct drain_info drains[4];
 static struct configuration conf;
 
+/* As supervisor_publish.c does it. */
+static void fresh(uint32_t id)
+{
+	health_fresh(&s, id);
+}
+
 static int start(void **state)
 {
 	memset(eps, 0, sizeof(eps));
@@ -31,6 +37,7 @@ static int start(void **state)
 	conf.drains = drains;
 	if (make(state) || loop_init(&s.loop))
 		return -1;
+	k.at_fresh = fresh;
 	s.registry = r;
 	s.arrays = &arrays;
 	s.own_netns = HOST_NS;
@@ -151,6 +158,32 @@ static void a_command_waits_for_who_it_is_for(void **state)
 	assert_string_equal(status_of("b"), "healthy");
 }
 
+/* Configuration and orders come together, and the registry gives an endpoint its place in the
+ * arrays only after both. */
+static void a_registered_endpoint_is_held_from_its_first_moment(void **state)
+{
+	struct external_info x;
+
+	memset(&x, 0, sizeof(x));
+	strcpy(x.service, "s");
+	strcpy(x.id, "f1");
+	strcpy(x.version, "v1");
+	assert_int_equal(addr_parse_ip("127.0.0.1", x.ip), 0);
+	x.port = 1;
+	order(0, 1, "f1", MESH_HAND_OPEN);
+	for (int i = 0; i < 2; i++) { /* again: it was registered anew */
+		assert_int_equal(registry_externals(r, &x, 1, now), 0);
+		health_orders(&s, &conf);
+		round_of();
+		assert_true(eps[id_of("f1")].breaker & MESH_BREAKER_HELD);
+		round_of();
+		assert_string_equal(status_of("f1"), "ejected");
+		assert_int_equal(registry_externals(r, NULL, 0, now), 0);
+		health_orders(&s, &conf);
+		round_of();
+	}
+}
+
 static void registered_endpoints_are_checked_by_tcp_and_others_as_configured(void **state)
 {
 	struct external_info x;
@@ -227,6 +260,25 @@ static void breakers_are_told_as_json_and_as_metrics(void **state)
 				       "endpoint=\"a\"} 2\n"));
 	assert_non_null(strstr(b.data, "mesh_circuit_breaker_transitions_total{destination=\"s\","
 				       "to=\"open\"} 3\n"));
+	buf_done(&b);
+}
+
+static void what_is_held_is_told_though_nobody_listens(void **state)
+{
+	uint64_t cookie = listens(workload("s", "a", "v1", 0, HOST_NS), "0.0.0.0", 81);
+	struct buf b;
+
+	round_of();
+	registry_unlisten(r, cookie);
+	round_of();
+	buf_init(&b, 1 << 20);
+	breakers_json(&s, &b);
+	assert_string_equal(text_of(&b), "[]");
+	order(0, 1, "", MESH_HAND_OPEN);
+	health_orders(&s, &conf);
+	buf_reset(&b);
+	breakers_json(&s, &b);
+	assert_non_null(strstr(text_of(&b), "\"endpoint\":null,\"state\":\"open\",\"held\":true"));
 	buf_done(&b);
 }
 
@@ -318,8 +370,10 @@ int main(void)
 		tale(drained_endpoints_stay_so_under_their_name_until_that_ends),
 		tale(a_command_is_carried_out_once),
 		tale(a_command_waits_for_who_it_is_for),
+		tale(a_registered_endpoint_is_held_from_its_first_moment),
 		tale(registered_endpoints_are_checked_by_tcp_and_others_as_configured),
 		tale(breakers_are_told_as_json_and_as_metrics),
+		tale(what_is_held_is_told_though_nobody_listens),
 		tale(an_explanation_has_names_and_numbers),
 		tale(explanations_that_nobody_takes_are_bounded),
 	};
