@@ -201,9 +201,13 @@ bool bulkhead_has_room(const struct proxy *p, uint32_t service)
 	return mesh_bulkhead_connect(&policy_of(p, service)->bulkhead, &use) == MESH_BULKHEAD_NONE;
 }
 
-bool bulkhead_limits(const struct proxy *p, uint32_t service)
+bool bulkhead_is_near(const struct proxy *p, uint32_t service)
 {
-	return policy_of(p, service)->bulkhead.connections;
+	uint32_t most = policy_of(p, service)->bulkhead.connections;
+	struct mesh_bulkhead_use use;
+
+	look(p, service, &use);
+	return most && use.connections >= most / 2;
 }
 
 bool bulkhead_sit(struct proxy *p, uint32_t service, struct bulkhead_seat *seat)

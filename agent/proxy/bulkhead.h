@@ -50,8 +50,8 @@ bool bulkhead_sit(struct proxy *p, uint32_t service, struct bulkhead_seat *seat)
 /* Harmless without one. */
 void bulkhead_rise(struct proxy *p, struct bulkhead_seat *seat);
 
-/* Is there a limit of connections? */
-bool bulkhead_limits(const struct proxy *p, uint32_t service);
+/* Has the service half as many connections as it may, or more? The rest may be made at any time. */
+bool bulkhead_is_near(const struct proxy *p, uint32_t service);
 /* May one more connection be made? Others may ask at the same time: see mesh/bulkhead.h. */
 bool bulkhead_has_room(const struct proxy *p, uint32_t service);
 

@@ -322,19 +322,20 @@ static void look_later(struct proxy *p)
 		timer_arm(&p->loop, &p->idle_look, QUEUE_LOOK_MS, look_at_idle);
 }
 
-/* Other workers may bring a service to its limit at any time: a limit is reason enough to look. */
+/* Other workers may bring a service to its limit at any time: that it is near is reason enough to
+ * look. What gets there from far is noticed by the sweep. */
 void upconn_look(struct proxy *p)
 {
-	bool limited = false;
+	bool near = false;
 
 	for (uint32_t i = 0; p->workers > 1 && i < MESH_MAX_SERVICES; i++) {
-		if (!p->nidle_of[i] || !bulkhead_limits(p, i))
+		if (!p->nidle_of[i] || !bulkhead_is_near(p, i))
 			continue;
 		while (p->nidle_of[i] && queue_gives_up(p, i))
 			give_up(oldest_of(p, i));
-		limited |= p->nidle_of[i];
+		near |= p->nidle_of[i];
 	}
-	if (limited)
+	if (near)
 		look_later(p);
 }
 
@@ -371,7 +372,7 @@ void upconn_put(struct upconn *u, uint32_t max_idle_ms)
 	u->older = p->idle_newest;
 	*p->idle_newest = u;
 	p->idle_newest = &u->younger;
-	if (p->workers > 1 && bulkhead_limits(p, u->service))
+	if (p->workers > 1 && bulkhead_is_near(p, u->service))
 		look_later(p);
 	queue_wake(p, u->service);
 }
@@ -397,6 +398,7 @@ static void sweep(struct timer *t)
 		if (u->idle_until_ms <= now_ms(p) || is_stale(p, u))
 			upconn_close(u, false);
 	}
+	upconn_look(p);
 	timer_arm(&p->loop, t, SWEEP_MS, sweep);
 }
 

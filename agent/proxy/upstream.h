@@ -69,7 +69,7 @@ void upconn_close(struct upconn *u, bool rst);
 bool upconn_make_room(struct proxy *p);
 
 /* The configuration has changed: looks whether others wait for what is idle here, and goes on
- * looking while there are idle connections to services that have a limit of them. */
+ * looking while there are idle connections to services that are near their limit. */
 void upconn_look(struct proxy *p);
 
 /* The supervisor's answer to proxy_want_socket: fd, or -errno. Takes the fd over. */
