@@ -113,6 +113,22 @@ static bool is_busy(const struct supervisor *s, uint32_t endpoint)
 	return false;
 }
 
+/* How long a try may take there; 0: nobody says. */
+static uint32_t try_ms(const struct supervisor *s, uint32_t endpoint)
+{
+	const struct snap_timeouts *t;
+	struct endpoint_view e;
+	struct service_view v;
+
+	if (!registry_endpoint(s->registry, endpoint, &e) ||
+	    !registry_service(s->registry, e.service, &v))
+		return 0;
+	t = &v.config->timeouts;
+	if (t->try && (!t->request || t->try < t->request))
+		return t->try;
+	return t->request;
+}
+
 static uint64_t get_latency(void *arg, uint32_t endpoint)
 {
 	struct supervisor *s = arg;
@@ -120,7 +136,7 @@ static uint64_t get_latency(void *arg, uint32_t endpoint)
 		 latency = mesh_ewma_read(word, s->loop.now_ns), silent;
 
 	silent = silence_look(&s->health.silence[endpoint], is_busy(s, endpoint), (uint32_t)word,
-			      s->loop.now_ns);
+			      try_ms(s, endpoint), s->loop.now_ns);
 	return silent > latency ? silent : latency;
 }
 

@@ -17,10 +17,14 @@ enum mesh_cause admission_begin(struct exchange *ex)
 	return CAUSE_BREAKER_OPEN;
 }
 
-/* Is this how callers learn that the service is in trouble? */
+/* Is this how callers learn, after at least one try, that the service is in trouble? When there was
+ * no room or nobody left for another, it is the first that failed. */
 static bool is_failure(enum mesh_cause cause)
 {
 	switch (cause) {
+	case CAUSE_BULKHEAD_FULL:
+	case CAUSE_NO_ENDPOINT:
+	case CAUSE_NO_HEALTHY_ENDPOINT:
 	case CAUSE_CONNECT_FAILED:
 	case CAUSE_CONNECT_TIMEOUT:
 	case CAUSE_TRY_TIMEOUT:

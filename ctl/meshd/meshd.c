@@ -68,7 +68,8 @@ void meshd_agent_restarted(struct meshd *m, const char *node)
 	meshd_ordered(m);
 }
 
-/* Orders for endpoints that are gone for good go too. */
+/* Orders for endpoints that are gone for good go too. An agent that is not heard of takes none of
+ * its endpoints away: they may be there, and when it comes back it must not undo an order. */
 static void sweep_orders(struct meshd *m)
 {
 	struct endpoint *all = NULL;
@@ -77,7 +78,7 @@ static void sweep_orders(struct meshd *m)
 
 	if (!m->drains.number && !m->hands.number)
 		return;
-	n = registry_endpoints(m->registry, now_ms(m), &all);
+	n = registry_endpoints_last(m->registry, &all);
 	if (n < 0)
 		return;
 	drains = drains_sweep(&m->drains, all, n, now_ms(m));

@@ -471,7 +471,7 @@ static int badness(const char *status)
 	return i;
 }
 
-int registry_endpoints(struct registry *r, uint64_t now_ms, struct endpoint **out)
+static int endpoints(struct registry *r, bool stale, uint64_t now_ms, struct endpoint **out)
 {
 	struct endpoint *all = calloc(endpoints_bound(r), sizeof(*all));
 	size_t n = 0, kept = 0;
@@ -479,7 +479,7 @@ int registry_endpoints(struct registry *r, uint64_t now_ms, struct endpoint **ou
 	if (!all)
 		return -ENOMEM;
 	for (const struct agent *a = r->agents; a; a = a->next)
-		if (agent_live(a, now_ms))
+		if (stale || agent_live(a, now_ms))
 			n += agent_endpoints(a, all + n);
 	for (const struct registration *g = r->by_hand; g; g = g->next)
 		registered_endpoint(g, &all[n++]);
@@ -496,6 +496,16 @@ int registry_endpoints(struct registry *r, uint64_t now_ms, struct endpoint **ou
 	}
 	*out = all;
 	return (int)kept;
+}
+
+int registry_endpoints(struct registry *r, uint64_t now_ms, struct endpoint **out)
+{
+	return endpoints(r, false, now_ms, out);
+}
+
+int registry_endpoints_last(struct registry *r, struct endpoint **out)
+{
+	return endpoints(r, true, 0, out);
 }
 
 bool endpoints_have(const struct endpoint *all, int n, const char *service, const char *id)

@@ -63,8 +63,10 @@ struct endpoint {
  * same service and id; its status is the worst that a live agent sees. *out is one block, the
  * caller's to free. The number, or -ENOMEM. */
 int registry_endpoints(struct registry *r, uint64_t now_ms, struct endpoint **out);
+/* The same with those of agents that have not been heard of, as long as these are remembered. */
+int registry_endpoints_last(struct registry *r, struct endpoint **out);
 
-/* Is there such an endpoint in what registry_endpoints() gave? */
+/* Is there such an endpoint in what one of these gave? */
 bool endpoints_have(const struct endpoint *all, int n, const char *service, const char *id);
 
 /* [{"service","endpoint","node","state",...}] as the live agents say it, the times moved on to now;

@@ -101,6 +101,30 @@ static void an_agent_is_shown_until_it_is_stale(void **state)
 	assert_string_equal(shown(), "web/web-1@10.0.0.1:80 v1 healthy n1 discovered\n");
 }
 
+/* What people ordered for them must not end with a partition. */
+static void endpoints_of_a_stale_agent_are_remembered_as_long_as_it_is(void **state)
+{
+	struct endpoint *all;
+	int n;
+
+	agent_says("n1", WEB);
+	now += REGISTRY_FORGET_MS;
+	assert_int_equal(registry_sweep(registry, now), 0);
+	n = registry_endpoints_last(registry, &all);
+	assert_true(endpoints_have(all, n, "web", "web-1"));
+	free(all);
+	now++;
+	assert_int_equal(registry_sweep(registry, now), 0);
+	n = registry_endpoints_last(registry, &all);
+	assert_int_equal(n, 0);
+	free(all);
+	agent_says("n1", WEB);
+	agent_says("n1", "{'epoch':'e1','endpoints':[]}");
+	n = registry_endpoints_last(registry, &all);
+	assert_int_equal(n, 0);
+	free(all);
+}
+
 static void a_stale_agent_is_listed_then_forgotten(void **state)
 {
 	cJSON *v;
@@ -346,6 +370,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(an_agent_is_shown_until_it_is_stale),
+		TEST(endpoints_of_a_stale_agent_are_remembered_as_long_as_it_is),
 		TEST(a_stale_agent_is_listed_then_forgotten),
 		TEST(a_new_state_replaces_the_whole_old_one),
 		TEST(a_bad_state_leaves_the_old_one),
