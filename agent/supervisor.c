@@ -181,12 +181,13 @@ static void listener_found(void *arg, uint64_t cookie, const struct mesh_listene
 static void configure(void *arg, const struct configuration *c)
 {
 	struct supervisor *s = arg;
-	int err = registry_configure(s->registry, c->services, c->nservices, s->loop.now_ns);
+	uint64_t now_ns = s->loop.now_ns;
+	/* what does not fit of one must not keep the others from changing, or from ending */
+	int err = registry_configure(s->registry, c->services, c->nservices, now_ns),
+	    err2 = registry_externals(s->registry, c->externals, c->nexternals, now_ns),
+	    err3 = registry_faults(s->registry, c->faults, c->nfaults, now_ns / 1000000);
 
-	if (!err)
-		err = registry_externals(s->registry, c->externals, c->nexternals, s->loop.now_ns);
-	if (!err)
-		err = registry_faults(s->registry, c->faults, c->nfaults, s->loop.now_ns / 1000000);
+	err = err ? err : err2 ? err2 : err3;
 	if (err)
 		log_error("not all of the configuration fits: %s", strerror(-err));
 	health_orders(s, c);
