@@ -119,6 +119,7 @@ static void worker_died(void *arg, uint32_t worker)
 		clear(&g->requests);
 		clear(&g->connections);
 		clear(&g->pending);
+		clear(&g->seats);
 	}
 	for (uint32_t i = 0; i < MESH_MAX_EDGES; i++)
 		clear(&s->arrays->edges[i].worker[worker]);

@@ -82,6 +82,7 @@ static void on_snapshot(struct proxy *p, const struct ipc_msg *m, int fd)
 	p->snapshot = block;
 	if (old) /* nobody keeps a pointer into it beyond one event */
 		munmap((void *)old, old->size);
+	upconn_look(p);
 	used.snapshot.generation = m->snapshot.generation;
 	if (send_up(p, &used))
 		log_warn("the supervisor does not take messages");

@@ -6,6 +6,7 @@
 #include "agent/proxy/proxy.h"
 
 #include <mesh/edge.h>
+#include <stddef.h>
 
 static struct mesh_svc_gauges *gauges(const struct proxy *p, uint32_t service)
 {
@@ -35,6 +36,34 @@ static void look(const struct proxy *p, uint32_t service, struct mesh_bulkhead_u
 		use->connections += __atomic_load_n(&g[i].connections, __ATOMIC_RELAXED);
 		use->pending += __atomic_load_n(&g[i].pending, __ATOMIC_RELAXED);
 	}
+}
+
+static uint64_t sum_of(const struct proxy *p, uint32_t service, size_t gauge)
+{
+	const struct mesh_svc_gauges *g = p->shared.svc_inflight[service].worker;
+	uint64_t sum = 0;
+
+	for (uint32_t i = 0; i < p->workers && i < MESH_MAX_WORKERS; i++)
+		sum += __atomic_load_n((const __u32 *)((const char *)&g[i] + gauge),
+				       __ATOMIC_SEQ_CST);
+	return sum;
+}
+
+/* One more in a gauge of ours, unless all of them have `most` (0: no limit) together. Of workers
+ * that want the last place at the same time each counts before it looks, so at most one stays. And
+ * one does: who is refused does not count itself any longer when it looks, so the last of them to
+ * look finds the place empty. */
+static bool take(const struct proxy *p, uint32_t service, size_t gauge, uint64_t most)
+{
+	__u32 *own = (__u32 *)((char *)gauges(p, service) + gauge);
+
+	while (!most || sum_of(p, service, gauge) < most) {
+		up(own);
+		if (!most || sum_of(p, service, gauge) <= most)
+			return true;
+		down(own);
+	}
+	return false;
 }
 
 /* --- callers -------------------------------------------------------------------------------------
@@ -120,12 +149,15 @@ enum mesh_bulkhead_reason bulkhead_enter(struct proxy *p, uint32_t service,
 		use.from_source = edge_sum(p, e) - 1;
 	if (!tunnel)
 		reason = mesh_bulkhead_request(policy, &use);
+	if (reason == MESH_BULKHEAD_NONE &&
+	    !take(p, service, offsetof(struct mesh_svc_gauges, requests),
+		  tunnel ? 0 : policy->requests))
+		reason = MESH_BULKHEAD_REQUESTS;
 	if (reason != MESH_BULKHEAD_NONE) {
 		if (e)
 			down(&e->worker[p->id]);
 		return reason;
 	}
-	up(&gauges(p, service)->requests);
 	place->held = true;
 	place->has_edge = e;
 	place->edge = e ? (uint32_t)(e - p->shared.edges) : 0;
@@ -169,12 +201,32 @@ bool bulkhead_has_room(const struct proxy *p, uint32_t service)
 	return mesh_bulkhead_connect(&policy_of(p, service)->bulkhead, &use) == MESH_BULKHEAD_NONE;
 }
 
-bool bulkhead_may_wait(const struct proxy *p, uint32_t service)
+bool bulkhead_is_near(const struct proxy *p, uint32_t service)
 {
+	uint32_t most = policy_of(p, service)->bulkhead.connections;
 	struct mesh_bulkhead_use use;
 
 	look(p, service, &use);
-	return use.pending < policy_of(p, service)->bulkhead.pending;
+	return most && use.connections >= most / 2;
+}
+
+bool bulkhead_sit(struct proxy *p, uint32_t service, struct bulkhead_seat *seat)
+{
+	uint64_t most = mesh_bulkhead_seats(&policy_of(p, service)->bulkhead);
+
+	if (seat->held || !most)
+		return true;
+	if (!take(p, service, offsetof(struct mesh_svc_gauges, seats), most))
+		return false;
+	*seat = (struct bulkhead_seat){.held = true, .service = service};
+	return true;
+}
+
+void bulkhead_rise(struct proxy *p, struct bulkhead_seat *seat)
+{
+	if (seat->held)
+		down(&gauges(p, seat->service)->seats);
+	seat->held = false;
 }
 
 void bulkhead_connected(struct proxy *p, uint32_t service)

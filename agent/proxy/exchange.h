@@ -113,6 +113,7 @@ struct exchange {
 	bool impatient; /* it was not waited for the last try for as long as it usually takes */
 	struct breaker_pass pass, try_pass; /* of the service, of this try's endpoint */
 	struct bulkhead_place place;
+	struct bulkhead_seat seat;
 	uint8_t bulkhead;			     /* enum mesh_bulkhead_reason: what was full */
 	bool woken;				     /* in EX_QUEUE: it is its turn */
 	struct exchange *next_queued, **prev_queued; /* prev is NULL while it does not wait */

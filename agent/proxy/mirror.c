@@ -21,6 +21,7 @@ static const char mark[] = "x-mesh-mirror: 1\r\n\r\n";
 struct mirror {
 	struct proxy *proxy;
 	struct upconn *up;
+	struct bulkhead_seat seat;
 	struct timer timer;
 	uint32_t endpoint, gen;
 	uint64_t begun_ns, until_ns;
@@ -54,6 +55,7 @@ static void end(struct mirror *m, enum end how)
 	if (how == END_FAILED && !m->answered && !stale && upconn_tried(u))
 		book(m, true);
 	balance_end(p, m->endpoint, m->gen);
+	bulkhead_rise(p, &m->seat);
 	if (how == END_GOOD && u->conn.readable && conn_fill(&u->conn) != -EAGAIN)
 		how = END_SPENT;
 	if (how == END_GOOD)
@@ -229,13 +231,15 @@ static uint64_t bound_ms(const struct snap_timeouts *t)
 }
 
 static void begin(struct exchange *ex, struct mirror *m, uint32_t index,
-		  const struct mesh_endpoint *ep)
+		  const struct mesh_endpoint *ep, struct bulkhead_seat *seat)
 {
 	struct proxy *p = ex->proxy;
 
 	memset(m, 0, offsetof(struct mirror, response));
 	http1_head_init(&m->response);
 	m->proxy = p;
+	m->seat = *seat;
+	*seat = (struct bulkhead_seat){0};
 	m->method = ex->request.method;
 	m->endpoint = index;
 	m->gen = ep->gen;
@@ -243,6 +247,7 @@ static void begin(struct exchange *ex, struct mirror *m, uint32_t index,
 	m->until_ns = m->begun_ns + bound_ms(&ex->timeouts) * 1000000;
 	m->up = upconn_get(p, index, ep, false, &mirror_user, m);
 	if (!m->up) {
+		bulkhead_rise(p, &m->seat);
 		slab_put(&p->mirrors, m);
 		return;
 	}
@@ -273,6 +278,7 @@ void mirror_offer(struct exchange *ex)
 				    .subset = ex->target.version[ex->routed.mirror_version],
 				    .netns = ex->down->netns,
 				    .looks = true}; /* the turns are the requests' own */
+	struct bulkhead_seat seat = {0};
 	struct mesh_endpoint ep;
 	struct mirror *m = NULL;
 	uint32_t index;
@@ -282,12 +288,13 @@ void mirror_offer(struct exchange *ex)
 	index = balance_pick(p, &want, &ep);
 	if (index == MESH_NONE)
 		return;
-	if (has_room(p, index, &ep))
+	if (has_room(p, index, &ep) && bulkhead_sit(p, ep.service, &seat))
 		m = slab_get(&p->mirrors);
 	if (m)
-		begin(ex, m, index, &ep);
+		begin(ex, m, index, &ep, &seat);
 	else
 		p->mirrors_left_out++;
+	bulkhead_rise(p, &seat);
 }
 
 void mirror_init(struct proxy *p)

@@ -78,7 +78,7 @@ struct proxy {
 		struct exchange *first, **last;
 	} queues[MESH_MAX_SERVICES];
 	uint32_t nqueued;
-	struct timer queue_look;
+	struct timer queue_look, idle_look;
 	uint64_t gave_up_ms; /* a connection, for another worker's sake */
 	bool gives_up;	     /* what is being closed is not for ours */
 };

@@ -2,8 +2,9 @@
 /*
  * Requests that wait for a connection to their service, because as many as there may be are in use:
  * first come, first served within a worker. Between workers nobody calls: who waits looks every
- * QUEUE_LOOK_MS whether another worker has given one up, and who has one to spare gives it up when
- * others wait.
+ * QUEUE_LOOK_MS whether another worker has given one up, and who has one to spare looks as often
+ * whether others wait, and gives it up (upstream.c). Neither looks while no service is near its
+ * limit.
  */
 #ifndef PROXY_QUEUE_H
 #define PROXY_QUEUE_H

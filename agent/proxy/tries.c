@@ -48,7 +48,7 @@ static enum mesh_cause nobody(const struct exchange *ex)
 static void wait_for_room(struct exchange *ex)
 {
 	ex->woken |= ex->fresh;
-	if (!ex->woken && !bulkhead_may_wait(ex->proxy, ex->service)) {
+	if (!bulkhead_sit(ex->proxy, ex->service, &ex->seat) && !ex->woken) {
 		ex->bulkhead = MESH_BULKHEAD_PENDING;
 		answer_locally(ex, CAUSE_BULKHEAD_FULL, 0, NULL);
 		return;
@@ -178,6 +178,7 @@ void tries_turn(struct exchange *ex)
 void tries_stop_waiting(struct exchange *ex)
 {
 	queue_leave(ex);
+	bulkhead_rise(ex->proxy, &ex->seat);
 	if (ex->woken)
 		queue_wake(ex->proxy, ex->service);
 	ex->woken = false;

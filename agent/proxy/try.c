@@ -140,6 +140,8 @@ static bool has_room(struct exchange *ex, uint32_t *index, struct mesh_endpoint 
 {
 	struct proxy *p = ex->proxy;
 
+	if (!bulkhead_sit(p, ex->target.service, &ex->seat))
+		return false;
 	if (queue_waits(p, ex->target.service) && !ex->woken && !ex->fresh)
 		return false;
 	if (!ex->fresh && upconn_is_idle(p, *index, ep))
@@ -147,7 +149,7 @@ static bool has_room(struct exchange *ex, uint32_t *index, struct mesh_endpoint 
 	return bulkhead_has_room(p, ex->target.service) || use_idle(ex, index, ep);
 }
 
-enum try_start try_connect(struct exchange *ex)
+static enum try_start begin(struct exchange *ex)
 {
 	struct proxy *p = ex->proxy;
 	struct mesh_endpoint ep;
@@ -176,6 +178,16 @@ enum try_start try_connect(struct exchange *ex)
 	ex->try_ns = ex->sent_ns = p->loop.now_ns;
 	balance_begin(p, index);
 	return TRY_STARTED;
+}
+
+enum try_start try_connect(struct exchange *ex)
+{
+	bool waited = ex->seat.held;
+	enum try_start r = begin(ex);
+
+	if (r == TRY_NOBODY || (r == TRY_NO_ROOM && !waited))
+		bulkhead_rise(ex->proxy, &ex->seat);
+	return r;
 }
 
 /* The time of a caller that takes its time is not the endpoint's. */
@@ -275,6 +287,7 @@ void try_end(struct exchange *ex, enum try_end how)
 		book_failure(ex);
 	book_result(ex, result_of(ex, how));
 	ex->up = NULL;
+	bulkhead_rise(p, &ex->seat);
 	/* bytes beyond the answer would be taken for the next one */
 	if (how == TRY_GOOD && u->conn.readable && conn_fill(&u->conn) != -EAGAIN)
 		how = TRY_SPENT;

@@ -271,12 +271,19 @@ bool upconn_is_idle(const struct proxy *p, uint32_t index, const struct mesh_end
 	return may_be_pooled(ep) && p->nidle[is_local(ep)][index];
 }
 
-bool upconn_spare(struct proxy *p, uint32_t service)
+static struct upconn *oldest_of(const struct proxy *p, uint32_t service)
 {
 	struct upconn *u = p->nidle_of[service] ? p->idle_oldest : NULL;
 
 	while (u && u->service != service)
 		u = u->younger;
+	return u;
+}
+
+bool upconn_spare(struct proxy *p, uint32_t service)
+{
+	struct upconn *u = oldest_of(p, service);
+
 	if (!u)
 		return false;
 	upconn_close(u, false);
@@ -307,6 +314,36 @@ static void give_up(struct upconn *u)
 	p->gives_up = false;
 }
 
+static void look_at_idle(struct timer *t);
+
+static void look_later(struct proxy *p)
+{
+	if (!p->idle_look.prev)
+		timer_arm(&p->loop, &p->idle_look, QUEUE_LOOK_MS, look_at_idle);
+}
+
+/* Other workers may bring a service to its limit at any time: that it is near is reason enough to
+ * look. What gets there from far is noticed by the sweep. */
+void upconn_look(struct proxy *p)
+{
+	bool near = false;
+
+	for (uint32_t i = 0; p->workers > 1 && i < MESH_MAX_SERVICES; i++) {
+		if (!p->nidle_of[i] || !bulkhead_is_near(p, i))
+			continue;
+		while (p->nidle_of[i] && queue_gives_up(p, i))
+			give_up(oldest_of(p, i));
+		near |= p->nidle_of[i];
+	}
+	if (near)
+		look_later(p);
+}
+
+static void look_at_idle(struct timer *t)
+{
+	upconn_look((struct proxy *)((char *)t - offsetof(struct proxy, idle_look)));
+}
+
 void upconn_put(struct upconn *u, uint32_t max_idle_ms)
 {
 	struct proxy *p = u->conn.proxy;
@@ -335,6 +372,8 @@ void upconn_put(struct upconn *u, uint32_t max_idle_ms)
 	u->older = p->idle_newest;
 	*p->idle_newest = u;
 	p->idle_newest = &u->younger;
+	if (p->workers > 1 && bulkhead_is_near(p, u->service))
+		look_later(p);
 	queue_wake(p, u->service);
 }
 
@@ -358,9 +397,8 @@ static void sweep(struct timer *t)
 		next = u->younger;
 		if (u->idle_until_ms <= now_ms(p) || is_stale(p, u))
 			upconn_close(u, false);
-		else if (queue_gives_up(p, u->service))
-			give_up(u);
 	}
+	upconn_look(p);
 	timer_arm(&p->loop, t, SWEEP_MS, sweep);
 }
 

@@ -68,6 +68,10 @@ void upconn_close(struct upconn *u, bool rst);
 /* Out of descriptors: closes the connection that has been idle for longest. false: none is. */
 bool upconn_make_room(struct proxy *p);
 
+/* The configuration has changed: looks whether others wait for what is idle here, and goes on
+ * looking while there are idle connections to services that are near their limit. */
+void upconn_look(struct proxy *p);
+
 /* The supervisor's answer to proxy_want_socket: fd, or -errno. Takes the fd over. */
 void upconn_socket(struct proxy *p, uint64_t wanted, int fd);
 

@@ -224,7 +224,7 @@ struct mesh_svc_gauges {
 	__u32 requests;
 	__u32 connections; /* to its endpoints, pooled ones included */
 	__u32 pending;	   /* requests that wait for a connection */
-	__u32 pad;
+	__u32 seats;	   /* requests that have a connection or wait, while there is a limit */
 };
 struct mesh_svc_inflight {
 	struct mesh_svc_gauges worker[MESH_MAX_WORKERS];

@@ -5,9 +5,11 @@
  * the others. Pure functions of limits and gauges, the same text in the kernel, the workers and the
  * tests. Asked twice a request: when it comes, and when it needs a connection and finds none idle.
  *
- * The gauges are sums over workers that each read in their own moment: at the limit, workers that
- * ask at the same time may each let one in. A limit is overstepped by less than the number of
- * workers, never by what one worker does.
+ * The gauges are sums over workers that each read in their own moment. What counts its own part
+ * first and looks at the sum again afterwards is exact for any number of workers: requests, and
+ * seats (those that have a connection and those that wait). Connections are not counted that way:
+ * workers that ask at the same time may each make one, so that limit is overstepped by less than
+ * the number of workers, never by what one worker does.
  */
 #ifndef MESH_BULKHEAD_H
 #define MESH_BULKHEAD_H
@@ -31,6 +33,14 @@ struct mesh_bulkhead_policy {
 struct mesh_bulkhead_use {
 	__u32 connections, requests, pending, from_source;
 };
+
+/* How many requests may have a connection or wait for one; 0: no limit. A connection that is idle
+ * in a worker which has no use for it is as good as one to be had: who waits until it is given up
+ * takes no place from those that wait for the end of a request. */
+static inline __u64 mesh_bulkhead_seats(const struct mesh_bulkhead_policy *p)
+{
+	return p->connections ? (__u64)p->connections + p->pending : 0;
+}
 
 /* May one more request come in? NONE, REQUESTS or SOURCE. */
 static inline __u32 mesh_bulkhead_request(const struct mesh_bulkhead_policy *p,

@@ -500,7 +500,7 @@ static bool nothing_left(const struct rig *rig)
 	for (unsigned i = 0; i < MESH_MAX_EDGES; i++)
 		if (rig->shared.edges[i].worker[0])
 			return false;
-	if (g->requests || g->connections || g->pending || p->nqueued)
+	if (g->requests || g->connections || g->pending || g->seats || p->nqueued)
 		return false;
 	return !p->downstreams.used && !p->exchanges.used && !p->upconns.used && !p->bufs.used &&
 	       !p->nclients && !p->nagain && !p->hungry_first && !p->awaiting && p->loop.armed <= 1;
