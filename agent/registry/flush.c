@@ -5,6 +5,7 @@
 #include "lib/addr.h"
 
 #include <errno.h>
+#include <string.h>
 
 bool registry_dirty(const struct registry *r)
 {
