@@ -10,8 +10,10 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #define END_MS	 20000
@@ -230,11 +232,6 @@ int meshd_stop(int sig)
 	return meshd_pid ? reap(&meshd_pid, sig) : 0;
 }
 
-int agent_stop(int sig)
-{
-	return agent_pid ? reap(&agent_pid, sig) : 0;
-}
-
 static pid_t parent_of(pid_t pid)
 {
 	char path[64], text[512];
@@ -263,6 +260,31 @@ int agent_workers(pid_t *pids, int max)
 	if (d)
 		closedir(d);
 	return n;
+}
+
+/* Workers of a killed supervisor are killed by the kernel, which takes a moment: what they accept
+ * meanwhile ends with them. */
+int agent_stop(int sig)
+{
+	struct pollfd workers[16];
+	pid_t pids[16];
+	int n = 0, status;
+
+	if (!agent_pid)
+		return 0;
+	if (sig == SIGKILL)
+		n = agent_workers(pids, 16);
+	for (int i = 0; i < n; i++)
+		workers[i] = (struct pollfd){.fd = (int)syscall(SYS_pidfd_open, pids[i], 0),
+					     .events = POLLIN};
+	status = reap(&agent_pid, sig);
+	for (int i = 0; i < n; i++) {
+		if (workers[i].fd < 0)
+			continue;
+		assert_int_equal(poll(&workers[i], 1, 5000), 1);
+		close(workers[i].fd);
+	}
+	return status;
 }
 
 /* Only where nothing of the machine can be touched: the cgroup2 root that we see must not be the

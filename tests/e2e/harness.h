@@ -73,7 +73,8 @@ extern pid_t meshd_pid, agent_pid; /* 0: not running */
 
 void meshd_start(void);		     /* returns when /health answers */
 void agent_start(const char *flags); /* returns when /readyz says so; flags may be "" */
-/* Sends sig and reaps. How it ended, as waitpid tells. */
+/* Sends sig and reaps; of an agent that is killed, its workers are gone then, too. How it ended, as
+ * waitpid tells. */
 int meshd_stop(int sig);
 int agent_stop(int sig);
 /* Fills pids[] with the agent's workers; how many. */

@@ -162,7 +162,7 @@ static void a_second_agent_is_refused(void **state)
 {
 	assert_fails(sh("mesh-agent --admin 127.0.0.1:15999 --gateway 127.0.0.1:15998"), 1,
 		     "another agent");
-	assert_int_equal(sh("meshctl check")->status, 0); /* the first goes on */
+	assert_int_equal(sh("meshctl check --wait 10s")->status, 0); /* the first goes on */
 }
 
 static void run_passes_status_signals_and_environment(void **state)
