@@ -147,6 +147,8 @@ static __always_inline __be16 capture(struct bpf_sock_addr *ctx, struct mesh_des
 	s->orig.time_ns = now;
 	s->established_ns = 0;
 	s->v4 = v4;
+	s->endpoint = MESH_NONE;
+	s->held = 0;
 	count(MESH_C_CAPTURED);
 	return n->port;
 }

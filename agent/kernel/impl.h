@@ -21,6 +21,7 @@ enum kernel_map {
 	KM_SVC_STATS,
 	KM_SVC_INFLIGHT,
 	KM_EDGES,
+	KM_BEATS,
 	KM_ORIGDST,
 	KM_WORKLOADS,
 	KM_DESTS,
@@ -28,6 +29,7 @@ enum kernel_map {
 	KM_LISTENERS,
 	KM_EVENTS,
 	KM_COUNTERS,
+	KM_SERVICES,
 	KM_SOCKETS,
 	KM_MAPS,
 };

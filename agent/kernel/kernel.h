@@ -80,6 +80,7 @@ struct kernel_arrays {
 	struct mesh_svc_stat *svc_stats;	/* [MESH_MAX_SERVICES] */
 	struct mesh_svc_inflight *svc_inflight; /* [MESH_MAX_SERVICES] */
 	struct mesh_edge *edges;		/* [MESH_MAX_EDGES] */
+	struct mesh_beats *beats;
 };
 const struct kernel_arrays *kernel_arrays(struct kernel *k);
 
@@ -90,6 +91,8 @@ void kernel_heartbeat(struct kernel *k);
 /* A slot table. By system call: all of them, mapped, would be a seventh of the supervisor's memory.
  */
 int kernel_slots_set(struct kernel *k, uint32_t subset, const struct mesh_slots *t);
+/* What the kernel knows of a service; likewise. */
+int kernel_service_set(struct kernel *k, uint32_t service, const struct mesh_service *s);
 
 /* Set: inserts or replaces; -E2BIG when the map is full. Delete: -ENOENT when it is not there. */
 int kernel_workload_set(struct kernel *k, uint64_t cgroup, const struct mesh_workload *w);
@@ -123,7 +126,7 @@ size_t kernel_map_use(struct kernel *k, struct kernel_map_use *out, size_t cap);
  * IPC_FD_ORIGDST: the arrays (read-write as
  * mmap needs it; the worker maps what steers PROT_READ, and closes them), origdst (read-only:
  * look-ups only). They stay the kernel's. */
-#define KERNEL_WORKER_FDS 11
+#define KERNEL_WORKER_FDS 12
 void kernel_worker_fds(const struct kernel *k, int out[KERNEL_WORKER_FDS]);
 
 /* --- events.c --- */

@@ -26,6 +26,7 @@ const char *const kernel_map_names[KM_MAPS] = {
 	[KM_SVC_STATS] = "svc_stats",
 	[KM_SVC_INFLIGHT] = "svc_inflight",
 	[KM_EDGES] = "edges",
+	[KM_BEATS] = "beats",
 	[KM_ORIGDST] = "origdst",
 	[KM_WORKLOADS] = "workloads",
 	[KM_DESTS] = "dests",
@@ -33,6 +34,7 @@ const char *const kernel_map_names[KM_MAPS] = {
 	[KM_LISTENERS] = "listeners",
 	[KM_EVENTS] = "events",
 	[KM_COUNTERS] = "counters",
+	[KM_SERVICES] = "services",
 	[KM_SOCKETS] = "sockets",
 };
 

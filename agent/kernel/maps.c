@@ -20,6 +20,7 @@ static const struct {
 	[KM_SVC_STATS] = {MESH_MAX_SERVICES, sizeof(struct mesh_svc_stat)},
 	[KM_SVC_INFLIGHT] = {MESH_MAX_SERVICES, sizeof(struct mesh_svc_inflight)},
 	[KM_EDGES] = {MESH_MAX_EDGES, sizeof(struct mesh_edge)},
+	[KM_BEATS] = {1, sizeof(struct mesh_beats)},
 };
 
 int kernel_map_arrays(struct kernel *k)
@@ -49,6 +50,7 @@ int kernel_map_arrays(struct kernel *k)
 		.svc_stats = k->mapped[KM_SVC_STATS],
 		.svc_inflight = k->mapped[KM_SVC_INFLIGHT],
 		.edges = k->mapped[KM_EDGES],
+		.beats = k->mapped[KM_BEATS],
 	};
 	return 0;
 }
@@ -94,6 +96,11 @@ static int delete (struct kernel *k, enum kernel_map m, const void *key)
 int kernel_slots_set(struct kernel *k, uint32_t subset, const struct mesh_slots *t)
 {
 	return bpf_map_update_elem(k->map[KM_SLOTS], &subset, t, BPF_ANY) < 0 ? -errno : 0;
+}
+
+int kernel_service_set(struct kernel *k, uint32_t service, const struct mesh_service *s)
+{
+	return bpf_map_update_elem(k->map[KM_SERVICES], &service, s, BPF_ANY) < 0 ? -errno : 0;
 }
 
 int kernel_workload_set(struct kernel *k, uint64_t cgroup, const struct mesh_workload *w)
@@ -150,6 +157,8 @@ static const char *const counter_names[MESH_C_MAX] = {
 	[MESH_C_EVENTS_LOST] = "events-lost",
 	[MESH_C_CLOSED] = "closed",
 	[MESH_C_PASSED_NO_STORAGE] = "passed-no-storage",
+	[MESH_C_PASSED_NO_ENDPOINT] = "passed-no-endpoint",
+	[MESH_C_REFUSED_LOST] = "refused-lost",
 };
 
 const char *kernel_counter_name(unsigned counter)
