@@ -11,9 +11,8 @@
  */
 #include "vmlinux.h"
 #include <bpf/bpf_core_read.h>
-#include "bpf/maps.bpf.h"
+#include "bpf/failopen.bpf.h"
 
-#define LOOPBACK4	 bpf_htonl(0x7f000001)
 #define LOOPBACK_IFINDEX 1
 #define CGROUP_DEPTH	 32 /* levels looked at; what is deeper is found by its own id only */
 
@@ -40,50 +39,6 @@ static __always_inline struct mesh_workload *find_caller(void)
 	return found;
 }
 
-static __always_inline bool heartbeat_is_fresh(__u64 now)
-{
-	__u32 zero = 0;
-	struct mesh_ctl *c = bpf_map_lookup_elem(&ctl, &zero);
-	__u64 beat;
-
-	if (!c)
-		return false;
-	beat = *(volatile __u64 *)&c->heartbeat_ns;
-	return beat > now || now - beat <= MESH_HEARTBEAT_MAX_NS;
-}
-
-/* Is what listens on loopback:port in the caller's namespace the socket with this cookie? */
-static __always_inline bool is_listening(struct bpf_sock_addr *ctx, bool v4, __be16 port,
-					 __u64 cookie)
-{
-	struct bpf_sock_tuple t = {};
-	struct tcp_sock *tp;
-	struct bpf_sock *sk;
-	bool ours = false;
-	__u32 len;
-
-	if (v4) {
-		t.ipv4.saddr = LOOPBACK4;
-		t.ipv4.daddr = LOOPBACK4;
-		t.ipv4.dport = port;
-		len = sizeof(t.ipv4);
-	} else {
-		t.ipv6.saddr[3] = bpf_htonl(1);
-		t.ipv6.daddr[3] = bpf_htonl(1);
-		t.ipv6.dport = port;
-		len = sizeof(t.ipv6);
-	}
-	sk = bpf_skc_lookup_tcp(ctx, &t, len, BPF_F_CURRENT_NETNS, 0);
-	if (!sk)
-		return false;
-	if (sk->state == BPF_TCP_LISTEN) {
-		tp = bpf_skc_to_tcp_sock(sk);
-		ours = tp && ((struct sock *)tp)->__sk_common.skc_cookie.counter == cookie;
-	}
-	bpf_sk_release(sk);
-	return ours;
-}
-
 static __always_inline bool is_loopback(const __u8 *ip)
 {
 	const __u32 *w = (const __u32 *)ip;
@@ -102,7 +57,6 @@ static __always_inline __be16 capture(struct bpf_sock_addr *ctx, struct mesh_des
 	struct mesh_socket *s;
 	struct mesh_dest *d;
 	struct mesh_netns *n;
-	__u64 cookie;
 
 	caller = find_caller();
 	if (!caller)
@@ -122,16 +76,9 @@ static __always_inline __be16 capture(struct bpf_sock_addr *ctx, struct mesh_des
 		count(MESH_C_PASSED_DEVICE);
 		return 0;
 	}
-	if (!heartbeat_is_fresh(now)) {
-		count(MESH_C_PASSED_STALE);
-		return 0;
-	}
 	n = bpf_map_lookup_elem(&netns, &here);
-	cookie = n ? v4 ? n->listener4 : n->listener6 : 0;
-	if (!cookie || !is_listening(ctx, v4, n->port, cookie)) {
-		count(MESH_C_PASSED_NO_LISTENER);
+	if (!worker_waits(ctx, v4, n, now))
 		return 0;
-	}
 	s = bpf_sk_storage_get(&sockets, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!s) {
 		count(MESH_C_PASSED_NO_STORAGE);
