@@ -250,6 +250,16 @@ static uint32_t count_entries(int fd, size_t key_size, size_t value_size)
 	return total;
 }
 
+void kernel_count_adopted(struct kernel *k)
+{
+	k->entries[KM_WORKLOADS] = count_entries(k->map[KM_WORKLOADS], sizeof(__u64),
+						 sizeof(struct mesh_workload));
+	k->entries[KM_DESTS] = count_entries(k->map[KM_DESTS], sizeof(struct mesh_dest_key),
+					     sizeof(struct mesh_dest));
+	k->entries[KM_NETNS] =
+		count_entries(k->map[KM_NETNS], sizeof(__u64), sizeof(struct mesh_netns));
+}
+
 size_t kernel_map_use(struct kernel *k, struct kernel_map_use *out, size_t cap)
 {
 	const struct kernel_map_use use[] = {
