@@ -116,6 +116,10 @@ int kernel_slots_set(struct kernel *k, uint32_t subset, const struct mesh_slots 
 /* What the kernel knows of a service; likewise. */
 int kernel_service_set(struct kernel *k, uint32_t service, const struct mesh_service *s);
 
+/* What an id means, for the next agent. Get: -ENOENT when nobody said. */
+int kernel_names_set(struct kernel *k, uint32_t service, const struct mesh_names *n);
+int kernel_names_get(struct kernel *k, uint32_t service, struct mesh_names *n);
+
 /* Set: inserts or replaces; -E2BIG when the map is full. Delete: -ENOENT when it is not there. */
 int kernel_workload_set(struct kernel *k, uint64_t cgroup, const struct mesh_workload *w);
 int kernel_workload_delete(struct kernel *k, uint64_t cgroup);

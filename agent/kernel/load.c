@@ -37,6 +37,7 @@ const char *const kernel_map_names[KM_MAPS] = {
 	[KM_SERVICES] = "services",
 	[KM_SOCKETS] = "sockets",
 	[KM_WORKER_TASKS] = "worker_tasks",
+	[KM_NAMES] = "names",
 	[KM_COVERAGE] = "coverage",
 	[KM_STRANGERS] = "strangers",
 	[KM_ESCAPES] = "escapes",

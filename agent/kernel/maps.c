@@ -106,6 +106,16 @@ int kernel_service_set(struct kernel *k, uint32_t service, const struct mesh_ser
 }
 
 /* What is counted of it has its place first, and keeps it when the workload changes. */
+int kernel_names_set(struct kernel *k, uint32_t service, const struct mesh_names *n)
+{
+	return bpf_map_update_elem(k->map[KM_NAMES], &service, n, BPF_ANY) < 0 ? -errno : 0;
+}
+
+int kernel_names_get(struct kernel *k, uint32_t service, struct mesh_names *n)
+{
+	return bpf_map_lookup_elem(k->map[KM_NAMES], &service, n) < 0 ? -errno : 0;
+}
+
 int kernel_workload_set(struct kernel *k, uint64_t cgroup, const struct mesh_workload *w)
 {
 	static const struct mesh_coverage none;
