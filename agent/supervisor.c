@@ -94,14 +94,10 @@ static void on_event(const struct mesh_event *e, void *arg)
 
 static int worker_started(void *arg, uint32_t worker, int pidfd)
 {
-	return kernel_worker_started(((struct supervisor *)arg)->kernel, pidfd, worker);
-}
+	struct supervisor *s = arg;
 
-/* Writing only what is not zero: pages nobody has used stay unused. */
-static void clear(uint32_t *gauge)
-{
-	if (*gauge)
-		__atomic_store_n(gauge, 0, __ATOMIC_RELAXED);
+	adopt_clear_gauges(s, worker); /* a worker of an agent before us may have had its place */
+	return kernel_worker_started(s->kernel, pidfd, worker);
 }
 
 static void worker_died(void *arg, uint32_t worker)
@@ -109,18 +105,7 @@ static void worker_died(void *arg, uint32_t worker)
 	struct supervisor *s = arg;
 
 	__atomic_store_n(&s->arrays->beats->worker[worker], 0, __ATOMIC_RELAXED);
-	for (uint32_t i = 0; i < MESH_MAX_ENDPOINTS; i++)
-		clear(&s->arrays->ep_inflight[i].worker[worker]);
-	for (uint32_t i = 0; i < MESH_MAX_SERVICES; i++) {
-		struct mesh_svc_gauges *g = &s->arrays->svc_inflight[i].worker[worker];
-
-		clear(&g->requests);
-		clear(&g->connections);
-		clear(&g->pending);
-		clear(&g->seats);
-	}
-	for (uint32_t i = 0; i < MESH_MAX_EDGES; i++)
-		clear(&s->arrays->edges[i].worker[worker]);
+	adopt_clear_gauges(s, worker);
 }
 
 static int worker_socket(void *arg, uint64_t netns, int family)
@@ -149,6 +134,8 @@ static void netns_listening(void *arg, struct netns *ns, bool up)
 {
 	struct supervisor *s = arg;
 
+	if (up && s->adopting)
+		return; /* workers do not know anything yet; adopt_settle() comes back to this */
 	if (!up)
 		kernel_netns_delete(s->kernel, ns->cookie); /* -ENOENT when it never was there */
 	for (int i = 0; i < 2; i++) {
@@ -163,6 +150,11 @@ static void netns_listening(void *arg, struct netns *ns, bool up)
 	}
 	if (up)
 		publish_netns(s, ns);
+}
+
+void supervisor_listening(struct supervisor *s, struct netns *ns)
+{
+	netns_listening(s, ns, true);
 }
 
 static void listener_found(void *arg, uint64_t cookie, const struct mesh_listener *l)
@@ -199,7 +191,7 @@ static char *state(void *arg)
 /* --- the round --- */
 
 /* False: put off, what is new is not in the maps yet. */
-static bool flush(struct supervisor *s)
+bool supervisor_flush(struct supervisor *s)
 {
 	int err;
 
@@ -241,7 +233,9 @@ static void settle(struct loop *l)
 	if (s->stopping_ns)
 		return;
 	discovery_settle(&s->discovery);
-	if (flush(s) && workers_answering(&s->workers))
+	if (!s->settled && !adopt_settle(s))
+		return;
+	if (supervisor_flush(s) && workers_answering(&s->workers))
 		discovery_mark(&s->discovery);
 	look_at_revision(s);
 }
@@ -337,7 +331,8 @@ static void beat(struct timer *t)
 	registry_faults_end(s->registry, s->loop.now_ns / 1000000);
 	health_beat(s);
 	whys_beat(s);
-	registry_rebalance(s->registry, s->loop.now_ns);
+	if (s->settled)
+		registry_rebalance(s->registry, s->loop.now_ns);
 	kernel_events_drain(s->kernel);
 	if (!s->drain.prev)
 		drain_rings(&s->drain);
@@ -404,7 +399,16 @@ static int start_kernel(struct supervisor *s)
 		return err;
 	publish_sink(s, &sink);
 	err = registry_new(&sink, s->own_netns, &s->registry);
+	if (!err)
+		adopt_begin(s);
 	return err ? err : health_start(s);
+}
+
+int supervisor_gateway(struct supervisor *s)
+{
+	return s->gateway_fd < 0 ? 0
+				 : workers_listener(&s->workers, GATEWAY_LISTENER, IPC_GATEWAY,
+						    s->own_netns, s->gateway_fd);
 }
 
 static int start_workers(struct supervisor *s)
@@ -427,9 +431,8 @@ static int start_workers(struct supervisor *s)
 		return -EIO;
 	__atomic_store_n(&s->arrays->ctl->workers, ws->n, __ATOMIC_RELAXED);
 	err = workers_start(ws);
-	if (!err && s->gateway_fd >= 0)
-		err = workers_listener(ws, GATEWAY_LISTENER, IPC_GATEWAY, s->own_netns,
-				       s->gateway_fd);
+	if (!err && !s->adopting)
+		err = supervisor_gateway(s);
 	/* empty as yet, but a worker has a snapshot from the start */
 	return err ? err : publish_services(s);
 }
@@ -495,6 +498,7 @@ static int start(struct supervisor *s)
 		}
 	}
 	s->loop.after = settle;
+	s->begun_ns = s->loop.now_ns;
 	beat(&s->beat);
 	timer_arm(&s->loop, &s->reconcile, RECONCILE_MS, reconcile);
 	settle(&s->loop);

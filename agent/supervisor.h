@@ -58,11 +58,15 @@ struct supervisor {
 	uint64_t revision; /* of the configuration that all workers work by */
 	char epoch[17];	   /* of this process, for meshd */
 	uint32_t uid, gid;
-	uint64_t started_ms;  /* wall clock */
-	uint64_t stopping_ns; /* 0: not stopping */
+	uint64_t started_ms;		   /* wall clock */
+	uint64_t stopping_ns;		   /* 0: not stopping */
 	bool in_kernel[MESH_MAX_SERVICES]; /* the kernel was told of it */
-	uint64_t retry_ns;    /* after a flush that failed: not before this */
+	uint64_t begun_ns;		   /* discovery */
+	uint64_t retry_ns;		   /* after a flush that failed: not before this */
 	bool flush_failed, farewell;
+	bool adopting; /* what an agent before us has left is in force, and not looked at yet */
+	bool settled;  /* our own is */
+	uint64_t names_hash[MESH_MAX_SERVICES]; /* of what the next one is told; 0: nothing yet */
 };
 
 /* Runs until SIGTERM or SIGINT. Logs what goes wrong, leaves nothing behind. The exit code. */
@@ -79,6 +83,18 @@ int start_listener(const char *what, const char *flag, const struct addr *a, int
 /* supervisor_publish.c: the registry's sink, into the arrays and maps of the kernel. */
 void publish_sink(struct supervisor *s, struct registry_sink *sink);
 int publish_services(struct supervisor *s); /* a new snapshot to all workers; 0 or -errno */
+
+/* supervisor_adopt.c: what an agent before us has left in the kernel becomes ours. Begin: before
+ * anything is put into the registry. Settle: in each round until `settled`; false: nothing may be
+ * written yet. */
+void adopt_begin(struct supervisor *s);
+bool adopt_settle(struct supervisor *s);
+void adopt_clear_gauges(struct supervisor *s, uint32_t worker);
+
+/* supervisor.c, for supervisor_adopt.c: into the maps with it; listeners to the workers. */
+bool supervisor_flush(struct supervisor *s);
+void supervisor_listening(struct supervisor *s, struct netns *ns);
+int supervisor_gateway(struct supervisor *s);
 
 /* supervisor_state.c: what meshd and /metrics are told. */
 char *state_json(struct supervisor *s); /* the caller frees; NULL without memory */

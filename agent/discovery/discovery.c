@@ -502,6 +502,11 @@ void discovery_settle(struct discovery *d)
 			scan(d, ns);
 }
 
+bool discovery_complete(const struct discovery *d)
+{
+	return !d->any_scan && !d->retry.prev;
+}
+
 /* --- marks, reconciliation --- */
 
 static void mark_one(struct discovery *d, struct cgroup *c, struct member *m)

@@ -38,8 +38,7 @@ static bool find_maps(const struct kernel *k, struct bpf_object *obj, int fd[KM_
 	bool fits = true;
 
 	while (fits && n < KM_MAPS) {
-		const struct bpf_map *m =
-			bpf_object__find_map_by_name(obj, kernel_map_names[n]);
+		const struct bpf_map *m = bpf_object__find_map_by_name(obj, kernel_map_names[n]);
 
 		fd[n] = kernel_pinned(k, "", kernel_map_names[n]);
 		if (!m || fd[n] < 0)

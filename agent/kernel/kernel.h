@@ -49,12 +49,12 @@ struct kernel;
  * child cgroup made for that purpose meets the hook. Maps that an agent left there are adopted with
  * all that is in them if their layout and ABI version are ours (kernel_adopted), its links get our
  * programs at once; -EBUSY when that agent is alive. Those of another version stay attached until
- * kernel_settled(). Until the maps are filled and workers write their beats, every connection passes
- * untouched.
+ * kernel_settled(). Until the maps are filled and workers write their beats, every connection
+ * passes untouched.
  *
  * LISTEN events flow from here on, so sockets that are older are found by a scan made after this
- * call (sockdiag.h) without a gap. On failure nothing is left behind that was not there, and error[] says in one line
- * what is missing and what to do.
+ * call (sockdiag.h) without a gap. On failure nothing is left behind that was not there, and
+ * error[] says in one line what is missing and what to do.
  */
 int kernel_open(const struct kernel_config *cfg, struct kernel **out, char error[KERNEL_ERROR_MAX]);
 
@@ -90,8 +90,8 @@ int kernel_verify(struct kernel *k, char error[KERNEL_ERROR_MAX]);
 
 /* --- maps.c --- */
 
-/* The shared arrays, mapped read-write for as long as the kernel is open. Unless adopted all zero at
- * first, but for ctl->abi. */
+/* The shared arrays, mapped read-write for as long as the kernel is open. Unless adopted all zero
+ * at first, but for ctl->abi. */
 struct kernel_arrays {
 	struct mesh_ctl *ctl;
 	struct mesh_upstream *upstreams;	/* [MESH_MAX_UPSTREAMS] */

@@ -262,8 +262,8 @@ static uint32_t count_entries(int fd, size_t key_size, size_t value_size)
 
 void kernel_count_adopted(struct kernel *k)
 {
-	k->entries[KM_WORKLOADS] = count_entries(k->map[KM_WORKLOADS], sizeof(__u64),
-						 sizeof(struct mesh_workload));
+	k->entries[KM_WORKLOADS] =
+		count_entries(k->map[KM_WORKLOADS], sizeof(__u64), sizeof(struct mesh_workload));
 	k->entries[KM_DESTS] = count_entries(k->map[KM_DESTS], sizeof(struct mesh_dest_key),
 					     sizeof(struct mesh_dest));
 	k->entries[KM_NETNS] =

@@ -19,7 +19,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#define BPFFS	    "/sys/fs/bpf"
+#define BPFFS	   "/sys/fs/bpf"
 #define OLD_SUFFIX "-old"
 
 static bool is_bpffs(const char *path)

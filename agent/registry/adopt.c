@@ -152,8 +152,10 @@ void registry_adopt_workload(struct registry *r, uint64_t cgroup, const struct m
 	struct workload *w;
 
 	r->adopting = true;
-	if (ids_adopt(&r->workload_ids, m->id, now_ns))
-		return; /* if nobody takes up its cgroup, the id that does has its own entry */
+	if (ids_adopt(&r->workload_ids, m->id, now_ns)) {
+		cgroup_gone(r, cgroup);
+		return;
+	}
 	w = &r->workloads[m->id];
 	memset(w, 0, sizeof(*w));
 	w->adopted = true;

@@ -185,6 +185,8 @@ uint32_t endpoint_recall(struct registry *r, uint32_t service, uint32_t port, co
 uint32_t workload_recall(struct registry *r, uint64_t cgroup);
 /* registry.c: its map entry goes, and its id. */
 void workload_forget(struct registry *r, uint32_t id, uint64_t now_ns);
+/* Its map entry goes with the next flush. 0 or -ENOMEM. */
+int cgroup_gone(struct registry *r, uint64_t cgroup);
 
 /* versions.c: numbers for what the configuration names. -ENOSPC when some have to wait until those
  * of others are forgotten, -ENOMEM; those are 0 then. */

@@ -205,7 +205,7 @@ int registry_workload_update(struct registry *r, uint32_t id, const struct workl
 	return 0;
 }
 
-static int cgroup_gone(struct registry *r, uint64_t cgroup)
+int cgroup_gone(struct registry *r, uint64_t cgroup)
 {
 	if (r->ngone == r->gone_cap) {
 		uint32_t cap = r->gone_cap ? r->gone_cap * 2 : 16;
