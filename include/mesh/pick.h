@@ -24,6 +24,35 @@ static inline __u32 mesh_pick_split(const struct mesh_upstream *up, __u32 rnd)
 	return i & (MESH_SPLITS - 1);
 }
 
+/* The same among those that have their bit in `serving`, which share what is the others'. It is a
+ * draw of its own, by 16 bits too. MESH_SPLITS: there is none. */
+static inline __u32 mesh_pick_split_among(const struct mesh_upstream *up, __u32 serving, __u32 rnd)
+{
+	__u32 n = up->nsplit < MESH_SPLITS ? up->nsplit : MESH_SPLITS;
+	__u32 i, before = 0, total = 0, last = MESH_SPLITS, at;
+
+	for (i = 0; i < MESH_SPLITS && i < n; i++) {
+		if (serving >> i & 1 && up->split[i].upto > before) {
+			total += up->split[i].upto - before;
+			last = i;
+		}
+		before = up->split[i].upto;
+	}
+	at = (__u32)((__u64)total * (rnd & 0xffff) >> 16);
+	before = 0;
+	for (i = 0; i < MESH_SPLITS && i < last; i++) {
+		__u32 weight = up->split[i].upto - before;
+
+		before = up->split[i].upto;
+		if (!(serving >> i & 1))
+			continue;
+		if (at < weight)
+			break;
+		at -= weight;
+	}
+	return last == MESH_SPLITS ? last : i;
+}
+
 /* Two independent slot numbers from one random word. */
 static inline __u32 mesh_pick_slot_a(__u32 rnd)
 {
