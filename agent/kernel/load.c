@@ -36,6 +36,9 @@ const char *const kernel_map_names[KM_MAPS] = {
 	[KM_COUNTERS] = "counters",
 	[KM_SERVICES] = "services",
 	[KM_SOCKETS] = "sockets",
+	[KM_COVERAGE] = "coverage",
+	[KM_STRANGERS] = "strangers",
+	[KM_ESCAPES] = "escapes",
 };
 
 const char *const kernel_link_names[KL_LINKS] = {
