@@ -17,7 +17,8 @@
 enum balance_verdict {
 	BALANCE_WORKER, /* none of ours */
 	BALANCE_SENT,	/* to the address that was filled in */
-	BALANCE_PASS,	/* nobody to go to: as it was asked for */
+	BALANCE_NOBODY, /* nobody to go to: as it was asked for */
+	BALANCE_NO_STORAGE,
 	BALANCE_REFUSED,
 };
 
@@ -36,11 +37,12 @@ struct balance {
 	__u8 can4, can6;    /* families that its socket can connect to */
 	__u8 bound_to_loop; /* and cannot leave it */
 	/* where to look */
-	__u32 subset, from;
+	__u32 upstream, subset, from;
 	__u32 panic;
 	/* what was found */
 	__u32 best, rank, seen;
 	__u32 elsewhere; /* somebody whom a worker could reach */
+	struct word_pass pass;
 };
 
 static __always_inline bool balance_is_loopback(const __u8 *ip)
@@ -54,7 +56,8 @@ static __always_inline bool balance_is_loopback(const __u8 *ip)
 
 /* Programs trust who comes by way of loopback: who connected to it reaches an endpoint of its own
  * namespace that way, if it listens there. */
-static __always_inline bool keeps_to_loopback(const struct balance *b, const struct mesh_endpoint *e)
+static __always_inline bool keeps_to_loopback(const struct balance *b,
+					      const struct mesh_endpoint *e)
 {
 	return b->loopback && e->flags & MESH_EP_WILDCARD && e->netns == b->here;
 }
@@ -68,15 +71,20 @@ static __always_inline bool can_go(const struct balance *b, const struct mesh_en
 	return !b->bound_to_loop || keeps_to_loopback(b, e);
 }
 
-static __always_inline __u32 rank_of(const struct balance *b, __u32 ep)
+MESH_FN __u32 balance_rank(const struct balance *b, __u32 ep)
 {
-	struct mesh_endpoint *e = bpf_map_lookup_elem(&endpoints, &ep);
-	struct mesh_ep_stat *st = bpf_map_lookup_elem(&ep_stats, &ep);
-	struct mesh_service *svc = bpf_map_lookup_elem(&services, &b->service);
 	const __u32 lives = MESH_EP_USED | MESH_EP_ALIVE;
+	struct mesh_service *svc;
+	struct mesh_ep_stat *st;
+	struct mesh_endpoint *e;
 	__u32 flags, rank = 0;
 	__u64 word;
 
+	if (!b)
+		return BALANCE_NEVER;
+	e = bpf_map_lookup_elem(&endpoints, &ep);
+	st = bpf_map_lookup_elem(&ep_stats, &ep);
+	svc = bpf_map_lookup_elem(&services, &b->service);
 	if (!e || !st || !svc)
 		return BALANCE_NEVER;
 	flags = *(volatile __u32 *)&e->flags;
@@ -114,7 +122,7 @@ static long balance_look(__u32 i, void *arg)
 	if (ep == b->seen)
 		return 0;
 	b->seen = ep;
-	rank = rank_of(b, ep);
+	rank = balance_rank(b, ep);
 	if (rank == BALANCE_ELSEWHERE)
 		b->elsewhere = 1;
 	if (rank < b->rank) {
@@ -135,7 +143,7 @@ static __always_inline __u32 queue_at(__u32 ep, __u64 failed)
 	return sum;
 }
 
-static __always_inline __u64 cost_of(__u32 policy, __u32 ep, __u64 now_ns)
+MESH_FN __u64 balance_cost(__u32 policy, __u32 ep, __u64 now_ns)
 {
 	struct mesh_endpoint *e = bpf_map_lookup_elem(&endpoints, &ep);
 	struct mesh_ep_stat *st = bpf_map_lookup_elem(&ep_stats, &ep);
@@ -164,48 +172,62 @@ static __always_inline __u32 draw(const struct mesh_slots *t, const struct mesh_
 	}
 	b = slot_of(t, mesh_pick_slot_b(rnd));
 	return a == b ? a
-		      : mesh_pick_p2c(a, cost_of(up->policy, a, now_ns), b,
-				      cost_of(up->policy, b, now_ns));
+		      : mesh_pick_p2c(a, balance_cost(up->policy, a, now_ns), b,
+				      balance_cost(up->policy, b, now_ns));
 }
 
 /* Takes the endpoint's probe if it needs one. False: somebody else took the last one just now. */
-static __always_inline bool take(const struct balance *b, __u32 ep, struct word_pass *pass)
+static __always_inline bool take(struct balance *b, __u32 ep)
 {
 	struct mesh_ep_stat *st = bpf_map_lookup_elem(&ep_stats, &ep);
 	struct mesh_service *svc = bpf_map_lookup_elem(&services, &b->service);
 
-	pass->lease = 0;
-	pass->verdict = MESH_PASS;
-	if (b->panic || b->rank & BALANCE_EJECTED || !st || !svc)
+	b->pass.lease = 0;
+	b->pass.verdict = MESH_PASS;
+	if (b->panic || b->rank & BALANCE_EJECTED || !st || !svc ||
+	    mesh_breaker_state(word_load(&st->breaker)) == MESH_CLOSED)
 		return true;
-	word_admit(&st->breaker, &svc->breaker, b->now_ns / 1000000, pass);
-	return pass->verdict != MESH_REFUSE;
+	word_admit(&st->breaker, &svc->breaker, b->now_ns / 1000000, &b->pass);
+	return b->pass.verdict != MESH_REFUSE;
 }
 
-/* An endpoint of b->subset, or MESH_NONE. */
-static __noinline __u32 pick(struct balance *b, const struct mesh_upstream *up, __u32 id,
-			     struct word_pass *pass)
+static __always_inline void scan(struct balance *b)
 {
-	struct mesh_slots *t = bpf_map_lookup_elem(&slots, &b->subset);
-	__u32 rnd = bpf_get_prandom_u32();
+	b->rank = BALANCE_NEVER;
+	b->best = b->seen = MESH_NONE;
+	bpf_loop(MESH_SLOTS, balance_look, b, 0);
+}
 
-	if (!t || !t->n)
+/* An endpoint of b->subset, or MESH_NONE. Works on a copy: bpf_loop takes nothing but the stack. */
+MESH_FN __u32 balance_pick(struct balance *given)
+{
+	struct mesh_upstream *up;
+	struct mesh_slots *t;
+	struct balance b;
+	__u32 rnd;
+
+	if (!given)
 		return MESH_NONE;
-	b->panic = t->panic;
-	b->best = draw(t, up, id, rnd, b->now_ns);
-	b->rank = rank_of(b, b->best);
-	b->from = rnd >> 16;
-	for (int i = 0; i < BALANCE_LOOKS; i++) {
-		if ((i || b->rank) && i < BALANCE_LOOKS) {
-			b->rank = BALANCE_NEVER;
-			b->best = b->seen = MESH_NONE;
-			bpf_loop(MESH_SLOTS, balance_look, b, 0);
+	b = *given;
+	up = bpf_map_lookup_elem(&upstreams, &b.upstream);
+	t = bpf_map_lookup_elem(&slots, &b.subset);
+	if (!up || !t || !t->n)
+		return MESH_NONE;
+	rnd = bpf_get_prandom_u32();
+	b.panic = t->panic;
+	b.from = rnd >> 16;
+	b.best = draw(t, up, b.upstream, rnd, b.now_ns);
+	b.rank = balance_rank(&b, b.best);
+	if (b.rank)
+		scan(&b);
+	for (int i = 0; i < BALANCE_LOOKS && b.best != MESH_NONE; i++) {
+		if (take(&b, b.best)) {
+			*given = b;
+			return b.best;
 		}
-		if (b->best == MESH_NONE)
-			break;
-		if (take(b, b->best, pass))
-			return b->best;
+		scan(&b);
 	}
+	given->elsewhere = b.elsewhere;
 	return MESH_NONE;
 }
 
@@ -215,7 +237,7 @@ static __always_inline __u32 serving(const struct mesh_upstream *up)
 	struct mesh_slots *t;
 	__u32 bits = 0, subset;
 
-	for (int i = 0; i < MESH_SPLITS; i++) {
+	for (__u32 i = 0; i < MESH_SPLITS && i < up->nsplit; i++) {
 		subset = up->split[i].subset;
 		t = bpf_map_lookup_elem(&slots, &subset);
 		if (t && t->n)
@@ -226,14 +248,15 @@ static __always_inline __u32 serving(const struct mesh_upstream *up)
 
 /* Which version, as agent/proxy/split.c chooses: what nobody serves gives its share to the others,
  * unless the service wants it to fail. */
-static __always_inline __u32 choose_subset(const struct mesh_upstream *up, __u32 service_flags)
+MESH_FN __u32 balance_subset(__u32 id, __u32 service_flags)
 {
-	__u32 rnd = bpf_get_prandom_u32(), i = mesh_pick_split(up, rnd);
+	struct mesh_upstream *up = bpf_map_lookup_elem(&upstreams, &id);
+	__u32 rnd = bpf_get_prandom_u32(), subset, i;
 	struct mesh_slots *t;
-	__u32 subset;
 
-	if (!up->nsplit)
+	if (!up || !up->nsplit)
 		return MESH_NONE;
+	i = mesh_pick_split(up, rnd);
 	subset = up->split[i & (MESH_SPLITS - 1)].subset;
 	if (service_flags & MESH_SVC_NO_FALLBACK)
 		return subset;
@@ -246,9 +269,10 @@ static __always_inline __u32 choose_subset(const struct mesh_upstream *up, __u32
 
 /* --- may it go at all? --- */
 
-static __always_inline __u32 refuse(__u32 workload, __u32 upstream, __u32 reason)
+MESH_FN __u32 balance_refuse(__u32 workload, __u32 upstream, __u32 reason)
 {
-	struct mesh_refusal_key key = {.workload = workload, .upstream = upstream, .reason = reason};
+	struct mesh_refusal_key key = {
+		.workload = workload, .upstream = upstream, .reason = reason};
 	__u64 one = 1, *n = bpf_map_lookup_elem(&refusals, &key);
 
 	count(MESH_C_REFUSED);
@@ -265,9 +289,9 @@ static __always_inline __u32 refuse(__u32 workload, __u32 upstream, __u32 reason
 
 /* Two callers that ask at the same moment may both see the last place: it is overstepped by less
  * than the number of CPUs. */
-static __always_inline bool has_room(__u32 service, const struct mesh_service *svc)
+MESH_FN __u32 balance_has_room(__u32 service, __u32 most)
 {
-	struct mesh_bulkhead_policy p = {.connections = svc->max_connections};
+	struct mesh_bulkhead_policy p = {.connections = most};
 	struct mesh_svc_inflight *g = bpf_map_lookup_elem(&svc_inflight, &service);
 	struct mesh_bulkhead_use use = {};
 
@@ -320,8 +344,8 @@ static __always_inline void look_at_socket(struct bpf_sock_addr *ctx, struct bal
 
 /* What is to be known at its end; false: no memory. */
 static __always_inline bool note(struct bpf_sock_addr *ctx, const struct balance *b, __u32 ep,
-				 const struct mesh_endpoint *e, const struct word_pass *svc_pass,
-				 const struct word_pass *ep_pass, struct mesh_socket **out)
+				 const struct mesh_endpoint *e, const struct word_pass *pass,
+				 struct mesh_socket **out)
 {
 	struct mesh_socket *s;
 
@@ -334,10 +358,10 @@ static __always_inline bool note(struct bpf_sock_addr *ctx, const struct balance
 	s->endpoint = ep;
 	s->gen = e->gen;
 	s->service = b->service;
-	s->held = (svc_pass->verdict == MESH_PROBE ? MESH_HELD_SVC : 0) |
-		  (ep_pass->verdict == MESH_PROBE ? MESH_HELD_EP : 0);
-	s->svc_lease = svc_pass->lease;
-	s->ep_lease = ep_pass->lease;
+	s->held = (pass->verdict == MESH_PROBE ? MESH_HELD_SVC : 0) |
+		  (b->pass.verdict == MESH_PROBE ? MESH_HELD_EP : 0);
+	s->svc_lease = pass->lease;
+	s->ep_lease = b->pass.lease;
 	s->consecutive = 0;
 	*out = s;
 	return true;
@@ -358,15 +382,15 @@ static __always_inline void target(const struct balance *b, const struct mesh_en
 }
 
 /*
- * key: what was asked for; here: the cookie of the caller's namespace. BALANCE_SENT: *to is where it
- * goes, and the socket's storage says so.
+ * key: what was asked for; here: the cookie of the caller's namespace. BALANCE_SENT: *to is where
+ * it goes, and the socket's storage says so.
  */
 static __always_inline __u32 balance(struct bpf_sock_addr *ctx, const struct mesh_dest_key *key,
 				     const struct mesh_workload *caller, __u32 id, __u64 here,
 				     struct mesh_dest_key *to)
 {
-	struct balance b = {.here = here, .loopback = balance_is_loopback(key->ip)};
-	struct word_pass svc_pass, ep_pass = {};
+	struct balance b = {.here = here, .upstream = id, .loopback = balance_is_loopback(key->ip)};
+	struct word_pass pass;
 	struct mesh_upstream *up = bpf_map_lookup_elem(&upstreams, &id);
 	struct mesh_socket *s = NULL;
 	struct mesh_svc_stat *st;
@@ -382,20 +406,20 @@ static __always_inline __u32 balance(struct bpf_sock_addr *ctx, const struct mes
 	if (!svc || !st || !(svc->flags & MESH_SVC_USED))
 		return BALANCE_WORKER;
 	b.now_ns = bpf_ktime_get_ns();
-	if (!has_room(b.service, svc))
-		return refuse(caller->id, id, MESH_REFUSED_BULKHEAD);
-	if (!admit(st, svc, b.now_ns, &svc_pass))
-		return refuse(caller->id, id, MESH_REFUSED_BREAKER);
+	if (!balance_has_room(b.service, svc->max_connections))
+		return balance_refuse(caller->id, id, MESH_REFUSED_BULKHEAD);
+	if (!admit(st, svc, b.now_ns, &pass))
+		return balance_refuse(caller->id, id, MESH_REFUSED_BREAKER);
 	look_at_socket(ctx, &b);
-	b.subset = choose_subset(up, svc->flags);
+	b.subset = balance_subset(id, svc->flags);
 	all = up->version[0];
-	ep = pick(&b, up, id, &ep_pass);
+	ep = balance_pick(&b);
 	if (ep == MESH_NONE && b.subset != all && !(svc->flags & MESH_SVC_NO_FALLBACK)) {
 		b.subset = all;
-		ep = pick(&b, up, id, &ep_pass);
+		ep = balance_pick(&b);
 	}
 	e = bpf_map_lookup_elem(&endpoints, &ep);
-	if (e && note(ctx, &b, ep, e, &svc_pass, &ep_pass, &s)) {
+	if (e && note(ctx, &b, ep, e, &pass, &s)) {
 		__builtin_memcpy(s->orig.ip, key->ip, sizeof(s->orig.ip));
 		s->orig.port = key->port;
 		s->orig.upstream = id;
@@ -407,18 +431,15 @@ static __always_inline __u32 balance(struct bpf_sock_addr *ctx, const struct mes
 		count(MESH_C_KERNEL);
 		return BALANCE_SENT;
 	}
-	if (svc_pass.verdict == MESH_PROBE)
-		word_dropped(&st->breaker, svc_pass.lease);
-	if (e) {
-		count(MESH_C_PASSED_NO_STORAGE);
-		return BALANCE_PASS;
-	}
+	if (pass.verdict == MESH_PROBE)
+		word_dropped(&st->breaker, pass.lease);
+	if (e)
+		return BALANCE_NO_STORAGE;
 	if (b.elsewhere)
 		return BALANCE_WORKER;
 	if (svc->flags & MESH_SVC_FAIL_CLOSED)
-		return refuse(caller->id, id, MESH_REFUSED_NO_ENDPOINT);
-	count(MESH_C_PASSED_NO_ENDPOINT);
-	return BALANCE_PASS;
+		return balance_refuse(caller->id, id, MESH_REFUSED_NO_ENDPOINT);
+	return BALANCE_NOBODY;
 }
 
 #endif

@@ -2,7 +2,8 @@
 /*
  * What becomes of a connection that balance.bpf.h has sent to an endpoint, and what was handed out
  * for it given back, once: called by sockops.bpf.c from the SYN on, and by connect.bpf.c for a
- * socket that is used again. Trips the service's breaker; an endpoint's is the supervisor's to trip.
+ * socket that is used again. Trips the service's breaker; an endpoint's is the supervisor's to
+ * trip.
  *
  *   before its SYN    nothing counts yet; probes that never got there end with their round
  *   SYN               a connection more: gauges of endpoint and service
@@ -28,9 +29,8 @@ static __always_inline void outcome_count(__u64 window[MESH_WINDOW],
 	__u64 *word = &window[mesh_window_index(turn)], old = word_load(word), next;
 
 	for (int i = 0; i < WORD_TRIES; i++) {
-		next = what == OUTCOME_AMENDED
-			       ? mesh_window_amend(old, turn)
-			       : mesh_window_add(old, turn, what == OUTCOME_FAILED);
+		next = what == OUTCOME_AMENDED ? mesh_window_amend(old, turn)
+					       : mesh_window_add(old, turn, what == OUTCOME_FAILED);
 		if (word_swap(word, &old, next))
 			return;
 	}
@@ -49,11 +49,15 @@ static __always_inline void outcome_trip(struct mesh_svc_stat *st,
 		went(st, MESH_OPEN);
 }
 
-static __noinline int outcome_service(struct mesh_socket *s, __u32 held, __u32 what, __u64 now_ms)
+MESH_FN int outcome_service(const struct mesh_socket *s, __u32 held, __u32 what, __u64 now_ms)
 {
-	struct mesh_service *svc = bpf_map_lookup_elem(&services, &s->service);
-	struct mesh_svc_stat *st = bpf_map_lookup_elem(&svc_stats, &s->service);
+	struct mesh_service *svc;
+	struct mesh_svc_stat *st;
 
+	if (!s)
+		return 0;
+	svc = bpf_map_lookup_elem(&services, &s->service);
+	st = bpf_map_lookup_elem(&svc_stats, &s->service);
 	if (!svc || !st)
 		return 0;
 	if (what != OUTCOME_NOTHING)
@@ -74,8 +78,7 @@ static __always_inline void outcome_latency(struct mesh_ep_stat *st, __u64 laten
 	__u64 old = word_load(&st->ewma);
 
 	for (int i = 0; i < WORD_TRIES; i++)
-		if (word_swap(&st->ewma, &old,
-			      mesh_ewma_update(old, latency_ns, now_ns, failed)))
+		if (word_swap(&st->ewma, &old, mesh_ewma_update(old, latency_ns, now_ns, failed)))
 			return;
 }
 
@@ -100,12 +103,16 @@ static __always_inline void outcome_in_a_row(struct mesh_ep_stat *st, struct mes
 	}
 }
 
-static __noinline int outcome_endpoint(struct mesh_socket *s, __u32 held, __u32 what, __u64 now_ns)
+MESH_FN int outcome_endpoint(struct mesh_socket *s, __u32 held, __u32 what, __u64 now_ns)
 {
-	struct mesh_service *svc = bpf_map_lookup_elem(&services, &s->service);
-	struct mesh_ep_stat *st = bpf_map_lookup_elem(&ep_stats, &s->endpoint);
 	__u64 now_ms = now_ns / 1000000;
+	struct mesh_service *svc;
+	struct mesh_ep_stat *st;
 
+	if (!s)
+		return 0;
+	svc = bpf_map_lookup_elem(&services, &s->service);
+	st = bpf_map_lookup_elem(&ep_stats, &s->endpoint);
 	if (!svc || !st || !outcome_is_of(s))
 		return 0;
 	outcome_in_a_row(st, s, what);
@@ -187,7 +194,7 @@ static __always_inline __u32 outcome_ended(struct mesh_socket *s, __u32 error, b
 		return error;
 	}
 	if (!error && outcome_is_late(s, now_ns))
-		error = MESH_ETIMEDOUT;
+		error = ETIMEDOUT;
 	if (!error)
 		what = OUTCOME_NOTHING;
 	outcome_service(s, held, what, now_ns / 1000000);
@@ -198,12 +205,14 @@ static __always_inline __u32 outcome_ended(struct mesh_socket *s, __u32 error, b
 /* Its socket is used again: the SYN never left, or the end was seen. */
 static __always_inline void outcome_forget(struct mesh_socket *s)
 {
+	struct mesh_svc_stat *svc = bpf_map_lookup_elem(&svc_stats, &s->service);
+	struct mesh_ep_stat *ep = bpf_map_lookup_elem(&ep_stats, &s->endpoint);
 	__u32 held = outcome_release(s, MESH_HELD_SVC | MESH_HELD_EP);
 
-	if (held) {
-		outcome_service(s, held, OUTCOME_NOTHING, 0);
-		outcome_endpoint(s, held, OUTCOME_NOTHING, 0);
-	}
+	if (svc && held & MESH_HELD_SVC)
+		word_dropped(&svc->breaker, s->svc_lease);
+	if (ep && held & MESH_HELD_EP && outcome_is_of(s))
+		word_dropped(&ep->breaker, s->ep_lease);
 }
 
 #endif

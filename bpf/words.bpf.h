@@ -2,8 +2,8 @@
 /*
  * The words of include/mesh/ in shared arrays, changed by compare-and-swap as the workers change
  * them: what balance.bpf.h (before a connection) and outcome.bpf.h (of it) share. The rules are
- * those of breaker.h and window.h; here is only the loop around them, which is bounded: who has lost
- * so many races gives up, as each function says.
+ * those of breaker.h and window.h; here is only the loop around them, which is bounded: who has
+ * lost so many races gives up, as each function says.
  */
 #ifndef BPF_WORDS_H
 #define BPF_WORDS_H
@@ -14,6 +14,10 @@
 #include "bpf/maps.bpf.h"
 
 #define WORD_TRIES 8
+
+/* A function that the verifier looks at once and for all, by its types, instead of once for every
+ * way that leads to it: there would be too many. Pointers come to it as if they might be NULL. */
+#define MESH_FN __weak __noinline
 
 /* A probe that has not come back yet. */
 struct word_pass {
@@ -38,11 +42,15 @@ static __always_inline bool word_swap(__u64 *word, __u64 *old, __u64 next)
 
 /* May one more pass? Races lost: no, others have taken the probes. Returns the state that the word
  * went to, or -1. */
-static __always_inline int word_admit(__u64 *word, const struct mesh_breaker_policy *p, __u64 now_ms,
-				      struct word_pass *pass)
+MESH_FN int word_admit(__u64 *word, const struct mesh_breaker_policy *p, __u64 now_ms,
+		       struct word_pass *pass)
 {
-	__u64 old = word_load(word);
 	struct mesh_breaker_step s;
+	__u64 old;
+
+	if (!word || !p || !pass)
+		return -1;
+	old = word_load(word);
 
 	for (int i = 0; i < WORD_TRIES; i++) {
 		s = mesh_breaker_admit(old, p, now_ms);
@@ -58,10 +66,14 @@ static __always_inline int word_admit(__u64 *word, const struct mesh_breaker_pol
 }
 
 /* A probe has come back. Races lost: its lease ends with the round. Returns as above. */
-static __always_inline int word_probed(__u64 *word, const struct mesh_breaker_policy *p, __u64 lease,
-				       __u32 failed, __u64 now_ms)
+MESH_FN int word_probed(__u64 *word, const struct mesh_breaker_policy *p, __u64 lease, __u32 failed,
+			__u64 now_ms)
 {
-	__u64 old = word_load(word), next;
+	__u64 old, next;
+
+	if (!word || !p)
+		return -1;
+	old = word_load(word);
 
 	for (int i = 0; i < WORD_TRIES; i++) {
 		next = mesh_breaker_probed(old, p, lease, failed, now_ms);
@@ -76,30 +88,39 @@ static __always_inline int word_probed(__u64 *word, const struct mesh_breaker_po
 }
 
 /* ... or has come to nothing. */
-static __always_inline void word_dropped(__u64 *word, __u64 lease)
+MESH_FN int word_dropped(__u64 *word, __u64 lease)
 {
-	__u64 old = word_load(word), next;
+	__u64 old, next;
+
+	if (!word)
+		return 0;
+	old = word_load(word);
 
 	for (int i = 0; i < WORD_TRIES; i++) {
 		next = mesh_breaker_dropped(old, lease);
 		if (next == old || word_swap(word, &old, next))
-			return;
+			break;
 	}
+	return 0;
 }
 
 /* One less, unless there is none: an id may have come to mean another in the meantime. */
-static __always_inline void gauge_down(__u32 *gauge)
+MESH_FN int gauge_down(__u32 *gauge)
 {
-	__u32 old = *(volatile __u32 *)gauge, was;
+	__u32 old, was;
 
+	if (!gauge)
+		return 0;
+	old = *(volatile __u32 *)gauge;
 	for (int i = 0; i < WORD_TRIES && old; i++) {
 		was = __sync_val_compare_and_swap(gauge, old, old - 1);
 		if (was == old)
-			return;
+			return 0;
 		old = was;
 	}
 	if (old)
-		__sync_fetch_and_sub(gauge, 1);
+		__sync_fetch_and_add(gauge, -1);
+	return 0;
 }
 
 static __always_inline void went(struct mesh_svc_stat *st, int state)

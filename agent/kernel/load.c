@@ -35,6 +35,7 @@ const char *const kernel_map_names[KM_MAPS] = {
 	[KM_EVENTS] = "events",
 	[KM_COUNTERS] = "counters",
 	[KM_SERVICES] = "services",
+	[KM_REFUSALS] = "refusals",
 	[KM_SOCKETS] = "sockets",
 	[KM_COVERAGE] = "coverage",
 	[KM_STRANGERS] = "strangers",

@@ -24,33 +24,27 @@ static inline __u32 mesh_pick_split(const struct mesh_upstream *up, __u32 rnd)
 	return i & (MESH_SPLITS - 1);
 }
 
-/* The same among those that have their bit in `serving`, which share what is the others'. It is a
- * draw of its own, by 16 bits too. MESH_SPLITS: there is none. */
+/* Weight of entry i as its bit in `serving` says. Without a branch, as what follows: the verifier
+ * would go both ways at each. */
+static inline __u32 mesh_pick_share(const struct mesh_upstream *up, __u32 serving, __u32 i)
+{
+	return (up->split[i].upto - (i ? up->split[i - 1].upto : 0)) & -(serving >> i & 1);
+}
+
+/* The same among those that have their bit in `serving` (none beyond nsplit), which share what is
+ * the others'. MESH_SPLITS: there is none. */
 static inline __u32 mesh_pick_split_among(const struct mesh_upstream *up, __u32 serving, __u32 rnd)
 {
-	__u32 n = up->nsplit < MESH_SPLITS ? up->nsplit : MESH_SPLITS;
-	__u32 i, before = 0, total = 0, last = MESH_SPLITS, at;
+	__u32 i, at, total = 0, sum = 0, n = 0;
 
-	for (i = 0; i < MESH_SPLITS && i < n; i++) {
-		if (serving >> i & 1 && up->split[i].upto > before) {
-			total += up->split[i].upto - before;
-			last = i;
-		}
-		before = up->split[i].upto;
-	}
+	for (i = 0; i < MESH_SPLITS; i++)
+		total += mesh_pick_share(up, serving, i);
 	at = (__u32)((__u64)total * (rnd & 0xffff) >> 16);
-	before = 0;
-	for (i = 0; i < MESH_SPLITS && i < last; i++) {
-		__u32 weight = up->split[i].upto - before;
-
-		before = up->split[i].upto;
-		if (!(serving >> i & 1))
-			continue;
-		if (at < weight)
-			break;
-		at -= weight;
+	for (i = 0; i < MESH_SPLITS; i++) {
+		sum += mesh_pick_share(up, serving, i);
+		n += 1 - ((at - sum) >> 31); /* not yet: at >= sum */
 	}
-	return last == MESH_SPLITS ? last : i;
+	return n;
 }
 
 /* Two independent slot numbers from one random word. */

@@ -53,6 +53,7 @@ static void fill(struct decide_in *in)
 	in->rnd = (__u32)rng();
 	in->dt = (__u32)any64();
 	in->weight = rng() % 4 ? (__u32)(rng() % 1001) : (__u32)any64();
+	in->serving = (__u32)rng();
 	in->up.nsplit = rng() % 8 ? (__u32)(rng() % (MESH_SPLITS + 1)) : (__u32)any64();
 	for (int i = 0; i < MESH_SPLITS; i++)
 		in->up.split[i].upto = upto += (__u32)(rng() % (65536 / MESH_SPLITS));
