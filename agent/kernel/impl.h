@@ -32,6 +32,7 @@ enum kernel_map {
 	KM_SERVICES,
 	KM_REFUSALS,
 	KM_SOCKETS,
+	KM_WORKER_TASKS,
 	KM_COVERAGE,
 	KM_STRANGERS,
 	KM_ESCAPES,
@@ -39,7 +40,7 @@ enum kernel_map {
 };
 #define KM_ARRAYS KM_ORIGDST
 
-/* Attached to the cgroup, in this order; the tracepoint is the last link. */
+/* Attached to the cgroup, in this order, and then the tracepoints. */
 enum kernel_link {
 	KL_SOCKOPS,
 	KL_CONNECT4,
@@ -47,6 +48,7 @@ enum kernel_link {
 	KL_GETPEERNAME4,
 	KL_GETPEERNAME6,
 	KL_SET_STATE,
+	KL_EXIT,
 	KL_LINKS,
 };
 #define KL_CGROUP_LINKS KL_SET_STATE
