@@ -159,6 +159,7 @@ static const char *const counter_names[MESH_C_MAX] = {
 	[MESH_C_PASSED_NO_STORAGE] = "passed-no-storage",
 	[MESH_C_PASSED_NO_ENDPOINT] = "passed-no-endpoint",
 	[MESH_C_REFUSED_LOST] = "refused-lost",
+	[MESH_C_SPLICE_FULL] = "splice-full",
 };
 
 const char *kernel_counter_name(unsigned counter)

@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Who may skip TCP: called by sockops.bpf.c when a connection is established and when it ends. The
+ * active side alone decides, since it knows who calls whom; the passive side follows when it finds
+ * the pair. So a connection from or to another host, and one of a stranger, costs a look-up.
+ *
+ * Sockets enter here and nowhere else, and leave by closing.
+ */
+#ifndef BPF_ENROLL_H
+#define BPF_ENROLL_H
+
+#include "bpf/splice.bpf.h"
+
+/* A connection as far as splice cares. Workloads: MESH_NONE for ours and for those not known. */
+struct enroll_who {
+	__u32 upstream;
+	__u32 caller, callee;
+};
+
+/* Of sequence numbers, since addresses are not unique on a host: the two ends hold the same two
+ * numbers, crosswise, until the first byte. */
+static __always_inline __u64 enroll_id(struct bpf_sock_ops *ctx, const struct mesh_splice_ctl *c,
+				       bool active)
+{
+	__u32 mine = ctx->snd_nxt, theirs = ctx->rcv_nxt;
+
+	if (c->left_out & MESH_COVER_PROOF) {
+		mine = ctx->local_port;
+		theirs = bpf_ntohl(ctx->remote_port);
+	}
+	return active ? (__u64)mine << 32 | theirs : (__u64)theirs << 32 | mine;
+}
+
+/* The address that a socket of ours is connected to, if somebody on this host listens there. */
+static __always_inline struct mesh_dest *enroll_dest(struct bpf_sock_ops *ctx)
+{
+	struct mesh_dest_key key = {.port = (__be16)bpf_htons(bpf_ntohl(ctx->remote_port))};
+	__u32 *w = (__u32 *)key.ip;
+
+	if (ctx->family == AF_INET) {
+		ip_from_v4(key.ip, ctx->remote_ip4);
+	} else {
+		w[0] = ctx->remote_ip6[0];
+		w[1] = ctx->remote_ip6[1];
+		w[2] = ctx->remote_ip6[2];
+		w[3] = ctx->remote_ip6[3];
+	}
+	if (ip_is_v4(key.ip) ? (w[3] & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000)
+			     : !w[0] && !w[1] && !w[2] && w[3] == bpf_htonl(1))
+		key.netns = bpf_get_netns_cookie(ctx);
+	return bpf_map_lookup_elem(&dests, &key);
+}
+
+static __always_inline bool enroll_is_worker(const struct sock *sk, const struct mesh_splice_ctl *c)
+{
+	return c->cgroup && BPF_CORE_READ(sk, sk_uid.val) == c->uid &&
+	       BPF_CORE_READ(sk, sk_cgrp_data.cgroup, kn, id) == c->cgroup;
+}
+
+/* False: none of ours, or its peer is not on this host. */
+static __always_inline bool enroll_who(struct bpf_sock_ops *ctx, const struct sock *sk,
+				       const struct mesh_splice_ctl *c, struct enroll_who *who)
+{
+	const struct mesh_socket *s = bpf_sk_storage_get(&sockets, ctx->sk, 0, 0);
+	const struct mesh_endpoint *e;
+	struct mesh_dest *d;
+
+	who->caller = who->callee = MESH_NONE;
+	who->upstream = 0;
+	if (c->flags & MESH_SPLICE_ALL)
+		return true;
+	if (s) {
+		who->upstream = s->orig.upstream;
+		who->caller = s->orig.workload;
+		if (s->endpoint == MESH_NONE)
+			return true; /* to a worker */
+		e = bpf_map_lookup_elem(&endpoints, &s->endpoint);
+		who->callee = e ? e->workload : MESH_NONE;
+		return who->callee != MESH_NONE;
+	}
+	if (!enroll_is_worker(sk, c))
+		return false;
+	d = enroll_dest(ctx);
+	if (!d || d->workload == MESH_NONE)
+		return false;
+	who->upstream = d->upstream;
+	who->callee = d->workload;
+	return true;
+}
+
+enum enroll_verdict { ENROLL_NOT, ENROLL_HOLD_BACK, ENROLL };
+
+static __always_inline enum enroll_verdict enroll_steer(const struct mesh_splice_ctl *c,
+							const struct enroll_who *who)
+{
+	struct mesh_splice_steer *steer;
+	struct mesh_upstream *u;
+	struct mesh_service *svc;
+	__u32 service, hold_back;
+
+	if (c->flags & MESH_SPLICE_ALL)
+		return ENROLL;
+	if (splice_forbidden(who->caller) || splice_forbidden(who->callee))
+		return ENROLL_NOT;
+	steer = bpf_map_lookup_elem(&splice_steer, &who->upstream);
+	u = bpf_map_lookup_elem(&upstreams, &who->upstream);
+	if (!steer || !u)
+		return ENROLL_NOT;
+	service = u->service;
+	hold_back = steer->hold_back;
+	svc = bpf_map_lookup_elem(&services, &service);
+	if (svc && svc->flags & MESH_SVC_ACCEL_OFF)
+		return ENROLL_NOT;
+	if (svc && svc->flags & MESH_SVC_ACCEL_ON && hold_back > MESH_SPLICE_CONTROL)
+		hold_back = MESH_SPLICE_CONTROL;
+	return bpf_get_prandom_u32() % 1000 < hold_back ? ENROLL_HOLD_BACK : ENROLL;
+}
+
+static __always_inline void enroll_opened(__u32 upstream, __u32 enrolled)
+{
+	struct mesh_accel_group *g = splice_group(upstream, enrolled);
+
+	if (g)
+		__sync_fetch_and_add(&g->opened, 1);
+}
+
+/* Takes the socket in as one half of a pair. The half is complete before the cookie says so. */
+static __always_inline bool enroll_half(struct bpf_sock_ops *ctx, const struct sock *sk,
+					const struct mesh_splice_end *end,
+					struct mesh_splice_half *h)
+{
+	__u64 cookie = bpf_get_socket_cookie(ctx);
+	struct mesh_splice_end *mine;
+
+	mine = bpf_sk_storage_get(&splice_ends, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!mine)
+		return false;
+	*mine = *end;
+	if (bpf_sock_hash_update(ctx, &splice_socks, &cookie, BPF_NOEXIST))
+		return false;
+	h->sk = (__u64)sk;
+	__sync_lock_test_and_set(&h->cookie, cookie);
+	return true;
+}
+
+static __always_inline void enroll_pair(struct bpf_sock_ops *ctx, const struct sock *sk,
+					const struct mesh_splice_ctl *c,
+					const struct enroll_who *who,
+					const struct mesh_splice_end *end)
+{
+	struct mesh_splice_pair fresh =
+					{
+						.start_ns = end->start_ns,
+						.upstream = who->upstream,
+						.last = MESH_PASSIVE,
+					},
+				*p;
+	__u64 flags = c->left_out & MESH_COVER_PROOF ? BPF_ANY : BPF_NOEXIST;
+
+	fresh.half[MESH_ACTIVE].workload = who->caller;
+	fresh.half[MESH_PASSIVE].workload = who->callee;
+	if (bpf_map_update_elem(&splice_pairs, &end->id, &fresh, flags)) {
+		count(MESH_C_SPLICE_FULL);
+		return;
+	}
+	p = bpf_map_lookup_elem(&splice_pairs, &end->id);
+	if (p && enroll_half(ctx, sk, end, &p->half[MESH_ACTIVE])) {
+		enroll_opened(who->upstream, 1);
+		return;
+	}
+	count(MESH_C_SPLICE_FULL);
+	bpf_map_delete_elem(&splice_pairs, &end->id);
+}
+
+static __always_inline void enroll_active(struct bpf_sock_ops *ctx)
+{
+	struct mesh_splice_end end = {.side = MESH_ACTIVE}, *mine;
+	const struct mesh_splice_ctl *c = splice_control();
+	const struct sock *sk;
+	struct enroll_who who;
+	enum enroll_verdict v;
+
+	if (!c || c->mode == MESH_SPLICE_OFF || !ctx->sk)
+		return;
+	sk = (const struct sock *)bpf_skc_to_tcp_sock(ctx->sk);
+	if (!sk || !enroll_who(ctx, sk, c, &who))
+		return;
+	v = enroll_steer(c, &who);
+	if (v == ENROLL_NOT)
+		return;
+	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+	end.start_ns = bpf_ktime_get_ns();
+	end.upstream = who.upstream;
+	if (v == ENROLL) {
+		end.id = enroll_id(ctx, c, true);
+		enroll_pair(ctx, sk, c, &who, &end);
+		return;
+	}
+	mine = bpf_sk_storage_get(&splice_ends, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (mine) {
+		*mine = end;
+		enroll_opened(who.upstream, 0);
+	}
+}
+
+static __always_inline void enroll_passive(struct bpf_sock_ops *ctx)
+{
+	struct mesh_splice_end end = {.side = MESH_PASSIVE};
+	const struct mesh_splice_ctl *c = splice_control();
+	struct mesh_splice_pair *p;
+	const struct sock *sk;
+
+	if (!c || c->mode == MESH_SPLICE_OFF || !ctx->sk)
+		return;
+	end.id = enroll_id(ctx, c, false);
+	p = bpf_map_lookup_elem(&splice_pairs, &end.id);
+	if (!p || p->half[MESH_PASSIVE].cookie)
+		return;
+	sk = (const struct sock *)bpf_skc_to_tcp_sock(ctx->sk);
+	end.start_ns = p->start_ns;
+	end.upstream = p->upstream;
+	if (sk && !enroll_half(ctx, sk, &end, &p->half[MESH_PASSIVE]))
+		count(MESH_C_SPLICE_FULL);
+}
+
+/* The end of a connection that was held back: TCP knows what it did. */
+static __always_inline void enroll_count_tcp(struct bpf_sock_ops *ctx, struct mesh_accel_group *g)
+{
+	__sync_fetch_and_add(&g->messages, (__u64)ctx->data_segs_out + ctx->data_segs_in);
+	__sync_fetch_and_add(&g->tcp, ctx->bytes_acked + ctx->bytes_received);
+}
+
+/* The active side is closed, and with it the connection. */
+static __always_inline void enroll_closed(struct bpf_sock_ops *ctx)
+{
+	struct mesh_splice_end *end =
+		ctx->sk ? bpf_sk_storage_get(&splice_ends, ctx->sk, 0, 0) : NULL;
+	struct mesh_accel_group *g;
+	struct mesh_splice_pair *p;
+	__u64 id;
+
+	if (!end || end->side != MESH_ACTIVE)
+		return;
+	id = end->id;
+	g = splice_group(end->upstream, id != 0);
+	if (!g)
+		return;
+	__sync_fetch_and_add(&g->closed, 1);
+	__sync_fetch_and_add(&g->duration_ns, bpf_ktime_get_ns() - end->start_ns);
+	if (!id) {
+		enroll_count_tcp(ctx, g);
+		return;
+	}
+	p = bpf_map_lookup_elem(&splice_pairs, &id);
+	if (!p)
+		return;
+	splice_tell(g, &p->half[MESH_ACTIVE]);
+	splice_tell(g, &p->half[MESH_PASSIVE]);
+	bpf_map_delete_elem(&splice_pairs, &id);
+}
+
+#endif
