@@ -10,6 +10,7 @@
 #include "lib/loop.h"
 
 #include <mesh/abi.h>
+#include <mesh/coverage.h>
 #include <mesh/event.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -98,6 +99,8 @@ int kernel_service_set(struct kernel *k, uint32_t service, const struct mesh_ser
 int kernel_workload_set(struct kernel *k, uint64_t cgroup, const struct mesh_workload *w);
 int kernel_workload_delete(struct kernel *k, uint64_t cgroup);
 int kernel_dest_set(struct kernel *k, const struct mesh_dest_key *key, const struct mesh_dest *d);
+/* -ENOENT: nothing is captured there. */
+int kernel_dest_get(struct kernel *k, const struct mesh_dest_key *key, struct mesh_dest *d);
 int kernel_dest_delete(struct kernel *k, const struct mesh_dest_key *key);
 int kernel_netns_set(struct kernel *k, uint64_t cookie, const struct mesh_netns *n);
 int kernel_netns_delete(struct kernel *k, uint64_t cookie);
@@ -107,6 +110,14 @@ int kernel_netns_delete(struct kernel *k, uint64_t cookie);
  * the next scan does, and then it is to be deleted here. */
 int kernel_listener_add(struct kernel *k, uint64_t cookie, const struct mesh_listener *l);
 int kernel_listener_delete(struct kernel *k, uint64_t cookie);
+
+/* What became of the connect() calls of a workload. -ENOENT when it is none. */
+int kernel_coverage(struct kernel *k, uint64_t cgroup, struct mesh_coverage *out);
+/* Each cgroup that is no workload and connected to what a workload offers; an entry may come twice
+ * when others go meanwhile. 0 or -errno. */
+int kernel_strangers(struct kernel *k,
+		     void (*fn)(uint64_t cgroup, const struct mesh_stranger *s, void *arg),
+		     void *arg);
 
 /* Sums over the CPUs, by enum mesh_counter. */
 int kernel_counters(struct kernel *k, uint64_t out[MESH_C_MAX]);

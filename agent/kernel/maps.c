@@ -103,14 +103,51 @@ int kernel_service_set(struct kernel *k, uint32_t service, const struct mesh_ser
 	return bpf_map_update_elem(k->map[KM_SERVICES], &service, s, BPF_ANY) < 0 ? -errno : 0;
 }
 
+/* What is counted of it has its place first, and keeps it when the workload changes. */
 int kernel_workload_set(struct kernel *k, uint64_t cgroup, const struct mesh_workload *w)
 {
+	static const struct mesh_coverage none;
+
+	if (bpf_map_update_elem(k->map[KM_COVERAGE], &cgroup, &none, BPF_NOEXIST) < 0 &&
+	    errno != EEXIST)
+		return -errno;
 	return set(k, KM_WORKLOADS, &cgroup, w);
 }
 
 int kernel_workload_delete(struct kernel *k, uint64_t cgroup)
 {
-	return delete (k, KM_WORKLOADS, &cgroup);
+	int r = delete (k, KM_WORKLOADS, &cgroup);
+
+	bpf_map_delete_elem(k->map[KM_COVERAGE], &cgroup);
+	return r;
+}
+
+int kernel_coverage(struct kernel *k, uint64_t cgroup, struct mesh_coverage *out)
+{
+	return bpf_map_lookup_elem(k->map[KM_COVERAGE], &cgroup, out) < 0 ? -errno : 0;
+}
+
+int kernel_strangers(struct kernel *k,
+		     void (*fn)(uint64_t cgroup, const struct mesh_stranger *s, void *arg),
+		     void *arg)
+{
+	uint64_t key, *last = NULL;
+	struct mesh_stranger s;
+
+	/* an entry that goes meanwhile makes it begin again: so many steps, and no more */
+	for (uint32_t i = 0; i < 2 * MESH_MAX_STRANGERS; i++) {
+		if (bpf_map_get_next_key(k->map[KM_STRANGERS], last, &key) < 0)
+			return errno == ENOENT ? 0 : -errno;
+		last = &key;
+		if (!bpf_map_lookup_elem(k->map[KM_STRANGERS], &key, &s))
+			fn(key, &s, arg);
+	}
+	return 0;
+}
+
+int kernel_dest_get(struct kernel *k, const struct mesh_dest_key *key, struct mesh_dest *d)
+{
+	return bpf_map_lookup_elem(k->map[KM_DESTS], key, d) < 0 ? -errno : 0;
 }
 
 int kernel_dest_set(struct kernel *k, const struct mesh_dest_key *key, const struct mesh_dest *d)
@@ -160,6 +197,9 @@ static const char *const counter_names[MESH_C_MAX] = {
 	[MESH_C_PASSED_NO_ENDPOINT] = "passed-no-endpoint",
 	[MESH_C_REFUSED_LOST] = "refused-lost",
 	[MESH_C_SPLICE_FULL] = "splice-full",
+	[MESH_C_PASSED_PROTOCOL] = "passed-protocol",
+	[MESH_C_STRANGER] = "stranger",
+	[MESH_C_COVERAGE_LOST] = "coverage-lost",
 };
 
 const char *kernel_counter_name(unsigned counter)
@@ -190,8 +230,7 @@ int kernel_counters(struct kernel *k, uint64_t out[MESH_C_MAX])
 
 #define BATCH 1024
 
-/* Entries of a hash map, by reading it in batches. */
-static uint32_t count_entries(int fd, size_t key_size, size_t value_size)
+uint32_t kernel_count_entries(int fd, size_t key_size, size_t value_size)
 {
 	__u32 total = 0, n, in, next = 0;
 	void *keys = calloc(BATCH, key_size), *values = calloc(BATCH, value_size);
@@ -216,11 +255,12 @@ size_t kernel_map_use(struct kernel *k, struct kernel_map_use *out, size_t cap)
 		{"dests", k->entries[KM_DESTS], MESH_MAX_DESTS},
 		{"netns", k->entries[KM_NETNS], MESH_MAX_NETNS},
 		{"origdst",
-		 count_entries(k->map[KM_ORIGDST], sizeof(struct mesh_origdst_key),
-			       sizeof(struct mesh_origdst)),
+		 kernel_count_entries(k->map[KM_ORIGDST], sizeof(struct mesh_origdst_key),
+				      sizeof(struct mesh_origdst)),
 		 MESH_MAX_ORIGDST},
 		{"listeners",
-		 count_entries(k->map[KM_LISTENERS], sizeof(__u64), sizeof(struct mesh_listener)),
+		 kernel_count_entries(k->map[KM_LISTENERS], sizeof(__u64),
+				      sizeof(struct mesh_listener)),
 		 MESH_MAX_LISTENERS},
 	};
 	size_t n = sizeof(use) / sizeof(use[0]);

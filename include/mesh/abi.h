@@ -293,7 +293,8 @@ struct mesh_ctl {
 	__u32 workers;
 	__u64 heartbeat_ns; /* CLOCK_MONOTONIC; the hook fails open when it is older than
 			       MESH_HEARTBEAT_MAX_NS */
-	__u64 reserved[6];
+	__u64 agent_cgroup; /* that the agent itself runs in */
+	__u64 reserved[5];
 };
 _Static_assert(sizeof(struct mesh_ctl) == 64, "abi");
 
@@ -315,6 +316,9 @@ enum mesh_counter {
 	MESH_C_PASSED_NO_ENDPOINT, /* a TCP service that nobody serves */
 	MESH_C_REFUSED_LOST,	   /* refused, but not told whose: the map for that is full */
 	MESH_C_SPLICE_FULL,	   /* not enrolled: no room or no memory */
+	MESH_C_PASSED_PROTOCOL,	   /* MPTCP */
+	MESH_C_STRANGER,	   /* nobody's connect() to what a workload offers */
+	MESH_C_COVERAGE_LOST,	   /* a workload's connect() that has no place in `coverage` */
 	MESH_C_MAX,
 };
 
