@@ -282,6 +282,7 @@ struct inet_sock {
 };
 
 struct tcp_sock {
+	u32 snd_nxt;
 	u32 rcv_nxt;
 	u32 copied_seq;
 	u32 write_seq;

@@ -19,24 +19,26 @@ struct enroll_who {
 
 /* Of sequence numbers, since addresses are not unique on a host: the two ends hold the same two
  * numbers, crosswise, until the first byte. */
-static __always_inline __u64 enroll_id(struct bpf_sock_ops *ctx, const struct mesh_splice_ctl *c,
+static __always_inline __u64 enroll_id(const struct sock *sk, const struct mesh_splice_ctl *c,
 				       bool active)
 {
-	__u32 mine = ctx->snd_nxt, theirs = ctx->rcv_nxt;
+	const struct tcp_sock *tp = (const struct tcp_sock *)sk;
+	__u32 mine = tp->snd_nxt, theirs = tp->rcv_nxt;
 
 	if (c->left_out & MESH_COVER_PROOF) {
-		mine = ctx->local_port;
-		theirs = bpf_ntohl(ctx->remote_port);
+		mine = sk->__sk_common.skc_num;
+		theirs = bpf_ntohs(sk->__sk_common.skc_dport);
 	}
 	return active ? (__u64)mine << 32 | theirs : (__u64)theirs << 32 | mine;
 }
 
 /* The address that a socket of ours is connected to, if somebody on this host listens there. */
-static __always_inline struct mesh_dest *enroll_dest(struct bpf_sock_ops *ctx)
+static __always_inline struct mesh_dest *enroll_dest(struct bpf_sock_ops *ctx, const struct sock *sk)
 {
-	struct mesh_dest_key key = {.port = (__be16)bpf_htons(bpf_ntohl(ctx->remote_port))};
+	struct mesh_dest_key key = {};
 	__u32 *w = (__u32 *)key.ip;
 
+	key.port = sk->__sk_common.skc_dport;
 	if (ctx->family == AF_INET) {
 		ip_from_v4(key.ip, ctx->remote_ip4);
 	} else {
@@ -58,10 +60,11 @@ static __always_inline bool enroll_is_worker(const struct sock *sk, const struct
 }
 
 /* False: none of ours, or its peer is not on this host. */
-static __always_inline bool enroll_who(struct bpf_sock_ops *ctx, const struct sock *sk,
-				       const struct mesh_splice_ctl *c, struct enroll_who *who)
+static __always_inline bool enroll_who(struct bpf_sock_ops *ctx, struct bpf_sock *bsk,
+				       const struct sock *sk, const struct mesh_splice_ctl *c,
+				       struct enroll_who *who)
 {
-	const struct mesh_socket *s = bpf_sk_storage_get(&sockets, ctx->sk, 0, 0);
+	const struct mesh_socket *s = bpf_sk_storage_get(&sockets, bsk, 0, 0);
 	const struct mesh_endpoint *e;
 	struct mesh_dest *d;
 
@@ -80,7 +83,7 @@ static __always_inline bool enroll_who(struct bpf_sock_ops *ctx, const struct so
 	}
 	if (!enroll_is_worker(sk, c))
 		return false;
-	d = enroll_dest(ctx);
+	d = enroll_dest(ctx, sk);
 	if (!d || d->workload == MESH_NONE)
 		return false;
 	who->upstream = d->upstream;
@@ -125,26 +128,26 @@ static __always_inline void enroll_opened(__u32 upstream, __u32 enrolled)
 }
 
 /* Takes the socket in as one half of a pair. The half is complete before the cookie says so. */
-static __always_inline bool enroll_half(struct bpf_sock_ops *ctx, const struct sock *sk,
-					const struct mesh_splice_end *end,
+static __always_inline bool enroll_half(struct bpf_sock_ops *ctx, struct bpf_sock *bsk,
+					const struct sock *sk, const struct mesh_splice_end *end,
 					struct mesh_splice_half *h)
 {
 	__u64 cookie = bpf_get_socket_cookie(ctx);
 	struct mesh_splice_end *mine;
 
-	mine = bpf_sk_storage_get(&splice_ends, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!mine)
-		return false;
-	*mine = *end;
 	if (bpf_sock_hash_update(ctx, &splice_socks, &cookie, BPF_NOEXIST))
 		return false;
+	mine = bpf_sk_storage_get(&splice_ends, bsk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!mine)
+		return false; /* in the map all the same, and its program finds nothing to do */
+	*mine = *end;
 	h->sk = (__u64)sk;
 	__sync_lock_test_and_set(&h->cookie, cookie);
 	return true;
 }
 
-static __always_inline void enroll_pair(struct bpf_sock_ops *ctx, const struct sock *sk,
-					const struct mesh_splice_ctl *c,
+static __always_inline void enroll_pair(struct bpf_sock_ops *ctx, struct bpf_sock *bsk,
+					const struct sock *sk, const struct mesh_splice_ctl *c,
 					const struct enroll_who *who,
 					const struct mesh_splice_end *end)
 {
@@ -164,7 +167,7 @@ static __always_inline void enroll_pair(struct bpf_sock_ops *ctx, const struct s
 		return;
 	}
 	p = bpf_map_lookup_elem(&splice_pairs, &end->id);
-	if (p && enroll_half(ctx, sk, end, &p->half[MESH_ACTIVE])) {
+	if (p && enroll_half(ctx, bsk, sk, end, &p->half[MESH_ACTIVE])) {
 		enroll_opened(who->upstream, 1);
 		return;
 	}
@@ -176,14 +179,15 @@ static __always_inline void enroll_active(struct bpf_sock_ops *ctx)
 {
 	struct mesh_splice_end end = {.side = MESH_ACTIVE}, *mine;
 	const struct mesh_splice_ctl *c = splice_control();
+	struct bpf_sock *bsk = ctx->sk;
 	const struct sock *sk;
 	struct enroll_who who;
 	enum enroll_verdict v;
 
-	if (!c || c->mode == MESH_SPLICE_OFF || !ctx->sk)
+	if (!c || c->mode == MESH_SPLICE_OFF || !bsk)
 		return;
-	sk = (const struct sock *)bpf_skc_to_tcp_sock(ctx->sk);
-	if (!sk || !enroll_who(ctx, sk, c, &who))
+	sk = (const struct sock *)bpf_skc_to_tcp_sock(bsk);
+	if (!sk || !enroll_who(ctx, bsk, sk, c, &who))
 		return;
 	v = enroll_steer(c, &who);
 	if (v == ENROLL_NOT)
@@ -192,11 +196,11 @@ static __always_inline void enroll_active(struct bpf_sock_ops *ctx)
 	end.start_ns = bpf_ktime_get_ns();
 	end.upstream = who.upstream;
 	if (v == ENROLL) {
-		end.id = enroll_id(ctx, c, true);
-		enroll_pair(ctx, sk, c, &who, &end);
+		end.id = enroll_id(sk, c, true);
+		enroll_pair(ctx, bsk, sk, c, &who, &end);
 		return;
 	}
-	mine = bpf_sk_storage_get(&splice_ends, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	mine = bpf_sk_storage_get(&splice_ends, bsk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (mine) {
 		*mine = end;
 		enroll_opened(who.upstream, 0);
@@ -207,19 +211,22 @@ static __always_inline void enroll_passive(struct bpf_sock_ops *ctx)
 {
 	struct mesh_splice_end end = {.side = MESH_PASSIVE};
 	const struct mesh_splice_ctl *c = splice_control();
+	struct bpf_sock *bsk = ctx->sk;
 	struct mesh_splice_pair *p;
 	const struct sock *sk;
 
-	if (!c || c->mode == MESH_SPLICE_OFF || !ctx->sk)
+	if (!c || c->mode == MESH_SPLICE_OFF || !bsk)
 		return;
-	end.id = enroll_id(ctx, c, false);
+	sk = (const struct sock *)bpf_skc_to_tcp_sock(bsk);
+	if (!sk)
+		return;
+	end.id = enroll_id(sk, c, false);
 	p = bpf_map_lookup_elem(&splice_pairs, &end.id);
 	if (!p || p->half[MESH_PASSIVE].cookie)
 		return;
-	sk = (const struct sock *)bpf_skc_to_tcp_sock(ctx->sk);
 	end.start_ns = p->start_ns;
 	end.upstream = p->upstream;
-	if (sk && !enroll_half(ctx, sk, &end, &p->half[MESH_PASSIVE]))
+	if (!enroll_half(ctx, bsk, sk, &end, &p->half[MESH_PASSIVE]))
 		count(MESH_C_SPLICE_FULL);
 }
 

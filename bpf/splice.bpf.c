@@ -50,7 +50,8 @@ static __always_inline bool look(struct mesh_splice_view *v, const struct tcp_so
 	return BPF_CORE_READ(sk, __sk_common.skc_cookie.counter) == peer->cookie;
 }
 
-static __always_inline bool may_redirect(struct sk_msg_md *msg, const struct mesh_splice_ctl *c,
+static __always_inline bool may_redirect(struct bpf_sock *sk, __u32 size,
+					 const struct mesh_splice_ctl *c,
 					 struct mesh_splice_half *me,
 					 const struct mesh_splice_half *peer)
 {
@@ -58,16 +59,16 @@ static __always_inline bool may_redirect(struct sk_msg_md *msg, const struct mes
 	struct mesh_splice_view v;
 	struct tcp_sock *tp;
 
-	if (me->path == MESH_REDIRECTED && me->queued + msg->size <= limit)
+	if (me->path == MESH_REDIRECTED && me->queued + size <= limit)
 		return true;
-	tp = bpf_skc_to_tcp_sock(msg->sk);
+	tp = bpf_skc_to_tcp_sock(sk);
 	if (!tp || !look(&v, tp, peer))
 		return false;
 	if (me->path == MESH_BY_TCP && !(c->left_out & MESH_COVER_ORDER) &&
 	    (v.queued || !mesh_splice_in_order(&v)))
 		return false;
 	me->queued = v.queued;
-	return mesh_splice_has_room(&v, msg->size, limit, c->left_out);
+	return mesh_splice_has_room(&v, size, limit, c->left_out);
 }
 
 /* Bookkeeping of one message. `last` is the only word that both sides write: once a turn. */
@@ -107,12 +108,13 @@ int mesh_splice_msg(struct sk_msg_md *msg)
 	struct mesh_splice_ctl *c = splice_control();
 	struct mesh_splice_end *end;
 	struct mesh_splice_pair *p;
+	struct bpf_sock *sk = msg->sk;
 	__u32 size = msg->size, side;
 	__u64 to;
 
-	if (!c || !msg->sk)
+	if (!c || !sk)
 		return SK_PASS;
-	end = bpf_sk_storage_get(&splice_ends, msg->sk, 0, 0);
+	end = bpf_sk_storage_get(&splice_ends, sk, 0, 0);
 	if (!end)
 		return SK_PASS;
 	side = end->side & 1;
@@ -123,7 +125,7 @@ int mesh_splice_msg(struct sk_msg_md *msg)
 	peer = &p->half[!side];
 	note(p, me, side);
 	to = peer->cookie;
-	if (wants_redirect(c, me, peer, size) && may_redirect(msg, c, me, peer) &&
+	if (wants_redirect(c, me, peer, size) && may_redirect(sk, size, c, me, peer) &&
 	    bpf_msg_redirect_hash(msg, &splice_socks, &to, BPF_F_INGRESS) == SK_PASS) {
 		me->path = MESH_REDIRECTED;
 		me->queued += size;
