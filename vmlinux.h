@@ -53,7 +53,7 @@ enum { BPF_F_CURRENT_NETNS = -1L };
 enum { BPF_SK_STORAGE_GET_F_CREATE = 1ULL << 0 };
 enum { BPF_RB_NO_WAKEUP = 1ULL << 0, BPF_RB_FORCE_WAKEUP = 1ULL << 1 };
 enum { BPF_RB_AVAIL_DATA = 0, BPF_RB_RING_SIZE = 1 };
-enum { BPF_SOCK_OPS_STATE_CB_FLAG = 1 << 2 };
+enum { BPF_SOCK_OPS_STATE_CB_FLAG = 1 << 2, BPF_SOCK_OPS_RTT_CB_FLAG = 1 << 3 };
 
 enum {
 	BPF_SOCK_OPS_TCP_CONNECT_CB = 3,
@@ -61,6 +61,7 @@ enum {
 	BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB = 5,
 	BPF_SOCK_OPS_STATE_CB = 10,
 	BPF_SOCK_OPS_TCP_LISTEN_CB = 11,
+	BPF_SOCK_OPS_RTT_CB = 12,
 };
 
 enum { BPF_TCP_ESTABLISHED = 1, BPF_TCP_CLOSE = 7, BPF_TCP_LISTEN = 10 };
@@ -256,6 +257,16 @@ struct sock_common {
 	unsigned long skc_flags; /* bits of enum sock_flags */
 };
 
+enum { O_NONBLOCK = 04000 };
+
+struct file {
+	unsigned int f_flags; /* of open(2) */
+};
+
+struct socket {
+	struct file *file;
+};
+
 enum { SOCK_RCVBUF_LOCK = 2 }; /* of sk_userlocks: set by SO_RCVBUF */
 
 struct sock {
@@ -265,6 +276,7 @@ struct sock {
 	u8 sk_userlocks : 4;
 	kuid_t sk_uid;
 	void *sk_user_data;
+	struct socket *sk_socket;
 	struct {
 		atomic_t rmem_alloc;
 	} sk_backlog;

@@ -33,7 +33,8 @@ static __always_inline __u64 enroll_id(const struct sock *sk, const struct mesh_
 }
 
 /* The address that a socket of ours is connected to, if somebody on this host listens there. */
-static __always_inline struct mesh_dest *enroll_dest(struct bpf_sock_ops *ctx, const struct sock *sk)
+static __always_inline struct mesh_dest *enroll_dest(struct bpf_sock_ops *ctx,
+						     const struct sock *sk)
 {
 	struct mesh_dest_key key = {};
 	__u32 *w = (__u32 *)key.ip;
@@ -93,6 +94,18 @@ static __always_inline bool enroll_who(struct bpf_sock_ops *ctx, struct bpf_sock
 
 enum enroll_verdict { ENROLL_NOT, ENROLL_HOLD_BACK, ENROLL };
 
+/* Ours do not block, and of what is not known nothing is promised. */
+static __always_inline bool enroll_style(__u32 workload, __u32 shift)
+{
+	__u32 *style, word;
+
+	if (workload == MESH_NONE)
+		return true;
+	style = bpf_map_lookup_elem(&splice_style, &workload);
+	word = style ? *style >> shift : 0;
+	return word & MESH_STYLE_NONBLOCK && !(word & MESH_STYLE_BLOCKING);
+}
+
 static __always_inline enum enroll_verdict enroll_steer(const struct mesh_splice_ctl *c,
 							const struct enroll_who *who)
 {
@@ -116,6 +129,9 @@ static __always_inline enum enroll_verdict enroll_steer(const struct mesh_splice
 		return ENROLL_NOT;
 	if (svc && svc->flags & MESH_SVC_ACCEL_ON && hold_back > MESH_SPLICE_CONTROL)
 		hold_back = MESH_SPLICE_CONTROL;
+	if (!(c->left_out & MESH_COVER_STYLE) &&
+	    !(enroll_style(who->caller, 0) && enroll_style(who->callee, MESH_STYLE_CALLEE)))
+		return ENROLL_HOLD_BACK;
 	return bpf_get_prandom_u32() % 1000 < hold_back ? ENROLL_HOLD_BACK : ENROLL;
 }
 
@@ -127,62 +143,48 @@ static __always_inline void enroll_opened(__u32 upstream, __u32 enrolled)
 		__sync_fetch_and_add(&g->opened, 1);
 }
 
-/* Takes the socket in as one half of a pair. The half is complete before the cookie says so. */
+static __always_inline struct mesh_splice_end *enroll_end(struct bpf_sock *bsk,
+							  const struct mesh_splice_end *end)
+{
+	struct mesh_splice_end *mine =
+		bpf_sk_storage_get(&splice_ends, bsk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+
+	if (mine)
+		*mine = *end;
+	return mine;
+}
+
+/* Takes the socket in as one half of a pair. The half is complete before its cookie says so. */
 static __always_inline bool enroll_half(struct bpf_sock_ops *ctx, struct bpf_sock *bsk,
 					const struct sock *sk, const struct mesh_splice_end *end,
 					struct mesh_splice_half *h)
 {
 	__u64 cookie = bpf_get_socket_cookie(ctx);
-	struct mesh_splice_end *mine;
 
 	if (bpf_sock_hash_update(ctx, &splice_socks, &cookie, BPF_NOEXIST))
 		return false;
-	mine = bpf_sk_storage_get(&splice_ends, bsk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!mine)
+	if (!enroll_end(bsk, end))
 		return false; /* in the map all the same, and its program finds nothing to do */
-	*mine = *end;
 	h->sk = (__u64)sk;
 	__sync_lock_test_and_set(&h->cookie, cookie);
 	return true;
 }
 
-static __always_inline void enroll_pair(struct bpf_sock_ops *ctx, struct bpf_sock *bsk,
-					const struct sock *sk, const struct mesh_splice_ctl *c,
-					const struct enroll_who *who,
-					const struct mesh_splice_end *end)
+static __always_inline void enroll_flags(struct bpf_sock_ops *ctx, __u32 flags)
 {
-	struct mesh_splice_pair fresh =
-					{
-						.start_ns = end->start_ns,
-						.upstream = who->upstream,
-						.last = MESH_PASSIVE,
-					},
-				*p;
-	__u64 flags = c->left_out & MESH_COVER_PROOF ? BPF_ANY : BPF_NOEXIST;
-
-	fresh.half[MESH_ACTIVE].workload = who->caller;
-	fresh.half[MESH_PASSIVE].workload = who->callee;
-	if (bpf_map_update_elem(&splice_pairs, &end->id, &fresh, flags)) {
-		count(MESH_C_SPLICE_FULL);
-		return;
-	}
-	p = bpf_map_lookup_elem(&splice_pairs, &end->id);
-	if (p && enroll_half(ctx, bsk, sk, end, &p->half[MESH_ACTIVE])) {
-		enroll_opened(who->upstream, 1);
-		return;
-	}
-	count(MESH_C_SPLICE_FULL);
-	bpf_map_delete_elem(&splice_pairs, &end->id);
+	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | flags);
 }
 
 static __always_inline void enroll_active(struct bpf_sock_ops *ctx)
 {
-	struct mesh_splice_end end = {.side = MESH_ACTIVE}, *mine;
+	struct mesh_splice_end end = {.side = MESH_ACTIVE};
+	struct mesh_splice_pair fresh = {.last = MESH_PASSIVE}, *p;
 	const struct mesh_splice_ctl *c = splice_control();
 	struct bpf_sock *bsk = ctx->sk;
 	const struct sock *sk;
 	struct enroll_who who;
 	enum enroll_verdict v;
+	bool taken;
 
 	if (!c || c->mode == MESH_SPLICE_OFF || !bsk)
 		return;
@@ -192,19 +194,30 @@ static __always_inline void enroll_active(struct bpf_sock_ops *ctx)
 	v = enroll_steer(c, &who);
 	if (v == ENROLL_NOT)
 		return;
-	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
-	end.start_ns = bpf_ktime_get_ns();
-	end.upstream = who.upstream;
-	if (v == ENROLL) {
-		end.id = enroll_id(sk, c, true);
-		enroll_pair(ctx, bsk, sk, c, &who, &end);
+	fresh.watch = v == ENROLL_HOLD_BACK;
+	fresh.start_ns = end.start_ns = bpf_ktime_get_ns();
+	fresh.upstream = end.upstream = who.upstream;
+	fresh.half[MESH_ACTIVE].workload = end.workload = who.caller;
+	fresh.half[MESH_PASSIVE].workload = who.callee;
+	end.id = enroll_id(sk, c, true);
+	enroll_flags(ctx,
+		     BPF_SOCK_OPS_STATE_CB_FLAG | (fresh.watch ? BPF_SOCK_OPS_RTT_CB_FLAG : 0));
+	if (bpf_map_update_elem(&splice_pairs, &end.id, &fresh,
+				c->left_out & MESH_COVER_PROOF ? BPF_ANY : BPF_NOEXIST)) {
+		count(MESH_C_SPLICE_FULL);
 		return;
 	}
-	mine = bpf_sk_storage_get(&splice_ends, bsk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	if (mine) {
-		*mine = end;
-		enroll_opened(who.upstream, 0);
+	p = bpf_map_lookup_elem(&splice_pairs, &end.id);
+	if (fresh.watch)
+		taken = enroll_end(bsk, &end);
+	else
+		taken = p && enroll_half(ctx, bsk, sk, &end, &p->half[MESH_ACTIVE]);
+	if (taken) {
+		enroll_opened(who.upstream, !fresh.watch);
+		return;
 	}
+	count(MESH_C_SPLICE_FULL);
+	bpf_map_delete_elem(&splice_pairs, &end.id);
 }
 
 static __always_inline void enroll_passive(struct bpf_sock_ops *ctx)
@@ -226,8 +239,40 @@ static __always_inline void enroll_passive(struct bpf_sock_ops *ctx)
 		return;
 	end.start_ns = p->start_ns;
 	end.upstream = p->upstream;
-	if (!enroll_half(ctx, bsk, sk, &end, &p->half[MESH_PASSIVE]))
+	end.workload = p->half[MESH_PASSIVE].workload;
+	if (p->watch) {
+		if (enroll_end(bsk, &end))
+			enroll_flags(ctx, BPF_SOCK_OPS_RTT_CB_FLAG);
+		bpf_map_delete_elem(&splice_pairs, &end.id);
+	} else if (!enroll_half(ctx, bsk, sk, &end, &p->half[MESH_PASSIVE])) {
 		count(MESH_C_SPLICE_FULL);
+	}
+}
+
+/* The first bytes that this side sent are acknowledged: by now its program has made the socket what
+ * it is to be. */
+static __always_inline void enroll_rtt(struct bpf_sock_ops *ctx)
+{
+	struct bpf_sock *bsk = ctx->sk;
+	struct mesh_splice_end *end = bsk ? bpf_sk_storage_get(&splice_ends, bsk, 0, 0) : NULL;
+	__u32 bit, workload, flags, *style;
+	const struct file *file;
+	const struct sock *sk;
+
+	if (!end)
+		return;
+	sk = (const struct sock *)bpf_skc_to_tcp_sock(bsk);
+	file = sk ? BPF_CORE_READ(sk, sk_socket, file) : NULL;
+	if (!file)
+		return; /* not accepted yet */
+	flags = BPF_CORE_READ(file, f_flags);
+	bit = flags & O_NONBLOCK ? MESH_STYLE_NONBLOCK : MESH_STYLE_BLOCKING;
+	bit <<= end->side == MESH_PASSIVE ? MESH_STYLE_CALLEE : 0;
+	workload = end->workload;
+	style = workload != MESH_NONE ? bpf_map_lookup_elem(&splice_style, &workload) : NULL;
+	if (style && !(*style & bit))
+		__sync_fetch_and_or(style, bit);
+	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags & ~BPF_SOCK_OPS_RTT_CB_FLAG);
 }
 
 /* The end of a connection that was held back: TCP knows what it did. */
@@ -240,29 +285,29 @@ static __always_inline void enroll_count_tcp(struct bpf_sock_ops *ctx, struct me
 /* The active side is closed, and with it the connection. */
 static __always_inline void enroll_closed(struct bpf_sock_ops *ctx)
 {
-	struct mesh_splice_end *end =
-		ctx->sk ? bpf_sk_storage_get(&splice_ends, ctx->sk, 0, 0) : NULL;
+	struct bpf_sock *bsk = ctx->sk;
+	struct mesh_splice_end *end = bsk ? bpf_sk_storage_get(&splice_ends, bsk, 0, 0) : NULL;
 	struct mesh_accel_group *g;
 	struct mesh_splice_pair *p;
+	bool enrolled;
 	__u64 id;
 
 	if (!end || end->side != MESH_ACTIVE)
 		return;
 	id = end->id;
-	g = splice_group(end->upstream, id != 0);
-	if (!g)
-		return;
-	__sync_fetch_and_add(&g->closed, 1);
-	__sync_fetch_and_add(&g->duration_ns, bpf_ktime_get_ns() - end->start_ns);
-	if (!id) {
-		enroll_count_tcp(ctx, g);
-		return;
-	}
 	p = bpf_map_lookup_elem(&splice_pairs, &id);
-	if (!p)
-		return;
-	splice_tell(g, &p->half[MESH_ACTIVE]);
-	splice_tell(g, &p->half[MESH_PASSIVE]);
+	enrolled = p && !p->watch;
+	g = splice_group(end->upstream, enrolled);
+	if (g) {
+		__sync_fetch_and_add(&g->closed, 1);
+		__sync_fetch_and_add(&g->duration_ns, bpf_ktime_get_ns() - end->start_ns);
+		if (enrolled) {
+			splice_tell(g, &p->half[MESH_ACTIVE]);
+			splice_tell(g, &p->half[MESH_PASSIVE]);
+		} else {
+			enroll_count_tcp(ctx, g);
+		}
+	}
 	bpf_map_delete_elem(&splice_pairs, &id);
 }
 

@@ -176,6 +176,9 @@ int mesh_sockops(struct bpf_sock_ops *ctx)
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
 		enroll_passive(ctx);
 		break;
+	case BPF_SOCK_OPS_RTT_CB:
+		enroll_rtt(ctx);
+		break;
 	case BPF_SOCK_OPS_STATE_CB:
 		on_state(ctx);
 		break;

@@ -47,6 +47,7 @@ struct {
 SPLICE_ARRAY(splice_ctl, 1, struct mesh_splice_ctl);
 SPLICE_ARRAY(splice_steer, MESH_MAX_UPSTREAMS, struct mesh_splice_steer);
 SPLICE_ARRAY(splice_tasks, MESH_MAX_WORKLOADS, __u32);
+SPLICE_ARRAY(splice_style, MESH_MAX_WORKLOADS, __u32);
 SPLICE_ARRAY(accel, MESH_MAX_UPSTREAMS, struct mesh_accel);
 
 static __always_inline struct mesh_splice_ctl *splice_control(void)

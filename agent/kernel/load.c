@@ -43,6 +43,7 @@ const char *const kernel_map_names[KM_MAPS] = {
 	[KM_SPLICE_CTL] = "splice_ctl",
 	[KM_SPLICE_STEER] = "splice_steer",
 	[KM_SPLICE_TASKS] = "splice_tasks",
+	[KM_SPLICE_STYLE] = "splice_style",
 	[KM_ACCEL] = "accel",
 	[KM_COVERAGE] = "coverage",
 	[KM_STRANGERS] = "strangers",

@@ -86,6 +86,14 @@ int kernel_splice_task(struct kernel *k, uint32_t workload, bool off)
 	return put(k, KM_SPLICE_TASKS, workload, &word);
 }
 
+int kernel_splice_forget(struct kernel *k, uint32_t workload)
+{
+	uint32_t word = 0;
+	int r = put(k, KM_SPLICE_STYLE, workload, &word);
+
+	return r ? r : put(k, KM_SPLICE_TASKS, workload, &word);
+}
+
 int kernel_splice_accel(struct kernel *k, uint32_t upstream, struct mesh_accel *out)
 {
 	return bpf_map_lookup_elem(k->map[KM_ACCEL], &upstream, out) < 0 ? -errno : 0;

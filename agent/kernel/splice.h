@@ -28,6 +28,9 @@ int kernel_splice_steer(struct kernel *k, uint32_t upstream, const struct mesh_s
 /* Whether a workload's connections may be accelerated; holds at once for those that exist. */
 int kernel_splice_task(struct kernel *k, uint32_t workload, bool off);
 
+/* Forgets what was seen and ordered of a workload whose id is going to be another's. */
+int kernel_splice_forget(struct kernel *k, uint32_t workload);
+
 /* What was counted for an upstream, and for all of them together. */
 int kernel_splice_accel(struct kernel *k, uint32_t upstream, struct mesh_accel *out);
 int kernel_splice_total(struct kernel *k, struct mesh_accel *out);

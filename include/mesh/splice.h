@@ -37,6 +37,7 @@ enum mesh_splice_covers {
 	MESH_COVER_ORDER = 2,  /* redirect overtakes bytes that TCP still carries */
 	MESH_COVER_PROOF = 4,  /* pairs are told by ports alone, not by their sequence numbers */
 	MESH_COVER_WINDOW = 8, /* redirect fills the receive buffer that TCP has promised */
+	MESH_COVER_STYLE = 16, /* programs that block in recv() are enrolled too */
 };
 struct mesh_splice_ctl {
 	__u32 mode;	/* enum mesh_splice_mode */
@@ -64,6 +65,19 @@ _Static_assert(sizeof(struct mesh_splice_steer) == 8, "abi");
 /* splice_tasks (steers): by workload id: what is not to be accelerated from now on, whichever side
  * of a connection it is: no new connections, and no redirect on those that are enrolled. */
 enum mesh_splice_task { MESH_SPLICE_TASK_OFF = 1 };
+
+/*
+ * splice_style (counts): by workload id, what its sockets were seen to be, as a caller and as a
+ * callee. On an enrolled socket a recv() that blocks gives EAGAIN when it is woken for another
+ * reason, such as room to send: only programs whose sockets do not block are enrolled, and of those
+ * only whom the kernel has seen. It looks at connections that are not enrolled, the control group
+ * among them, when their first bytes are acknowledged.
+ */
+enum mesh_splice_style {
+	MESH_STYLE_NONBLOCK = 1, /* as a caller; shifted by MESH_STYLE_CALLEE as a callee */
+	MESH_STYLE_BLOCKING = 2,
+};
+#define MESH_STYLE_CALLEE 2
 
 /* accel (counts): by upstream, by system call. What became of its connections, in two groups that
  * can be compared: [0] held back, [1] enrolled. A connection of which both hops are enrolled counts
@@ -105,8 +119,10 @@ struct mesh_splice_pair {
 	struct mesh_splice_half half[2]; /* enum mesh_splice_side */
 	__u64 start_ns;
 	__u32 upstream;
-	__u32 last; /* the side that sent last */
-	__u64 reserved[6];
+	__u32 last;  /* the side that sent last */
+	__u32 watch; /* not enrolled, but to be looked at: MESH_PASSIVE takes it out */
+	__u32 pad;
+	__u64 reserved[5];
 };
 _Static_assert(sizeof(struct mesh_splice_pair) == 192, "abi");
 
@@ -117,8 +133,10 @@ struct mesh_splice_end {
 	__u64 start_ns;
 	__u32 side;
 	__u32 upstream;
+	__u32 workload; /* whose style is to be seen, MESH_NONE: nobody's */
+	__u32 pad;
 };
-_Static_assert(sizeof(struct mesh_splice_end) == 24, "abi");
+_Static_assert(sizeof(struct mesh_splice_end) == 32, "abi");
 
 /* What the rule looks at: of the sender its own, of the reader what can be read without its lock,
  * in this order. Sequence numbers as in RFC 9293. */
