@@ -44,6 +44,7 @@ enum bpf_map_type {
 	BPF_MAP_TYPE_SOCKHASH = 18,
 	BPF_MAP_TYPE_SK_STORAGE = 24,
 	BPF_MAP_TYPE_RINGBUF = 27,
+	BPF_MAP_TYPE_TASK_STORAGE = 29,
 };
 
 enum { BPF_ANY = 0, BPF_NOEXIST = 1, BPF_EXIST = 2 };
@@ -222,6 +223,10 @@ struct net {
 typedef struct {
 	struct net *net;
 } possible_net_t;
+
+struct task_struct {
+	int pid;
+};
 
 struct kernfs_node {
 	u64 id; /* the inode number of the directory: the cgroup id */
