@@ -36,36 +36,45 @@ static void ignore(void *arg, const char *p, size_t n)
 {
 }
 
+/* What there is to read once the socket has something: > 0, or -1. */
+static ssize_t fill(int fd, int ep, char *to, size_t room)
+{
+	struct epoll_event ev;
+	ssize_t n = epoll_wait(ep, &ev, 1, 5000) == 1 ? recv(fd, to, room, 0) : -1;
+
+	return n ? n : -1;
+}
+
 /* One request and its whole answer. 0 or -1. */
 static int ask(int fd, int ep, const char *request, size_t len)
 {
 	static char in[1 << 16];
 	struct h1_head h;
 	struct h1_body body;
-	size_t have = 0;
-	ssize_t head = 0;
+	size_t have = 0, at;
+	ssize_t head, n;
 
 	if (send(fd, request, len, MSG_NOSIGNAL) != (ssize_t)len)
 		return -1;
-	for (;;) {
-		struct epoll_event ev;
-		ssize_t n = epoll_wait(ep, &ev, 1, 5000) == 1
-				    ? recv(fd, in + have, sizeof(in) - have, 0)
-				    : -1;
-
-		if (n <= 0)
+	do {
+		n = fill(fd, ep, in + have, sizeof(in) - have);
+		if (n < 0)
 			return -1;
 		have += (size_t)n;
 		head = h1_head_parse(in, have, &h);
-		if (head < 0)
-			return -1;
-		if (!head)
-			continue;
-		h1_body_of(&body, &h, true);
-		if (h1_body_feed(&body, in + head, have - (size_t)head, ignore, NULL) < 0)
+	} while (!head);
+	if (head < 0 || h1_status(&h) != 200)
+		return -1;
+	h1_body_of(&body, &h, true);
+	for (at = (size_t)head;; at = 0) {
+		if (h1_body_feed(&body, in + at, have - at, ignore, NULL) < 0)
 			return -1;
 		if (body.done)
-			return h1_status(&h) == 200 ? 0 : -1;
+			return 0;
+		n = fill(fd, ep, in, sizeof(in));
+		if (n < 0)
+			return -1;
+		have = (size_t)n;
 	}
 }
 
