@@ -49,7 +49,7 @@ cpu_ns() { # CASE: what its proxy's processes have used so far
 		awk '{ n += $1 } END { printf "%.0f", n }'
 }
 
-# 32 keep-alive connections for a second: METRIC, p99-METRIC (us), cpu-METRIC (s of the proxy per 100k requests).
+# 32 keep-alive connections for a second: METRIC, cpu-METRIC (s of the proxy per 100k requests).
 throughput() { # CASE METRIC [QUERY]
 	local out before after n
 	before=$(cpu_ns "$1")
@@ -57,17 +57,18 @@ throughput() { # CASE METRIC [QUERY]
 	after=$(cpu_ns "$1")
 	grep -qE 'Non-2xx|Socket errors' <<<"$out" && die "errors with $1: $out"
 	add "$1" "$2" "$(awk '/^Requests\/sec/ { print $2 }' <<<"$out")"
-	add "$1" "p99-$2" "$(awk '$1 == "99%" { v = $2 + 0; if ($2 ~ /ms$/) v *= 1e3; else if ($2 !~ /us$/) v *= 1e6; print v }' <<<"$out")"
 	n=$(awk '/requests in/ { print $1 }' <<<"$out")
 	add "$1" "cpu-$2" "$(awk -v a="$before" -v b="$after" -v n="$n" 'BEGIN { printf "%.3f", (b - a) / 1e9 / n * 1e5 }')"
 }
 
-# One keep-alive connection: p50-METRIC, p99-METRIC (us).
-latency() { # CASE METRIC [QUERY]
+# One keep-alive connection, or more: p50-METRIC, p99-METRIC (us), rate-METRIC (requests/s).
+latency() { # CASE METRIC [QUERY [CONNECTIONS]]
 	local out
-	out=$(client "$1" "$tools/lat" --to "${to[$1]}" --path "${path[$1]}${3:-}" --seconds 1) || die "lat ($1)"
+	out=$(client "$1" "$tools/lat" --to "${to[$1]}" --path "${path[$1]}${3:-}" --connections "${4:-1}" --seconds 1) ||
+		die "lat ($1)"
 	add "$1" "p50-$2" "$(awk '{ print $2 }' <<<"$out")"
 	add "$1" "p99-$2" "$(awk '{ print $5 }' <<<"$out")"
+	add "$1" "rate-$2" "$(awk '{ print $10 }' <<<"$out")"
 }
 
 connections() { # CASE METRIC

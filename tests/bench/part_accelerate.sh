@@ -43,7 +43,7 @@ accelerate_round() {
 		done
 		in_turn connections "new-$cpus"
 		CASES="off-2 on-2"
-		in_turn throughput "hops-$cpus"
+		in_turn latency "hops-$cpus" '' 32
 		CASES=$ACCEL_CASES
 	done
 }
@@ -76,7 +76,7 @@ accelerate_report() {
 		row "CPU seconds of the proxy per 100k of them, body of 128 B" "cpu-c32-128-$cpus" '%.2f'
 		row "new connections/s, ${CPUS[$cpus]}" "new-$cpus" '%.0f'
 		CASES="off-2 on-2"
-		row "two hops, requests/s, c=32, ${CPUS[$cpus]}" "hops-$cpus" '%.0f'
+		row "two hops, requests/s, c=32, ${CPUS[$cpus]}" "rate-hops-$cpus" '%.0f'
 		row "two hops, p99 of c=32, ${CPUS[$cpus]}, us" "p99-hops-$cpus" '%.0f'
 	done
 	accelerate_goals
