@@ -43,6 +43,7 @@ enum ipc_init_fd {
 	IPC_FD_SVC_STATS,
 	IPC_FD_SVC_INFLIGHT,
 	IPC_FD_EDGES,
+	IPC_FD_BEATS,
 	IPC_FD_ORIGDST, /* read-only map descriptor, kept for BPF_MAP_LOOKUP_ELEM */
 	IPC_FD_RING,	/* memfd of this worker's telemetry ring, telemetry/ring.h */
 	IPC_INIT_FDS,

@@ -77,7 +77,7 @@ static uint32_t default_workers(void)
 {
 	long n = sysconf(_SC_NPROCESSORS_ONLN);
 
-	return n < 1 ? 1 : n > MESH_MAX_WORKERS ? MESH_MAX_WORKERS : (uint32_t)n;
+	return n < 1 ? 1 : n > MESH_KERNEL_WORKER ? MESH_KERNEL_WORKER : (uint32_t)n;
 }
 
 /* An address, or "off" (or nothing): false. */
@@ -139,7 +139,7 @@ static void take_flags(struct agent_config *c)
 		.access_log = f.access_log,
 		.gateway_default = or_null(f.gateway_default),
 		.accelerate = f.accelerate,
-		.workers = *f.workers ? number("workers", f.workers, 1, MESH_MAX_WORKERS)
+		.workers = *f.workers ? number("workers", f.workers, 1, MESH_KERNEL_WORKER)
 				      : default_workers(),
 		.listener_port = (uint16_t)number("listener-port", f.listener_port, 1, 65535),
 	};

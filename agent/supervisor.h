@@ -60,6 +60,7 @@ struct supervisor {
 	uint32_t uid, gid;
 	uint64_t started_ms;  /* wall clock */
 	uint64_t stopping_ns; /* 0: not stopping */
+	bool in_kernel[MESH_MAX_SERVICES]; /* the kernel was told of it */
 	uint64_t retry_ns;    /* after a flush that failed: not before this */
 	bool flush_failed, farewell;
 };

@@ -41,8 +41,37 @@ int publish_services(struct supervisor *s)
 	return 0;
 }
 
+/* What the kernel itself has to know of each service. */
+static void publish_kernel_services(struct supervisor *s)
+{
+	for (uint32_t i = 0; i < MESH_MAX_SERVICES; i++) {
+		struct mesh_service k = {0};
+		struct service_view v;
+		int err;
+
+		if (registry_service(s->registry, i, &v))
+			k = (struct mesh_service){
+				.flags = MESH_SVC_USED |
+					 (v.config->fail_closed ? MESH_SVC_FAIL_CLOSED : 0) |
+					 (v.config->fallback == SNAP_FALLBACK_NONE
+						  ? MESH_SVC_NO_FALLBACK
+						  : 0),
+				.max_connections = v.config->bulkhead.connections,
+				.connect_ms = v.config->timeouts.connect,
+				.breaker = v.config->breaker,
+			};
+		else if (!s->in_kernel[i])
+			continue;
+		err = kernel_service_set(s->kernel, i, &k);
+		if (err)
+			log_error("cannot tell the kernel of service %u: %s", i, strerror(-err));
+		s->in_kernel[i] = k.flags;
+	}
+}
+
 static int put_services(void *arg)
 {
+	publish_kernel_services(arg);
 	return publish_services(arg);
 }
 
@@ -107,7 +136,7 @@ static bool is_busy(const struct supervisor *s, uint32_t endpoint)
 {
 	const struct mesh_ep_inflight *g = &s->arrays->ep_inflight[endpoint];
 
-	for (uint32_t i = 0; i < s->workers.n; i++)
+	for (uint32_t i = 0; i < MESH_MAX_WORKERS; i++)
 		if (__atomic_load_n(&g->worker[i], __ATOMIC_RELAXED))
 			return true;
 	return false;

@@ -11,21 +11,22 @@
  */
 #include "vmlinux.h"
 #include <bpf/bpf_core_read.h>
-#include "bpf/maps.bpf.h"
+#include "bpf/failopen.bpf.h"
+#include "bpf/coverage.bpf.h"
 
-#define LOOPBACK4	 bpf_htonl(0x7f000001)
 #define LOOPBACK_IFINDEX 1
 #define CGROUP_DEPTH	 32 /* levels looked at; what is deeper is found by its own id only */
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-/* The caller's own cgroup if it is managed, else its deepest managed ancestor. By id: inside a
- * cgroup namespace the levels that user space knows are not those of the kernel. */
-static __always_inline struct mesh_workload *find_caller(void)
+/* The caller's own cgroup if it is managed, else its deepest managed ancestor; its id. By id:
+ * inside a cgroup namespace the levels that user space knows are not those of the kernel. */
+static __always_inline struct mesh_workload *find_caller(__u64 *cgroup)
 {
 	struct mesh_workload *w, *found = NULL;
 	__u64 id = bpf_get_current_cgroup_id();
 
+	*cgroup = id;
 	w = bpf_map_lookup_elem(&workloads, &id);
 	if (w)
 		return w;
@@ -34,54 +35,12 @@ static __always_inline struct mesh_workload *find_caller(void)
 		if (!id)
 			break;
 		w = bpf_map_lookup_elem(&workloads, &id);
-		if (w)
+		if (w) {
 			found = w;
+			*cgroup = id;
+		}
 	}
 	return found;
-}
-
-static __always_inline bool heartbeat_is_fresh(__u64 now)
-{
-	__u32 zero = 0;
-	struct mesh_ctl *c = bpf_map_lookup_elem(&ctl, &zero);
-	__u64 beat;
-
-	if (!c)
-		return false;
-	beat = *(volatile __u64 *)&c->heartbeat_ns;
-	return beat > now || now - beat <= MESH_HEARTBEAT_MAX_NS;
-}
-
-/* Is what listens on loopback:port in the caller's namespace the socket with this cookie? */
-static __always_inline bool is_listening(struct bpf_sock_addr *ctx, bool v4, __be16 port,
-					 __u64 cookie)
-{
-	struct bpf_sock_tuple t = {};
-	struct tcp_sock *tp;
-	struct bpf_sock *sk;
-	bool ours = false;
-	__u32 len;
-
-	if (v4) {
-		t.ipv4.saddr = LOOPBACK4;
-		t.ipv4.daddr = LOOPBACK4;
-		t.ipv4.dport = port;
-		len = sizeof(t.ipv4);
-	} else {
-		t.ipv6.saddr[3] = bpf_htonl(1);
-		t.ipv6.daddr[3] = bpf_htonl(1);
-		t.ipv6.dport = port;
-		len = sizeof(t.ipv6);
-	}
-	sk = bpf_skc_lookup_tcp(ctx, &t, len, BPF_F_CURRENT_NETNS, 0);
-	if (!sk)
-		return false;
-	if (sk->state == BPF_TCP_LISTEN) {
-		tp = bpf_skc_to_tcp_sock(sk);
-		ours = tp && ((struct sock *)tp)->__sk_common.skc_cookie.counter == cookie;
-	}
-	bpf_sk_release(sk);
-	return ours;
 }
 
 static __always_inline bool is_loopback(const __u8 *ip)
@@ -93,6 +52,14 @@ static __always_inline bool is_loopback(const __u8 *ip)
 	return !w[0] && !w[1] && !w[2] && w[3] == bpf_htonl(1);
 }
 
+/* An MPTCP socket has another protocol number, but its first subflow comes here as plain TCP. */
+static __always_inline bool is_mptcp(struct bpf_sock_addr *ctx)
+{
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(ctx->sk);
+
+	return tp && bpf_core_field_exists(tp->is_mptcp) && BPF_CORE_READ(tp, is_mptcp);
+}
+
 /* Where the connection to key goes instead: the listener's port, or 0 to leave it alone. */
 static __always_inline __be16 capture(struct bpf_sock_addr *ctx, struct mesh_dest_key *key)
 {
@@ -102,39 +69,45 @@ static __always_inline __be16 capture(struct bpf_sock_addr *ctx, struct mesh_des
 	struct mesh_socket *s;
 	struct mesh_dest *d;
 	struct mesh_netns *n;
-	__u64 cookie;
+	__u64 cgroup;
 
-	caller = find_caller();
-	if (!caller)
-		return 0;
+	caller = find_caller(&cgroup);
 	if (is_loopback(key->ip))
 		key->netns = here;
+	if (!caller) {
+		cover_stranger(key);
+		return 0;
+	}
 	d = bpf_map_lookup_elem(&dests, key);
 	if (!d) {
 		count(MESH_C_PASSED);
+		cover(ctx, cgroup, MESH_COV_OTHER);
 		return 0;
 	}
 	if (d->workload == caller->id) {
 		count(MESH_C_PASSED_SELF);
+		cover(ctx, cgroup, MESH_COV_SELF);
+		return 0;
+	}
+	if (is_mptcp(ctx)) {
+		count(MESH_C_PASSED_PROTOCOL);
+		cover(ctx, cgroup, MESH_COV_PROTOCOL);
 		return 0;
 	}
 	if (ctx->sk->bound_dev_if && ctx->sk->bound_dev_if != LOOPBACK_IFINDEX) {
 		count(MESH_C_PASSED_DEVICE);
-		return 0;
-	}
-	if (!heartbeat_is_fresh(now)) {
-		count(MESH_C_PASSED_STALE);
+		cover(ctx, cgroup, MESH_COV_DEVICE);
 		return 0;
 	}
 	n = bpf_map_lookup_elem(&netns, &here);
-	cookie = n ? v4 ? n->listener4 : n->listener6 : 0;
-	if (!cookie || !is_listening(ctx, v4, n->port, cookie)) {
-		count(MESH_C_PASSED_NO_LISTENER);
+	if (!worker_waits(ctx, v4, n, now)) {
+		cover(ctx, cgroup, MESH_COV_NOBODY);
 		return 0;
 	}
 	s = bpf_sk_storage_get(&sockets, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!s) {
 		count(MESH_C_PASSED_NO_STORAGE);
+		cover(ctx, cgroup, MESH_COV_STORAGE);
 		return 0;
 	}
 	__builtin_memcpy(s->orig.ip, key->ip, sizeof(s->orig.ip));
@@ -147,24 +120,20 @@ static __always_inline __be16 capture(struct bpf_sock_addr *ctx, struct mesh_des
 	s->orig.time_ns = now;
 	s->established_ns = 0;
 	s->v4 = v4;
+	s->endpoint = MESH_NONE;
+	s->held = 0;
 	count(MESH_C_CAPTURED);
+	cover(ctx, cgroup, MESH_COV_WORKER);
 	return n->port;
-}
-
-/* An MPTCP socket has another protocol number, but its first subflow comes here as plain TCP. */
-static __always_inline bool is_mptcp(struct bpf_sock_addr *ctx)
-{
-	struct tcp_sock *tp = bpf_skc_to_tcp_sock(ctx->sk);
-
-	return tp && bpf_core_field_exists(tp->is_mptcp) && BPF_CORE_READ(tp, is_mptcp);
 }
 
 /* TCP proper. What an earlier connect() of this socket left behind goes here, whoever calls now. */
 static __always_inline bool is_ours_to_judge(struct bpf_sock_addr *ctx)
 {
-	if (ctx->type != SOCK_STREAM || ctx->protocol != IPPROTO_TCP || is_mptcp(ctx))
+	if (ctx->type != SOCK_STREAM || ctx->protocol != IPPROTO_TCP)
 		return false;
 	bpf_sk_storage_delete(&sockets, ctx->sk);
+	cover_again(ctx);
 	return true;
 }
 
@@ -174,12 +143,13 @@ int mesh_connect4(struct bpf_sock_addr *ctx)
 	struct mesh_dest_key key = {};
 	__be32 ip = ctx->user_ip4;
 	__be16 port;
+	__u64 id;
 
 	if (!is_ours_to_judge(ctx))
 		return 1;
 	key.port = ctx->user_port;
 	if (ip == bpf_htonl(MESH_PROBE_IP4) && key.port == bpf_htons(MESH_PROBE_PORT)) {
-		bpf_set_retval(find_caller() ? -MESH_PROBE_MANAGED : -MESH_PROBE_UNKNOWN);
+		bpf_set_retval(find_caller(&id) ? -MESH_PROBE_MANAGED : -MESH_PROBE_UNKNOWN);
 		return 0;
 	}
 	ip_from_v4(key.ip, ip ? ip : LOOPBACK4);

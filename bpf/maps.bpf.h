@@ -102,13 +102,38 @@ MESH_ARRAY(up_stats, MESH_MAX_UPSTREAMS, struct mesh_up_stat);
 MESH_ARRAY(svc_stats, MESH_MAX_SERVICES, struct mesh_svc_stat);
 MESH_ARRAY(svc_inflight, MESH_MAX_SERVICES, struct mesh_svc_inflight);
 MESH_ARRAY(edges, MESH_MAX_EDGES, struct mesh_edge);
+MESH_ARRAY(services, MESH_MAX_SERVICES, struct mesh_service);
+MESH_ARRAY(beats, 1, struct mesh_beats);
 
-/* A captured client socket: what was asked for. Writer: connect. Readers: getpeername, sockops.
- * Entry: until the next connect() of that socket or its end. Full: connect() passes untouched. */
+/* Which processes are workers: the index into `beats`. Writer: supervisor, by pidfd. Reader: exit.
+ * Entry: as long as the process. Full: the kernel has no memory; the supervisor says so, and the
+ * end of that worker is seen when its beat grows old. */
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, __u64);
+} worker_tasks MESH_MAP;
+
+enum mesh_held {
+	MESH_HELD_GAUGES = 1, /* it counts as a connection of its endpoint and service */
+	MESH_HELD_SVC = 2,    /* a probe of the service's breaker */
+	MESH_HELD_EP = 4,     /* ... of the endpoint's */
+};
+
+/* A client socket that was sent elsewhere: what was asked for, and when the kernel itself chose the
+ * endpoint, what is to be given back at its end. Writers: connect, sockops. Readers: getpeername,
+ * sockops. Entry: until the next connect() of that socket or its end. Full: connect() passes
+ * untouched. */
 struct mesh_socket {
 	struct mesh_origdst orig;
 	__u64 established_ns;
-	__u32 v4; /* captured to the IPv4 listener */
+	__u32 v4;	/* goes to an IPv4 address */
+	__u32 endpoint; /* MESH_NONE: to a worker */
+	__u32 gen;	/* of the endpoint */
+	__u32 held;	/* enum mesh_held */
+	__u64 svc_lease, ep_lease;
+	__u32 consecutive; /* of the endpoint, before it was established */
 	__u32 pad;
 };
 

@@ -21,6 +21,7 @@ enum kernel_map {
 	KM_SVC_STATS,
 	KM_SVC_INFLIGHT,
 	KM_EDGES,
+	KM_BEATS,
 	KM_ORIGDST,
 	KM_WORKLOADS,
 	KM_DESTS,
@@ -28,12 +29,17 @@ enum kernel_map {
 	KM_LISTENERS,
 	KM_EVENTS,
 	KM_COUNTERS,
+	KM_SERVICES,
 	KM_SOCKETS,
+	KM_WORKER_TASKS,
+	KM_COVERAGE,
+	KM_STRANGERS,
+	KM_ESCAPES,
 	KM_MAPS,
 };
 #define KM_ARRAYS KM_ORIGDST
 
-/* Attached to the cgroup, in this order; the tracepoint is the last link. */
+/* Attached to the cgroup, in this order, and then the tracepoints. */
 enum kernel_link {
 	KL_SOCKOPS,
 	KL_CONNECT4,
@@ -41,6 +47,7 @@ enum kernel_link {
 	KL_GETPEERNAME4,
 	KL_GETPEERNAME6,
 	KL_SET_STATE,
+	KL_EXIT,
 	KL_LINKS,
 };
 #define KL_CGROUP_LINKS KL_SET_STATE

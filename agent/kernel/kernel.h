@@ -10,6 +10,7 @@
 #include "lib/loop.h"
 
 #include <mesh/abi.h>
+#include <mesh/coverage.h>
 #include <mesh/event.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -47,8 +48,8 @@ struct kernel;
  * that they are effective: the kernel lists them as such for the cgroup, and a connect() from a
  * child cgroup made for that purpose meets the hook. Pins left there by a dead agent are removed
  * first (its programs detach with them, its maps go with its state); -EBUSY when that agent is
- * alive. Until the maps are filled and kernel_heartbeat() is
- * called, every connection passes untouched.
+ * alive. Until the maps are filled and workers write their beats, every connection passes
+ * untouched.
  *
  * LISTEN events flow from here on, so sockets that are older are found by a scan made after this
  * call (sockdiag.h) without a gap. On failure nothing is left behind, and error[] says in one line
@@ -80,21 +81,26 @@ struct kernel_arrays {
 	struct mesh_svc_stat *svc_stats;	/* [MESH_MAX_SERVICES] */
 	struct mesh_svc_inflight *svc_inflight; /* [MESH_MAX_SERVICES] */
 	struct mesh_edge *edges;		/* [MESH_MAX_EDGES] */
+	struct mesh_beats *beats;
 };
 const struct kernel_arrays *kernel_arrays(struct kernel *k);
 
-/* Says that somebody maintains the maps; at least every MESH_HEARTBEAT_MAX_NS / 3, and only while
- * workers run. */
-void kernel_heartbeat(struct kernel *k);
+/* The process (which does not beat yet) is worker `worker`: at its end the kernel clears its beat.
+ */
+int kernel_worker_started(struct kernel *k, int pidfd, uint32_t worker);
 
 /* A slot table. By system call: all of them, mapped, would be a seventh of the supervisor's memory.
  */
 int kernel_slots_set(struct kernel *k, uint32_t subset, const struct mesh_slots *t);
+/* What the kernel knows of a service; likewise. */
+int kernel_service_set(struct kernel *k, uint32_t service, const struct mesh_service *s);
 
 /* Set: inserts or replaces; -E2BIG when the map is full. Delete: -ENOENT when it is not there. */
 int kernel_workload_set(struct kernel *k, uint64_t cgroup, const struct mesh_workload *w);
 int kernel_workload_delete(struct kernel *k, uint64_t cgroup);
 int kernel_dest_set(struct kernel *k, const struct mesh_dest_key *key, const struct mesh_dest *d);
+/* -ENOENT: nothing is captured there. */
+int kernel_dest_get(struct kernel *k, const struct mesh_dest_key *key, struct mesh_dest *d);
 int kernel_dest_delete(struct kernel *k, const struct mesh_dest_key *key);
 int kernel_netns_set(struct kernel *k, uint64_t cookie, const struct mesh_netns *n);
 int kernel_netns_delete(struct kernel *k, uint64_t cookie);
@@ -104,6 +110,14 @@ int kernel_netns_delete(struct kernel *k, uint64_t cookie);
  * the next scan does, and then it is to be deleted here. */
 int kernel_listener_add(struct kernel *k, uint64_t cookie, const struct mesh_listener *l);
 int kernel_listener_delete(struct kernel *k, uint64_t cookie);
+
+/* What became of the connect() calls of a workload. -ENOENT when it is none. */
+int kernel_coverage(struct kernel *k, uint64_t cgroup, struct mesh_coverage *out);
+/* Each cgroup that is no workload and connected to what a workload offers; an entry may come twice
+ * when others go meanwhile. 0 or -errno. */
+int kernel_strangers(struct kernel *k,
+		     void (*fn)(uint64_t cgroup, const struct mesh_stranger *s, void *arg),
+		     void *arg);
 
 /* Sums over the CPUs, by enum mesh_counter. */
 int kernel_counters(struct kernel *k, uint64_t out[MESH_C_MAX]);
@@ -123,7 +137,7 @@ size_t kernel_map_use(struct kernel *k, struct kernel_map_use *out, size_t cap);
  * IPC_FD_ORIGDST: the arrays (read-write as
  * mmap needs it; the worker maps what steers PROT_READ, and closes them), origdst (read-only:
  * look-ups only). They stay the kernel's. */
-#define KERNEL_WORKER_FDS 11
+#define KERNEL_WORKER_FDS 12
 void kernel_worker_fds(const struct kernel *k, int out[KERNEL_WORKER_FDS]);
 
 /* --- events.c --- */

@@ -1,6 +1,5 @@
 /* The maps from user space: shared arrays mapped, the others by system call. */
 #include "agent/kernel/impl.h"
-#include "lib/clock.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -20,6 +19,7 @@ static const struct {
 	[KM_SVC_STATS] = {MESH_MAX_SERVICES, sizeof(struct mesh_svc_stat)},
 	[KM_SVC_INFLIGHT] = {MESH_MAX_SERVICES, sizeof(struct mesh_svc_inflight)},
 	[KM_EDGES] = {MESH_MAX_EDGES, sizeof(struct mesh_edge)},
+	[KM_BEATS] = {1, sizeof(struct mesh_beats)},
 };
 
 int kernel_map_arrays(struct kernel *k)
@@ -49,6 +49,7 @@ int kernel_map_arrays(struct kernel *k)
 		.svc_stats = k->mapped[KM_SVC_STATS],
 		.svc_inflight = k->mapped[KM_SVC_INFLIGHT],
 		.edges = k->mapped[KM_EDGES],
+		.beats = k->mapped[KM_BEATS],
 	};
 	return 0;
 }
@@ -65,9 +66,12 @@ const struct kernel_arrays *kernel_arrays(struct kernel *k)
 	return &k->arrays;
 }
 
-void kernel_heartbeat(struct kernel *k)
+int kernel_worker_started(struct kernel *k, int pidfd, uint32_t worker)
 {
-	__atomic_store_n(&k->arrays.ctl->heartbeat_ns, clock_mono_ns(), __ATOMIC_RELAXED);
+	__u64 index = worker;
+
+	return bpf_map_update_elem(k->map[KM_WORKER_TASKS], &pidfd, &index, BPF_ANY) < 0 ? -errno
+											 : 0;
 }
 
 /* Inserts or replaces, and keeps count: nobody else writes these maps. */
@@ -96,14 +100,56 @@ int kernel_slots_set(struct kernel *k, uint32_t subset, const struct mesh_slots 
 	return bpf_map_update_elem(k->map[KM_SLOTS], &subset, t, BPF_ANY) < 0 ? -errno : 0;
 }
 
+int kernel_service_set(struct kernel *k, uint32_t service, const struct mesh_service *s)
+{
+	return bpf_map_update_elem(k->map[KM_SERVICES], &service, s, BPF_ANY) < 0 ? -errno : 0;
+}
+
+/* What is counted of it has its place first, and keeps it when the workload changes. */
 int kernel_workload_set(struct kernel *k, uint64_t cgroup, const struct mesh_workload *w)
 {
+	static const struct mesh_coverage none;
+
+	if (bpf_map_update_elem(k->map[KM_COVERAGE], &cgroup, &none, BPF_NOEXIST) < 0 &&
+	    errno != EEXIST)
+		return -errno;
 	return set(k, KM_WORKLOADS, &cgroup, w);
 }
 
 int kernel_workload_delete(struct kernel *k, uint64_t cgroup)
 {
-	return delete (k, KM_WORKLOADS, &cgroup);
+	int r = delete (k, KM_WORKLOADS, &cgroup);
+
+	bpf_map_delete_elem(k->map[KM_COVERAGE], &cgroup);
+	return r;
+}
+
+int kernel_coverage(struct kernel *k, uint64_t cgroup, struct mesh_coverage *out)
+{
+	return bpf_map_lookup_elem(k->map[KM_COVERAGE], &cgroup, out) < 0 ? -errno : 0;
+}
+
+int kernel_strangers(struct kernel *k,
+		     void (*fn)(uint64_t cgroup, const struct mesh_stranger *s, void *arg),
+		     void *arg)
+{
+	uint64_t key, *last = NULL;
+	struct mesh_stranger s;
+
+	/* an entry that goes meanwhile makes it begin again: so many steps, and no more */
+	for (uint32_t i = 0; i < 2 * MESH_MAX_STRANGERS; i++) {
+		if (bpf_map_get_next_key(k->map[KM_STRANGERS], last, &key) < 0)
+			return errno == ENOENT ? 0 : -errno;
+		last = &key;
+		if (!bpf_map_lookup_elem(k->map[KM_STRANGERS], &key, &s))
+			fn(key, &s, arg);
+	}
+	return 0;
+}
+
+int kernel_dest_get(struct kernel *k, const struct mesh_dest_key *key, struct mesh_dest *d)
+{
+	return bpf_map_lookup_elem(k->map[KM_DESTS], key, d) < 0 ? -errno : 0;
 }
 
 int kernel_dest_set(struct kernel *k, const struct mesh_dest_key *key, const struct mesh_dest *d)
@@ -150,6 +196,11 @@ static const char *const counter_names[MESH_C_MAX] = {
 	[MESH_C_EVENTS_LOST] = "events-lost",
 	[MESH_C_CLOSED] = "closed",
 	[MESH_C_PASSED_NO_STORAGE] = "passed-no-storage",
+	[MESH_C_PASSED_NO_ENDPOINT] = "passed-no-endpoint",
+	[MESH_C_REFUSED_LOST] = "refused-lost",
+	[MESH_C_PASSED_PROTOCOL] = "passed-protocol",
+	[MESH_C_STRANGER] = "stranger",
+	[MESH_C_COVERAGE_LOST] = "coverage-lost",
 };
 
 const char *kernel_counter_name(unsigned counter)

@@ -14,7 +14,7 @@ static uint32_t queue(const struct proxy *p, uint32_t ep)
 {
 	uint64_t failed = __atomic_load_n(&p->shared.ep_stats[ep].consecutive, __ATOMIC_RELAXED);
 
-	return shared_inflight(&p->shared, ep, p->workers) +
+	return shared_inflight(&p->shared, ep) +
 	       (uint32_t)(failed < FAILED_MOST ? failed : FAILED_MOST);
 }
 

@@ -31,7 +31,7 @@ static void look(const struct proxy *p, uint32_t service, struct mesh_bulkhead_u
 	const struct mesh_svc_gauges *g = p->shared.svc_inflight[service].worker;
 
 	*use = (struct mesh_bulkhead_use){0};
-	for (uint32_t i = 0; i < p->workers && i < MESH_MAX_WORKERS; i++) {
+	for (uint32_t i = 0; i < MESH_MAX_WORKERS; i++) {
 		use->requests += __atomic_load_n(&g[i].requests, __ATOMIC_RELAXED);
 		use->connections += __atomic_load_n(&g[i].connections, __ATOMIC_RELAXED);
 		use->pending += __atomic_load_n(&g[i].pending, __ATOMIC_RELAXED);
@@ -43,7 +43,7 @@ static uint64_t sum_of(const struct proxy *p, uint32_t service, size_t gauge)
 	const struct mesh_svc_gauges *g = p->shared.svc_inflight[service].worker;
 	uint64_t sum = 0;
 
-	for (uint32_t i = 0; i < p->workers && i < MESH_MAX_WORKERS; i++)
+	for (uint32_t i = 0; i < MESH_MAX_WORKERS; i++)
 		sum += __atomic_load_n((const __u32 *)((const char *)&g[i] + gauge),
 				       __ATOMIC_SEQ_CST);
 	return sum;
@@ -123,7 +123,7 @@ static uint32_t edge_sum(const struct proxy *p, const struct mesh_edge *e)
 {
 	uint32_t sum = 0;
 
-	for (uint32_t i = 0; i < p->workers && i < MESH_MAX_WORKERS; i++)
+	for (uint32_t i = 0; i < MESH_MAX_WORKERS; i++)
 		sum += __atomic_load_n(&e->worker[i], __ATOMIC_RELAXED);
 	return sum;
 }

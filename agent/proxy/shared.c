@@ -42,6 +42,7 @@ int shared_map(struct shared *s, const int *fds)
 		{&s->svc_inflight, MESH_MAX_SERVICES, sizeof(*s->svc_inflight), IPC_FD_SVC_INFLIGHT,
 		 rw},
 		{&s->edges, MESH_MAX_EDGES, sizeof(*s->edges), IPC_FD_EDGES, rw},
+		{&s->beats, 1, sizeof(*s->beats), IPC_FD_BEATS, rw},
 	};
 	int r = 0;
 
@@ -86,11 +87,11 @@ bool shared_endpoint(const struct shared *s, uint32_t id, struct mesh_endpoint *
 	return false;
 }
 
-uint32_t shared_inflight(const struct shared *s, uint32_t endpoint, uint32_t workers)
+uint32_t shared_inflight(const struct shared *s, uint32_t endpoint)
 {
 	uint32_t sum = 0;
 
-	for (uint32_t i = 0; i < workers && i < MESH_MAX_WORKERS; i++)
+	for (uint32_t i = 0; i < MESH_MAX_WORKERS; i++)
 		sum += __atomic_load_n(&s->ep_inflight[endpoint].worker[i], __ATOMIC_RELAXED);
 	return sum;
 }

@@ -22,6 +22,7 @@ struct shared {
 	struct mesh_svc_stat *svc_stats;
 	struct mesh_svc_inflight *svc_inflight;
 	struct mesh_edge *edges;
+	struct mesh_beats *beats;
 	int origdst_fd;
 };
 
@@ -40,8 +41,9 @@ static inline const struct mesh_slots *shared_slots(const struct shared *s, uint
 bool shared_upstream(const struct shared *s, uint32_t id, struct mesh_upstream *out);
 bool shared_endpoint(const struct shared *s, uint32_t id, struct mesh_endpoint *out);
 
-/* Requests in flight at an endpoint, over all workers. */
-uint32_t shared_inflight(const struct shared *s, uint32_t endpoint, uint32_t workers);
+/* Requests in flight at an endpoint, over all workers, and connections that the kernel sent there.
+ */
+uint32_t shared_inflight(const struct shared *s, uint32_t endpoint);
 /* Adds a sample to an endpoint's latency. */
 void shared_latency(struct shared *s, uint32_t endpoint, uint64_t latency_ns, uint64_t now_ns,
 		    bool failed);

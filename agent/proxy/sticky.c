@@ -150,7 +150,7 @@ static void consider(struct proxy *p, const struct balance_want *want, struct ca
 		return;
 	c->ep[c->n] = (uint16_t)ep;
 	c->hash[c->n] = e.hash;
-	c->inflight[c->n] = shared_inflight(&p->shared, ep, p->workers);
+	c->inflight[c->n] = shared_inflight(&p->shared, ep);
 	c->total += c->inflight[c->n++];
 }
 

@@ -66,7 +66,7 @@ static void add(struct list *l, uint32_t id, bool compared)
 	*c = (struct why_candidate){.endpoint = id,
 				    .gen = e.gen,
 				    .breaker = __atomic_load_n(&st->breaker, __ATOMIC_RELAXED),
-				    .in_flight = shared_inflight(&p->shared, id, p->workers),
+				    .in_flight = shared_inflight(&p->shared, id),
 				    .flags = e.flags};
 	c->latency_ns =
 		mesh_ewma_read(__atomic_load_n(&st->ewma, __ATOMIC_RELAXED), p->loop.now_ns);
@@ -159,7 +159,7 @@ static void fill_gauges(struct record_why *w, const struct exchange *ex)
 
 	w->breaker = __atomic_load_n(&st->breaker, __ATOMIC_RELAXED);
 	w->budget = __atomic_load_n(&st->budget, __ATOMIC_RELAXED);
-	for (uint32_t i = 0; i < p->workers && i < MESH_MAX_WORKERS; i++) {
+	for (uint32_t i = 0; i < MESH_MAX_WORKERS; i++) {
 		w->requests += __atomic_load_n(&g->worker[i].requests, __ATOMIC_RELAXED);
 		w->connections += __atomic_load_n(&g->worker[i].connections, __ATOMIC_RELAXED);
 		w->pending += __atomic_load_n(&g->worker[i].pending, __ATOMIC_RELAXED);

@@ -17,7 +17,7 @@
 /* For functions that return a struct: BPF has no calls that do. */
 #define MESH_INLINE	   static inline __attribute__((always_inline))
 
-#define MESH_ABI_VERSION   2
+#define MESH_ABI_VERSION   3
 
 #define MESH_MAX_SERVICES  1024	 /* names known on this host */
 #define MESH_MAX_UPSTREAMS 2048	 /* (service, port) pairs that can be called */
@@ -30,6 +30,9 @@
 #define MESH_MAX_LISTENERS 16384 /* listening sockets of workloads */
 #define MESH_MAX_EDGES	   4096	 /* (caller, callee) pairs with requests in flight */
 #define MESH_MAX_WORKERS   16
+/* The kernel counts as a worker where gauges are kept by worker: of the others there are at most
+ * this many, old and new together. */
+#define MESH_KERNEL_WORKER (MESH_MAX_WORKERS - 1)
 #define MESH_SPLITS	   8   /* weighted subsets of one upstream */
 #define MESH_VERSIONS	   16  /* versions of a service that its configuration names, and "all" */
 #define MESH_WINDOW	   5   /* buckets of a rolling window */
@@ -154,7 +157,39 @@ struct mesh_slots {
 };
 _Static_assert(sizeof(struct mesh_slots) == 520, "abi");
 
-/* endpoints (steers). An index is not given to another endpoint for some seconds after its end. */
+/* services (steers): by service id, what the kernel itself has to know of a service's
+ * configuration. Written by system call: nobody maps them. A reader may see a mix of two for the
+ * moment of a write. All zero: not in use. */
+enum mesh_service_flags {
+	MESH_SVC_USED = 1,
+	MESH_SVC_FAIL_CLOSED = 2,  /* refuse what cannot be served */
+	MESH_SVC_ACCEL_OFF = 4,	   /* never enrolled in the sockhash */
+	MESH_SVC_ACCEL_ON = 8,	   /* always, whatever was measured */
+	MESH_SVC_NO_FALLBACK = 16, /* what falls to a version that nobody serves fails */
+};
+/* Policy of the breaker of a service and of its endpoints; breaker.h says how it is applied. */
+struct mesh_breaker_policy {
+	__u32 error_pm; /* hundredths of a percent; 5000: half */
+	__u32 min_requests;
+	__u32 window_ms;
+	__u32 open_ms;	   /* at least 1 */
+	__u32 half_open;   /* 1 to 255; what is outside counts as the nearest of these */
+	__u32 consecutive; /* 0: does not count */
+	__u32 max_ejected; /* percent of a service's endpoints */
+	__u32 probe_ms;	   /* length of a round, at least 1; longer than a request may take */
+};
+struct mesh_service {
+	__u32 flags;	       /* enum mesh_service_flags */
+	__u32 max_connections; /* 0: no limit */
+	__u32 connect_ms; /* a connect() given up after that long counts as failed; 0: none does */
+	__u32 pad;
+	struct mesh_breaker_policy breaker;
+	__u64 reserved[10];
+};
+_Static_assert(sizeof(struct mesh_service) == 128, "abi");
+
+/* endpoints (steers). An index is not given to another endpoint for some seconds after its end.
+ * `flags` is a word of its own, outside of `seq`: the kernel clears MESH_EP_ALIVE in it. */
 enum mesh_endpoint_flags {
 	MESH_EP_USED = 1,
 	MESH_EP_ALIVE = 2,	/* it listens, as far as the kernel knows */
@@ -168,8 +203,7 @@ struct mesh_endpoint {
 	__u32 seq; /* odd while being written */
 	__u32 gen; /* changes when the index is given to another endpoint */
 	__u8 ip[16];
-	__be16 port;
-	__u16 flags; /* enum mesh_endpoint_flags */
+	__u32 flags; /* enum mesh_endpoint_flags */
 	__u32 service;
 	__u32 workload;	      /* MESH_NONE when external */
 	__u32 hash;	      /* of id: the same on every host and after every restart */
@@ -177,7 +211,8 @@ struct mesh_endpoint {
 	char id[MESH_ID_MAX]; /* instance id, for x-instance-id; NUL-terminated */
 	char version[MESH_NAME_MAX];
 	__u32 weight; /* 1 to 1000, usually 100 */
-	__u8 pad2[12];
+	__be16 port;
+	__u8 pad[10];
 };
 _Static_assert(sizeof(struct mesh_endpoint) == 192, "abi");
 
@@ -193,7 +228,8 @@ struct mesh_ep_stat {
 _Static_assert(sizeof(struct mesh_ep_stat) == 64, "abi");
 
 /* ep_inflight (counts): per endpoint, one gauge per worker. A worker writes its own only; the
- * supervisor zeroes the gauges of a worker that died. */
+ * supervisor zeroes the gauges of a worker that died. That of MESH_KERNEL_WORKER is the kernel's:
+ * connections that it sent there and that are open. */
 struct mesh_ep_inflight {
 	__u32 worker[MESH_MAX_WORKERS];
 };
@@ -244,12 +280,19 @@ struct mesh_edge {
 };
 _Static_assert(sizeof(struct mesh_edge) == 80, "abi");
 
+/* beats (counts): one element: when each worker last came round in its loop, CLOCK_MONOTONIC ns, 0:
+ * it does not run, or accepts nothing any more. A worker writes its own; the kernel writes 0 when
+ * the worker's process begins to end. */
+struct mesh_beats {
+	__u64 worker[MESH_MAX_WORKERS];
+};
+_Static_assert(sizeof(struct mesh_beats) == 128, "abi");
+
 /* ctl (steers): one element. */
 struct mesh_ctl {
 	__u32 abi;
 	__u32 workers;
-	__u64 heartbeat_ns; /* CLOCK_MONOTONIC; the hook fails open when it is older than
-			       MESH_HEARTBEAT_MAX_NS */
+	__u64 agent_cgroup; /* that the agent itself runs in */
 	__u64 reserved[6];
 };
 _Static_assert(sizeof(struct mesh_ctl) == 64, "abi");
@@ -262,17 +305,25 @@ enum mesh_counter {
 	MESH_C_REFUSED,	    /* refused in the hook */
 	MESH_C_PASSED_SELF, /* a workload calling itself */
 	MESH_C_PASSED_NO_LISTENER, /* failed open: no worker listens in that namespace */
-	MESH_C_PASSED_STALE,	   /* failed open: heartbeat too old */
+	MESH_C_PASSED_STALE,	   /* failed open: no worker's beat is fresh */
 	MESH_C_PASSED_DEVICE,	   /* bound to a device, cannot be sent to loopback */
 	MESH_C_ORIGDST_LOST,	   /* the origdst map took no entry; that connection is reset */
 	MESH_C_LISTENERS_FULL,	   /* reconciling will find the listener */
 	MESH_C_EVENTS_LOST,	   /* ring buffer full */
 	MESH_C_CLOSED,		   /* captured sockets closed */
 	MESH_C_PASSED_NO_STORAGE,  /* failed open: no memory for what was asked for */
+	MESH_C_PASSED_NO_ENDPOINT, /* a TCP service that nobody serves */
+	MESH_C_REFUSED_LOST,	   /* refused, but not told whose: the map for that is full */
+	MESH_C_PASSED_PROTOCOL,	   /* MPTCP */
+	MESH_C_STRANGER,	   /* nobody's connect() to what a workload offers */
+	MESH_C_COVERAGE_LOST,	   /* a workload's connect() that has no place in `coverage` */
 	MESH_C_MAX,
 };
 
-#define MESH_HEARTBEAT_MAX_NS 500000000ULL
+/* A worker writes its beat at least every MESH_BEAT_MS while it accepts; the hook sends nobody to
+ * workers of which none has written for MESH_BEAT_MAX_NS. */
+#define MESH_BEAT_MS	 100
+#define MESH_BEAT_MAX_NS 500000000ULL
 
 /*
  * Proof that the hook runs: a TCP connect() to this address and port (192.0.0.8 is the IPv4 dummy

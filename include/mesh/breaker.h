@@ -40,17 +40,6 @@ enum mesh_breaker_hand { MESH_HAND_RESET = 0, MESH_HAND_OPEN = 1, MESH_HAND_CLOS
 #define MESH_BREAKER_SKEW_MS 60000 /* a word that is less than this ahead: a reading behind */
 #define MESH_BREAKER_HELD    (1ULL << 61)
 
-struct mesh_breaker_policy {
-	__u32 error_pm; /* hundredths of a percent; 5000: half */
-	__u32 min_requests;
-	__u32 window_ms;
-	__u32 open_ms;	   /* at least 1 */
-	__u32 half_open;   /* 1 to 255; what is outside counts as the nearest of these */
-	__u32 consecutive; /* 0: does not count */
-	__u32 max_ejected; /* percent of a service's endpoints */
-	__u32 probe_ms;	   /* length of a round, at least 1; longer than a request may take */
-};
-
 /* A word and what it means for the caller. */
 struct mesh_breaker_step {
 	__u64 word;

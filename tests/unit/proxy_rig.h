@@ -271,6 +271,7 @@ static inline struct rig *rig_start(void)
 		.svc_stats = rig_shared(sizeof(struct mesh_svc_stat) * MESH_MAX_SERVICES),
 		.svc_inflight = rig_shared(sizeof(struct mesh_svc_inflight) * MESH_MAX_SERVICES),
 		.edges = rig_shared(sizeof(struct mesh_edge) * MESH_MAX_EDGES),
+		.beats = rig_shared(sizeof(struct mesh_beats)),
 		.origdst_fd = -1,
 	};
 	rig->inside = rig_shared(sizeof(*rig->inside));
