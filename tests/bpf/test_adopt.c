@@ -153,45 +153,47 @@ static void an_agent_that_leaves_hands_on_everything(void **state)
 	assert_gone();
 }
 
-/* The links of tracepoints are made anew: there is one of each, and it is the new program's. */
-static int links_of(const char *name)
+/* Links of tracepoints are made anew, and the old ones go; other agents on this machine have some
+ * of the same name. */
+static uint32_t link_id(const char *name)
 {
-	struct bpf_link_info info;
-	__u32 id = 0, len, plen;
-	int n = 0, fd, pfd;
+	struct bpf_link_info info = {0};
+	__u32 len = sizeof(info);
+	int fd = pinned(name);
 
-	while (bpf_link_get_next_id(id, &id) == 0) {
-		struct bpf_prog_info p = {0};
+	assert_true(fd >= 0);
+	ok(bpf_obj_get_info_by_fd(fd, &info, &len));
+	close(fd);
+	return info.id;
+}
 
-		memset(&info, 0, sizeof(info));
-		len = sizeof(info);
-		plen = sizeof(p);
-		fd = bpf_link_get_fd_by_id(id);
-		if (fd < 0)
-			continue;
-		ok(bpf_obj_get_info_by_fd(fd, &info, &len));
-		pfd = bpf_prog_get_fd_by_id(info.prog_id);
-		if (pfd >= 0 && bpf_obj_get_info_by_fd(pfd, &p, &plen) == 0)
-			n += !strcmp(p.name, name);
-		if (pfd >= 0)
-			close(pfd);
+static bool link_exists(uint32_t id)
+{
+	int fd = bpf_link_get_fd_by_id(id);
+
+	if (fd >= 0)
 		close(fd);
-	}
-	return n;
+	return fd >= 0;
 }
 
 static void tracepoints_are_neither_doubled_nor_lost(void **state)
 {
-	uint64_t until = clock_mono_ns() + 2000000000ULL;
-	int others = links_of("mesh_exit"), states = links_of("mesh_set_state");
+	static const char *const names[] = {"link_mesh_exit", "link_mesh_set_state"};
+	uint64_t until = clock_mono_ns() + 5000000000ULL;
+	uint32_t id[2];
 	struct kernel *k;
 
 	die_after(fill);
+	for (int i = 0; i < 2; i++)
+		id[i] = link_id(names[i]);
 	k = next_agent();
-	/* the kernel frees a link a moment after its last pin and descriptor have gone */
-	while (links_of("mesh_exit") != others + 1 || links_of("mesh_set_state") != states + 1) {
-		assert_true(clock_mono_ns() < until);
-		usleep(1000);
+	for (int i = 0; i < 2; i++) {
+		assert_int_not_equal(link_id(names[i]), id[i]);
+		/* the kernel frees a link a moment after its last pin and descriptor have gone */
+		while (link_exists(id[i])) {
+			assert_true(clock_mono_ns() < until);
+			usleep(1000);
+		}
 	}
 	kernel_close(&k);
 	assert_gone();
