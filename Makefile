@@ -96,9 +96,9 @@ test-kernels: deps ## BPF tests and a smoke of the main path under Debian's 6.1 
 	$(Q)$(MAKE) $(JOBS) programs $(BPF_TESTS) $(E2E_TESTS) $(TOOLS)
 	$(Q)BUILD=$(BUILD) tests/kernels/run.sh $(if $(T),--e2e "$(T)") $(K)
 
-bench: deps ## compare with no mesh, nginx and HAProxy in one interleaved run
+bench: deps ## compare with no mesh, nginx, HAProxy and sidecars, interleaved (PART=http|tcp|accelerate|sidecar)
 	$(Q)$(MAKE) $(JOBS) programs $(TOOLS)
-	$(Q)BUILD=$(BUILD) tests/bench/bench.sh
+	$(Q)BUILD=$(BUILD) tests/bench/bench.sh $(if $(PART),--only $(PART))
 
 soak: deps ## a million checked requests through two hops (N=20000 for a short one)
 	$(Q)$(MAKE) $(JOBS) programs $(TOOLS) $(BUILD)/tests/e2e/test_soak

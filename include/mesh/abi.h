@@ -28,6 +28,7 @@
 #define MESH_MAX_DESTS	   65536 /* addresses that are captured */
 #define MESH_MAX_ORIGDST   65536 /* captured connections that no worker has accepted yet */
 #define MESH_MAX_LISTENERS 16384 /* listening sockets of workloads */
+#define MESH_MAX_REFUSALS  4096	 /* (caller, upstream, reason) with refusals that nobody has read */
 #define MESH_MAX_EDGES	   4096	 /* (caller, callee) pairs with requests in flight */
 #define MESH_MAX_WORKERS   16
 /* The kernel counts as a worker where gauges are kept by worker: of the others there are at most
@@ -280,6 +281,20 @@ struct mesh_edge {
 };
 _Static_assert(sizeof(struct mesh_edge) == 80, "abi");
 
+/* refusals: connects that the kernel itself refused, since the supervisor has last read them. */
+enum mesh_refusal {
+	MESH_REFUSED_BREAKER = 1, /* the service's breaker is open */
+	MESH_REFUSED_BULKHEAD,	  /* it has as many connections as it may */
+	MESH_REFUSED_NO_ENDPOINT, /* nobody serves it, and it fails closed */
+	MESH_REFUSALS,
+};
+struct mesh_refusal_key {
+	__u32 workload, upstream;
+	__u32 reason; /* enum mesh_refusal */
+	__u32 pad;
+};
+_Static_assert(sizeof(struct mesh_refusal_key) == 16, "abi");
+
 /* beats (counts): one element: when each worker last came round in its loop, CLOCK_MONOTONIC ns, 0:
  * it does not run, or accepts nothing any more. A worker writes its own; the kernel writes 0 when
  * the worker's process begins to end. */
@@ -314,6 +329,7 @@ enum mesh_counter {
 	MESH_C_PASSED_NO_STORAGE,  /* failed open: no memory for what was asked for */
 	MESH_C_PASSED_NO_ENDPOINT, /* a TCP service that nobody serves */
 	MESH_C_REFUSED_LOST,	   /* refused, but not told whose: the map for that is full */
+	MESH_C_SPLICE_FULL,	   /* not enrolled: no room or no memory */
 	MESH_C_PASSED_PROTOCOL,	   /* MPTCP */
 	MESH_C_STRANGER,	   /* nobody's connect() to what a workload offers */
 	MESH_C_COVERAGE_LOST,	   /* a workload's connect() that has no place in `coverage` */
