@@ -4,6 +4,7 @@
  * loop ends in settle(): whatever was learned is put into the maps once, and then meshd is told.
  */
 #include "agent/supervisor.h"
+#include "agent/supervisor_splice.h"
 
 #include "lib/clock.h"
 #include "lib/log.h"
@@ -92,12 +93,9 @@ static void on_event(const struct mesh_event *e, void *arg)
 
 /* --- workers --- */
 
-static void worker_ready(void *arg)
+static int worker_started(void *arg, uint32_t worker, int pidfd)
 {
-	struct supervisor *s = arg;
-
-	if (!s->stopping_ns)
-		kernel_heartbeat(s->kernel);
+	return kernel_worker_started(((struct supervisor *)arg)->kernel, pidfd, worker);
 }
 
 /* Writing only what is not zero: pages nobody has used stay unused. */
@@ -111,6 +109,7 @@ static void worker_died(void *arg, uint32_t worker)
 {
 	struct supervisor *s = arg;
 
+	__atomic_store_n(&s->arrays->beats->worker[worker], 0, __ATOMIC_RELAXED);
 	for (uint32_t i = 0; i < MESH_MAX_ENDPOINTS; i++)
 		clear(&s->arrays->ep_inflight[i].worker[worker]);
 	for (uint32_t i = 0; i < MESH_MAX_SERVICES; i++) {
@@ -130,7 +129,13 @@ static int worker_socket(void *arg, uint64_t netns, int family)
 	struct supervisor *s = arg;
 	struct netns *ns = netns_by_cookie(&s->discovery.netns, netns);
 
-	return ns ? netns_socket(ns, family) : -ENOENT;
+	int fd = ns ? netns_socket(ns, family) : -ENOENT;
+
+	/* it becomes the worker's in name, too: that is how enrolment tells it from a health
+	 * check's */
+	if (fd >= 0 && fchown(fd, s->uid, (gid_t)-1) < 0)
+		log_warn("a worker's socket stays with plain TCP: %s", strerror(errno));
+	return fd;
 }
 
 /* --- namespaces --- */
@@ -279,7 +284,6 @@ static void begin_stop(struct supervisor *s)
 {
 	log_info("stopping: waiting for what runs, %d s at most", STOP_MS / 1000);
 	s->stopping_ns = s->loop.now_ns;
-	__atomic_store_n(&s->arrays->ctl->heartbeat_ns, 0, __ATOMIC_RELEASE);
 	for (struct netns *ns = s->discovery.netns.list; ns; ns = ns->next)
 		kernel_netns_delete(s->kernel, ns->cookie);
 	workers_drain(&s->workers, STOP_MS);
@@ -314,13 +318,11 @@ static void on_signal(struct watch *w, uint32_t events)
 		s->loop.stop = true;
 }
 
-/* Heart and meshd are told of workers that answer, not of those that merely run. */
+/* meshd is told of workers that answer, not of those that merely run. */
 static void look_at_workers(struct supervisor *s)
 {
 	uint32_t n = workers_answering(&s->workers);
 
-	if (n)
-		kernel_heartbeat(s->kernel);
 	if (n != s->answering)
 		session_changed(s->session);
 	s->answering = n;
@@ -408,6 +410,8 @@ static int start_kernel(struct supervisor *s)
 	err = netns_own_cookie(&s->own_netns);
 	if (err)
 		return err;
+	if (!strcmp(s->cfg->accelerate, "on"))
+		splice_start(s, MESH_SPLICE_VERDICT);
 	publish_sink(s, &sink);
 	err = registry_new(&sink, s->own_netns, &s->registry);
 	coverage_start(s);
@@ -421,7 +425,7 @@ static int start_workers(struct supervisor *s)
 
 	ws->loop = &s->loop;
 	ws->ops = (struct workers_ops){.arg = s,
-				       .ready = worker_ready,
+				       .started = worker_started,
 				       .died = worker_died,
 				       .socket = worker_socket,
 				       .record = on_record};
@@ -559,9 +563,6 @@ int supervisor_run(const struct agent_config *cfg)
 	if (err)
 		log_error("cannot start: %s", strerror(-err));
 	raise_file_limit();
-	if (!strcmp(cfg->accelerate, "on"))
-		log_warn("--accelerate on: this version accelerates nothing; connections use plain "
-			 "TCP");
 	if (!err) {
 		err = accesslog_new(cfg->access_log, &s.accesslog);
 		if (err)

@@ -172,7 +172,6 @@ static void hear(struct worker *w, const struct ipc_msg *m)
 			break;
 		w->ready = true;
 		log_debug("worker %u (pid %d) is ready", w->id, (int)w->pid);
-		w->all->ops.ready(w->all->ops.arg);
 		break;
 	case IPC_WANT_SOCKET:
 		answer_socket(w, m);
@@ -327,10 +326,14 @@ static void exited(struct watch *watch, uint32_t events)
 static int start_one(struct worker *w)
 {
 	struct workers *ws = w->all;
-	int err = spawn(w);
+	int err = spawn(w), late;
 
-	if (!err)
-		err = loop_add(ws->loop, &w->on_exit, w->pidfd, EPOLLIN, exited);
+	if (err)
+		return err;
+	late = ws->ops.started(ws->ops.arg, w->id, w->pidfd);
+	if (late)
+		log_warn("the end of worker %u will be noticed late: %s", w->id, strerror(-late));
+	err = loop_add(ws->loop, &w->on_exit, w->pidfd, EPOLLIN, exited);
 	if (!err)
 		err = loop_add(ws->loop, &w->on_ipc, w->ipc, EPOLLIN, ipc_event);
 	if (err)

@@ -29,9 +29,14 @@
 /* Whoever passed the hook before it was told to stop is in a listener's queue by then. */
 #define DRAIN_ACCEPT_MS 100
 
+#define BEAT_LEAST_NS	10000000ULL /* a busy loop turns more often than anybody needs to know */
+
 struct worker {
 	struct proxy proxy;
 	struct watch ipc;
+	struct timer beat;
+	uint64_t beat_ns; /* the last one */
+	void (*after)(struct loop *l);
 	struct timer drain;
 	uint64_t drain_until_ms;
 	uint32_t most_clients, nlisteners;
@@ -88,6 +93,35 @@ static void on_snapshot(struct proxy *p, const struct ipc_msg *m, int fd)
 		log_warn("the supervisor does not take messages");
 }
 
+/* --- beats: the hook sends connections to workers that come round, see abi.h --- */
+
+/* The kernel has cleared it when this process ends, and nothing sets it again: only this does. */
+static void beat(struct loop *l)
+{
+	struct worker *w = (struct worker *)((char *)l - offsetof(struct worker, proxy.loop));
+	struct proxy *p = &w->proxy;
+
+	if (l->now_ns - w->beat_ns >= BEAT_LEAST_NS && !p->draining) {
+		w->beat_ns = l->now_ns;
+		__atomic_store_n(&p->shared.beats->worker[p->id], l->now_ns, __ATOMIC_RELAXED);
+	}
+	w->after(l);
+}
+
+static void keep_turning(struct timer *t)
+{
+	struct worker *w = (struct worker *)((char *)t - offsetof(struct worker, beat));
+
+	timer_arm(&w->proxy.loop, t, MESH_BEAT_MS - LOOP_TICK_MS, keep_turning);
+}
+
+static void start_beating(struct worker *w)
+{
+	w->after = w->proxy.loop.after;
+	w->proxy.loop.after = beat;
+	keep_turning(&w->beat);
+}
+
 static void look_drained(struct timer *t)
 {
 	struct worker *w = (struct worker *)((char *)t - offsetof(struct worker, drain));
@@ -105,6 +139,7 @@ static void on_drain(struct proxy *p, uint32_t millis)
 	struct worker *w = worker_of(p);
 
 	p->draining = true;
+	__atomic_store_n(&p->shared.beats->worker[p->id], 0, __ATOMIC_RELAXED);
 	w->drain_until_ms = p->loop.now_ns / 1000000 + millis;
 	timer_arm(&p->loop, &w->drain, DRAIN_ACCEPT_MS, look_drained);
 }
@@ -282,6 +317,7 @@ static int begin(struct worker *w)
 		return r;
 	p->loop.spins = true;
 	w->most_clients = p->max_clients;
+	start_beating(w);
 	ready.ready.pid = getpid();
 	return send_up(p, &ready);
 }

@@ -81,6 +81,16 @@ struct {
 	__type(value, __u64);
 } counters MESH_MAP;
 
+/* Writer: connect. Reader: supervisor, which removes what it has read. Full: the refusal is counted
+ * in MESH_C_REFUSED all the same, but by nobody's name: MESH_C_REFUSED_LOST. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MESH_MAX_REFUSALS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct mesh_refusal_key);
+	__type(value, __u64);
+} refusals MESH_MAP;
+
 /* The shared arrays. Writer and readers as abi.h says at each type ("steers", "counts"); fixed
  * size, indexed by id, so they are never full: whoever gives out ids refuses the one too many. */
 #define MESH_ARRAY(name, entries, type_)                                                           \
@@ -105,6 +115,16 @@ MESH_ARRAY(edges, MESH_MAX_EDGES, struct mesh_edge);
 MESH_ARRAY(services, MESH_MAX_SERVICES, struct mesh_service);
 MESH_ARRAY(beats, 1, struct mesh_beats);
 
+/* Which processes are workers: the index into `beats`. Writer: supervisor, by pidfd. Reader: exit.
+ * Entry: as long as the process. Full: the kernel has no memory; the supervisor says so, and the
+ * end of that worker is seen when its beat grows old. */
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, __u64);
+} worker_tasks MESH_MAP;
+
 enum mesh_held {
 	MESH_HELD_GAUGES = 1, /* it counts as a connection of its endpoint and service */
 	MESH_HELD_SVC = 2,    /* a probe of the service's breaker */
@@ -124,7 +144,7 @@ struct mesh_socket {
 	__u32 held;	/* enum mesh_held */
 	__u64 svc_lease, ep_lease;
 	__u32 consecutive; /* of the endpoint, before it was established */
-	__u32 pad;
+	__u32 service;	   /* of the endpoint */
 };
 
 struct {
