@@ -26,6 +26,7 @@ struct discovery_ops {
 	/* The end of this socket is to be reported. */
 	void (*listener_found)(void *arg, uint64_t cookie, const struct mesh_listener *l);
 	/* As in netns_table. */
+	int (*inherited)(void *arg, uint64_t netns, int family);
 	void (*listening)(void *arg, struct netns *ns, bool up);
 };
 

@@ -202,6 +202,25 @@ void listener_remove(struct proxy *p, uint32_t id)
 	}
 }
 
+void listener_remove_all(struct proxy *p)
+{
+	while (p->listeners)
+		remove_at(p, &p->listeners);
+}
+
+uint32_t listener_list(const struct proxy *p, uint32_t from, uint32_t *fds, uint32_t max)
+{
+	uint32_t n = 0;
+
+	for (const struct listener *l = p->listeners; l && n < max; l = l->next)
+		if (from)
+			from--;
+		else
+			fds[n++] =
+				(uint32_t)l->fd | (l->role == IPC_GATEWAY ? IPC_HOLDS_GATEWAY : 0);
+	return n;
+}
+
 void listener_drain(struct proxy *p)
 {
 	while (p->listeners) {
