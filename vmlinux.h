@@ -43,6 +43,7 @@ enum bpf_map_type {
 	BPF_MAP_TYPE_LRU_HASH = 9,
 	BPF_MAP_TYPE_SK_STORAGE = 24,
 	BPF_MAP_TYPE_RINGBUF = 27,
+	BPF_MAP_TYPE_TASK_STORAGE = 29,
 };
 
 enum { BPF_ANY = 0, BPF_NOEXIST = 1, BPF_EXIST = 2 };
@@ -177,6 +178,10 @@ struct net {
 typedef struct {
 	struct net *net;
 } possible_net_t;
+
+struct task_struct {
+	int pid;
+};
 
 struct kernfs_node {
 	u64 id; /* the inode number of the directory: the cgroup id */

@@ -93,12 +93,9 @@ static void on_event(const struct mesh_event *e, void *arg)
 
 /* --- workers --- */
 
-static void worker_ready(void *arg)
+static int worker_started(void *arg, uint32_t worker, int pidfd)
 {
-	struct supervisor *s = arg;
-
-	if (!s->stopping_ns)
-		kernel_heartbeat(s->kernel);
+	return kernel_worker_started(((struct supervisor *)arg)->kernel, pidfd, worker);
 }
 
 /* Writing only what is not zero: pages nobody has used stay unused. */
@@ -112,6 +109,7 @@ static void worker_died(void *arg, uint32_t worker)
 {
 	struct supervisor *s = arg;
 
+	__atomic_store_n(&s->arrays->beats->worker[worker], 0, __ATOMIC_RELAXED);
 	for (uint32_t i = 0; i < MESH_MAX_ENDPOINTS; i++)
 		clear(&s->arrays->ep_inflight[i].worker[worker]);
 	for (uint32_t i = 0; i < MESH_MAX_SERVICES; i++) {
@@ -283,7 +281,6 @@ static void begin_stop(struct supervisor *s)
 {
 	log_info("stopping: waiting for what runs, %d s at most", STOP_MS / 1000);
 	s->stopping_ns = s->loop.now_ns;
-	__atomic_store_n(&s->arrays->ctl->heartbeat_ns, 0, __ATOMIC_RELEASE);
 	for (struct netns *ns = s->discovery.netns.list; ns; ns = ns->next)
 		kernel_netns_delete(s->kernel, ns->cookie);
 	workers_drain(&s->workers, STOP_MS);
@@ -320,13 +317,11 @@ static void on_signal(struct watch *w, uint32_t events)
 		s->loop.stop = true;
 }
 
-/* Heart and meshd are told of workers that answer, not of those that merely run. */
+/* meshd is told of workers that answer, not of those that merely run. */
 static void look_at_workers(struct supervisor *s)
 {
 	uint32_t n = workers_answering(&s->workers);
 
-	if (n)
-		kernel_heartbeat(s->kernel);
 	if (n != s->answering)
 		session_changed(s->session);
 	s->answering = n;
@@ -426,7 +421,7 @@ static int start_workers(struct supervisor *s)
 
 	ws->loop = &s->loop;
 	ws->ops = (struct workers_ops){.arg = s,
-				       .ready = worker_ready,
+				       .started = worker_started,
 				       .died = worker_died,
 				       .socket = worker_socket,
 				       .record = on_record};

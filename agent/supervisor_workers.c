@@ -203,6 +203,12 @@ void worker_exited(struct watch *watch, uint32_t events)
 		schedule_respawn(w, since(w, w->started_ns) < QUICK_DEATH_NS);
 }
 
+static void say_late(const struct worker *w, int err)
+{
+	if (err)
+		log_warn("the end of worker %u will be noticed late: %s", w->id, strerror(-err));
+}
+
 static int start_one(struct worker *w)
 {
 	struct workers *ws = w->all;
@@ -214,6 +220,8 @@ static int start_one(struct worker *w)
 	if (rendezvous < 0)
 		return rendezvous;
 	err = spawn(w);
+	if (!err)
+		say_late(w, ws->ops.started(ws->ops.arg, w->id, w->pidfd));
 	if (!err)
 		err = loop_add(ws->loop, &w->on_exit, w->pidfd, EPOLLIN, worker_exited);
 	if (!err)

@@ -58,7 +58,8 @@ struct worker {
 
 struct workers_ops {
 	void *arg;
-	void (*ready)(void *arg);			      /* one more is ready */
+	/* A process that does not serve yet: 0, or -errno: the kernel will notice its end late. */
+	int (*started)(void *arg, uint32_t worker, int pidfd);
 	void (*died)(void *arg, uint32_t worker);	      /* its gauges are to be zeroed */
 	int (*socket)(void *arg, uint64_t netns, int family); /* a descriptor or -errno */
 	void (*record)(const struct record *rec, void *arg);

@@ -158,7 +158,6 @@ static void hear(struct worker *w, const struct ipc_msg *m)
 			break;
 		w->ready = true;
 		log_debug("worker %u (pid %d) is ready", w->id, (int)w->pid);
-		w->all->ops.ready(w->all->ops.arg);
 		break;
 	case IPC_WANT_SOCKET:
 		answer_socket(w, m);

@@ -34,6 +34,8 @@
 #define DRAIN_QUIET_MS 1000
 #define DRAIN_LAST_MS  1000
 
+#define BEAT_LEAST_NS  10000000ULL /* a busy loop turns more often than anybody needs to know */
+
 static struct worker *worker_of(struct proxy *p)
 {
 	return (struct worker *)((char *)p - offsetof(struct worker, proxy));
@@ -85,6 +87,35 @@ static void on_snapshot(struct proxy *p, const struct ipc_msg *m, int fd)
 		log_warn("the supervisor does not take messages");
 }
 
+/* --- beats: the hook sends connections to workers that come round, see abi.h --- */
+
+/* The kernel has cleared it when this process ends, and nothing sets it again: only this does. */
+static void beat(struct loop *l)
+{
+	struct worker *w = (struct worker *)((char *)l - offsetof(struct worker, proxy.loop));
+	struct proxy *p = &w->proxy;
+
+	if (l->now_ns - w->beat_ns >= BEAT_LEAST_NS && w->nlisteners && !p->draining) {
+		w->beat_ns = l->now_ns;
+		__atomic_store_n(&p->shared.beats->worker[p->id], l->now_ns, __ATOMIC_RELAXED);
+	}
+	w->after(l);
+}
+
+static void keep_turning(struct timer *t)
+{
+	struct worker *w = (struct worker *)((char *)t - offsetof(struct worker, beat));
+
+	timer_arm(&w->proxy.loop, t, MESH_BEAT_MS - LOOP_TICK_MS, keep_turning);
+}
+
+static void start_beating(struct worker *w)
+{
+	w->after = w->proxy.loop.after;
+	w->proxy.loop.after = beat;
+	keep_turning(&w->beat);
+}
+
 static void look_drained(struct timer *t)
 {
 	struct worker *w = (struct worker *)((char *)t - offsetof(struct worker, drain));
@@ -106,6 +137,7 @@ void worker_drain(struct worker *w, uint32_t millis, bool patient, bool others)
 	struct proxy *p = &w->proxy;
 
 	p->draining = true;
+	__atomic_store_n(&p->shared.beats->worker[p->id], 0, __ATOMIC_RELAXED);
 	p->quiet_ms = patient ? millis : DRAIN_QUIET_MS;
 	w->drain_until_ms = p->loop.now_ns / 1000000 + millis;
 	if (others) {
@@ -296,6 +328,7 @@ static int begin(struct worker *w)
 		return r;
 	p->loop.spins = true;
 	w->most_clients = p->max_clients;
+	start_beating(w);
 	ready.ready.pid = getpid();
 	return worker_send(p, &ready);
 }

@@ -11,6 +11,9 @@
 struct worker {
 	struct proxy proxy;
 	struct watch ipc;
+	struct timer beat;
+	uint64_t beat_ns; /* the last one */
+	void (*after)(struct loop *l);
 	struct timer drain;
 	uint64_t drain_until_ms;
 	uint32_t most_clients, nlisteners;

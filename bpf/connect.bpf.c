@@ -11,9 +11,9 @@
  */
 #include "vmlinux.h"
 #include <bpf/bpf_core_read.h>
+#include "bpf/failopen.bpf.h"
 #include "bpf/coverage.bpf.h"
 
-#define LOOPBACK4	 bpf_htonl(0x7f000001)
 #define LOOPBACK_IFINDEX 1
 #define CGROUP_DEPTH	 32 /* levels looked at; what is deeper is found by its own id only */
 
@@ -43,50 +43,6 @@ static __always_inline struct mesh_workload *find_caller(__u64 *cgroup)
 	return found;
 }
 
-static __always_inline bool heartbeat_is_fresh(__u64 now)
-{
-	__u32 zero = 0;
-	struct mesh_ctl *c = bpf_map_lookup_elem(&ctl, &zero);
-	__u64 beat;
-
-	if (!c)
-		return false;
-	beat = *(volatile __u64 *)&c->heartbeat_ns;
-	return beat > now || now - beat <= MESH_HEARTBEAT_MAX_NS;
-}
-
-/* Is what listens on loopback:port in the caller's namespace the socket with this cookie? */
-static __always_inline bool is_listening(struct bpf_sock_addr *ctx, bool v4, __be16 port,
-					 __u64 cookie)
-{
-	struct bpf_sock_tuple t = {};
-	struct tcp_sock *tp;
-	struct bpf_sock *sk;
-	bool ours = false;
-	__u32 len;
-
-	if (v4) {
-		t.ipv4.saddr = LOOPBACK4;
-		t.ipv4.daddr = LOOPBACK4;
-		t.ipv4.dport = port;
-		len = sizeof(t.ipv4);
-	} else {
-		t.ipv6.saddr[3] = bpf_htonl(1);
-		t.ipv6.daddr[3] = bpf_htonl(1);
-		t.ipv6.dport = port;
-		len = sizeof(t.ipv6);
-	}
-	sk = bpf_skc_lookup_tcp(ctx, &t, len, BPF_F_CURRENT_NETNS, 0);
-	if (!sk)
-		return false;
-	if (sk->state == BPF_TCP_LISTEN) {
-		tp = bpf_skc_to_tcp_sock(sk);
-		ours = tp && ((struct sock *)tp)->__sk_common.skc_cookie.counter == cookie;
-	}
-	bpf_sk_release(sk);
-	return ours;
-}
-
 static __always_inline bool is_loopback(const __u8 *ip)
 {
 	const __u32 *w = (const __u32 *)ip;
@@ -113,7 +69,7 @@ static __always_inline __be16 capture(struct bpf_sock_addr *ctx, struct mesh_des
 	struct mesh_socket *s;
 	struct mesh_dest *d;
 	struct mesh_netns *n;
-	__u64 cookie, cgroup;
+	__u64 cgroup;
 
 	caller = find_caller(&cgroup);
 	if (is_loopback(key->ip))
@@ -143,15 +99,8 @@ static __always_inline __be16 capture(struct bpf_sock_addr *ctx, struct mesh_des
 		cover(ctx, cgroup, MESH_COV_DEVICE);
 		return 0;
 	}
-	if (!heartbeat_is_fresh(now)) {
-		count(MESH_C_PASSED_STALE);
-		cover(ctx, cgroup, MESH_COV_NOBODY);
-		return 0;
-	}
 	n = bpf_map_lookup_elem(&netns, &here);
-	cookie = n ? v4 ? n->listener4 : n->listener6 : 0;
-	if (!cookie || !is_listening(ctx, v4, n->port, cookie)) {
-		count(MESH_C_PASSED_NO_LISTENER);
+	if (!worker_waits(ctx, v4, n, now)) {
 		cover(ctx, cgroup, MESH_COV_NOBODY);
 		return 0;
 	}

@@ -105,6 +105,16 @@ MESH_ARRAY(edges, MESH_MAX_EDGES, struct mesh_edge);
 MESH_ARRAY(services, MESH_MAX_SERVICES, struct mesh_service);
 MESH_ARRAY(beats, 1, struct mesh_beats);
 
+/* Which processes are workers: the index into `beats`. Writer: supervisor, by pidfd. Reader: exit.
+ * Entry: as long as the process. Full: the kernel has no memory; the supervisor says so, and the
+ * end of that worker is seen when its beat grows old. */
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, __u64);
+} worker_tasks MESH_MAP;
+
 enum mesh_held {
 	MESH_HELD_GAUGES = 1, /* it counts as a connection of its endpoint and service */
 	MESH_HELD_SVC = 2,    /* a probe of the service's breaker */

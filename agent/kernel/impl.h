@@ -31,6 +31,7 @@ enum kernel_map {
 	KM_COUNTERS,
 	KM_SERVICES,
 	KM_SOCKETS,
+	KM_WORKER_TASKS,
 	KM_COVERAGE,
 	KM_STRANGERS,
 	KM_ESCAPES,
@@ -38,7 +39,7 @@ enum kernel_map {
 };
 #define KM_ARRAYS KM_ORIGDST
 
-/* Attached to the cgroup, in this order; the tracepoint is the last link. */
+/* Attached to the cgroup, in this order, and then the tracepoints. */
 enum kernel_link {
 	KL_SOCKOPS,
 	KL_CONNECT4,
@@ -46,6 +47,7 @@ enum kernel_link {
 	KL_GETPEERNAME4,
 	KL_GETPEERNAME6,
 	KL_SET_STATE,
+	KL_EXIT,
 	KL_LINKS,
 };
 #define KL_CGROUP_LINKS KL_SET_STATE

@@ -48,8 +48,8 @@ struct kernel;
  * that they are effective: the kernel lists them as such for the cgroup, and a connect() from a
  * child cgroup made for that purpose meets the hook. Pins left there by a dead agent are removed
  * first (its programs detach with them, its maps go with its state); -EBUSY when that agent is
- * alive. Until the maps are filled and kernel_heartbeat() is
- * called, every connection passes untouched.
+ * alive. Until the maps are filled and workers write their beats, every connection passes
+ * untouched.
  *
  * LISTEN events flow from here on, so sockets that are older are found by a scan made after this
  * call (sockdiag.h) without a gap. On failure nothing is left behind, and error[] says in one line
@@ -85,9 +85,9 @@ struct kernel_arrays {
 };
 const struct kernel_arrays *kernel_arrays(struct kernel *k);
 
-/* Says that somebody maintains the maps; at least every MESH_HEARTBEAT_MAX_NS / 3, and only while
- * workers run. */
-void kernel_heartbeat(struct kernel *k);
+/* The process (which does not beat yet) is worker `worker`: at its end the kernel clears its beat.
+ */
+int kernel_worker_started(struct kernel *k, int pidfd, uint32_t worker);
 
 /* A slot table. By system call: all of them, mapped, would be a seventh of the supervisor's memory.
  */

@@ -36,15 +36,20 @@ const char *const kernel_map_names[KM_MAPS] = {
 	[KM_COUNTERS] = "counters",
 	[KM_SERVICES] = "services",
 	[KM_SOCKETS] = "sockets",
+	[KM_WORKER_TASKS] = "worker_tasks",
 	[KM_COVERAGE] = "coverage",
 	[KM_STRANGERS] = "strangers",
 	[KM_ESCAPES] = "escapes",
 };
 
 const char *const kernel_link_names[KL_LINKS] = {
-	[KL_SOCKOPS] = "mesh_sockops",		 [KL_CONNECT4] = "mesh_connect4",
-	[KL_CONNECT6] = "mesh_connect6",	 [KL_GETPEERNAME4] = "mesh_getpeername4",
-	[KL_GETPEERNAME6] = "mesh_getpeername6", [KL_SET_STATE] = "mesh_set_state",
+	[KL_SOCKOPS] = "mesh_sockops",
+	[KL_CONNECT4] = "mesh_connect4",
+	[KL_CONNECT6] = "mesh_connect6",
+	[KL_GETPEERNAME4] = "mesh_getpeername4",
+	[KL_GETPEERNAME6] = "mesh_getpeername6",
+	[KL_SET_STATE] = "mesh_set_state",
+	[KL_EXIT] = "mesh_exit",
 };
 
 int kernel_fail(char error[KERNEL_ERROR_MAX], int err, const char *fmt, ...)

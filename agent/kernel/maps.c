@@ -1,6 +1,5 @@
 /* The maps from user space: shared arrays mapped, the others by system call. */
 #include "agent/kernel/impl.h"
-#include "lib/clock.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -67,9 +66,12 @@ const struct kernel_arrays *kernel_arrays(struct kernel *k)
 	return &k->arrays;
 }
 
-void kernel_heartbeat(struct kernel *k)
+int kernel_worker_started(struct kernel *k, int pidfd, uint32_t worker)
 {
-	__atomic_store_n(&k->arrays.ctl->heartbeat_ns, clock_mono_ns(), __ATOMIC_RELAXED);
+	__u64 index = worker;
+
+	return bpf_map_update_elem(k->map[KM_WORKER_TASKS], &pidfd, &index, BPF_ANY) < 0 ? -errno
+											 : 0;
 }
 
 /* Inserts or replaces, and keeps count: nobody else writes these maps. */

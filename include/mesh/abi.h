@@ -281,7 +281,8 @@ struct mesh_edge {
 _Static_assert(sizeof(struct mesh_edge) == 80, "abi");
 
 /* beats (counts): one element: when each worker last came round in its loop, CLOCK_MONOTONIC ns, 0:
- * it does not run. A worker writes its own; who sees it end writes 0. */
+ * it does not run, or accepts nothing any more. A worker writes its own; the kernel writes 0 when
+ * the worker's process begins to end. */
 struct mesh_beats {
 	__u64 worker[MESH_MAX_WORKERS];
 };
@@ -291,10 +292,8 @@ _Static_assert(sizeof(struct mesh_beats) == 128, "abi");
 struct mesh_ctl {
 	__u32 abi;
 	__u32 workers;
-	__u64 heartbeat_ns; /* CLOCK_MONOTONIC; the hook fails open when it is older than
-			       MESH_HEARTBEAT_MAX_NS */
 	__u64 agent_cgroup; /* that the agent itself runs in */
-	__u64 reserved[5];
+	__u64 reserved[6];
 };
 _Static_assert(sizeof(struct mesh_ctl) == 64, "abi");
 
@@ -306,7 +305,7 @@ enum mesh_counter {
 	MESH_C_REFUSED,	    /* refused in the hook */
 	MESH_C_PASSED_SELF, /* a workload calling itself */
 	MESH_C_PASSED_NO_LISTENER, /* failed open: no worker listens in that namespace */
-	MESH_C_PASSED_STALE,	   /* failed open: heartbeat too old */
+	MESH_C_PASSED_STALE,	   /* failed open: no worker's beat is fresh */
 	MESH_C_PASSED_DEVICE,	   /* bound to a device, cannot be sent to loopback */
 	MESH_C_ORIGDST_LOST,	   /* the origdst map took no entry; that connection is reset */
 	MESH_C_LISTENERS_FULL,	   /* reconciling will find the listener */
@@ -321,7 +320,10 @@ enum mesh_counter {
 	MESH_C_MAX,
 };
 
-#define MESH_HEARTBEAT_MAX_NS 500000000ULL
+/* A worker writes its beat at least every MESH_BEAT_MS while it accepts; the hook sends nobody to
+ * workers of which none has written for MESH_BEAT_MAX_NS. */
+#define MESH_BEAT_MS	 100
+#define MESH_BEAT_MAX_NS 500000000ULL
 
 /*
  * Proof that the hook runs: a TCP connect() to this address and port (192.0.0.8 is the IPv4 dummy

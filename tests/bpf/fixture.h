@@ -295,11 +295,11 @@ static int fixture_teardown(void **state)
 	return 0;
 }
 
-/* Before each test: the agent is alive, however slow this machine is. */
+/* Before each test: a worker is alive, however slow this machine is. */
 static int test_setup(void **state)
 {
 	enter(NULL);
-	kernel_arrays(fx.k)->ctl->heartbeat_ns = clock_mono_ns() + 3600 * 1000000000ULL;
+	kernel_arrays(fx.k)->beats->worker[1] = clock_mono_ns() + 3600 * 1000000000ULL;
 	return 0;
 }
 

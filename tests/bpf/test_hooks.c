@@ -202,13 +202,17 @@ static void namespace_without_listeners_fails_open(void **state)
 	set_netns(cookie_of(fx.worker4, SO_COOKIE), cookie_of(fx.worker6, SO_COOKIE));
 }
 
-static void old_heartbeat_fails_open(void **state)
+static void without_a_fresh_beat_it_fails_open(void **state)
 {
-	kernel_arrays(fx.k)->ctl->heartbeat_ns = clock_mono_ns() - MESH_HEARTBEAT_MAX_NS - 1000000;
+	struct mesh_beats *b = kernel_arrays(fx.k)->beats;
+
+	b->worker[1] = 0;
+	b->worker[0] = clock_mono_ns() - MESH_BEAT_MAX_NS - 1000000;
 	enter("/app");
 	assert_passed("127.0.0.1", fx.port4, fx.server4, MESH_C_PASSED_STALE);
-	kernel_heartbeat(fx.k);
+	b->worker[MESH_KERNEL_WORKER - 1] = clock_mono_ns();
 	assert_captured("127.0.0.1", fx.port4, fx.worker4, "127.0.0.1", APP);
+	b->worker[0] = b->worker[MESH_KERNEL_WORKER - 1] = 0;
 }
 
 static void udp_is_untouched(void **state)
@@ -501,7 +505,7 @@ int main(void)
 		cmocka_unit_test_setup(closed_listener_fails_open, test_setup),
 		cmocka_unit_test_setup(foreign_listener_on_our_port_fails_open, test_setup),
 		cmocka_unit_test_setup(namespace_without_listeners_fails_open, test_setup),
-		cmocka_unit_test_setup(old_heartbeat_fails_open, test_setup),
+		cmocka_unit_test_setup(without_a_fresh_beat_it_fails_open, test_setup),
 		cmocka_unit_test_setup(udp_is_untouched, test_setup),
 		cmocka_unit_test_setup(mptcp_is_untouched, test_setup),
 		cmocka_unit_test_setup(device_bound_socket_is_untouched, test_setup),

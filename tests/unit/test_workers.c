@@ -138,12 +138,12 @@ static struct {
 	struct loop loop;
 	struct workers ws;
 	struct timer timer;
-	int ticks, readies, sockets;
+	int ticks, sockets;
 } fx;
 
-static void on_ready(void *arg)
+static int on_started(void *arg, uint32_t worker, int pidfd)
 {
-	fx.readies++;
+	return 0;
 }
 
 static void on_died(void *arg, uint32_t worker)
@@ -187,7 +187,7 @@ static void begin(const char *part)
 	fx.ws = (struct workers){.loop = &fx.loop,
 				 .n = 1,
 				 .snapshot_fd = -1,
-				 .ops = {NULL, on_ready, on_died, on_socket, on_record}};
+				 .ops = {NULL, on_started, on_died, on_socket, on_record}};
 	for (size_t i = 0; i < WORKERS_MAP_FDS; i++)
 		fx.ws.map_fds[i] = arrays;
 	alarm(DEADLINE_S); /* what hangs is ended: that is the failure looked for */
@@ -246,7 +246,7 @@ static void descriptor_from_a_worker_holds_nothing_up(void **state)
 		skip();
 	}
 	begin("lingering");
-	while (!fx.readies || fx.ticks < 5)
+	while (!fx.ws.w[0].ready || fx.ticks < 5)
 		ok(loop_once(&fx.loop, 100));
 	end();
 }
@@ -269,9 +269,9 @@ static void worker_with_answers_to_read_is_not_silent(void **state)
 	uint64_t until;
 
 	begin("busy");
-	while (!fx.readies)
+	while (!fx.ws.w[0].ready)
 		ok(loop_once(&fx.loop, 100));
-	until = clock_mono_ns() + 2 * MESH_HEARTBEAT_MAX_NS;
+	until = clock_mono_ns() + 2 * MESH_BEAT_MAX_NS;
 	while (clock_mono_ns() < until) {
 		ok(loop_once(&fx.loop, 100));
 		assert_int_equal(workers_answering(&fx.ws), 1);
@@ -291,7 +291,7 @@ static void worker_that_stands_still_is_noticed(void **state)
 	start = clock_mono_ns();
 	while (workers_answering(&fx.ws))
 		ok(loop_once(&fx.loop, 100));
-	assert_true(clock_mono_ns() - start < MESH_HEARTBEAT_MAX_NS);
+	assert_true(clock_mono_ns() - start < MESH_BEAT_MAX_NS);
 	kill(fx.ws.w[0].pid, SIGCONT);
 	hear_it(1);
 	assert_int_equal(workers_answering(&fx.ws), 1);
@@ -331,7 +331,7 @@ static void worker_that_lost_a_message_is_replaced(void **state)
 	int fd = listen_on_loopback(&at);
 
 	begin("real");
-	while (!fx.readies)
+	while (!fx.ws.w[0].ready)
 		ok(loop_once(&fx.loop, 100));
 	for (uint32_t i = 0; i < DESCRIPTORS; i++)
 		ok(workers_listener(&fx.ws, i, IPC_CAPTURE, 1, fd));
@@ -376,7 +376,7 @@ static void worker_full_of_clients_hears_its_supervisor(void **state)
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", second);
 	assert_true(readlink(path, link, sizeof(link) - 1) > 0);
 	begin("real");
-	while (!fx.readies)
+	while (!fx.ws.w[0].ready)
 		ok(loop_once(&fx.loop, 100));
 	ok(workers_listener(&fx.ws, 1, IPC_GATEWAY, 1, first));
 	for (int i = 0; i < 2 * DESCRIPTORS; i++) {

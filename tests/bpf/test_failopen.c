@@ -1,0 +1,217 @@
+/*
+ * Workers that are killed while callers connect without a pause: whoever calls connect() gets
+ * through, whatever the moment. The workers here are processes that accept and beat; nobody but
+ * them has the listeners, so that these close with the last of them.
+ */
+#include "tests/bpf/fixture.h"
+
+#include <sched.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
+#define WORKERS 2
+#define CALLERS 2
+#define KILLS	400
+#define ROUNDS	3000 /* at most, where the point is that it does fail */
+
+struct tally {
+	uint64_t connects, failed, captured;
+	int last; /* errno */
+};
+
+static struct shared {
+	struct tally caller[CALLERS];
+	bool stop;
+} * shared;
+
+static void be_child(void)
+{
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	prctl(PR_SET_TIMERSLACK, 1);
+}
+
+static void accept_all(int listener)
+{
+	int fd;
+
+	while ((fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC)) >= 0)
+		close(fd);
+}
+
+/* Never returns. */
+static void be_worker(uint32_t id, int listener)
+{
+	__u64 *beat = &kernel_arrays(fx.k)->beats->worker[id];
+	struct pollfd p = {.fd = listener, .events = POLLIN};
+
+	be_child();
+	for (;;) {
+		__atomic_store_n(beat, clock_mono_ns(), __ATOMIC_RELAXED);
+		poll(&p, 1, MESH_BEAT_MS);
+		accept_all(listener);
+	}
+}
+
+/* The service itself: what is called when the hook lets it pass. */
+static void be_server(void)
+{
+	struct pollfd p = {.fd = fx.server4, .events = POLLIN};
+
+	be_child();
+	for (;;) {
+		poll(&p, 1, -1);
+		accept_all(fx.server4);
+	}
+}
+
+static void be_caller(struct tally *t)
+{
+	struct linger reset = {.l_onoff = 1};
+
+	be_child();
+	enter("/app");
+	while (!__atomic_load_n(&shared->stop, __ATOMIC_RELAXED)) {
+		int error, fd = try_connect("127.0.0.1", fx.port4, &error);
+
+		t->connects++;
+		if (error) {
+			t->failed++;
+			t->last = -error;
+		}
+		/* no TIME_WAIT: the ports would run out */
+		setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+		close(fd);
+	}
+	_exit(0);
+}
+
+static void reap(pid_t pid)
+{
+	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+}
+
+static pid_t start_worker(uint32_t id, int listener, bool told)
+{
+	pid_t pid = fork();
+	int pidfd;
+
+	assert_true(pid >= 0);
+	if (!pid)
+		be_worker(id, listener);
+	pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	assert_true(pidfd >= 0);
+	if (told)
+		ok(kernel_worker_started(fx.k, pidfd, id));
+	close(pidfd);
+	return pid;
+}
+
+/* One life of all workers, and their sudden end. */
+static void live_and_die(uint32_t round, bool told)
+{
+	int listener = listen_on("127.0.0.1", fx.worker_port, false);
+	struct mesh_beats *b = kernel_arrays(fx.k)->beats;
+	uint64_t captured = counter(MESH_C_CAPTURED), until = clock_mono_ns() + 2000000000;
+	pid_t pid[WORKERS];
+
+	for (uint32_t i = 0; i < WORKERS; i++)
+		pid[i] = start_worker(i, listener, told);
+	set_netns(cookie_of(listener, SO_COOKIE), 0);
+	close(listener);
+	while (counter(MESH_C_CAPTURED) < captured + 3) {
+		assert_true(clock_mono_ns() < until);
+		usleep(50 + round * 37 % 1000);
+	}
+	for (uint32_t i = 0; i < WORKERS; i++)
+		kill(pid[i], SIGKILL);
+	for (uint32_t i = 0; i < WORKERS; i++) {
+		reap(pid[i]);
+		if (told)
+			assert_int_equal(__atomic_load_n(&b->worker[i], __ATOMIC_RELAXED), 0);
+		b->worker[i] = 0;
+	}
+}
+
+static struct tally sum(void)
+{
+	struct tally all = {0};
+
+	for (int i = 0; i < CALLERS; i++) {
+		all.connects += shared->caller[i].connects;
+		all.failed += shared->caller[i].failed;
+		all.last = shared->caller[i].last ? shared->caller[i].last : all.last;
+	}
+	return all;
+}
+
+/* kills: how often; until_failed: no more often than it takes. */
+static struct tally kill_under_load(uint32_t kills, bool told, bool until_failed)
+{
+	uint64_t captured = counter(MESH_C_CAPTURED);
+	struct mesh_beats *b = kernel_arrays(fx.k)->beats;
+	pid_t server, caller[CALLERS];
+	struct tally all = {0};
+
+	memset(shared, 0, sizeof(*shared));
+	memset(b, 0, sizeof(*b));
+	close(fx.worker4);
+	server = fork();
+	if (!server)
+		be_server();
+	for (int i = 0; i < CALLERS; i++) {
+		caller[i] = fork();
+		if (!caller[i])
+			be_caller(&shared->caller[i]);
+	}
+	for (uint32_t i = 0; i < kills && !(until_failed && sum().failed); i++)
+		live_and_die(i, told);
+	__atomic_store_n(&shared->stop, true, __ATOMIC_RELAXED);
+	for (int i = 0; i < CALLERS; i++)
+		reap(caller[i]);
+	kill(server, SIGKILL);
+	reap(server);
+	close(fx.worker6);
+	open_workers();
+	all = sum();
+	all.captured = counter(MESH_C_CAPTURED) - captured;
+	return all;
+}
+
+static void killed_workers_fail_no_connect(void **state)
+{
+	struct tally t = kill_under_load(KILLS, true, false);
+
+	print_message("%llu connects, %llu captured, %u kills of all workers: %llu failed (%s)\n",
+		      (unsigned long long)t.connects, (unsigned long long)t.captured, KILLS,
+		      (unsigned long long)t.failed, t.failed ? strerror(t.last) : "none");
+	assert_true(t.captured >= KILLS);
+	assert_int_equal(t.failed, 0);
+}
+
+static void without_the_kernels_clearing_connects_fail(void **state)
+{
+	struct tally t = kill_under_load(ROUNDS, false, true);
+
+	print_message("%llu connects until one failed (%s)\n", (unsigned long long)t.connects,
+		      t.failed ? strerror(t.last) : "none");
+	assert_true(t.failed > 0);
+}
+
+static int share(void **state)
+{
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+		      0);
+	return shared == MAP_FAILED ? -1 : fixture_setup(state);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup(killed_workers_fail_no_connect, test_setup),
+		cmocka_unit_test_setup(without_the_kernels_clearing_connects_fail, test_setup),
+	};
+
+	return cmocka_run_group_tests(tests, share, fixture_teardown);
+}
