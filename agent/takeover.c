@@ -235,7 +235,7 @@ static void dial(struct takeover *t, int dir, const char *name)
 	struct workers_old *o = &t->old[t->nold];
 
 	*o = (struct workers_old){.ring_fd = -1};
-	snprintf(o->name, sizeof(o->name), "%s", name);
+	memcpy(o->name, name, strnlen(name, sizeof(o->name) - 1));
 	o->ipc = rendezvous_dial(dir, name, &o->pidfd);
 	if (o->ipc >= 0)
 		t->nold++;
