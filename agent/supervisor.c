@@ -538,7 +538,10 @@ static void stop(struct supervisor *s)
 	leave_done(&s->leave);
 	health_stop(s);
 	registry_free(&s->registry);
-	kernel_close(&s->kernel);
+	if (keep)
+		kernel_leave(&s->kernel);
+	else
+		kernel_close(&s->kernel);
 	admin_free(&s->admin);
 	accesslog_free(&s->accesslog);
 	metrics_free(&s->metrics);

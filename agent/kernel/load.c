@@ -230,12 +230,20 @@ static void close_all(int *fd, size_t n)
 
 void kernel_close(struct kernel **kp)
 {
+	if (*kp)
+		kernel_unpin(*kp);
+	kernel_leave(kp);
+}
+
+void kernel_leave(struct kernel **kp)
+{
 	struct kernel *k = *kp;
 
 	if (!k)
 		return;
 	kernel_events_stop(k);
-	kernel_unpin(k);
+	if (k->pin_fd >= 0)
+		close(k->pin_fd);
 	close_all(k->link, KL_LINKS);
 	kernel_unmap_arrays(k);
 	close_all(k->map, KM_MAPS);
