@@ -91,9 +91,9 @@ e2e: deps ## end-to-end tests only (needs root); T=name runs one
 	$(Q)$(MAKE) $(JOBS) programs $(E2E_TESTS) $(TOOLS)
 	$(Q)BUILD=$(BUILD) tests/run.sh e2e $(T)
 
-bench: deps ## compare with no mesh, nginx and HAProxy in one interleaved run
+bench: deps ## compare with no mesh, nginx, HAProxy and sidecars, interleaved (PART=http|tcp|accelerate|sidecar)
 	$(Q)$(MAKE) $(JOBS) programs $(TOOLS)
-	$(Q)BUILD=$(BUILD) tests/bench/bench.sh
+	$(Q)BUILD=$(BUILD) tests/bench/bench.sh $(if $(PART),--only $(PART))
 
 soak: deps ## a million checked requests through two hops (N=20000 for a short one)
 	$(Q)$(MAKE) $(JOBS) programs $(TOOLS) $(BUILD)/tests/e2e/test_soak

@@ -41,6 +41,7 @@ enum bpf_map_type {
 	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
 	BPF_MAP_TYPE_LRU_HASH = 9,
+	BPF_MAP_TYPE_SOCKHASH = 18,
 	BPF_MAP_TYPE_SK_STORAGE = 24,
 	BPF_MAP_TYPE_RINGBUF = 27,
 	BPF_MAP_TYPE_TASK_STORAGE = 29,
@@ -48,19 +49,24 @@ enum bpf_map_type {
 
 enum { BPF_ANY = 0, BPF_NOEXIST = 1, BPF_EXIST = 2 };
 enum { BPF_F_NO_PREALLOC = 1U << 0, BPF_F_MMAPABLE = 1U << 10 };
+enum { BPF_F_INGRESS = 1ULL << 0 };
 enum { BPF_F_CURRENT_NETNS = -1L };
 enum { BPF_SK_STORAGE_GET_F_CREATE = 1ULL << 0 };
 enum { BPF_RB_NO_WAKEUP = 1ULL << 0, BPF_RB_FORCE_WAKEUP = 1ULL << 1 };
 enum { BPF_RB_AVAIL_DATA = 0, BPF_RB_RING_SIZE = 1 };
-enum { BPF_SOCK_OPS_STATE_CB_FLAG = 1 << 2 };
+enum { BPF_SOCK_OPS_STATE_CB_FLAG = 1 << 2, BPF_SOCK_OPS_RTT_CB_FLAG = 1 << 3 };
 
 enum {
 	BPF_SOCK_OPS_TCP_CONNECT_CB = 3,
+	BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB = 4,
+	BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB = 5,
 	BPF_SOCK_OPS_STATE_CB = 10,
 	BPF_SOCK_OPS_TCP_LISTEN_CB = 11,
+	BPF_SOCK_OPS_RTT_CB = 12,
 };
 
 enum { BPF_TCP_ESTABLISHED = 1, BPF_TCP_CLOSE = 7, BPF_TCP_LISTEN = 10 };
+enum sk_action { SK_DROP = 0, SK_PASS = 1 };
 enum { AF_INET = 2, AF_INET6 = 10 };
 enum { SOCK_STREAM = 1 };
 enum { IPPROTO_TCP = 6 };
@@ -162,6 +168,33 @@ struct bpf_sock_ops {
 	} __attribute__((aligned(8)));
 };
 
+struct sk_msg_md {
+	union {
+		void *data;
+		__u64 : 64;
+	} __attribute__((aligned(8)));
+	union {
+		void *data_end;
+		__u64 : 64;
+	} __attribute__((aligned(8)));
+	__u32 family;
+	__u32 remote_ip4;
+	__u32 local_ip4;
+	__u32 remote_ip6[4];
+	__u32 local_ip6[4];
+	__u32 remote_port;
+	__u32 local_port;
+	__u32 size;
+	union {
+		struct bpf_sock *sk;
+		__u64 : 64;
+	} __attribute__((aligned(8)));
+};
+
+struct __sk_buff {
+	__u32 len;
+};
+
 /* --- kernel-internal: relocated
  * ---------------------------------------------------------------------- */
 
@@ -170,6 +203,18 @@ struct bpf_sock_ops {
 typedef struct {
 	s64 counter;
 } atomic64_t;
+
+typedef struct {
+	int counter;
+} atomic_t;
+
+typedef struct {
+	u32 val;
+} kuid_t;
+
+struct list_head {
+	struct list_head *next;
+};
 
 struct net {
 	u64 net_cookie; /* since 5.12 */
@@ -217,10 +262,35 @@ struct sock_common {
 	unsigned long skc_flags; /* bits of enum sock_flags */
 };
 
+enum { O_NONBLOCK = 04000 };
+
+struct file {
+	unsigned int f_flags; /* of open(2) */
+};
+
+struct socket {
+	struct file *file;
+};
+
+enum { SOCK_RCVBUF_LOCK = 2 }; /* of sk_userlocks: set by SO_RCVBUF */
+
 struct sock {
 	struct sock_common __sk_common;
 	int sk_err;
+	int sk_rcvbuf;
+	u8 sk_userlocks : 4;
+	kuid_t sk_uid;
+	void *sk_user_data;
+	struct socket *sk_socket;
+	struct {
+		atomic_t rmem_alloc;
+	} sk_backlog;
 	struct sock_cgroup_data sk_cgrp_data;
+};
+
+struct sk_psock {
+	struct list_head ingress_msg;
+	u32 msg_tot_len; /* of ingress_msg; since 6.18.14 or so, with the fix of FIONREAD */
 };
 
 struct inet_sock {
@@ -229,6 +299,11 @@ struct inet_sock {
 };
 
 struct tcp_sock {
+	u32 snd_nxt;
+	u32 rcv_nxt;
+	u32 copied_seq;
+	u32 write_seq;
+	u32 snd_una;
 	u64 bytes_sent; /* payload, retransmissions included */
 	u64 bytes_retrans;
 	u64 bytes_received;

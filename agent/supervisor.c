@@ -4,6 +4,7 @@
  * loop ends in settle(): whatever was learned is put into the maps once, and then meshd is told.
  */
 #include "agent/supervisor.h"
+#include "agent/supervisor_splice.h"
 
 #include "lib/clock.h"
 #include "lib/log.h"
@@ -129,7 +130,13 @@ static int worker_socket(void *arg, uint64_t netns, int family)
 	struct supervisor *s = arg;
 	struct netns *ns = netns_by_cookie(&s->discovery.netns, netns);
 
-	return ns ? netns_socket(ns, family) : -ENOENT;
+	int fd = ns ? netns_socket(ns, family) : -ENOENT;
+
+	/* it becomes the worker's in name, too: that is how enrolment tells it from a health
+	 * check's */
+	if (fd >= 0 && fchown(fd, s->uid, (gid_t)-1) < 0)
+		log_warn("a worker's socket stays with plain TCP: %s", strerror(errno));
+	return fd;
 }
 
 /* --- namespaces --- */
@@ -409,6 +416,8 @@ static int start_kernel(struct supervisor *s)
 	err = netns_own_cookie(&s->own_netns);
 	if (err)
 		return err;
+	if (!strcmp(s->cfg->accelerate, "on"))
+		splice_start(s, MESH_SPLICE_VERDICT);
 	publish_sink(s, &sink);
 	err = registry_new(&sink, s->own_netns, &s->registry);
 	return err ? err : health_start(s);
@@ -580,9 +589,6 @@ int supervisor_run(const struct agent_config *cfg)
 	if (err)
 		log_error("cannot start: %s", strerror(-err));
 	raise_file_limit();
-	if (!strcmp(cfg->accelerate, "on"))
-		log_warn("--accelerate on: this version accelerates nothing; connections use plain "
-			 "TCP");
 	if (!err) {
 		err = accesslog_new(cfg->access_log, &s.accesslog);
 		if (err)

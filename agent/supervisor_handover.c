@@ -166,7 +166,7 @@ void handover_go_on(struct supervisor *s)
 {
 	struct workers *ws = &s->workers;
 
-	if (!s->taking_over)
+	if (!s->taking_over || (ws->holding_back && !discovery_is_complete(&s->discovery)))
 		return;
 	workers_release(ws);
 	if (!s->retired && workers_all_ready(ws) && workers_generation(ws) >= s->generation) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the supervisor says about itself: the state that meshd gets, and the gauges of /metrics. */
 #include "agent/supervisor.h"
+#include "agent/supervisor_splice.h"
 
 #include "lib/clock.h"
 
@@ -339,6 +340,7 @@ void state_metrics(void *arg, struct buf *out)
 	write_inflight(s, out);
 	breakers_metrics(s, out);
 	write_counters(s, out);
+	splice_metrics(s, out);
 	write_maps(s, out);
 	write_netns(s, out);
 	single(out, "mesh_workers_ready", "gauge", "Workers that answer.",

@@ -106,6 +106,8 @@ static void keep_turning(struct timer *t)
 {
 	struct worker *w = (struct worker *)((char *)t - offsetof(struct worker, beat));
 
+	if (w->proxy.ipc_fd < 0)
+		listener_look(&w->proxy);
 	timer_arm(&w->proxy.loop, t, MESH_BEAT_MS - LOOP_TICK_MS, keep_turning);
 }
 
@@ -140,10 +142,6 @@ void worker_drain(struct worker *w, uint32_t millis, bool patient, bool others)
 	__atomic_store_n(&p->shared.beats->worker[p->id], 0, __ATOMIC_RELAXED);
 	p->quiet_ms = patient ? millis : DRAIN_QUIET_MS;
 	w->drain_until_ms = p->loop.now_ns / 1000000 + millis;
-	if (others) {
-		listener_remove_all(p);
-		w->nlisteners = 0;
-	}
 	timer_arm(&p->loop, &w->drain, others ? 0 : DRAIN_ACCEPT_MS, look_drained);
 }
 

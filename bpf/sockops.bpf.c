@@ -7,6 +7,7 @@
  */
 #include "vmlinux.h"
 #include <bpf/bpf_core_read.h>
+#include "bpf/enroll.bpf.h"
 #include "bpf/events.bpf.h"
 
 /* So many bytes of close events waiting wake the reader up; else it comes by itself. */
@@ -151,6 +152,8 @@ static __always_inline void on_state(struct bpf_sock_ops *ctx)
 
 	if (state != BPF_TCP_ESTABLISHED && state != BPF_TCP_CLOSE)
 		return;
+	if (state == BPF_TCP_CLOSE)
+		enroll_closed(ctx);
 	s = captured(ctx);
 	if (!s)
 		return;
@@ -166,6 +169,15 @@ int mesh_sockops(struct bpf_sock_ops *ctx)
 	switch (ctx->op) {
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
 		on_connect(ctx);
+		break;
+	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
+		enroll_active(ctx);
+		break;
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		enroll_passive(ctx);
+		break;
+	case BPF_SOCK_OPS_RTT_CB:
+		enroll_rtt(ctx);
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
 		on_state(ctx);

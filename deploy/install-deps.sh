@@ -36,7 +36,8 @@ procps /usr/bin/pgrep'
 readonly BENCH_PACKAGES='
 wrk /usr/bin/wrk
 nginx-light /usr/sbin/nginx
-haproxy /usr/sbin/haproxy'
+haproxy /usr/sbin/haproxy
+nftables /usr/sbin/nft'
 # clang does not depend on its runtime, but recommends it
 readonly CLANG_PACKAGES='
 libclang-rt-dev /usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.asan-*.a /usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a'

@@ -509,6 +509,11 @@ void discovery_settle(struct discovery *d)
 			scan(d, ns);
 }
 
+bool discovery_is_complete(const struct discovery *d)
+{
+	return !d->any_scan;
+}
+
 /* --- marks, reconciliation --- */
 
 static void mark_one(struct discovery *d, struct cgroup *c, struct member *m)

@@ -35,6 +35,14 @@ enum kernel_map {
 	KM_COVERAGE,
 	KM_STRANGERS,
 	KM_ESCAPES,
+	KM_SPLICE_SOCKS,
+	KM_SPLICE_PAIRS,
+	KM_SPLICE_ENDS,
+	KM_SPLICE_CTL,
+	KM_SPLICE_STEER,
+	KM_SPLICE_TASKS,
+	KM_SPLICE_STYLE,
+	KM_ACCEL,
 	KM_MAPS,
 };
 #define KM_ARRAYS KM_ORIGDST
@@ -52,6 +60,9 @@ enum kernel_link {
 };
 #define KL_CGROUP_LINKS KL_SET_STATE
 
+/* On the map of sockets, which is not a link: splice.c puts them there. */
+enum kernel_splice_prog { KS_MSG, KS_VERDICT, KS_PROGS };
+
 struct kernel {
 	char cgroup[PATH_MAX];
 	char pin_dir[PATH_MAX];
@@ -61,6 +72,7 @@ struct kernel {
 	int origdst_ro;
 	int link[KL_LINKS];
 	uint32_t prog_id[KL_LINKS];
+	int splice[KS_PROGS];
 	void *mapped[KM_ARRAYS];
 	size_t mapped_len[KM_ARRAYS];
 	struct kernel_arrays arrays;
@@ -77,6 +89,7 @@ struct kernel {
 
 extern const char *const kernel_map_names[KM_MAPS];
 extern const char *const kernel_link_names[KL_LINKS];
+extern const char *const kernel_splice_names[KS_PROGS];
 extern const enum bpf_attach_type kernel_attach_types[KL_CGROUP_LINKS];
 
 /* Formats a line into error[] and returns err. */
@@ -97,6 +110,8 @@ int kernel_unpin_dead(const char *dir, char error[KERNEL_ERROR_MAX]);
 /* maps.c */
 int kernel_map_arrays(struct kernel *k);
 void kernel_unmap_arrays(struct kernel *k);
+/* Entries of a hash map, by reading it. */
+uint32_t kernel_count_entries(int fd, size_t key_size, size_t value_size);
 
 /* events.c */
 void kernel_events_stop(struct kernel *k);

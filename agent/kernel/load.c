@@ -3,6 +3,7 @@
  * is loaded: what stays are descriptors and mapped arrays, so that an idle supervisor stays small.
  */
 #include "agent/kernel/impl.h"
+#include "agent/kernel/splice.h"
 #include "lib/cgroup.h"
 
 #include "bpf/mesh.skel.h"
@@ -36,6 +37,14 @@ const char *const kernel_map_names[KM_MAPS] = {
 	[KM_COUNTERS] = "counters",
 	[KM_SERVICES] = "services",
 	[KM_SOCKETS] = "sockets",
+	[KM_SPLICE_SOCKS] = "splice_socks",
+	[KM_SPLICE_PAIRS] = "splice_pairs",
+	[KM_SPLICE_ENDS] = "splice_ends",
+	[KM_SPLICE_CTL] = "splice_ctl",
+	[KM_SPLICE_STEER] = "splice_steer",
+	[KM_SPLICE_TASKS] = "splice_tasks",
+	[KM_SPLICE_STYLE] = "splice_style",
+	[KM_ACCEL] = "accel",
 	[KM_WORKER_TASKS] = "worker_tasks",
 	[KM_COVERAGE] = "coverage",
 	[KM_STRANGERS] = "strangers",
@@ -101,6 +110,22 @@ static int find_programs(struct bpf_object *obj, int prog[KL_LINKS])
 	return 0;
 }
 
+/* Kept, unlike the others' descriptors: they are attached when splice is switched on. */
+static int take_splice(struct kernel *k, struct bpf_object *obj)
+{
+	for (int i = 0; i < KS_PROGS; i++) {
+		struct bpf_program *p =
+			bpf_object__find_program_by_name(obj, kernel_splice_names[i]);
+
+		if (!p)
+			return -ENOENT;
+		k->splice[i] = fcntl(bpf_program__fd(p), F_DUPFD_CLOEXEC, 3);
+		if (k->splice[i] < 0)
+			return -errno;
+	}
+	return 0;
+}
+
 /* A second descriptor of the map that cannot write: what a worker may keep. */
 static int open_read_only(int fd)
 {
@@ -121,6 +146,8 @@ static int use_object(struct kernel *k, struct bpf_object *obj, char error[KERNE
 	r = take_maps(k, obj);
 	if (!r)
 		r = find_programs(obj, prog);
+	if (!r)
+		r = take_splice(k, obj);
 	if (!r)
 		r = k->origdst_ro = open_read_only(k->map[KM_ORIGDST]);
 	if (r >= 0)
@@ -192,6 +219,7 @@ static struct kernel *kernel_new(const struct kernel_config *cfg)
 	k->cgroup_fd = k->pin_fd = k->origdst_ro = k->watch.fd = -1;
 	memset(k->map, -1, sizeof(k->map));
 	memset(k->link, -1, sizeof(k->link));
+	memset(k->splice, -1, sizeof(k->splice));
 	return k;
 }
 
@@ -230,8 +258,14 @@ static void close_all(int *fd, size_t n)
 
 void kernel_close(struct kernel **kp)
 {
-	if (*kp)
-		kernel_unpin(*kp);
+	char error[KERNEL_ERROR_MAX]; /* going off has none to report */
+	struct kernel *k = *kp;
+
+	if (!k)
+		return;
+	if (k->map[KM_SPLICE_CTL] >= 0)
+		kernel_splice_set(k, &(struct mesh_splice_ctl){.mode = MESH_SPLICE_OFF}, error);
+	kernel_unpin(k);
 	kernel_leave(kp);
 }
 
@@ -245,6 +279,7 @@ void kernel_leave(struct kernel **kp)
 	if (k->pin_fd >= 0)
 		close(k->pin_fd);
 	close_all(k->link, KL_LINKS);
+	close_all(k->splice, KS_PROGS);
 	kernel_unmap_arrays(k);
 	close_all(k->map, KM_MAPS);
 	close_all(&k->origdst_ro, 1);

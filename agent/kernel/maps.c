@@ -1,5 +1,6 @@
 /* The maps from user space: shared arrays mapped, the others by system call. */
 #include "agent/kernel/impl.h"
+#include "agent/kernel/splice.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -118,8 +119,12 @@ int kernel_workload_set(struct kernel *k, uint64_t cgroup, const struct mesh_wor
 
 int kernel_workload_delete(struct kernel *k, uint64_t cgroup)
 {
-	int r = delete (k, KM_WORKLOADS, &cgroup);
+	struct mesh_workload w;
+	int r;
 
+	if (bpf_map_lookup_elem(k->map[KM_WORKLOADS], &cgroup, &w) == 0)
+		kernel_splice_forget(k, w.id);
+	r = delete (k, KM_WORKLOADS, &cgroup);
 	bpf_map_delete_elem(k->map[KM_COVERAGE], &cgroup);
 	return r;
 }
@@ -198,6 +203,7 @@ static const char *const counter_names[MESH_C_MAX] = {
 	[MESH_C_PASSED_NO_STORAGE] = "passed-no-storage",
 	[MESH_C_PASSED_NO_ENDPOINT] = "passed-no-endpoint",
 	[MESH_C_REFUSED_LOST] = "refused-lost",
+	[MESH_C_SPLICE_FULL] = "splice-full",
 	[MESH_C_PASSED_PROTOCOL] = "passed-protocol",
 	[MESH_C_STRANGER] = "stranger",
 	[MESH_C_COVERAGE_LOST] = "coverage-lost",
@@ -231,8 +237,7 @@ int kernel_counters(struct kernel *k, uint64_t out[MESH_C_MAX])
 
 #define BATCH 1024
 
-/* Entries of a hash map, by reading it in batches. */
-static uint32_t count_entries(int fd, size_t key_size, size_t value_size)
+uint32_t kernel_count_entries(int fd, size_t key_size, size_t value_size)
 {
 	__u32 total = 0, n, in, next = 0;
 	void *keys = calloc(BATCH, key_size), *values = calloc(BATCH, value_size);
@@ -257,11 +262,12 @@ size_t kernel_map_use(struct kernel *k, struct kernel_map_use *out, size_t cap)
 		{"dests", k->entries[KM_DESTS], MESH_MAX_DESTS},
 		{"netns", k->entries[KM_NETNS], MESH_MAX_NETNS},
 		{"origdst",
-		 count_entries(k->map[KM_ORIGDST], sizeof(struct mesh_origdst_key),
-			       sizeof(struct mesh_origdst)),
+		 kernel_count_entries(k->map[KM_ORIGDST], sizeof(struct mesh_origdst_key),
+				      sizeof(struct mesh_origdst)),
 		 MESH_MAX_ORIGDST},
 		{"listeners",
-		 count_entries(k->map[KM_LISTENERS], sizeof(__u64), sizeof(struct mesh_listener)),
+		 kernel_count_entries(k->map[KM_LISTENERS], sizeof(__u64),
+				      sizeof(struct mesh_listener)),
 		 MESH_MAX_LISTENERS},
 	};
 	size_t n = sizeof(use) / sizeof(use[0]);

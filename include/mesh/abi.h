@@ -314,6 +314,7 @@ enum mesh_counter {
 	MESH_C_PASSED_NO_STORAGE,  /* failed open: no memory for what was asked for */
 	MESH_C_PASSED_NO_ENDPOINT, /* a TCP service that nobody serves */
 	MESH_C_REFUSED_LOST,	   /* refused, but not told whose: the map for that is full */
+	MESH_C_SPLICE_FULL,	   /* not enrolled: no room or no memory */
 	MESH_C_PASSED_PROTOCOL,	   /* MPTCP */
 	MESH_C_STRANGER,	   /* nobody's connect() to what a workload offers */
 	MESH_C_COVERAGE_LOST,	   /* a workload's connect() that has no place in `coverage` */

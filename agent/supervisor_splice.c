@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See supervisor_splice.h. */
+#include "agent/supervisor_splice.h"
+#include "agent/kernel/splice.h"
+#include "agent/supervisor.h"
+
+#include "lib/cgroup.h"
+#include "lib/log.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+/* The cgroup that this process is in, and with it every worker. */
+static int own_cgroup(uint64_t *id)
+{
+	char root[PATH_MAX], line[PATH_MAX], path[2 * PATH_MAX];
+	FILE *f = fopen("/proc/self/cgroup", "re");
+	int r = -ENOENT;
+
+	if (!f)
+		return -errno;
+	while (r == -ENOENT && fgets(line, sizeof(line), f)) {
+		line[strcspn(line, "\n")] = 0;
+		if (strncmp(line, "0::", 3))
+			continue;
+		r = cgroup_root(root, sizeof(root));
+		if (r)
+			break;
+		snprintf(path, sizeof(path), "%s%s", root, line + 3);
+		r = cgroup_id(path, id);
+	}
+	fclose(f);
+	return r;
+}
+
+enum mesh_splice_mode splice_start(struct supervisor *s, enum mesh_splice_mode mode)
+{
+	struct mesh_splice_ctl c = {.mode = mode, .uid = s->uid};
+	char error[KERNEL_ERROR_MAX];
+	uint64_t cgroup = 0;
+	int r;
+
+	if (mode == MESH_SPLICE_OFF)
+		return mode;
+	r = own_cgroup(&cgroup);
+	if (r)
+		log_warn("connections of the workers to endpoints are not accelerated: the agent's "
+			 "own cgroup is not known: %s",
+			 strerror(-r));
+	c.cgroup = cgroup;
+	r = kernel_splice_set(s->kernel, &c, error);
+	if (r) {
+		log_warn("connections are not accelerated: %s", error);
+		return MESH_SPLICE_OFF;
+	}
+	log_info("connections on this host skip TCP (%s)",
+		 mode == MESH_SPLICE_VERDICT ? "redirect with verdict" : "redirect");
+	return mode;
+}
+
+void splice_metrics(struct supervisor *s, struct buf *out)
+{
+	const struct mesh_accel_group *g;
+	struct mesh_accel a;
+
+	if (kernel_splice_total(s->kernel, &a))
+		return;
+	g = &a.group[1];
+	buf_printf(out,
+		   "# HELP mesh_splice_bytes_total Bytes sent on enrolled connections, by the way "
+		   "they took.\n# TYPE mesh_splice_bytes_total counter\n"
+		   "mesh_splice_bytes_total{path=\"redirect\"} %llu\n"
+		   "mesh_splice_bytes_total{path=\"tcp\"} %llu\n",
+		   (unsigned long long)g->redirected, (unsigned long long)g->tcp);
+	buf_printf(out,
+		   "# HELP mesh_splice_connections_total Connections that could skip TCP, by what "
+		   "became of them.\n# TYPE mesh_splice_connections_total counter\n"
+		   "mesh_splice_connections_total{group=\"enrolled\"} %llu\n"
+		   "mesh_splice_connections_total{group=\"held-back\"} %llu\n",
+		   (unsigned long long)g->opened, (unsigned long long)a.group[0].opened);
+}

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The programs on enrolled sockets. Each sendmsg() runs mesh_splice_msg under the sender's lock:
+ * the bytes go into the queue of the socket at the other end, or by TCP as ever. TCP is always
+ * right; redirect only when it overtakes nothing (mesh_splice_in_order) and what its reader has not
+ * read stays bounded (mesh_splice_has_room).
+ *
+ * From redirect to TCP is safe at any time: a reader gets what was redirected first. Hence every
+ * doubt ends in TCP, and switching off is a word in a map.
+ */
+#include "vmlinux.h"
+#include <bpf/bpf_core_read.h>
+#include "bpf/splice.bpf.h"
+
+/* Messages in a row, without an answer, after which small ones are better merged by TCP. */
+#define SPLICE_RUN   16
+#define SPLICE_SMALL 8192
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+/* Bytes in the queue of redirected ones; where the kernel does not count them, 1 for any. */
+static __always_inline __u32 queue_of(const struct sock *sk)
+{
+	__u64 user_data = (__u64)BPF_CORE_READ(sk, sk_user_data);
+	struct sk_psock *psock = (void *)(user_data & ~7ULL); /* low bits are flags */
+
+	if (!psock)
+		return 0;
+	if (bpf_core_field_exists(psock->msg_tot_len))
+		return BPF_CORE_READ(psock, msg_tot_len);
+	return (__u64)BPF_CORE_READ(psock, ingress_msg.next) !=
+	       (__u64)psock + bpf_core_field_offset(struct sk_psock, ingress_msg);
+}
+
+/* False: the reader is gone, and its memory may be another's. */
+static __always_inline bool look(struct mesh_splice_view *v, const struct tcp_sock *me,
+				 const struct mesh_splice_half *peer)
+{
+	const struct tcp_sock *tp = (void *)peer->sk;
+	const struct sock *sk = (void *)peer->sk;
+
+	v->write_seq = me->write_seq;
+	v->snd_una = me->snd_una;
+	v->rcv_nxt = BPF_CORE_READ(tp, rcv_nxt);
+	v->copied_seq = BPF_CORE_READ(tp, copied_seq);
+	v->queued = queue_of(sk);
+	v->charged = BPF_CORE_READ(sk, sk_backlog.rmem_alloc.counter);
+	v->rcvbuf = BPF_CORE_READ(sk, sk_rcvbuf);
+	v->fixed = BPF_CORE_READ_BITFIELD_PROBED(sk, sk_userlocks) & SOCK_RCVBUF_LOCK;
+	return BPF_CORE_READ(sk, __sk_common.skc_cookie.counter) == peer->cookie;
+}
+
+static __always_inline bool may_redirect(struct bpf_sock *sk, __u32 size,
+					 const struct mesh_splice_ctl *c,
+					 struct mesh_splice_half *me,
+					 const struct mesh_splice_half *peer)
+{
+	__u32 limit = c->limit ? c->limit : MESH_SPLICE_LIMIT;
+	struct mesh_splice_view v;
+	struct tcp_sock *tp;
+
+	if (me->path == MESH_REDIRECTED && me->queued + size <= limit)
+		return true;
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (!tp || !look(&v, tp, peer))
+		return false;
+	if (me->path == MESH_BY_TCP && !(c->left_out & MESH_COVER_ORDER) &&
+	    (v.queued || !mesh_splice_in_order(&v)))
+		return false;
+	me->queued = v.queued;
+	return mesh_splice_has_room(&v, size, limit, c->left_out);
+}
+
+/* Bookkeeping of one message. `last` is the only word that both sides write: once a turn. */
+static __always_inline void note(struct mesh_splice_pair *p, struct mesh_splice_half *me,
+				 __u32 side)
+{
+	if (p->last != side) {
+		p->last = side;
+		me->turns++;
+		me->run = 0;
+	}
+	me->run++;
+	me->messages++;
+	if (me->messages >= MESH_SPLICE_TELL) {
+		struct mesh_accel_group *g = splice_group(p->upstream, 1);
+
+		if (g)
+			splice_tell(g, me);
+	}
+}
+
+static __always_inline bool wants_redirect(const struct mesh_splice_ctl *c,
+					   const struct mesh_splice_half *me,
+					   const struct mesh_splice_half *peer, __u32 size)
+{
+	if (c->mode == MESH_SPLICE_OFF || !peer->cookie)
+		return false;
+	if (me->run > SPLICE_RUN && size < SPLICE_SMALL)
+		return false;
+	return !splice_forbidden(me->workload) && !splice_forbidden(peer->workload);
+}
+
+SEC("sk_msg")
+int mesh_splice_msg(struct sk_msg_md *msg)
+{
+	struct mesh_splice_half *me, *peer;
+	struct mesh_splice_ctl *c = splice_control();
+	struct mesh_splice_end *end;
+	struct mesh_splice_pair *p;
+	struct bpf_sock *sk = msg->sk;
+	__u32 size = msg->size, side;
+	__u64 to;
+
+	if (!c || !sk)
+		return SK_PASS;
+	end = bpf_sk_storage_get(&splice_ends, sk, 0, 0);
+	if (!end)
+		return SK_PASS;
+	side = end->side & 1;
+	p = bpf_map_lookup_elem(&splice_pairs, &end->id);
+	if (!p)
+		return SK_PASS;
+	me = &p->half[side];
+	peer = &p->half[!side];
+	note(p, me, side);
+	to = peer->cookie;
+	if (wants_redirect(c, me, peer, size) && may_redirect(sk, size, c, me, peer) &&
+	    bpf_msg_redirect_hash(msg, &splice_socks, &to, BPF_F_INGRESS) == SK_PASS) {
+		me->path = MESH_REDIRECTED;
+		me->queued += size;
+		me->redirected += size;
+	} else {
+		me->path = MESH_BY_TCP;
+		me->tcp += size;
+	}
+	return SK_PASS;
+}
+
+/* On the reader's side: TCP bytes take their place in the one queue, behind what was redirected
+ * before. Also what makes FIONREAD right on kernels that count that queue alone. */
+SEC("sk_skb/stream_verdict")
+int mesh_splice_verdict(struct __sk_buff *skb)
+{
+	return SK_PASS;
+}

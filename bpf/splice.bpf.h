@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* The maps of splice, for enrolment (enroll.bpf.h) and for the programs on the sockets
+ * (splice.bpf.c). Layouts and the meaning of fields: include/mesh/splice.h. */
+#ifndef BPF_SPLICE_H
+#define BPF_SPLICE_H
+
+#include "bpf/maps.bpf.h"
+#include <mesh/splice.h>
+
+/* Sockets that may skip TCP, by cookie. Writer: sockops, at ESTABLISHED. Reader: the kernel, at a
+ * redirect. Entry: until the socket closes, which removes it; nobody else does, since that would
+ * lose what is unread. Full: MESH_C_SPLICE_FULL, the connection stays with TCP. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SOCKHASH);
+	__uint(max_entries, 2 * MESH_MAX_PAIRS);
+	__type(key, __u64);
+	__type(value, __u64);
+} splice_socks MESH_MAP;
+
+/* Writers: sockops and the sockets' programs. Entry: made and removed by the active side. Full: as
+ * above. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MESH_MAX_PAIRS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u64);
+	__type(value, struct mesh_splice_pair);
+} splice_pairs MESH_MAP;
+
+/* Writer: sockops. Reader: the socket's program. Entry: as long as the socket. Full: as above. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct mesh_splice_end);
+} splice_ends MESH_MAP;
+
+/* Fixed size, by index; by system call only: the supervisor has no need of them mapped. */
+#define SPLICE_ARRAY(name, entries, type_)                                                         \
+	struct {                                                                                   \
+		__uint(type, BPF_MAP_TYPE_ARRAY);                                                  \
+		__uint(max_entries, entries);                                                      \
+		__type(key, __u32);                                                                \
+		__type(value, type_);                                                              \
+	} name MESH_MAP
+
+SPLICE_ARRAY(splice_ctl, 1, struct mesh_splice_ctl);
+SPLICE_ARRAY(splice_steer, MESH_MAX_UPSTREAMS, struct mesh_splice_steer);
+SPLICE_ARRAY(splice_tasks, MESH_MAX_WORKLOADS, __u32);
+SPLICE_ARRAY(splice_style, MESH_MAX_WORKLOADS, __u32);
+SPLICE_ARRAY(accel, MESH_MAX_UPSTREAMS, struct mesh_accel);
+
+static __always_inline struct mesh_splice_ctl *splice_control(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&splice_ctl, &zero);
+}
+
+static __always_inline bool splice_forbidden(__u32 workload)
+{
+	__u32 *task = workload < MESH_MAX_WORKLOADS ? bpf_map_lookup_elem(&splice_tasks, &workload)
+						    : NULL;
+
+	return task && *task & MESH_SPLICE_TASK_OFF;
+}
+
+static __always_inline struct mesh_accel_group *splice_group(__u32 upstream, __u32 enrolled)
+{
+	struct mesh_accel *a = bpf_map_lookup_elem(&accel, &upstream);
+
+	return a ? &a->group[enrolled & 1] : NULL;
+}
+
+/* What one side did since it last told. Its owner may be at work on another CPU when its connection
+ * ends: a message may then be counted twice. */
+static __always_inline void splice_tell(struct mesh_accel_group *g, struct mesh_splice_half *h)
+{
+	__sync_fetch_and_add(&g->messages, h->messages);
+	__sync_fetch_and_add(&g->turns, h->turns);
+	__sync_fetch_and_add(&g->redirected, h->redirected);
+	__sync_fetch_and_add(&g->tcp, h->tcp);
+	h->messages = h->turns = h->redirected = h->tcp = 0;
+}
+
+#endif

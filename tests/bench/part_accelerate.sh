@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# HTTP with acceleration and without: two hosts that differ in mesh-agent's --accelerate, one worker each. c=1 and c=32,
+# three sizes of bodies, new connections, and two hops (client -> relay -> origin, both through the mesh).
+# Placements: everything on CPU 1; and client, relay and origin on CPU 0, the agent on CPU 1.
+
+readonly ACCEL_CASES="off on" BODIES="128 16384 262144"
+readonly ACCEL_ORIGIN=9000 ACCEL_RELAY=9001
+
+accelerate_start() {
+	local where
+	for where in $ACCEL_CASES; do
+		case_add "$where" "$where" $ACCEL_ORIGIN as=workload proxy=agent
+		case_add "$where-2" "$where" $ACCEL_RELAY as=workload proxy=agent
+		host_start "$where"
+		agent_start "$where" --accelerate "$where"
+		service_start "$where" origin --port $ACCEL_ORIGIN -- "$tools/origin" --port $ACCEL_ORIGIN
+		service_start "$where" relay --port $ACCEL_RELAY -- \
+			"$tools/relay" --port $ACCEL_RELAY --to "${to[$where]}"
+		client_cpu=0
+		until_ok "the relay ($where)" client "$where" curl -sf "http://${to[$where-2]}/"
+	done
+}
+
+accelerate_place() { # CPU of the programs, CPU of the agents
+	local where
+	client_cpu=$1
+	for where in $ACCEL_CASES; do
+		pin "$where" origin "$1"
+		pin "$where" relay "$1"
+		pin "$where" agent "$2"
+		pin "$where" meshd "$2"
+	done
+}
+
+accelerate_round() {
+	local CASES=$ACCEL_CASES seconds=1 cpus size
+	for cpus in one two; do
+		[ $cpus = one ] && accelerate_place 1 1 || accelerate_place 0 1
+		for size in $BODIES; do
+			in_turn latency "$size-$cpus" "?len=$size"
+			in_turn throughput "c32-$size-$cpus" "?len=$size"
+		done
+		in_turn connections "new-$cpus"
+		CASES="off-2 on-2"
+		in_turn latency "hops-$cpus" '' 32
+		CASES=$ACCEL_CASES
+	done
+}
+
+accelerate_end() {
+	:
+}
+
+# shellcheck disable=SC2046 # lists of numbers
+accelerate_goals() {
+	local cpus size slow=()
+	for cpus in one two; do
+		for size in $BODIES; do
+			slow+=("$(paired "p50-$size-$cpus" on off)" "$(paired "c32-$size-$cpus" off on)")
+		done
+	done
+	goal 'time per request with acceleration, worst ratio to without, of 12 keep-alive cases' "$(largest "${slow[@]}")" '<=' 1.05
+	goal 'new connections, the same' "$(largest "$(paired new-one off on)" "$(paired new-two off on)")" '<=' 1.10
+	goal 'p99 of two hops at c=32 on one CPU, ratio to without' "$(paired p99-hops-one on-2 off-2)" '<=' 1.05
+	goal 'p99 of two hops at c=32 on two CPUs, ratio to without' "$(paired p99-hops-two on-2 off-2)" '<=' 1.05
+}
+
+accelerate_report() {
+	local CASES cpus size
+	table 'without acceleration' 'with acceleration'
+	for cpus in one two; do
+		CASES=$ACCEL_CASES
+		for size in $BODIES; do row "p50 of c=1, body of $size B, ${CPUS[$cpus]}, us" "p50-$size-$cpus" '%.1f'; done
+		for size in $BODIES; do row "requests/s, c=32, body of $size B, ${CPUS[$cpus]}" "c32-$size-$cpus" '%.0f'; done
+		row "CPU seconds of the proxy per 100k of them, body of 128 B" "cpu-c32-128-$cpus" '%.2f'
+		row "new connections/s, ${CPUS[$cpus]}" "new-$cpus" '%.0f'
+		CASES="off-2 on-2"
+		row "two hops, requests/s, c=32, ${CPUS[$cpus]}" "rate-hops-$cpus" '%.0f'
+		row "two hops, p99 of c=32, ${CPUS[$cpus]}, us" "p99-hops-$cpus" '%.0f'
+	done
+	accelerate_goals
+}

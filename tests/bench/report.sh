@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# What was measured, its medians, and the tables of bench.sh. Needs: $work.
+# A table's columns are the words of $CASES; the first is what the ratios in brackets are to.
+
+declare -A value
+# shellcheck disable=SC2034 # of the parts
+declare -A CPUS=([one]="one CPU" [two]="two CPUs")
+
+add() { # CASE METRIC VALUE
+	value[$1.$2]+="$3 "
+}
+
+middle() { # of the numbers in the arguments
+	printf '%s\n' "$@" | sort -g | awk 'NF { v[++n] = $1 } END {
+		if (n) print n % 2 ? v[(n + 1) / 2] : (v[n / 2] + v[n / 2 + 1]) / 2; else print "-" }'
+}
+
+median() { # CASE METRIC
+	# shellcheck disable=SC2086
+	middle ${value[$1.$2]:-}
+}
+
+# The median of the rounds' ratios: what disturbs the machine for a round disturbs both.
+paired() { # METRIC CASE OTHER
+	local i a b ratios=()
+	read -ra a <<<"${value[$2.$1]}"
+	read -ra b <<<"${value[$3.$1]}"
+	for i in "${!a[@]}"; do
+		ratios+=("$(awk -v a="${a[i]}" -v b="${b[i]}" 'BEGIN { print a / b }')")
+	done
+	printf '%.2f' "$(middle "${ratios[@]}")"
+}
+
+ratio() { # A B
+	awk -v a="$1" -v b="$2" 'BEGIN { printf "%.2f", a / b }'
+}
+
+largest() {
+	printf '%s\n' "$@" | sort -g | tail -n 1
+}
+
+smallest() {
+	printf '%s\n' "$@" | sort -g | head -n 1
+}
+
+row() { # TITLE METRIC FORMAT
+	local case m base first=${CASES%% *}
+	base=$(median "$first" "$2")
+	printf '| %s |' "$1"
+	for case in $CASES; do
+		m=$(median "$case" "$2")
+		if [ "$m" = - ]; then
+			printf ' - |'
+		elif [ "$case" = "$first" ] || [ "$base" = - ] || [[ $2 = cpu* ]]; then
+			# shellcheck disable=SC2059
+			printf " $3 |" "$m"
+		else
+			# shellcheck disable=SC2059
+			printf " $3 (%s) |" "$m" "$(ratio "$m" "$base")"
+		fi
+	done
+	echo
+}
+
+table() { # TITLE-OF-COLUMN...
+	printf '|'
+	printf ' %s |' '' "$@"
+	printf '\n|'
+	printf -- '---|%.0s' '' "$@"
+	echo
+}
+
+# Rows of the one table of goals that ends the report.
+goal() { # WHAT VALUE REL LIMIT
+	local ok=no
+	awk -v a="$2" -v b="$4" "BEGIN { exit !(a $3 b) }" && ok=yes
+	printf '| %s | %s | %s %s | %s |\n' "$1" "$2" "${3/=/}=" "$4" "$ok" >>"$work/goals"
+}
+
+report_head() { # what was run
+	echo "$(date -u +%F), Linux $(uname -r), $(awk -F': ' '/^model name/ { print $2; exit }' /proc/cpuinfo), $(nproc) CPUs;"
+	echo "$(nginx -v 2>&1 | cut -d/ -f2 | sed 's/^/nginx /'), HAProxy $(haproxy -v | awk 'NR == 1 { print $3 }'), sockmesh $("$BUILD/mesh-agent" --version | awk '{ print $NF }');"
+	echo "$1, medians, in brackets the ratio to the first column."
+}
+
+# Prints the table of goals; false when one was not reached.
+report_goals() {
+	echo '| goal | measured | limit | reached |'
+	echo '|---|---|---|---|'
+	cat "$work/goals"
+	! grep -q '| no |$' "$work/goals"
+}
