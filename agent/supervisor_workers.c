@@ -443,7 +443,7 @@ void workers_snapshot(struct workers *ws, int fd, uint64_t generation, uint64_t 
 	ws->snapshot.snapshot.generation = generation;
 	ws->snapshot.snapshot.size = size;
 	for (uint32_t i = 0; i < WORKERS_MAX; i++)
-		if (!ws->w[i].stranger)
+		if (ws->w[i].ours) /* those of before end by what they know */
 			worker_tell(&ws->w[i], &ws->snapshot, &fd, 1);
 }
 

@@ -261,7 +261,7 @@ static void an_idle_caller_is_told_with_its_next_answer(void **state)
 	slow = call(who, web->address);
 	assert_true(meshed(kept));
 	assert_string_equal(header(kept, "connection"), "");
-	say(slow, "GET /?delay=4000&seed=3&len=1000 HTTP/1.1\r\nHost: w\r\n\r\n");
+	say(slow, "GET /?delay=2500&seed=3&len=1000 HTTP/1.1\r\nHost: w\r\n\r\n");
 	eventually(1000, metric("mesh_requests_in_flight", NULL) >= 1);
 	upgrade();
 	assert_int_equal(answer(slow, "GET"), 200);
