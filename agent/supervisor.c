@@ -11,6 +11,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -24,7 +25,7 @@
 #define BEAT_MS			  100
 #define RECONCILE_MS		  1000
 #define DRAIN_RINGS_MS		  20 /* while there is traffic */
-#define STOP_MS			  15000
+#define STOP_MS			  SUPERVISOR_DRAIN_MS
 #define GATEWAY_LISTENER	  0 /* id; those of namespaces start at 1 */
 
 #define container(p, type, field) ((type *)((char *)(p)-offsetof(type, field)))
@@ -95,10 +96,14 @@ static void on_event(const struct mesh_event *e, void *arg)
 
 static int worker_started(void *arg, uint32_t worker, int pidfd)
 {
-	struct supervisor *s = arg;
+	return kernel_worker_started(((struct supervisor *)arg)->kernel, pidfd, worker);
+}
 
-	adopt_clear_gauges(s, worker); /* a worker of an agent before us may have had its place */
-	return kernel_worker_started(s->kernel, pidfd, worker);
+/* Writing only what is not zero: pages nobody has used stay unused. */
+static void clear(uint32_t *gauge)
+{
+	if (*gauge)
+		__atomic_store_n(gauge, 0, __ATOMIC_RELAXED);
 }
 
 static void worker_died(void *arg, uint32_t worker)
@@ -106,7 +111,18 @@ static void worker_died(void *arg, uint32_t worker)
 	struct supervisor *s = arg;
 
 	__atomic_store_n(&s->arrays->beats->worker[worker], 0, __ATOMIC_RELAXED);
-	adopt_clear_gauges(s, worker);
+	for (uint32_t i = 0; i < MESH_MAX_ENDPOINTS; i++)
+		clear(&s->arrays->ep_inflight[i].worker[worker]);
+	for (uint32_t i = 0; i < MESH_MAX_SERVICES; i++) {
+		struct mesh_svc_gauges *g = &s->arrays->svc_inflight[i].worker[worker];
+
+		clear(&g->requests);
+		clear(&g->connections);
+		clear(&g->pending);
+		clear(&g->seats);
+	}
+	for (uint32_t i = 0; i < MESH_MAX_EDGES; i++)
+		clear(&s->arrays->edges[i].worker[worker]);
 }
 
 static int worker_socket(void *arg, uint64_t netns, int family)
@@ -141,8 +157,6 @@ static void netns_listening(void *arg, struct netns *ns, bool up)
 {
 	struct supervisor *s = arg;
 
-	if (up && s->adopting)
-		return; /* workers do not know anything yet; adopt_settle() comes back to this */
 	if (!up)
 		kernel_netns_delete(s->kernel, ns->cookie); /* -ENOENT when it never was there */
 	for (int i = 0; i < 2; i++) {
@@ -157,11 +171,6 @@ static void netns_listening(void *arg, struct netns *ns, bool up)
 	}
 	if (up)
 		publish_netns(s, ns);
-}
-
-void supervisor_listening(struct supervisor *s, struct netns *ns)
-{
-	netns_listening(s, ns, true);
 }
 
 static void listener_found(void *arg, uint64_t cookie, const struct mesh_listener *l)
@@ -242,8 +251,11 @@ static void settle(struct loop *l)
 	discovery_settle(&s->discovery);
 	if (!s->settled && !adopt_settle(s))
 		return;
-	if (supervisor_flush(s) && workers_answering(&s->workers))
-		discovery_mark(&s->discovery);
+	if (supervisor_flush(s)) {
+		handover_go_on(s);
+		if (workers_answering(&s->workers))
+			discovery_mark(&s->discovery);
+	}
 	look_at_revision(s);
 }
 
@@ -306,6 +318,8 @@ static void on_signal(struct watch *w, uint32_t events)
 		return;
 	if (si.ssi_signo == SIGHUP)
 		reload(s);
+	else if (si.ssi_signo == SIGUSR2 && !s->stopping_ns)
+		handover_leave(s);
 	else if (!s->stopping_ns)
 		begin_stop(s);
 	else /* asked twice: now */
@@ -338,6 +352,7 @@ static void beat(struct timer *t)
 	registry_faults_end(s->registry, s->loop.now_ns / 1000000);
 	health_beat(s);
 	whys_beat(s);
+	coverage_beat(s);
 	if (s->settled)
 		registry_rebalance(s->registry, s->loop.now_ns);
 	kernel_events_drain(s->kernel);
@@ -367,6 +382,7 @@ static int start_signals(struct supervisor *s)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGUSR2);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGCHLD, SIG_DFL); /* inherited as ignored, it would hide how our children end */
 	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
@@ -381,12 +397,12 @@ static int start_admin(struct supervisor *s)
 {
 	struct admin_ops ops = {
 		.arg = s, .name = s->cfg->node, .metrics = state_metrics, .ready = state_ready};
-	int fd, err;
+	int err = handover_admin(s), fd;
 
-	if (!s->cfg->admin_on)
-		return 0;
-	err = start_listener("metrics", "--admin", &s->cfg->admin, &fd);
-	return err ? err : admin_new(&s->loop, fd, &ops, &s->admin);
+	if (err || s->admin_fd < 0)
+		return err;
+	fd = fcntl(s->admin_fd, F_DUPFD_CLOEXEC, 0);
+	return fd < 0 ? -errno : admin_new(&s->loop, fd, &ops, &s->admin);
 }
 
 static int start_kernel(struct supervisor *s)
@@ -410,14 +426,8 @@ static int start_kernel(struct supervisor *s)
 	err = registry_new(&sink, s->own_netns, &s->registry);
 	if (!err)
 		adopt_begin(s);
+	coverage_start(s);
 	return err ? err : health_start(s);
-}
-
-int supervisor_gateway(struct supervisor *s)
-{
-	return s->gateway_fd < 0 ? 0
-				 : workers_listener(&s->workers, GATEWAY_LISTENER, IPC_GATEWAY,
-						    s->own_netns, s->gateway_fd);
 }
 
 static int start_workers(struct supervisor *s)
@@ -435,13 +445,22 @@ static int start_workers(struct supervisor *s)
 	ws->uid = s->uid;
 	ws->gid = s->gid;
 	ws->snapshot_fd = -1;
+	ws->rendezvous = s->rendezvous;
+	workers_init(ws);
 	kernel_worker_fds(s->kernel, ws->map_fds);
 	if (getrandom(&ws->instance, sizeof(ws->instance), 0) != sizeof(ws->instance))
 		return -EIO;
 	__atomic_store_n(&s->arrays->ctl->workers, ws->n, __ATOMIC_RELAXED);
-	err = workers_start(ws);
-	if (!err && !s->adopting)
-		err = supervisor_gateway(s);
+	err = handover_begin(s);
+	if (!err)
+		handover_forget_dead(s, worker_died);
+	if (!err && s->cfg->gateway_on)
+		err = handover_gateway(s);
+	if (!err)
+		err = workers_start(ws);
+	if (!err && s->gateway_fd >= 0)
+		err = workers_listener(ws, GATEWAY_LISTENER, IPC_GATEWAY, s->own_netns,
+				       s->gateway_fd);
 	/* empty as yet, but a worker has a snapshot from the start */
 	return err ? err : publish_services(s);
 }
@@ -451,6 +470,7 @@ static int start_discovery(struct supervisor *s)
 	struct discovery_ops ops = {.arg = s,
 				    .scan = sockdiag_listeners,
 				    .listener_found = listener_found,
+				    .inherited = handover_inherited,
 				    .listening = netns_listening};
 	int err = discovery_init(&s->discovery, &s->loop, s->registry, &ops,
 				 kernel_cgroup(s->kernel), s->cfg->listener_port);
@@ -481,9 +501,7 @@ static int start_checked(struct supervisor *s)
 	if (!err)
 		err = start_user(s->cfg, &s->uid, &s->gid);
 	if (!err)
-		err = start_lock(s->cfg, &s->lock_fd);
-	if (!err && s->cfg->gateway_on)
-		err = start_listener("gateway", "--gateway", &s->cfg->gateway, &s->gateway_fd);
+		err = handover_lock(s);
 	if (!err)
 		err = start_admin(s);
 	return err ? err : start_kernel(s);
@@ -511,6 +529,7 @@ static int start(struct supervisor *s)
 	beat(&s->beat);
 	timer_arm(&s->loop, &s->reconcile, RECONCILE_MS, reconcile);
 	settle(&s->loop);
+	s->up = true;
 	return 0;
 }
 
@@ -523,20 +542,32 @@ static void close_fd(int *fd)
 
 static void stop(struct supervisor *s)
 {
+	bool keep = handover_others_serve(s); /* what they need goes on without us */
+
 	s->loop.after = NULL;
 	session_free(&s->session);
 	whys_done(&s->whys);
-	discovery_done(&s->discovery);
+	if (!keep)
+		discovery_done(&s->discovery);
 	if (s->workers.loop)
 		workers_done(&s->workers);
+	takeover_done(&s->takeover);
+	leave_done(&s->leave);
 	health_stop(s);
+	coverage_stop(s);
 	registry_free(&s->registry);
-	kernel_close(&s->kernel);
+	if (keep)
+		kernel_leave(&s->kernel);
+	else
+		kernel_close(&s->kernel);
 	admin_free(&s->admin);
 	accesslog_free(&s->accesslog);
 	metrics_free(&s->metrics);
 	close_fd(&s->snapshot_fd);
 	close_fd(&s->gateway_fd);
+	close_fd(&s->admin_fd);
+	close_fd(&s->given_fd);
+	close_fd(&s->rendezvous);
 	close_fd(&s->signal_fd);
 	close_fd(&s->lock_fd);
 	loop_done(&s->loop);
@@ -552,6 +583,9 @@ int supervisor_run(const struct agent_config *cfg)
 				.signal_fd = -1,
 				.lock_fd = -1,
 				.gateway_fd = -1,
+				.admin_fd = -1,
+				.given_fd = -1,
+				.rendezvous = -1,
 				.snapshot_fd = -1,
 				.loop.epfd = -1,
 				.on_signal.fd = -1};
@@ -583,6 +617,6 @@ int supervisor_run(const struct agent_config *cfg)
 	}
 	stop(&s);
 	if (!err)
-		log_info("stopped");
+		log_info(s.leaving ? "left" : "stopped");
 	return err ? 1 : 0;
 }

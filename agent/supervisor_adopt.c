@@ -12,37 +12,6 @@
 
 #define LOOK_NS 2000000000ULL /* what cannot be looked at for that long is not waited for */
 
-/* Writing only what is not zero: pages nobody has used stay unused. */
-static void clear(uint32_t *gauge)
-{
-	if (*gauge)
-		__atomic_store_n(gauge, 0, __ATOMIC_RELAXED);
-}
-
-void adopt_clear_gauges(struct supervisor *s, uint32_t worker)
-{
-	for (uint32_t i = 0; i < MESH_MAX_ENDPOINTS; i++)
-		clear(&s->arrays->ep_inflight[i].worker[worker]);
-	for (uint32_t i = 0; i < MESH_MAX_SERVICES; i++) {
-		struct mesh_svc_gauges *g = &s->arrays->svc_inflight[i].worker[worker];
-
-		clear(&g->requests);
-		clear(&g->connections);
-		clear(&g->pending);
-		clear(&g->seats);
-	}
-	for (uint32_t i = 0; i < MESH_MAX_EDGES; i++)
-		clear(&s->arrays->edges[i].worker[worker]);
-}
-
-/* Those who died when nobody was there to see it. The kernel has cleared their beats. */
-static void clear_dead(struct supervisor *s)
-{
-	for (uint32_t i = 0; i < MESH_KERNEL_WORKER; i++)
-		if (!__atomic_load_n(&s->arrays->beats->worker[i], __ATOMIC_RELAXED))
-			adopt_clear_gauges(s, i);
-}
-
 static void take_workload(const void *key, const void *value, void *arg)
 {
 	struct supervisor *s = arg;
@@ -65,7 +34,6 @@ void adopt_begin(struct supervisor *s)
 	if (!kernel_adopted(s->kernel))
 		return;
 	s->adopting = true;
-	clear_dead(s);
 	for (uint32_t i = 0; i < MESH_MAX_SERVICES; i++)
 		if (!kernel_names_get(s->kernel, i, &names))
 			registry_adopt_service(r, i, &names, now_ns);
@@ -93,22 +61,15 @@ bool adopt_settle(struct supervisor *s)
 {
 	int err;
 
-	if (!discovery_complete(&s->discovery) && s->loop.now_ns - s->begun_ns < LOOK_NS)
+	if (!discovery_is_complete(&s->discovery) && s->loop.now_ns - s->begun_ns < LOOK_NS)
 		return !s->adopting;
 	s->settled = true;
-	if (s->adopting) {
-		s->adopting = false;
+	if (s->adopting)
 		registry_adopted(s->registry, s->loop.now_ns);
-		supervisor_flush(s);
-		for (struct netns *ns = s->discovery.netns.list; ns; ns = ns->next)
-			supervisor_listening(s, ns);
+	supervisor_flush(s);
+	if (s->adopting)
 		kernel_each_netns(s->kernel, drop_netns, s);
-		err = supervisor_gateway(s);
-		if (err)
-			log_error("workers do not get the gateway: %s", strerror(-err));
-	} else {
-		supervisor_flush(s);
-	}
+	s->adopting = false;
 	err = kernel_settled(s->kernel);
 	if (err)
 		log_warn("programs of another version stay attached: %s", strerror(-err));
