@@ -64,7 +64,8 @@ int kernel_try(char error[KERNEL_ERROR_MAX]);
 
 /* Detaches, removes the pins, frees, sets *k to NULL. NULL inside is harmless. */
 void kernel_close(struct kernel **k);
-/* The same, but programs, maps and pins stay, for the next agent. */
+/* The same, but programs, maps and pins stay in force: workers that serve on need them, and the next
+ * agent takes them over. */
 void kernel_leave(struct kernel **k);
 
 /* The maps were those of an agent that is gone: arrays and entries are what it wrote, and what its
@@ -80,10 +81,6 @@ int kernel_each_workload(struct kernel *k,
 			 void (*fn)(const void *key, const void *value, void *arg), void *arg);
 int kernel_each_netns(struct kernel *k, void (*fn)(const void *key, const void *value, void *arg),
 		      void *arg);
-
-/* Frees, sets *k to NULL, and leaves everything in force in the kernel and pinned: workers that
- * serve on need it, and the next agent takes it over. */
-void kernel_leave(struct kernel **k);
 
 /* The directory that is attached to, and its id. */
 const char *kernel_cgroup(const struct kernel *k);
