@@ -264,10 +264,21 @@ void kernel_close(struct kernel **kp)
 
 	if (!k)
 		return;
-	kernel_events_stop(k);
 	if (k->map[KM_SPLICE_CTL] >= 0)
 		kernel_splice_set(k, &(struct mesh_splice_ctl){.mode = MESH_SPLICE_OFF}, error);
 	kernel_unpin(k);
+	kernel_leave(kp);
+}
+
+void kernel_leave(struct kernel **kp)
+{
+	struct kernel *k = *kp;
+
+	if (!k)
+		return;
+	kernel_events_stop(k);
+	if (k->pin_fd >= 0)
+		close(k->pin_fd);
 	close_all(k->link, KL_LINKS);
 	close_all(k->splice, KS_PROGS);
 	kernel_unmap_arrays(k);
