@@ -13,6 +13,7 @@
 #include "agent/kernel/sockdiag.h"
 #include "agent/leave.h"
 #include "agent/registry/registry.h"
+#include "agent/supervisor_coverage.h"
 #include "agent/supervisor_health.h"
 #include "agent/supervisor_why.h"
 #include "agent/supervisor_workers.h"
@@ -48,6 +49,7 @@ struct supervisor {
 	struct discovery discovery;
 	struct workers workers;
 	struct health health;
+	struct coverage_watch coverage;
 	struct whys whys;
 	struct metrics *metrics;
 	struct admin *admin;
