@@ -297,8 +297,9 @@ struct mesh_refusal_key {
 _Static_assert(sizeof(struct mesh_refusal_key) == 16, "abi");
 
 /* beats (counts): one element: when each worker last came round in its loop, CLOCK_MONOTONIC ns, 0:
- * it does not run, or accepts nothing any more. A worker writes its own; the kernel writes 0 when
- * the worker's process begins to end. */
+ * it does not run, or accepts nothing any more. A worker writes its own, by
+ * compare-and-swap of what it wrote last (0 at first); the kernel writes 0 when the worker is sent
+ * SIGKILL, and when its process begins to end. */
 struct mesh_beats {
 	__u64 worker[MESH_MAX_WORKERS];
 };
