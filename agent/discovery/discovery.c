@@ -77,6 +77,13 @@ static void listening(void *arg, struct netns *ns, bool up)
 	d->ops.listening(d->ops.arg, ns, up);
 }
 
+static int inherited_listener(void *arg, uint64_t netns, int family)
+{
+	struct discovery *d = arg;
+
+	return d->ops.inherited ? d->ops.inherited(d->ops.arg, netns, family) : -1;
+}
+
 static int ns_take(struct discovery *d, const char *service, int pid, struct netns **out)
 {
 	int err = netns_get(&d->netns, pid, out);
@@ -370,6 +377,20 @@ static const struct member *owner_of(struct discovery *d, uint64_t cgroup)
 	return c ? member_of(c) : NULL;
 }
 
+uint32_t discovery_workload(struct discovery *d, uint64_t cgroup)
+{
+	const struct member *m = owner_of(d, cgroup);
+
+	return m ? m->workload : MESH_NONE;
+}
+
+const char *discovery_path(struct discovery *d, uint64_t cgroup)
+{
+	const struct cgroup *c = cgroups_find(&d->tree, cgroup);
+
+	return c ? c->path : NULL;
+}
+
 static void take_listener(struct discovery *d, const struct member *m, uint64_t cookie,
 			  const struct mesh_listener *l)
 {
@@ -502,6 +523,11 @@ void discovery_settle(struct discovery *d)
 			scan(d, ns);
 }
 
+bool discovery_is_complete(const struct discovery *d)
+{
+	return !d->any_scan;
+}
+
 /* --- marks, reconciliation --- */
 
 static void mark_one(struct discovery *d, struct cgroup *c, struct member *m)
@@ -568,6 +594,7 @@ int discovery_init(struct discovery *d, struct loop *loop, struct registry *regi
 					.port = listener_port,
 					.arg = d,
 					.addresses = addresses_changed,
+					.inherited = inherited_listener,
 					.listening = listening};
 	d->tree.arg = d;
 	d->tree.changed = cgroup_changed;

@@ -60,6 +60,10 @@ int kernel_open(const struct kernel_config *cfg, struct kernel **out, char error
 /* Detaches, removes the pins, frees, sets *k to NULL. NULL inside is harmless. */
 void kernel_close(struct kernel **k);
 
+/* Frees, sets *k to NULL, and leaves everything in force in the kernel and pinned: workers that
+ * serve on need it, and the next agent takes it over. */
+void kernel_leave(struct kernel **k);
+
 /* The directory that is attached to, and its id. */
 const char *kernel_cgroup(const struct kernel *k);
 
@@ -113,6 +117,8 @@ int kernel_listener_delete(struct kernel *k, uint64_t cookie);
 
 /* What became of the connect() calls of a workload. -ENOENT when it is none. */
 int kernel_coverage(struct kernel *k, uint64_t cgroup, struct mesh_coverage *out);
+/* What an agent before us has counted is over. */
+void kernel_coverage_reset(struct kernel *k);
 /* Each cgroup that is no workload and connected to what a workload offers; an entry may come twice
  * when others go meanwhile. 0 or -errno. */
 int kernel_strangers(struct kernel *k,
