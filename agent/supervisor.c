@@ -4,7 +4,6 @@
  * loop ends in settle(): whatever was learned is put into the maps once, and then meshd is told.
  */
 #include "agent/supervisor.h"
-#include "agent/supervisor_splice.h"
 
 #include "lib/clock.h"
 #include "lib/log.h"
@@ -416,8 +415,6 @@ static int start_kernel(struct supervisor *s)
 	err = netns_own_cookie(&s->own_netns);
 	if (err)
 		return err;
-	if (!strcmp(s->cfg->accelerate, "on"))
-		splice_start(s, MESH_SPLICE_VERDICT);
 	publish_sink(s, &sink);
 	err = registry_new(&sink, s->own_netns, &s->registry);
 	return err ? err : health_start(s);
@@ -517,6 +514,7 @@ static int start(struct supervisor *s)
 			return err;
 		}
 	}
+	acceleration_start(s);
 	s->loop.after = settle;
 	beat(&s->beat);
 	timer_arm(&s->loop, &s->reconcile, RECONCILE_MS, reconcile);
@@ -537,6 +535,7 @@ static void stop(struct supervisor *s)
 	bool keep = handover_others_serve(s); /* what they need goes on without us */
 
 	s->loop.after = NULL;
+	acceleration_stop(s);
 	session_free(&s->session);
 	whys_done(&s->whys);
 	if (!keep)

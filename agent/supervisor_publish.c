@@ -55,7 +55,8 @@ static void publish_kernel_services(struct supervisor *s)
 					 (v.config->fail_closed ? MESH_SVC_FAIL_CLOSED : 0) |
 					 (v.config->fallback == SNAP_FALLBACK_NONE
 						  ? MESH_SVC_NO_FALLBACK
-						  : 0),
+						  : 0) |
+					 acceleration_flags(s, v.config->accelerate),
 				.max_connections = v.config->bulkhead.connections,
 				.connect_ms = v.config->timeouts.connect,
 				.breaker = v.config->breaker,
