@@ -349,6 +349,7 @@ static void beat(struct timer *t)
 	registry_faults_end(s->registry, s->loop.now_ns / 1000000);
 	health_beat(s);
 	whys_beat(s);
+	coverage_beat(s);
 	registry_rebalance(s->registry, s->loop.now_ns);
 	kernel_events_drain(s->kernel);
 	if (!s->drain.prev)
@@ -417,6 +418,7 @@ static int start_kernel(struct supervisor *s)
 		return err;
 	publish_sink(s, &sink);
 	err = registry_new(&sink, s->own_netns, &s->registry);
+	coverage_start(s);
 	return err ? err : health_start(s);
 }
 
@@ -545,6 +547,7 @@ static void stop(struct supervisor *s)
 	takeover_done(&s->takeover);
 	leave_done(&s->leave);
 	health_stop(s);
+	coverage_stop(s);
 	registry_free(&s->registry);
 	if (keep)
 		kernel_leave(&s->kernel);

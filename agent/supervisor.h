@@ -14,6 +14,7 @@
 #include "agent/leave.h"
 #include "agent/registry/registry.h"
 #include "agent/supervisor_accelerate.h"
+#include "agent/supervisor_coverage.h"
 #include "agent/supervisor_health.h"
 #include "agent/supervisor_why.h"
 #include "agent/supervisor_workers.h"
@@ -50,6 +51,7 @@ struct supervisor {
 	struct discovery discovery;
 	struct workers workers;
 	struct health health;
+	struct coverage_watch coverage;
 	struct whys whys;
 	struct acceleration acceleration;
 	struct metrics *metrics;

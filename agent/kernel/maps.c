@@ -134,6 +134,19 @@ int kernel_coverage(struct kernel *k, uint64_t cgroup, struct mesh_coverage *out
 	return bpf_map_lookup_elem(k->map[KM_COVERAGE], &cgroup, out) < 0 ? -errno : 0;
 }
 
+void kernel_coverage_reset(struct kernel *k)
+{
+	static const struct mesh_coverage none;
+	uint64_t key, *last = NULL;
+
+	for (uint32_t i = 0; i < MESH_MAX_WORKLOADS; i++) {
+		if (bpf_map_get_next_key(k->map[KM_COVERAGE], last, &key) < 0)
+			return;
+		last = &key;
+		bpf_map_update_elem(k->map[KM_COVERAGE], &key, &none, BPF_EXIST);
+	}
+}
+
 int kernel_strangers(struct kernel *k,
 		     void (*fn)(uint64_t cgroup, const struct mesh_stranger *s, void *arg),
 		     void *arg)
