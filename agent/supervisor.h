@@ -33,8 +33,8 @@ struct agent_config {
 	const char *cgroup;  /* NULL: the cgroup2 root */
 	const char *node, *run_dir, *user, *token_file, *access_log;
 	const char *gateway_default; /* NULL: none */
-	int accelerate;	     /* enum service_accelerate: what a service with "auto" gets */
-	int accelerate_mode; /* enum mesh_splice_mode; -1: what the trials say */
+	int accelerate;		     /* enum service_accelerate: what a service with "auto" gets */
+	int accelerate_mode;	     /* enum mesh_splice_mode; -1: what the trials say */
 	uint32_t workers;
 	uint16_t listener_port;
 	bool gateway_on, admin_on;

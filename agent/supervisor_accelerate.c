@@ -6,8 +6,11 @@
 #include "agent/supervisor_splice.h"
 #include "lib/log.h"
 
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+
+#define container(p, type, field) ((type *)((char *)(p)-offsetof(type, field)))
 
 /* Of trials that ended badly: a host that is busy while the agent starts is no proof. */
 static const struct {
@@ -148,8 +151,10 @@ static void trial_json(const struct acceleration *a, size_t i, struct buf *b)
 
 	buf_printf(b, "%s{\"name\":\"%s\",\"redirect\":\"%s\",\"verdict\":\"%s\"", i ? "," : "",
 		   trials[i].name, qualify_outcome_name(redirect), qualify_outcome_name(verdict));
-	text(b, "why", *why ? why : a->result.why[MESH_SPLICE_REDIRECT][i]);
-	text(b, "guards", trials[i].guards);
+	if (!*why)
+		why = a->result.why[MESH_SPLICE_REDIRECT][i];
+	if (*why)
+		text(b, "why", why);
 	buf_char(b, '}');
 }
 
@@ -157,6 +162,7 @@ void acceleration_json(const struct supervisor *s, struct buf *b)
 {
 	const struct acceleration *a = &s->acceleration;
 
+	buf_printf(b, "\"accelerate\":\"%s\",", words[s->cfg->accelerate]);
 	buf_printf(b, "\"acceleration\":{\"mode\":\"%s\",\"settled\":%s,\"ms\":%u",
 		   qualify_mode_name(a->mode), a->settled ? "true" : "false", a->result.ms);
 	text(b, "why", a->why);
@@ -168,11 +174,16 @@ void acceleration_json(const struct supervisor *s, struct buf *b)
 
 static void trial_metrics(const struct acceleration *a, enum mesh_splice_mode mode, struct buf *out)
 {
-	for (size_t i = 0; i < trials_count; i++)
-		buf_printf(out,
-			   "mesh_acceleration_trial{trial=\"%s\",mode=\"%s\",outcome=\"%s\"} 1\n",
-			   trials[i].name, qualify_mode_name(mode),
-			   qualify_outcome_name(a->result.outcome[mode][i]));
+	for (size_t i = 0; i < trials_count; i++) {
+		uint8_t o = a->result.outcome[mode][i];
+
+		if (o != TRIAL_NOT_RUN)
+			buf_printf(out,
+				   "mesh_acceleration_trial{trial=\"%s\",mode=\"%s\",outcome=\"%"
+				   "s\"} 1\n",
+				   trials[i].name, qualify_mode_name(mode),
+				   qualify_outcome_name(o));
+	}
 }
 
 void acceleration_metrics(const struct supervisor *s, struct buf *out)

@@ -38,7 +38,7 @@ void acceleration_stop(struct supervisor *s);
 /* The mesh_service flags for what a service's configuration says (enum service_accelerate). */
 uint32_t acceleration_flags(const struct supervisor *s, uint8_t configured);
 
-/* "acceleration": an object, for meshd. */
+/* Members "accelerate" and "acceleration" of an object, for meshd. */
 void acceleration_json(const struct supervisor *s, struct buf *b);
 /* mesh_acceleration_*. */
 void acceleration_metrics(const struct supervisor *s, struct buf *out);
