@@ -81,6 +81,10 @@ static void on_event(const struct mesh_event *e, void *arg)
 {
 	struct supervisor *s = arg;
 
+	if (e->kind == MESH_EV_SPLICE) {
+		acceleration_spliced(s, e);
+		return;
+	}
 	if (e->kind != MESH_EV_CLOSE) {
 		discovery_event(&s->discovery, e);
 		return;

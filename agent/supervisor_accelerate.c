@@ -3,9 +3,12 @@
 #include "agent/supervisor.h"
 
 #include "agent/kernel/qualify_sandbox.h"
+#include "agent/kernel/splice.h"
 #include "agent/supervisor_splice.h"
 #include "lib/log.h"
 
+#include <errno.h>
+#include <netinet/in.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -19,7 +22,7 @@ static const struct {
 #define ATTEMPTS (sizeof(attempts) / sizeof(attempts[0]))
 
 /* Who is known when he is seen at work, and left to plain TCP. */
-#define NOTICED TRIAL_FOR_BLOCKERS
+#define NOTICED (TRIAL_FOR_BLOCKERS | TRIAL_FOR_SPLICERS)
 
 static const char *const words[] = {
 	[ACCELERATE_AUTO] = "auto",
@@ -135,6 +138,86 @@ uint32_t acceleration_flags(const struct supervisor *s, uint8_t configured)
 				    : 0;
 }
 
+/* --- programs that use splice(2) --- */
+
+static void set_plain(struct acceleration *a, uint32_t workload, bool plain)
+{
+	uint64_t bit = 1ull << workload % 64;
+
+	a->plain[workload / 64] = (a->plain[workload / 64] & ~bit) | (plain ? bit : 0);
+}
+
+static bool is_plain(const struct acceleration *a, uint32_t workload)
+{
+	return a->plain[workload / 64] >> workload % 64 & 1;
+}
+
+void acceleration_workload(struct supervisor *s, uint64_t cgroup, uint32_t workload)
+{
+	struct acceleration *a = &s->acceleration;
+	bool plain;
+	int err;
+
+	if (workload >= MESH_MAX_WORKLOADS || a->owner[workload] == cgroup)
+		return;
+	err = kernel_splice_workload(s->kernel, cgroup, workload, &plain);
+	if (err) {
+		log_error("cannot tell the kernel how workload %u is to be accelerated: %s",
+			  workload, strerror(-err));
+		return; /* asked for again with the next change of it */
+	}
+	a->owner[workload] = cgroup;
+	set_plain(a, workload, plain);
+}
+
+/* The bytes that it cannot see are not lost in silence: its program and the peer get an error. */
+static void end_connection(struct supervisor *s, const struct mesh_event *e, const char *name)
+{
+	struct netns *ns = netns_by_cookie(&s->discovery.netns, e->netns);
+	struct sockdiag_socket sock = {
+		.cookie = e->cookie, .local_port = e->local_port, .remote_port = e->port};
+	struct addr peer = {.port = ntohs(e->port)};
+	char text[ADDR_TEXT_MAX];
+	int err = -ENOENT;
+
+	memcpy(sock.local, e->local_ip, sizeof(sock.local));
+	memcpy(sock.remote, e->ip, sizeof(sock.remote));
+	memcpy(peer.ip, e->ip, sizeof(peer.ip));
+	if (ns || e->netns == s->own_netns)
+		err = sockdiag_destroy(ns ? ns->fd : -1, &sock);
+	if (err) {
+		s->acceleration.not_ended++;
+		log_error("a connection of %s with %s may hang: it uses splice(2), which does not "
+			  "see "
+			  "bytes that skipped TCP, and it cannot be ended: %s",
+			  name, addr_format(&peer, text), strerror(-err));
+		return;
+	}
+	s->acceleration.ended++;
+	log_warn(
+		"a connection of %s with %s was reset: it uses splice(2), which does not see bytes "
+		"that skipped TCP",
+		name, addr_format(&peer, text));
+}
+
+void acceleration_spliced(struct supervisor *s, const struct mesh_event *e)
+{
+	const struct workload_info *w = registry_workload(s->registry, e->workload, NULL);
+	struct acceleration *a = &s->acceleration;
+	const char *name = w ? w->path : "a workload that has gone";
+
+	if (e->workload < MESH_MAX_WORKLOADS && a->owner[e->workload] == e->cgroup &&
+	    !is_plain(a, e->workload)) {
+		set_plain(a, e->workload, true);
+		a->noticed++;
+		log_warn("%s uses splice(2) on its sockets: its connections stay with plain TCP",
+			 name);
+		session_changed(s->session);
+	}
+	if (e->error)
+		end_connection(s, e, name);
+}
+
 /* --- what is told --- */
 
 static void text(struct buf *b, const char *key, const char *value)
@@ -169,6 +252,20 @@ void acceleration_json(const struct supervisor *s, struct buf *b)
 	buf_str(b, ",\"trials\":[");
 	for (size_t i = 0; a->attempts && i < trials_count; i++)
 		trial_json(a, i, b);
+	buf_str(b, "],\"plain\":[");
+	for (uint32_t i = 0, n = 0; i < MESH_MAX_WORKLOADS; i++) {
+		const struct workload_info *w =
+			is_plain(a, i) ? registry_workload(s->registry, i, NULL) : NULL;
+
+		if (!w)
+			continue;
+		buf_str(b, n++ ? ",{" : "{");
+		buf_printf(b, "\"service\":");
+		buf_json(b, w->service, strlen(w->service));
+		text(b, "instance", w->instance);
+		text(b, "why", "splice");
+		buf_char(b, '}');
+	}
 	buf_str(b, "]}");
 }
 
@@ -196,6 +293,18 @@ void acceleration_metrics(const struct supervisor *s, struct buf *out)
 	for (unsigned m = 0; m < QUALIFY_MODES; m++)
 		buf_printf(out, "mesh_acceleration_mode{mode=\"%s\"} %d\n", qualify_mode_name(m),
 			   m == a->mode);
+	buf_printf(out,
+		   "# HELP mesh_acceleration_splicers_total Workloads that were seen to use "
+		   "splice(2) and stay with plain TCP.\n"
+		   "# TYPE mesh_acceleration_splicers_total counter\n"
+		   "mesh_acceleration_splicers_total %llu\n"
+		   "# HELP mesh_acceleration_ended_total Connections that would have hung with "
+		   "splice(2), by what became of them.\n"
+		   "# TYPE mesh_acceleration_ended_total counter\n"
+		   "mesh_acceleration_ended_total{result=\"reset\"} %llu\n"
+		   "mesh_acceleration_ended_total{result=\"failed\"} %llu\n",
+		   (unsigned long long)a->noticed, (unsigned long long)a->ended,
+		   (unsigned long long)a->not_ended);
 	buf_str(out, "# HELP mesh_acceleration_trial What the trials of this kernel said.\n"
 		     "# TYPE mesh_acceleration_trial gauge\n");
 	if (!a->attempts)

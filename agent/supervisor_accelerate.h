@@ -12,6 +12,7 @@
 #include "lib/loop.h"
 
 #include <mesh/abi.h>
+#include <mesh/event.h>
 
 struct supervisor;
 struct sandbox;
@@ -23,8 +24,11 @@ struct acceleration {
 	unsigned attempts;
 	bool settled; /* mode is the last word */
 	enum mesh_splice_mode mode;
-	char why[QUALIFY_WHY_MAX];    /* of mode, see qualify_choose() */
-	struct qualify_result result; /* of the last attempt */
+	char why[QUALIFY_WHY_MAX];		 /* of mode, see qualify_choose() */
+	struct qualify_result result;		 /* of the last attempt */
+	uint64_t owner[MESH_MAX_WORKLOADS];	 /* cgroup of each number, 0: not given yet */
+	uint64_t plain[MESH_MAX_WORKLOADS / 64]; /* bits: uses splice(2), stays with TCP */
+	uint64_t noticed, ended, not_ended;	 /* workloads; connections that would have hung */
 };
 
 /* "auto", "on", "off" as enum service_accelerate; -1: none of them. */
@@ -34,6 +38,11 @@ int acceleration_parse(const char *name);
 void acceleration_start(struct supervisor *s);
 /* Ends trials that still run. What is in force stays. */
 void acceleration_stop(struct supervisor *s);
+
+/* A workload gets its number, or keeps it: before the kernel is told of the workload. */
+void acceleration_workload(struct supervisor *s, uint64_t cgroup, uint32_t workload);
+/* MESH_EV_SPLICE: says so, and ends what would hang. */
+void acceleration_spliced(struct supervisor *s, const struct mesh_event *e);
 
 /* The mesh_service flags for what a service's configuration says (enum service_accelerate). */
 uint32_t acceleration_flags(const struct supervisor *s, uint8_t configured);
