@@ -60,6 +60,7 @@ enum kernel_link {
 	KL_SET_STATE,
 	KL_EXIT,
 	KL_NOTICE,
+	KL_KILL,
 	KL_LINKS,
 };
 #define KL_CGROUP_LINKS KL_SET_STATE

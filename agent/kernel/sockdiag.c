@@ -195,7 +195,7 @@ int sockdiag_destroy(int netns_fd, const struct sockdiag_socket *s)
 		struct nlmsgerr error;
 		char rest[256];
 	} answer = {.error.error = -EPROTO};
-	int fd = diag_socket_in(netns_fd), r = 0;
+	int fd = sockdiag_open(netns_fd), r = 0;
 
 	if (fd < 0)
 		return fd;
