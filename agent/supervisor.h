@@ -15,6 +15,7 @@
 #include "agent/registry/registry.h"
 #include "agent/supervisor_coverage.h"
 #include "agent/supervisor_health.h"
+#include "agent/supervisor_tcp.h"
 #include "agent/supervisor_why.h"
 #include "agent/supervisor_workers.h"
 #include "agent/takeover.h"
@@ -51,6 +52,7 @@ struct supervisor {
 	struct health health;
 	struct coverage_watch coverage;
 	struct whys whys;
+	struct tcp tcp;
 	struct metrics *metrics;
 	struct admin *admin;
 	struct accesslog *accesslog;

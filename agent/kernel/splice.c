@@ -27,6 +27,9 @@ static int put(struct kernel *k, enum kernel_map m, uint32_t i, const void *valu
  * predecessor too. */
 static int attach(struct kernel *k, enum kernel_splice_prog p, char error[KERNEL_ERROR_MAX])
 {
+	if (k->splice[p] < 0)
+		return kernel_fail(error, -EOPNOTSUPP, "this kernel cannot run %s",
+				   kernel_splice_names[p]);
 	if (bpf_prog_attach(k->splice[p], k->map[KM_SPLICE_SOCKS], attach_types[p], 0) == 0)
 		return 0;
 	return kernel_fail(error, -errno, "cannot put %s on the map of sockets: %s",
@@ -108,6 +111,7 @@ static void add(struct mesh_accel_group *sum, const struct mesh_accel_group *g)
 	sum->turns += g->turns;
 	sum->redirected += g->redirected;
 	sum->tcp += g->tcp;
+	sum->closed_bytes += g->closed_bytes;
 }
 
 #define BATCH 256
@@ -127,7 +131,7 @@ int kernel_splice_total(struct kernel *k, struct mesh_accel *out)
 					 &n, NULL) < 0)
 			r = -errno;
 		for (uint32_t i = 0; (!r || r == -ENOENT) && i < n; i++)
-			for (int g = 0; g < 2; g++)
+			for (int g = 0; g < MESH_ACCEL_GROUPS; g++)
 				add(&out->group[g], &values[i].group[g]);
 	}
 	free(keys);
