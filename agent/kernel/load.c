@@ -4,6 +4,7 @@
  */
 #include "agent/kernel/impl.h"
 #include "agent/kernel/splice.h"
+#include "agent/kernel/splice_fit.h"
 #include "lib/cgroup.h"
 
 #include "bpf/mesh.skel.h"
@@ -46,6 +47,8 @@ const char *const kernel_map_names[KM_MAPS] = {
 	[KM_SPLICE_TASKS] = "splice_tasks",
 	[KM_SPLICE_STYLE] = "splice_style",
 	[KM_ACCEL] = "accel",
+	[KM_SPLICERS] = "splicers",
+	[KM_SPLICED] = "spliced",
 	[KM_WORKER_TASKS] = "worker_tasks",
 	[KM_NAMES] = "names",
 	[KM_COVERAGE] = "coverage",
@@ -61,6 +64,8 @@ const char *const kernel_link_names[KL_LINKS] = {
 	[KL_GETPEERNAME6] = "mesh_getpeername6",
 	[KL_SET_STATE] = "mesh_set_state",
 	[KL_EXIT] = "mesh_exit",
+	[KL_NOTICE] = "mesh_notice",
+	[KL_KILL] = "mesh_kill",
 };
 
 int kernel_fail(char error[KERNEL_ERROR_MAX], int err, const char *fmt, ...)
@@ -121,6 +126,8 @@ static int take_splice(struct kernel *k, struct bpf_object *obj)
 
 		if (!p)
 			return -ENOENT;
+		if (!bpf_program__autoload(p))
+			continue;
 		k->splice[i] = fcntl(bpf_program__fd(p), F_DUPFD_CLOEXEC, 3);
 		if (k->splice[i] < 0)
 			return -errno;
@@ -167,14 +174,13 @@ static int open_and_load(struct kernel *k, struct mesh_bpf **out, char error[KER
 {
 	char words[KERNEL_ERROR_MAX] = "";
 	struct mesh_bpf *skel;
-	int r = 0;
+	int r;
 
 	libbpf_words = words;
 	libbpf_set_print(keep_first_warning);
 	skel = mesh_bpf__open();
-	if (!skel)
-		r = -errno;
-	else if (k)
+	r = skel ? splice_fit(skel->obj) : -errno;
+	if (!r && k)
 		r = kernel_adopt_maps(k, skel->obj);
 	if (r == 1)
 		k->adopted = true;
