@@ -212,7 +212,8 @@ static void write_counters(struct supervisor *s, struct buf *out)
 	kernel_counters(s->kernel, c);
 	for (int i = MESH_C_PASSED_SELF; i <= MESH_C_PASSED_DEVICE; i++)
 		passed += c[i];
-	passed += c[MESH_C_PASSED] + c[MESH_C_PASSED_NO_STORAGE] + c[MESH_C_PASSED_NO_ENDPOINT] + c[MESH_C_PASSED_PROTOCOL];
+	passed += c[MESH_C_PASSED] + c[MESH_C_PASSED_NO_STORAGE] + c[MESH_C_PASSED_NO_ENDPOINT] +
+		  c[MESH_C_PASSED_PROTOCOL];
 	head(out, "mesh_connections_captured_total", "counter",
 	     "connect() calls of workloads, by where they went.");
 	buf_printf(out, "mesh_connections_captured_total{path=\"worker\"} %llu\n",
