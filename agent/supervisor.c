@@ -351,6 +351,7 @@ static void beat(struct timer *t)
 	health_beat(s);
 	whys_beat(s);
 	coverage_beat(s);
+	accelerate_watch_beat(s);
 	registry_rebalance(s->registry, s->loop.now_ns);
 	kernel_events_drain(s->kernel);
 	if (!s->drain.prev)
@@ -549,6 +550,7 @@ static void stop(struct supervisor *s)
 	leave_done(&s->leave);
 	health_stop(s);
 	coverage_stop(s);
+	accelerate_stop(s);
 	registry_free(&s->registry);
 	if (keep)
 		kernel_leave(&s->kernel);

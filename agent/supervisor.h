@@ -13,6 +13,7 @@
 #include "agent/kernel/sockdiag.h"
 #include "agent/leave.h"
 #include "agent/registry/registry.h"
+#include "agent/supervisor_accelerate.h"
 #include "agent/supervisor_coverage.h"
 #include "agent/supervisor_health.h"
 #include "agent/supervisor_why.h"
@@ -50,6 +51,7 @@ struct supervisor {
 	struct workers workers;
 	struct health health;
 	struct coverage_watch coverage;
+	struct accelerate_watch accelerate;
 	struct whys whys;
 	struct metrics *metrics;
 	struct admin *admin;

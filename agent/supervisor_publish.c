@@ -41,6 +41,13 @@ int publish_services(struct supervisor *s)
 	return 0;
 }
 
+static uint32_t accelerate_flag(uint8_t mode)
+{
+	return mode == ACCELERATE_OFF  ? MESH_SVC_ACCEL_OFF
+	       : mode == ACCELERATE_ON ? MESH_SVC_ACCEL_ON
+				       : 0;
+}
+
 /* What the kernel itself has to know of each service. */
 static void publish_kernel_services(struct supervisor *s)
 {
@@ -51,7 +58,7 @@ static void publish_kernel_services(struct supervisor *s)
 
 		if (registry_service(s->registry, i, &v))
 			k = (struct mesh_service){
-				.flags = MESH_SVC_USED |
+				.flags = MESH_SVC_USED | accelerate_flag(v.config->accelerate) |
 					 (v.config->fail_closed ? MESH_SVC_FAIL_CLOSED : 0) |
 					 (v.config->fallback == SNAP_FALLBACK_NONE
 						  ? MESH_SVC_NO_FALLBACK
@@ -90,11 +97,13 @@ static void put_upstream(void *arg, uint32_t id, const struct mesh_upstream *up,
 {
 	struct supervisor *s = arg;
 
-	if (fresh)
+	if (fresh) {
+		accelerate_fresh(s, id);
 		memset(&s->arrays->up_stats[id], 0, sizeof(s->arrays->up_stats[id]));
-	else if (!up->nsplit) /* who comes next may speak something else */
+	} else if (!up->nsplit) { /* who comes next may speak something else */
 		__atomic_store_n(&s->arrays->up_stats[id].learned, MESH_LEARNED_NOTHING,
 				 __ATOMIC_RELAXED);
+	}
 	copy_record(&s->arrays->upstreams[id], up);
 }
 

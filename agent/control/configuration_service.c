@@ -515,6 +515,7 @@ static int fail_closed(const struct place *p, const cJSON *o, uint8_t *out)
 int conf_service(const cJSON *o, void *place, char *why)
 {
 	static const char *const protocols[] = {"auto", "http", "tcp", NULL};
+	static const char *const accelerate[] = {"auto", "on", "off", NULL};
 	struct named_config *out = place;
 	struct service_config *c = &out->config;
 	struct place p = {.why = why};
@@ -527,6 +528,8 @@ int conf_service(const cJSON *o, void *place, char *why)
 		err = conf_choice(&p, o, "protocol", protocols, &c->protocol);
 	if (!err)
 		err = fail_closed(&p, o, &c->fail_closed);
+	if (!err)
+		err = conf_choice(&p, o, "accelerate", accelerate, &c->accelerate);
 	if (!err)
 		err = balancer(&p, o, c);
 	if (!err)

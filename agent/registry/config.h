@@ -38,6 +38,8 @@ struct health_config {
 	uint32_t unhealthy_after, healthy_after; /* results in a row */
 };
 
+enum accelerate_mode { ACCELERATE_AUTO, ACCELERATE_ON, ACCELERATE_OFF };
+
 struct config_text; /* the block; offsets into it are never 0 */
 
 /* Offsets: service_config_at(). Versions in split and routes are positions in versions[]; weights
@@ -46,7 +48,9 @@ struct service_config {
 	uint8_t protocol; /* enum mesh_protocol */
 	uint8_t policy;	  /* enum mesh_policy */
 	uint8_t fail_closed;
-	uint8_t fallback;	/* enum snap_fallback */
+	uint8_t fallback;   /* enum snap_fallback */
+	uint8_t accelerate; /* enum accelerate_mode */
+	uint8_t pad[3];
 	uint32_t slow_start_ms; /* over which a new endpoint's weight grows; 0: off */
 	struct snap_timeouts timeouts;
 	struct snap_retry retry;
