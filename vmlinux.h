@@ -196,6 +196,42 @@ struct sk_msg_md {
 
 struct __sk_buff {
 	__u32 len;
+	__u32 pkt_type;
+	__u32 mark;
+	__u32 queue_mapping;
+	__u32 protocol;
+	__u32 vlan_present;
+	__u32 vlan_tci;
+	__u32 vlan_proto;
+	__u32 priority;
+	__u32 ingress_ifindex;
+	__u32 ifindex;
+	__u32 tc_index;
+	__u32 cb[5];
+	__u32 hash;
+	__u32 tc_classid;
+	__u32 data;
+	__u32 data_end;
+	__u32 napi_id;
+	__u32 family;
+	__u32 remote_ip4;
+	__u32 local_ip4;
+	__u32 remote_ip6[4];
+	__u32 local_ip6[4];
+	__u32 remote_port;
+	__u32 local_port;
+	__u32 data_meta;
+	union {
+		struct bpf_flow_keys *flow_keys;
+		__u64 : 64;
+	} __attribute__((aligned(8)));
+	__u64 tstamp;
+	__u32 wire_len;
+	__u32 gso_segs;
+	union {
+		struct bpf_sock *sk;
+		__u64 : 64;
+	} __attribute__((aligned(8)));
 };
 
 /* --- kernel-internal: relocated
@@ -301,7 +337,17 @@ struct inet_sock {
 	__be16 inet_sport; /* stays when skc_num is given back at CLOSE */
 };
 
+struct sk_buff {
+	char cb[48]; /* in TCP: struct tcp_skb_cb */
+};
+
+struct tcp_skb_cb {
+	u32 seq;
+	u32 end_seq; /* SYN and FIN count as one each */
+};
+
 struct tcp_sock {
+	u64 bytes_acked;
 	u32 snd_nxt;
 	u32 rcv_nxt;
 	u32 copied_seq;

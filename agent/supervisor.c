@@ -86,10 +86,7 @@ static void on_event(const struct mesh_event *e, void *arg)
 		discovery_event(&s->discovery, e);
 		return;
 	}
-	metrics_connection(s->metrics, registry_caller_name(s->registry, e->workload),
-			   registry_service_name(s->registry, registry_upstream_service(
-								      s->registry, e->upstream)),
-			   e->error, e->connect_ns);
+	tcp_closed(s, e);
 }
 
 /* --- workers --- */
@@ -352,6 +349,7 @@ static void beat(struct timer *t)
 	whys_beat(s);
 	coverage_beat(s);
 	accelerate_watch_beat(s);
+	tcp_beat(s);
 	registry_rebalance(s->registry, s->loop.now_ns);
 	kernel_events_drain(s->kernel);
 	if (!s->drain.prev)
@@ -423,6 +421,7 @@ static int start_kernel(struct supervisor *s)
 	publish_sink(s, &sink);
 	err = registry_new(&sink, s->own_netns, &s->registry);
 	coverage_start(s);
+	tcp_start(s);
 	return err ? err : health_start(s);
 }
 

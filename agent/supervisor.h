@@ -16,6 +16,7 @@
 #include "agent/supervisor_accelerate.h"
 #include "agent/supervisor_coverage.h"
 #include "agent/supervisor_health.h"
+#include "agent/supervisor_tcp.h"
 #include "agent/supervisor_why.h"
 #include "agent/supervisor_workers.h"
 #include "agent/takeover.h"
@@ -53,6 +54,7 @@ struct supervisor {
 	struct coverage_watch coverage;
 	struct accelerate_watch accelerate;
 	struct whys whys;
+	struct tcp tcp;
 	struct metrics *metrics;
 	struct admin *admin;
 	struct accesslog *accesslog;

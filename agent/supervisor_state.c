@@ -214,7 +214,7 @@ static void write_counters(struct supervisor *s, struct buf *out)
 	kernel_counters(s->kernel, c);
 	for (int i = MESH_C_PASSED_SELF; i <= MESH_C_PASSED_DEVICE; i++)
 		passed += c[i];
-	passed += c[MESH_C_PASSED] + c[MESH_C_PASSED_NO_STORAGE] + c[MESH_C_PASSED_PROTOCOL];
+	passed += c[MESH_C_PASSED] + c[MESH_C_PASSED_NO_STORAGE] + c[MESH_C_PASSED_NO_ENDPOINT] + c[MESH_C_PASSED_PROTOCOL];
 	head(out, "mesh_connections_captured_total", "counter",
 	     "connect() calls of workloads, by where they went.");
 	buf_printf(out, "mesh_connections_captured_total{path=\"worker\"} %llu\n",
@@ -341,6 +341,7 @@ void state_metrics(void *arg, struct buf *out)
 
 	workers_drain_rings(&s->workers);
 	kernel_events_drain(s->kernel);
+	tcp_beat(s);
 	metrics_write(s->metrics, out);
 	write_endpoints(s, out);
 	write_inflight(s, out);

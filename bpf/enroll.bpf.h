@@ -157,10 +157,12 @@ static __always_inline struct mesh_splice_end *enroll_end(struct bpf_sock *bsk,
 /* Takes the socket in as one half of a pair. The half is complete before its cookie says so. */
 static __always_inline bool enroll_half(struct bpf_sock_ops *ctx, struct bpf_sock *bsk,
 					const struct sock *sk, const struct mesh_splice_end *end,
-					struct mesh_splice_half *h)
+					struct mesh_splice_pair *p)
 {
+	struct mesh_splice_half *h = &p->half[end->side & 1];
 	__u64 cookie = bpf_get_socket_cookie(ctx);
 
+	p->next[end->side & 1] = ((const struct tcp_sock *)sk)->rcv_nxt;
 	if (bpf_sock_hash_update(ctx, &splice_socks, &cookie, BPF_NOEXIST))
 		return false;
 	if (!enroll_end(bsk, end))
@@ -214,7 +216,7 @@ static __always_inline void enroll_active(struct bpf_sock_ops *ctx)
 	if (fresh.watch)
 		taken = enroll_end(bsk, &end);
 	else
-		taken = p && enroll_half(ctx, bsk, sk, &end, &p->half[MESH_ACTIVE]);
+		taken = p && enroll_half(ctx, bsk, sk, &end, p);
 	if (taken) {
 		enroll_opened(who.upstream, end.group);
 		return;
@@ -247,7 +249,7 @@ static __always_inline void enroll_passive(struct bpf_sock_ops *ctx)
 		if (enroll_end(bsk, &end))
 			enroll_flags(ctx, BPF_SOCK_OPS_RTT_CB_FLAG);
 		bpf_map_delete_elem(&splice_pairs, &end.id);
-	} else if (!enroll_half(ctx, bsk, sk, &end, &p->half[MESH_PASSIVE])) {
+	} else if (!enroll_half(ctx, bsk, sk, &end, p)) {
 		count(MESH_C_SPLICE_FULL);
 	}
 }

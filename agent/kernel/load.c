@@ -4,6 +4,7 @@
  */
 #include "agent/kernel/impl.h"
 #include "agent/kernel/splice.h"
+#include "agent/kernel/splice_fit.h"
 #include "lib/cgroup.h"
 
 #include "bpf/mesh.skel.h"
@@ -121,6 +122,8 @@ static int take_splice(struct kernel *k, struct bpf_object *obj)
 
 		if (!p)
 			return -ENOENT;
+		if (!bpf_program__autoload(p))
+			continue;
 		k->splice[i] = fcntl(bpf_program__fd(p), F_DUPFD_CLOEXEC, 3);
 		if (k->splice[i] < 0)
 			return -errno;
@@ -168,16 +171,18 @@ static int load(struct kernel *k, char error[KERNEL_ERROR_MAX])
 
 	libbpf_words = words;
 	libbpf_set_print(keep_first_warning);
-	skel = mesh_bpf__open_and_load();
-	r = skel ? 0 : -errno;
+	skel = mesh_bpf__open();
+	r = skel ? splice_fit(skel->obj) : -errno;
+	if (!r)
+		r = mesh_bpf__load(skel);
 	libbpf_words = NULL;
 	if (r)
-		return kernel_fail(
-			error, r,
-			"cannot load the BPF programs: %s (%.150s); `meshctl check --pre` says "
-			"what this kernel lacks",
-			strerror(-r), words);
-	r = use_object(k, skel->obj, error);
+		kernel_fail(error, r,
+			    "cannot load the BPF programs: %s (%.150s); `meshctl check --pre` says "
+			    "what this kernel lacks",
+			    strerror(-r), words);
+	else
+		r = use_object(k, skel->obj, error);
 	mesh_bpf__destroy(skel);
 	malloc_trim(0);
 	return r;

@@ -200,6 +200,23 @@ int kernel_listener_delete(struct kernel *k, uint64_t cookie)
 	return bpf_map_delete_elem(k->map[KM_LISTENERS], &cookie) < 0 ? -errno : 0;
 }
 
+int kernel_refusals(struct kernel *k,
+		    void (*fn)(const struct mesh_refusal_key *key, uint64_t n, void *arg),
+		    void *arg)
+{
+	struct mesh_refusal_key key, next;
+	int fd = k->map[KM_REFUSALS], err = bpf_map_get_next_key(fd, NULL, &next) ? -errno : 0;
+	uint64_t n;
+
+	for (int i = 0; !err && i < MESH_MAX_REFUSALS; i++) {
+		key = next;
+		err = bpf_map_get_next_key(fd, &key, &next) ? -errno : 0;
+		if (bpf_map_lookup_and_delete_elem(fd, &key, &n) == 0)
+			fn(&key, n, arg);
+	}
+	return err == -ENOENT ? 0 : err;
+}
+
 static const char *const counter_names[MESH_C_MAX] = {
 	[MESH_C_CAPTURED] = "captured",
 	[MESH_C_KERNEL] = "kernel",

@@ -27,6 +27,9 @@ static int put(struct kernel *k, enum kernel_map m, uint32_t i, const void *valu
  * predecessor too. */
 static int attach(struct kernel *k, enum kernel_splice_prog p, char error[KERNEL_ERROR_MAX])
 {
+	if (k->splice[p] < 0)
+		return kernel_fail(error, -EOPNOTSUPP, "this kernel cannot run %s",
+				   kernel_splice_names[p]);
 	if (bpf_prog_attach(k->splice[p], k->map[KM_SPLICE_SOCKS], attach_types[p], 0) == 0)
 		return 0;
 	return kernel_fail(error, -errno, "cannot put %s on the map of sockets: %s",

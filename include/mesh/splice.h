@@ -38,6 +38,7 @@ enum mesh_splice_covers {
 	MESH_COVER_PROOF = 4,  /* pairs are told by ports alone, not by their sequence numbers */
 	MESH_COVER_WINDOW = 8, /* redirect fills the receive buffer that TCP has promised */
 	MESH_COVER_STYLE = 16, /* programs that block in recv() are enrolled too */
+	MESH_COVER_TRIM = 32,  /* what TCP sent twice is delivered twice */
 };
 struct mesh_splice_ctl {
 	__u32 mode;	/* enum mesh_splice_mode */
@@ -127,11 +128,12 @@ struct mesh_splice_pair {
 	struct mesh_splice_half half[2]; /* enum mesh_splice_side */
 	__u64 start_ns;
 	__u32 upstream;
-	__u32 last;  /* the side that sent last */
-	__u32 watch; /* not enrolled, but to be looked at: MESH_PASSIVE takes it out */
+	__u32 last;    /* the side that sent last */
+	__u32 watch;   /* not enrolled, but to be looked at: MESH_PASSIVE takes it out */
+	__u32 next[2]; /* by reader: behind the last byte by TCP that its verdict has seen */
 	__u32 pad;
 	__u64 told[2]; /* bytes of each side that were added to accel */
-	__u64 reserved[3];
+	__u64 reserved[2];
 };
 _Static_assert(sizeof(struct mesh_splice_pair) == 192, "abi");
 
