@@ -18,6 +18,12 @@ static uint16_t port_of(const struct supervisor *s, uint32_t upstream)
 	return ntohs(s->arrays->upstreams[upstream].port);
 }
 
+/* Messages until the other side says something. */
+static double in_a_row(const struct mesh_gain *e)
+{
+	return (double)e->messages / (double)(e->turns ? e->turns : 1);
+}
+
 static void say(const struct supervisor *s, uint32_t upstream, const char *service,
 		const struct accelerate_row *row)
 {
@@ -143,9 +149,8 @@ static void one_json(const struct supervisor *s, uint32_t upstream, const struct
 		   (unsigned long long)g[MESH_ACCEL_ENROLLED].opened,
 		   (unsigned long long)g[MESH_ACCEL_CONTROL].opened,
 		   (unsigned long long)g[MESH_ACCEL_UNFIT].opened);
-	if (e->messages && e->turns)
-		buf_printf(b, ",\"messagesInARow\":%.1f,\"messageBytes\":%.0f",
-			   (double)e->messages / (double)e->turns,
+	if (e->messages)
+		buf_printf(b, ",\"messagesInARow\":%.1f,\"messageBytes\":%.0f", in_a_row(e),
 			   (double)e->bytes / (double)e->messages);
 	if (e->closed)
 		buf_printf(b, ",\"messagesPerConnection\":%.1f",
