@@ -1,273 +1,314 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See supervisor_accelerate.h. */
-#include "agent/supervisor_accelerate.h"
-
-#include "agent/kernel/splice.h"
 #include "agent/supervisor.h"
+
+#include "agent/kernel/qualify_sandbox.h"
+#include "agent/kernel/splice.h"
+#include "agent/supervisor_splice.h"
 #include "lib/log.h"
 
-#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
-#define LOOK_NS 1000000000ULL
+#define container(p, type, field) ((type *)((char *)(p)-offsetof(type, field)))
 
-/* --- measuring --- */
+/* Of trials that ended badly: a host that is busy while the agent starts is no proof. */
+static const struct {
+	unsigned budget_ms, pause_ms;
+} attempts[] = {{300, 1000}, {1000, 5000}, {3000, 0}};
+#define ATTEMPTS (sizeof(attempts) / sizeof(attempts[0]))
 
-static uint16_t port_of(const struct supervisor *s, uint32_t upstream)
+/* Who is known when he is seen at work, and left to plain TCP. */
+#define NOTICED (TRIAL_FOR_BLOCKERS | TRIAL_FOR_SPLICERS)
+
+static const char *const words[] = {
+	[ACCELERATE_AUTO] = "auto",
+	[ACCELERATE_ON] = "on",
+	[ACCELERATE_OFF] = "off",
+};
+
+int acceleration_parse(const char *name)
 {
-	return ntohs(s->arrays->upstreams[upstream].port);
+	for (int i = 0; i < 3; i++)
+		if (!strcmp(words[i], name))
+			return i;
+	return -1;
 }
 
-/* Messages until the other side says something. */
-static double in_a_row(const struct mesh_gain *e)
+static void settle(struct supervisor *s, enum mesh_splice_mode mode)
 {
-	return (double)e->messages / (double)(e->turns ? e->turns : 1);
+	struct acceleration *a = &s->acceleration;
+
+	a->mode = splice_start(s, mode);
+	a->settled = true;
+	if (a->mode != mode)
+		snprintf(a->why, sizeof(a->why), "the kernel refused to switch it on, see the log");
+	if (mode == MESH_SPLICE_OFF && s->cfg->accelerate != ACCELERATE_OFF)
+		log_warn("connections use plain TCP: %s", a->why);
+	session_changed(s->session);
 }
 
-static void say(const struct supervisor *s, uint32_t upstream, const char *service,
-		const struct accelerate_row *row)
-{
-	const struct mesh_gain *e = &row->evidence;
-	unsigned port = port_of(s, upstream);
+static void try(struct supervisor *s);
 
-	if (row->gain.state == MESH_GAIN_ONE_WAY)
-		log_info("%s:%u gains nothing by skipping TCP: %.1f messages in a row, of %.0f "
-			 "bytes; new connections use plain TCP, some are measured on",
-			 service, port, (double)e->messages / (double)(e->turns ? e->turns : 1),
-			 (double)e->bytes / (double)(e->messages ? e->messages : 1));
-	else if (row->gain.state == MESH_GAIN_NEW)
-		log_info("%s:%u gains nothing by skipping TCP: %.1f messages on a connection; new "
-			 "ones use plain TCP, some are measured on",
-			 service, port, (double)e->messages / (double)(e->closed ? e->closed : 1));
-	else
-		log_info("%s:%u gains by skipping TCP again", service, port);
+static void try_again(struct timer *t)
+{
+	try(container(t, struct supervisor, acceleration.again));
 }
 
-static void steer(struct supervisor *s, uint32_t upstream, struct accelerate_row *row)
+static void decide(struct supervisor *s)
 {
-	struct mesh_splice_steer word = {.hold_back = (uint16_t)row->hold_back};
+	struct acceleration *a = &s->acceleration;
+	enum mesh_splice_mode mode = qualify_choose(&a->result, NOTICED, a->why);
+
+	if (mode != MESH_SPLICE_OFF || a->attempts == ATTEMPTS) {
+		settle(s, mode);
+		return;
+	}
+	log_debug("trials: %s", a->why);
+	timer_arm(&s->loop, &a->again, attempts[a->attempts - 1].pause_ms, try_again);
+}
+
+static void on_result(struct watch *w, uint32_t events)
+{
+	struct supervisor *s = container(w, struct supervisor, acceleration.watch);
+	struct acceleration *a = &s->acceleration;
+
+	if (!sandbox_take(a->sandbox, &a->result))
+		return;
+	loop_del(&s->loop, &a->watch);
+	sandbox_free(&a->sandbox);
+	decide(s);
+}
+
+static void try(struct supervisor *s)
+{
+	struct acceleration *a = &s->acceleration;
 	int err;
 
-	if (row->told == row->hold_back + 1)
+	if (s->stopping_ns)
 		return;
-	err = kernel_splice_steer(s->kernel, upstream, &word);
+	err = sandbox_start(kernel_cgroup(s->kernel), attempts[a->attempts++].budget_ms,
+			    &a->sandbox);
 	if (!err)
-		row->told = (uint16_t)(row->hold_back + 1);
-	else if (!s->accelerate.said_error)
-		log_error("cannot steer acceleration: %s", strerror(-err));
-	s->accelerate.said_error |= err != 0;
+		err = loop_add(&s->loop, &a->watch, sandbox_fd(a->sandbox), EPOLLIN, on_result);
+	if (!err)
+		return;
+	sandbox_free(&a->sandbox);
+	memset(&a->result, 0, sizeof(a->result));
+	snprintf(a->result.error, sizeof(a->result.error), "the trials cannot be started: %s",
+		 strerror(-err));
+	decide(s);
 }
 
-static void look_at(struct supervisor *s, uint32_t upstream, const char *service)
+void acceleration_start(struct supervisor *s)
 {
-	struct accelerate_row *row;
-	struct mesh_accel now;
-	bool changed;
+	struct acceleration *a = &s->acceleration;
 
-	if (kernel_splice_accel(s->kernel, upstream, &now))
-		return;
-	row = accelerate_beat(&s->accelerate.books, upstream, &now, s->loop.now_ns / 1000000,
-			      &changed);
-	if (!row)
-		return;
-	steer(s, upstream, row);
-	s->accelerate.unenrolled += row->gain.state != MESH_GAIN_YES;
-	if (!changed)
-		return;
-	say(s, upstream, service, row);
-	if (s->session)
-		session_changed(s->session);
-}
-
-void accelerate_watch_beat(struct supervisor *s)
-{
-	if (s->stopping_ns || s->loop.now_ns - s->accelerate.looked_ns < LOOK_NS)
-		return;
-	s->accelerate.looked_ns = s->loop.now_ns;
-	s->accelerate.unenrolled = 0;
-	for (uint32_t i = 0; i < MESH_MAX_UPSTREAMS; i++) {
-		uint32_t service = registry_upstream_service(s->registry, i);
-
-		if (service == MESH_NONE)
-			accelerate_forget(&s->accelerate.books, i);
-		else
-			look_at(s, i, registry_service_name(s->registry, service));
+	a->watch.fd = -1;
+	if (s->cfg->accelerate == ACCELERATE_OFF) {
+		snprintf(a->why, sizeof(a->why), "--accelerate off");
+		settle(s, MESH_SPLICE_OFF);
+	} else if (s->cfg->accelerate_mode >= 0) {
+		snprintf(a->why, sizeof(a->why), "--accelerate-mode, without a trial");
+		settle(s, (enum mesh_splice_mode)s->cfg->accelerate_mode);
+	} else {
+		try(s);
 	}
 }
 
-void accelerate_fresh(struct supervisor *s, uint32_t upstream)
+void acceleration_stop(struct supervisor *s)
 {
-	accelerate_forget(&s->accelerate.books, upstream);
+	struct acceleration *a = &s->acceleration;
+
+	timer_cancel(&s->loop, &a->again);
+	if (a->sandbox)
+		loop_del(&s->loop, &a->watch);
+	sandbox_free(&a->sandbox);
 }
 
-void accelerate_stop(struct supervisor *s)
+uint32_t acceleration_flags(const struct supervisor *s, uint8_t configured)
 {
-	accelerate_done(&s->accelerate.books);
+	uint8_t a = configured == ACCELERATE_AUTO ? (uint8_t)s->cfg->accelerate : configured;
+
+	return a == ACCELERATE_OFF  ? MESH_SVC_ACCEL_OFF
+	       : a == ACCELERATE_ON ? MESH_SVC_ACCEL_ON
+				    : 0;
 }
 
-/* --- what is said of it --- */
+/* --- programs that use splice(2) --- */
 
-static const char *const modes[] = {
-	[ACCELERATE_AUTO] = "auto", [ACCELERATE_ON] = "on", [ACCELERATE_OFF] = "off"};
-
-/* What holds: the configuration comes before what was measured. */
-static const char *state_name(const struct service_view *v, const struct accelerate_row *row)
+static void set_plain(struct acceleration *a, uint32_t workload, bool plain)
 {
-	return v->config->accelerate == ACCELERATE_OFF	? "off"
-	       : v->config->accelerate == ACCELERATE_ON ? "enrolled"
-							: accelerate_state_name(row->gain.state);
+	uint64_t bit = 1ull << workload % 64;
+
+	a->plain[workload / 64] = (a->plain[workload / 64] & ~bit) | (plain ? bit : 0);
 }
 
-/* The row of an upstream of which anything is to be said, NULL: none. */
-static const struct accelerate_row *row_of(const struct supervisor *s, uint32_t upstream,
-					   struct service_view *v)
+static bool is_plain(const struct acceleration *a, uint32_t workload)
 {
-	const struct accelerate_row *row = s->accelerate.books.row[upstream];
-	uint64_t opened = 0;
-
-	if (!row ||
-	    !registry_service(s->registry, registry_upstream_service(s->registry, upstream), v))
-		return NULL;
-	for (int i = 0; i < MESH_ACCEL_GROUPS; i++)
-		opened += row->sum.group[i].opened;
-	return opened ? row : NULL;
+	return a->plain[workload / 64] >> workload % 64 & 1;
 }
 
-static void one_json(const struct supervisor *s, uint32_t upstream, const struct service_view *v,
-		     const struct accelerate_row *row, struct buf *b)
+void acceleration_workload(struct supervisor *s, uint64_t cgroup, uint32_t workload)
 {
-	const struct mesh_accel_group *g = row->sum.group;
-	const struct mesh_gain *e = &row->evidence;
-	struct compare_ratio r;
+	struct acceleration *a = &s->acceleration;
+	bool plain;
+	int err;
 
-	buf_str(b, b->data[b->len - 1] == '[' ? "{\"service\":" : ",{\"service\":");
-	buf_json(b, v->name, strlen(v->name));
-	buf_printf(b,
-		   ",\"port\":%u,\"accelerate\":\"%s\",\"state\":\"%s\","
-		   "\"connections\":{\"enrolled\":%llu,\"control\":%llu,\"unfit\":%llu}",
-		   port_of(s, upstream), modes[v->config->accelerate], state_name(v, row),
-		   (unsigned long long)g[MESH_ACCEL_ENROLLED].opened,
-		   (unsigned long long)g[MESH_ACCEL_CONTROL].opened,
-		   (unsigned long long)g[MESH_ACCEL_UNFIT].opened);
-	if (e->messages)
-		buf_printf(b, ",\"messagesInARow\":%.1f,\"messageBytes\":%.0f", in_a_row(e),
-			   (double)e->bytes / (double)e->messages);
-	if (e->closed)
-		buf_printf(b, ",\"messagesPerConnection\":%.1f",
-			   (double)e->messages / (double)e->closed);
-	if (compare_groups(&row->enrolled, &row->control, &r))
-		buf_printf(b, ",\"gain\":{\"ratio\":%.3f,\"low\":%.3f,\"high\":%.3f}", r.ratio,
-			   r.low, r.high);
+	if (workload >= MESH_MAX_WORKLOADS || a->owner[workload] == cgroup)
+		return;
+	err = kernel_splice_workload(s->kernel, cgroup, workload, &plain);
+	if (err) {
+		log_error("cannot tell the kernel how workload %u is to be accelerated: %s",
+			  workload, strerror(-err));
+		return; /* asked for again with the next change of it */
+	}
+	a->owner[workload] = cgroup;
+	set_plain(a, workload, plain);
+}
+
+/* The bytes that it cannot see are not lost in silence: its program and the peer get an error. */
+static void end_connection(struct supervisor *s, const struct mesh_event *e, const char *name)
+{
+	struct netns *ns = netns_by_cookie(&s->discovery.netns, e->netns);
+	struct sockdiag_socket sock = {
+		.cookie = e->cookie, .local_port = e->local_port, .remote_port = e->port};
+	struct addr peer = {.port = ntohs(e->port)};
+	char text[ADDR_TEXT_MAX];
+	int err = -ENOENT;
+
+	memcpy(sock.local, e->local_ip, sizeof(sock.local));
+	memcpy(sock.remote, e->ip, sizeof(sock.remote));
+	memcpy(peer.ip, e->ip, sizeof(peer.ip));
+	if (ns || e->netns == s->own_netns)
+		err = sockdiag_destroy(ns ? ns->fd : -1, &sock);
+	if (err) {
+		s->acceleration.not_ended++;
+		log_error("a connection of %s with %s may hang: it uses splice(2), which does not "
+			  "see "
+			  "bytes that skipped TCP, and it cannot be ended: %s",
+			  name, addr_format(&peer, text), strerror(-err));
+		return;
+	}
+	s->acceleration.ended++;
+	log_warn(
+		"a connection of %s with %s was reset: it uses splice(2), which does not see bytes "
+		"that skipped TCP",
+		name, addr_format(&peer, text));
+}
+
+void acceleration_spliced(struct supervisor *s, const struct mesh_event *e)
+{
+	const struct workload_info *w = registry_workload(s->registry, e->workload, NULL);
+	struct acceleration *a = &s->acceleration;
+	const char *name = w ? w->path : "a workload that has gone";
+
+	if (e->workload < MESH_MAX_WORKLOADS && a->owner[e->workload] == e->cgroup &&
+	    !is_plain(a, e->workload)) {
+		set_plain(a, e->workload, true);
+		a->noticed++;
+		log_warn("%s uses splice(2) on its sockets: its connections stay with plain TCP",
+			 name);
+		session_changed(s->session);
+	}
+	if (e->error)
+		end_connection(s, e, name);
+}
+
+/* --- what is told --- */
+
+static void text(struct buf *b, const char *key, const char *value)
+{
+	buf_printf(b, ",\"%s\":", key);
+	buf_json(b, value, strlen(value));
+}
+
+static void trial_json(const struct acceleration *a, size_t i, struct buf *b)
+{
+	uint8_t redirect = a->result.outcome[MESH_SPLICE_REDIRECT][i],
+		verdict = a->result.outcome[MESH_SPLICE_VERDICT][i];
+	const char *why = a->result.why[MESH_SPLICE_VERDICT][i];
+
+	buf_printf(b, "%s{\"name\":\"%s\",\"redirect\":\"%s\",\"verdict\":\"%s\"", i ? "," : "",
+		   trials[i].name, qualify_outcome_name(redirect), qualify_outcome_name(verdict));
+	if (!*why)
+		why = a->result.why[MESH_SPLICE_REDIRECT][i];
+	if (*why)
+		text(b, "why", why);
 	buf_char(b, '}');
 }
 
-void accelerate_json(struct supervisor *s, struct buf *b)
+void acceleration_json(const struct supervisor *s, struct buf *b)
 {
-	buf_char(b, '[');
-	for (uint32_t i = 0; i < MESH_MAX_UPSTREAMS; i++) {
-		struct service_view v;
-		const struct accelerate_row *row = row_of(s, i, &v);
+	const struct acceleration *a = &s->acceleration;
 
-		if (row)
-			one_json(s, i, &v, row, b);
+	buf_printf(b, "\"accelerate\":\"%s\",", words[s->cfg->accelerate]);
+	buf_printf(b, "\"acceleration\":{\"mode\":\"%s\",\"settled\":%s,\"ms\":%u",
+		   qualify_mode_name(a->mode), a->settled ? "true" : "false", a->result.ms);
+	text(b, "why", a->why);
+	buf_str(b, ",\"trials\":[");
+	for (size_t i = 0; a->attempts && i < trials_count; i++)
+		trial_json(a, i, b);
+	buf_str(b, "],\"plain\":[");
+	for (uint32_t i = 0, n = 0; i < MESH_MAX_WORKLOADS; i++) {
+		const struct workload_info *w =
+			is_plain(a, i) ? registry_workload(s->registry, i, NULL) : NULL;
+
+		if (!w)
+			continue;
+		buf_str(b, n++ ? ",{" : "{");
+		buf_printf(b, "\"service\":");
+		buf_json(b, w->service, strlen(w->service));
+		text(b, "instance", w->instance);
+		text(b, "why", "splice");
+		buf_char(b, '}');
 	}
-	buf_char(b, ']');
+	buf_str(b, "]}");
 }
 
-static void head(struct buf *out, const char *name, const char *type, const char *help)
+static void trial_metrics(const struct acceleration *a, enum mesh_splice_mode mode, struct buf *out)
 {
-	buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
-}
+	for (size_t i = 0; i < trials_count; i++) {
+		uint8_t o = a->result.outcome[mode][i];
 
-/* NAME{service="..",port="..",LABEL="VALUE"} */
-static void sample(struct buf *out, const char *name, const char *service, unsigned port,
-		   const char *label, const char *value)
-{
-	buf_printf(out, "%s{", name);
-	metrics_label(out, "service", service);
-	buf_printf(out, ",port=\"%u\",%s=\"%s\"} ", port, label, value);
-}
-
-static void write_state(const struct supervisor *s, uint32_t upstream, const struct service_view *v,
-			const struct accelerate_row *row, struct buf *out)
-{
-	sample(out, "mesh_acceleration_state", v->name, port_of(s, upstream), "state",
-	       state_name(v, row));
-	buf_str(out, "1\n");
-}
-
-static void write_connections(const struct supervisor *s, uint32_t upstream,
-			      const struct service_view *v, const struct accelerate_row *row,
-			      struct buf *out)
-{
-	static const char *const groups[MESH_ACCEL_GROUPS] = {
-		[MESH_ACCEL_CONTROL] = "control",
-		[MESH_ACCEL_ENROLLED] = "enrolled",
-		[MESH_ACCEL_UNFIT] = "unfit",
-	};
-
-	for (int i = 0; i < MESH_ACCEL_GROUPS; i++) {
-		sample(out, "mesh_acceleration_connections_total", v->name, port_of(s, upstream),
-		       "group", groups[i]);
-		buf_printf(out, "%llu\n", (unsigned long long)row->sum.group[i].opened);
+		if (o != TRIAL_NOT_RUN)
+			buf_printf(out,
+				   "mesh_acceleration_trial{trial=\"%s\",mode=\"%s\",outcome=\"%"
+				   "s\"} 1\n",
+				   trials[i].name, qualify_mode_name(mode),
+				   qualify_outcome_name(o));
 	}
 }
 
-static void write_gain(const struct supervisor *s, uint32_t upstream, const struct service_view *v,
-		       const struct accelerate_row *row, struct buf *out)
+void acceleration_metrics(const struct supervisor *s, struct buf *out)
 {
-	struct compare_ratio r;
+	const struct acceleration *a = &s->acceleration;
 
-	if (!compare_groups(&row->enrolled, &row->control, &r))
+	buf_str(out,
+		"# HELP mesh_acceleration_mode 1 for the way in which connections of this host "
+		"skip TCP.\n# TYPE mesh_acceleration_mode gauge\n");
+	for (unsigned m = 0; m < QUALIFY_MODES; m++)
+		buf_printf(out, "mesh_acceleration_mode{mode=\"%s\"} %d\n", qualify_mode_name(m),
+			   m == a->mode);
+	buf_printf(out,
+		   "# HELP mesh_acceleration_splicers_total Workloads that were seen to use "
+		   "splice(2) and stay with plain TCP.\n"
+		   "# TYPE mesh_acceleration_splicers_total counter\n"
+		   "mesh_acceleration_splicers_total %llu\n"
+		   "# HELP mesh_acceleration_ended_total Connections that would have hung with "
+		   "splice(2), by what became of them.\n"
+		   "# TYPE mesh_acceleration_ended_total counter\n"
+		   "mesh_acceleration_ended_total{result=\"reset\"} %llu\n"
+		   "mesh_acceleration_ended_total{result=\"failed\"} %llu\n",
+		   (unsigned long long)a->noticed, (unsigned long long)a->ended,
+		   (unsigned long long)a->not_ended);
+	buf_str(out, "# HELP mesh_acceleration_trial What the trials of this kernel said.\n"
+		     "# TYPE mesh_acceleration_trial gauge\n");
+	if (!a->attempts)
 		return;
-	for (int i = 0; i < 3; i++) {
-		sample(out, "mesh_acceleration_gain_ratio", v->name, port_of(s, upstream), "bound",
-		       i == 0	? "estimate"
-		       : i == 1 ? "low"
-				: "high");
-		buf_printf(out, "%.4f\n", i == 0 ? r.ratio : i == 1 ? r.low : r.high);
-	}
-}
-
-static void write_changes(const struct supervisor *s, uint32_t upstream,
-			  const struct service_view *v, const struct accelerate_row *row,
-			  struct buf *out)
-{
-	sample(out, "mesh_acceleration_changes_total", v->name, port_of(s, upstream), "to",
-	       row->gain.state == MESH_GAIN_YES ? "enrolled" : "plain");
-	buf_printf(out, "%llu\n", (unsigned long long)row->changes);
-}
-
-void accelerate_metrics(struct supervisor *s, struct buf *out)
-{
-	static const struct {
-		const char *name, *type, *help;
-		void (*write)(const struct supervisor *s, uint32_t upstream,
-			      const struct service_view *v, const struct accelerate_row *row,
-			      struct buf *out);
-	} families[] = {
-		{"mesh_acceleration_state", "gauge",
-		 "1: who may skip TCP does (enrolled), or does not, and why.", write_state},
-		{"mesh_acceleration_connections_total", "counter",
-		 "Connections that could skip TCP: those that do, the control group, and those of "
-		 "programs that block.",
-		 write_connections},
-		{"mesh_acceleration_gain_ratio", "gauge",
-		 "Bytes a second of connections that skip TCP, to those of the control group; none "
-		 "without enough samples. low and high hold the true value in 95 of 100 cases.",
-		 write_gain},
-		{"mesh_acceleration_changes_total", "counter",
-		 "Times that measuring has switched it on or off.", write_changes},
-	};
-
-	for (size_t f = 0; f < sizeof(families) / sizeof(families[0]); f++) {
-		head(out, families[f].name, families[f].type, families[f].help);
-		for (uint32_t i = 0; i < MESH_MAX_UPSTREAMS; i++) {
-			struct service_view v;
-			const struct accelerate_row *row = row_of(s, i, &v);
-
-			if (row)
-				families[f].write(s, i, &v, row, out);
-		}
-	}
+	trial_metrics(a, MESH_SPLICE_REDIRECT, out);
+	trial_metrics(a, MESH_SPLICE_VERDICT, out);
 }

@@ -3,6 +3,7 @@
 #include "agent/supervisor.h"
 
 #include "agent/control/compile.h"
+#include "lib/hash.h"
 #include "lib/log.h"
 
 #include <mesh/ewma.h>
@@ -41,13 +42,6 @@ int publish_services(struct supervisor *s)
 	return 0;
 }
 
-static uint32_t accelerate_flag(uint8_t mode)
-{
-	return mode == ACCELERATE_OFF  ? MESH_SVC_ACCEL_OFF
-	       : mode == ACCELERATE_ON ? MESH_SVC_ACCEL_ON
-				       : 0;
-}
-
 /* What the kernel itself has to know of each service. */
 static void publish_kernel_services(struct supervisor *s)
 {
@@ -58,11 +52,12 @@ static void publish_kernel_services(struct supervisor *s)
 
 		if (registry_service(s->registry, i, &v))
 			k = (struct mesh_service){
-				.flags = MESH_SVC_USED | accelerate_flag(v.config->accelerate) |
+				.flags = MESH_SVC_USED |
 					 (v.config->fail_closed ? MESH_SVC_FAIL_CLOSED : 0) |
 					 (v.config->fallback == SNAP_FALLBACK_NONE
 						  ? MESH_SVC_NO_FALLBACK
-						  : 0),
+						  : 0) |
+					 acceleration_flags(s, v.config->accelerate),
 				.max_connections = v.config->bulkhead.connections,
 				.connect_ms = v.config->timeouts.connect,
 				.breaker = v.config->breaker,
@@ -76,8 +71,31 @@ static void publish_kernel_services(struct supervisor *s)
 	}
 }
 
+/* What ids mean, for the agent after us. */
+static void publish_names(struct supervisor *s)
+{
+	struct mesh_names n;
+
+	for (uint32_t i = 0; i < MESH_MAX_SERVICES; i++) {
+		uint64_t hash;
+		int err;
+
+		if (!registry_names(s->registry, i, &n))
+			continue;
+		hash = hash64(&n, sizeof(n)) | 1;
+		if (hash == s->names_hash[i])
+			continue;
+		err = kernel_names_set(s->kernel, i, &n);
+		if (err)
+			log_error("the next agent will not know service %u: %s", i, strerror(-err));
+		else
+			s->names_hash[i] = hash;
+	}
+}
+
 static int put_services(void *arg)
 {
+	publish_names(arg);
 	publish_kernel_services(arg);
 	return publish_services(arg);
 }
@@ -98,7 +116,7 @@ static void put_upstream(void *arg, uint32_t id, const struct mesh_upstream *up,
 	struct supervisor *s = arg;
 
 	if (fresh) {
-		accelerate_fresh(s, id);
+		gain_fresh(s, id);
 		memset(&s->arrays->up_stats[id], 0, sizeof(s->arrays->up_stats[id]));
 	} else if (!up->nsplit) { /* who comes next may speak something else */
 		__atomic_store_n(&s->arrays->up_stats[id].learned, MESH_LEARNED_NOTHING,
@@ -127,8 +145,12 @@ static int put_dest(void *arg, const struct mesh_dest_key *key, const struct mes
 static int put_workload(void *arg, uint64_t cgroup, const struct mesh_workload *w)
 {
 	struct supervisor *s = arg;
-	int err = w ? kernel_workload_set(s->kernel, cgroup, w)
-		    : kernel_workload_delete(s->kernel, cgroup);
+	int err;
+
+	if (w)
+		acceleration_workload(s, cgroup, w->id);
+	err = w ? kernel_workload_set(s->kernel, cgroup, w)
+		: kernel_workload_delete(s->kernel, cgroup);
 
 	return err == -ENOENT ? 0 : err;
 }

@@ -101,7 +101,7 @@ char *state_json(struct supervisor *s)
 	string(&b, "cgroup", kernel_cgroup(s->kernel));
 	buf_printf(&b, ",\"workers\":%u,\"workersAnswering\":%u,", s->cfg->workers,
 		   workers_answering(&s->workers));
-	string(&b, "accelerate", s->cfg->accelerate);
+	acceleration_json(s, &b);
 	buf_char(&b, ',');
 	address(&b, "gateway", s->cfg->gateway_on, &s->cfg->gateway);
 	buf_char(&b, ',');
@@ -123,8 +123,8 @@ char *state_json(struct supervisor *s)
 	breakers_json(s, &b);
 	buf_str(&b, ",\"coverage\":");
 	coverage_json(s, &b);
-	buf_str(&b, ",\"acceleration\":");
-	accelerate_json(s, &b);
+	buf_str(&b, ",\"gains\":");
+	gain_json(s, &b);
 	buf_char(&b, '}');
 	return buf_take(&b);
 }
@@ -347,9 +347,10 @@ void state_metrics(void *arg, struct buf *out)
 	write_inflight(s, out);
 	breakers_metrics(s, out);
 	coverage_metrics(s, out);
-	accelerate_metrics(s, out);
+	gain_metrics(s, out);
 	write_counters(s, out);
 	splice_metrics(s, out);
+	acceleration_metrics(s, out);
 	write_maps(s, out);
 	write_netns(s, out);
 	single(out, "mesh_workers_ready", "gauge", "Workers that answer.",

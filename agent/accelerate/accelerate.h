@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Whether skipping TCP pays for each upstream: counters in, who is to be enrolled and what was
- * gained out. Books only; the supervisor (supervisor_accelerate.c) reads the counters once a second
+ * gained out. Books only; the supervisor (supervisor_gain.c) reads the counters once a second
  * and writes the steering words. Knows no kernel and no clock.
  */
 #ifndef AGENT_ACCELERATE_ACCELERATE_H

@@ -25,6 +25,11 @@
 static const char *const fallbacks[] = {
 	[SNAP_FALLBACK_SPLIT] = "split", [SNAP_FALLBACK_NONE] = "none", NULL};
 
+static const char *const accelerations[] = {[ACCELERATE_AUTO] = "auto",
+					    [ACCELERATE_ON] = "on",
+					    [ACCELERATE_OFF] = "off",
+					    NULL};
+
 /* --- strings behind the configuration --- */
 
 static int too_big(const struct place *p, int err)
@@ -515,7 +520,6 @@ static int fail_closed(const struct place *p, const cJSON *o, uint8_t *out)
 int conf_service(const cJSON *o, void *place, char *why)
 {
 	static const char *const protocols[] = {"auto", "http", "tcp", NULL};
-	static const char *const accelerate[] = {"auto", "on", "off", NULL};
 	struct named_config *out = place;
 	struct service_config *c = &out->config;
 	struct place p = {.why = why};
@@ -529,7 +533,7 @@ int conf_service(const cJSON *o, void *place, char *why)
 	if (!err)
 		err = fail_closed(&p, o, &c->fail_closed);
 	if (!err)
-		err = conf_choice(&p, o, "accelerate", accelerate, &c->accelerate);
+		err = conf_choice(&p, o, "accelerate", accelerations, &c->accelerate);
 	if (!err)
 		err = balancer(&p, o, c);
 	if (!err)

@@ -46,7 +46,7 @@ static void print_one(const char *node, const cJSON *a)
 
 #define each_of(agents, service, agent, a)                                                         \
 	cJSON_ArrayForEach (agent, words_get(agents, "agents"))                                    \
-		cJSON_ArrayForEach (a, words_get(agent, "acceleration"))                           \
+		cJSON_ArrayForEach (a, words_get(agent, "gains"))                           \
 			if (!strcmp(json_str(a, "service", ""), service))
 
 void acceleration_print(const cJSON *agents, const char *service)

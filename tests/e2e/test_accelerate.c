@@ -19,7 +19,7 @@ static void open_service(const char *service, const char *config)
 
 	if (agent_pid)
 		agent_stop(SIGTERM);
-	agent_start("--accelerate on");
+	agent_start("--accelerate auto");
 	configure(service, "%s", config);
 	snprintf(id, sizeof(id), "%s-1", service);
 	web = instance_ready(instance_start(service, id, "--netns", "origin --port 8000"));
@@ -32,7 +32,7 @@ static double connections(const char *service, const char *group)
 	double n;
 
 	snprintf(labels, sizeof(labels), "service=\"%s\"", service);
-	n = metric("mesh_acceleration_connections_total", labels, group, NULL);
+	n = metric("mesh_splice_service_connections_total", labels, group, NULL);
 	return n < 0 ? 0 : n;
 }
 
@@ -42,7 +42,7 @@ static bool has_state(const char *service, const char *state)
 
 	snprintf(a, sizeof(a), "service=\"%s\"", service);
 	snprintf(b, sizeof(b), "state=\"%s\"", state);
-	return metric("mesh_acceleration_state", a, b, NULL) == 1;
+	return metric("mesh_splice_service_state", a, b, NULL) == 1;
 }
 
 /* A connection of a program that does not block, as only these are enrolled. */
