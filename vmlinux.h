@@ -263,15 +263,46 @@ typedef struct {
 	struct net *net;
 } possible_net_t;
 
+struct fdtable {
+	unsigned int max_fds;
+	struct file **fd;
+};
+
+struct files_struct {
+	struct fdtable *fdt;
+};
+
 struct task_struct {
 	int pid;
+	struct files_struct *files;
 };
+
+#if defined(__TARGET_ARCH_x86)
+struct pt_regs {
+	unsigned long orig_ax; /* number of the system call */
+	unsigned long di;      /* its first argument */
+};
+#elif defined(__TARGET_ARCH_arm64)
+struct pt_regs {
+	u64 regs[31];
+	u64 orig_x0;
+	s32 syscallno;
+};
+#endif
 
 struct kernfs_node {
 	u64 id; /* the inode number of the directory: the cgroup id */
 };
 
+struct cgroup;
+
+struct cgroup_subsys_state {
+	struct cgroup *cgroup;
+	struct cgroup_subsys_state *parent;
+};
+
 struct cgroup {
+	struct cgroup_subsys_state self;
 	struct kernfs_node *kn;
 };
 
@@ -305,10 +336,14 @@ enum { O_NONBLOCK = 04000 };
 
 struct file {
 	unsigned int f_flags; /* of open(2) */
+	void *private_data;   /* of a socket: its struct socket */
 };
+
+struct sock;
 
 struct socket {
 	struct file *file;
+	struct sock *sk;
 };
 
 enum { SOCK_RCVBUF_LOCK = 2 }; /* of sk_userlocks: set by SO_RCVBUF */
@@ -327,7 +362,14 @@ struct sock {
 	struct sock_cgroup_data sk_cgrp_data;
 };
 
+struct bpf_prog;
+
+struct sk_psock_progs {
+	struct bpf_prog *stream_verdict;
+};
+
 struct sk_psock {
+	struct sk_psock_progs progs;
 	struct list_head ingress_msg;
 	u32 msg_tot_len; /* of ingress_msg; since 6.18.14 or so, with the fix of FIONREAD */
 };

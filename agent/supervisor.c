@@ -4,7 +4,6 @@
  * loop ends in settle(): whatever was learned is put into the maps once, and then meshd is told.
  */
 #include "agent/supervisor.h"
-#include "agent/supervisor_splice.h"
 
 #include "lib/clock.h"
 #include "lib/log.h"
@@ -82,6 +81,10 @@ static void on_event(const struct mesh_event *e, void *arg)
 {
 	struct supervisor *s = arg;
 
+	if (e->kind == MESH_EV_SPLICE) {
+		acceleration_spliced(s, e);
+		return;
+	}
 	if (e->kind != MESH_EV_CLOSE) {
 		discovery_event(&s->discovery, e);
 		return;
@@ -415,8 +418,6 @@ static int start_kernel(struct supervisor *s)
 	err = netns_own_cookie(&s->own_netns);
 	if (err)
 		return err;
-	if (!strcmp(s->cfg->accelerate, "on"))
-		splice_start(s, MESH_SPLICE_VERDICT);
 	publish_sink(s, &sink);
 	err = registry_new(&sink, s->own_netns, &s->registry);
 	coverage_start(s);
@@ -518,6 +519,7 @@ static int start(struct supervisor *s)
 			return err;
 		}
 	}
+	acceleration_start(s);
 	s->loop.after = settle;
 	beat(&s->beat);
 	timer_arm(&s->loop, &s->reconcile, RECONCILE_MS, reconcile);
@@ -538,6 +540,7 @@ static void stop(struct supervisor *s)
 	bool keep = handover_others_serve(s); /* what they need goes on without us */
 
 	s->loop.after = NULL;
+	acceleration_stop(s);
 	session_free(&s->session);
 	whys_done(&s->whys);
 	if (!keep)

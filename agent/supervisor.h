@@ -13,6 +13,7 @@
 #include "agent/kernel/sockdiag.h"
 #include "agent/leave.h"
 #include "agent/registry/registry.h"
+#include "agent/supervisor_accelerate.h"
 #include "agent/supervisor_coverage.h"
 #include "agent/supervisor_health.h"
 #include "agent/supervisor_tcp.h"
@@ -33,7 +34,8 @@ struct agent_config {
 	const char *cgroup;  /* NULL: the cgroup2 root */
 	const char *node, *run_dir, *user, *token_file, *access_log;
 	const char *gateway_default; /* NULL: none */
-	const char *accelerate;
+	int accelerate;		     /* enum service_accelerate: what a service with "auto" gets */
+	int accelerate_mode;	     /* enum mesh_splice_mode; -1: what the trials say */
 	uint32_t workers;
 	uint16_t listener_port;
 	bool gateway_on, admin_on;
@@ -52,6 +54,7 @@ struct supervisor {
 	struct health health;
 	struct coverage_watch coverage;
 	struct whys whys;
+	struct acceleration acceleration;
 	struct tcp tcp;
 	struct metrics *metrics;
 	struct admin *admin;

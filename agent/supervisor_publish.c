@@ -55,7 +55,8 @@ static void publish_kernel_services(struct supervisor *s)
 					 (v.config->fail_closed ? MESH_SVC_FAIL_CLOSED : 0) |
 					 (v.config->fallback == SNAP_FALLBACK_NONE
 						  ? MESH_SVC_NO_FALLBACK
-						  : 0),
+						  : 0) |
+					 acceleration_flags(s, v.config->accelerate),
 				.max_connections = v.config->bulkhead.connections,
 				.connect_ms = v.config->timeouts.connect,
 				.breaker = v.config->breaker,
@@ -118,8 +119,12 @@ static int put_dest(void *arg, const struct mesh_dest_key *key, const struct mes
 static int put_workload(void *arg, uint64_t cgroup, const struct mesh_workload *w)
 {
 	struct supervisor *s = arg;
-	int err = w ? kernel_workload_set(s->kernel, cgroup, w)
-		    : kernel_workload_delete(s->kernel, cgroup);
+	int err;
+
+	if (w)
+		acceleration_workload(s, cgroup, w->id);
+	err = w ? kernel_workload_set(s->kernel, cgroup, w)
+		: kernel_workload_delete(s->kernel, cgroup);
 
 	return err == -ENOENT ? 0 : err;
 }

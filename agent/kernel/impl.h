@@ -44,6 +44,8 @@ enum kernel_map {
 	KM_SPLICE_TASKS,
 	KM_SPLICE_STYLE,
 	KM_ACCEL,
+	KM_SPLICERS,
+	KM_SPLICED,
 	KM_MAPS,
 };
 #define KM_ARRAYS KM_ORIGDST
@@ -57,6 +59,7 @@ enum kernel_link {
 	KL_GETPEERNAME6,
 	KL_SET_STATE,
 	KL_EXIT,
+	KL_NOTICE,
 	KL_KILL,
 	KL_LINKS,
 };

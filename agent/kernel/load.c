@@ -47,6 +47,8 @@ const char *const kernel_map_names[KM_MAPS] = {
 	[KM_SPLICE_TASKS] = "splice_tasks",
 	[KM_SPLICE_STYLE] = "splice_style",
 	[KM_ACCEL] = "accel",
+	[KM_SPLICERS] = "splicers",
+	[KM_SPLICED] = "spliced",
 	[KM_WORKER_TASKS] = "worker_tasks",
 	[KM_COVERAGE] = "coverage",
 	[KM_STRANGERS] = "strangers",
@@ -61,6 +63,7 @@ const char *const kernel_link_names[KL_LINKS] = {
 	[KL_GETPEERNAME6] = "mesh_getpeername6",
 	[KL_SET_STATE] = "mesh_set_state",
 	[KL_EXIT] = "mesh_exit",
+	[KL_NOTICE] = "mesh_notice",
 	[KL_KILL] = "mesh_kill",
 };
 

@@ -97,6 +97,16 @@ int kernel_splice_forget(struct kernel *k, uint32_t workload)
 	return r ? r : put(k, KM_SPLICE_TASKS, workload, &word);
 }
 
+int kernel_splice_workload(struct kernel *k, uint64_t cgroup, uint32_t workload, bool *off)
+{
+	uint64_t since;
+
+	int r = kernel_splice_forget(k, workload);
+
+	*off = bpf_map_lookup_elem(k->map[KM_SPLICERS], &cgroup, &since) == 0;
+	return r || !*off ? r : kernel_splice_task(k, workload, true);
+}
+
 int kernel_splice_accel(struct kernel *k, uint32_t upstream, struct mesh_accel *out)
 {
 	return bpf_map_lookup_elem(k->map[KM_ACCEL], &upstream, out) < 0 ? -errno : 0;
