@@ -78,6 +78,17 @@ static __always_inline bool may_redirect(struct bpf_sock *sk, __u32 size,
 	return mesh_splice_has_room(&v, size, limit, c->left_out);
 }
 
+/* Once a side, when its program has made its socket what it is to be. */
+static __always_inline void see_style(struct bpf_sock *sk, struct mesh_splice_pair *p,
+				      const struct mesh_splice_half *me, __u32 side)
+{
+	const struct sock *own = (const struct sock *)bpf_skc_to_tcp_sock(sk);
+
+	p->seen |= 1 << side;
+	if (own && me->workload != MESH_NONE)
+		splice_style_note(me->workload, side, splice_style_seen(own));
+}
+
 /* Bookkeeping of one message. `last` is the only word that both sides write: once a turn. */
 static __always_inline void note(struct mesh_splice_pair *p, struct mesh_splice_half *me,
 				 __u32 side)
@@ -131,6 +142,8 @@ int mesh_splice_msg(struct sk_msg_md *msg)
 	me = &p->half[side];
 	peer = &p->half[!side];
 	note(p, me, side);
+	if (!(p->seen & 1 << side))
+		see_style(sk, p, me, side);
 	to = peer->cookie;
 	if (wants_redirect(c, me, peer, size) && may_redirect(sk, size, c, me, peer) &&
 	    bpf_msg_redirect_hash(msg, &splice_socks, &to, BPF_F_INGRESS) == SK_PASS) {
