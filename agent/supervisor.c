@@ -207,7 +207,7 @@ static char *state(void *arg)
 /* --- the round --- */
 
 /* False: put off, what is new is not in the maps yet. */
-static bool flush(struct supervisor *s)
+bool supervisor_flush(struct supervisor *s)
 {
 	int err;
 
@@ -249,7 +249,9 @@ static void settle(struct loop *l)
 	if (s->stopping_ns)
 		return;
 	discovery_settle(&s->discovery);
-	if (flush(s)) {
+	if (!s->settled && !adopt_settle(s))
+		return;
+	if (supervisor_flush(s)) {
 		handover_go_on(s);
 		if (workers_answering(&s->workers))
 			discovery_mark(&s->discovery);
@@ -352,7 +354,8 @@ static void beat(struct timer *t)
 	whys_beat(s);
 	coverage_beat(s);
 	tcp_beat(s);
-	registry_rebalance(s->registry, s->loop.now_ns);
+	if (s->settled)
+		registry_rebalance(s->registry, s->loop.now_ns);
 	kernel_events_drain(s->kernel);
 	if (!s->drain.prev)
 		drain_rings(&s->drain);
@@ -420,6 +423,8 @@ static int start_kernel(struct supervisor *s)
 		return err;
 	publish_sink(s, &sink);
 	err = registry_new(&sink, s->own_netns, &s->registry);
+	if (!err)
+		adopt_begin(s);
 	coverage_start(s);
 	tcp_start(s);
 	return err ? err : health_start(s);
@@ -521,6 +526,7 @@ static int start(struct supervisor *s)
 	}
 	acceleration_start(s);
 	s->loop.after = settle;
+	s->begun_ns = s->loop.now_ns;
 	beat(&s->beat);
 	timer_arm(&s->loop, &s->reconcile, RECONCILE_MS, reconcile);
 	settle(&s->loop);

@@ -3,6 +3,7 @@
 #include "agent/supervisor.h"
 
 #include "agent/control/compile.h"
+#include "lib/hash.h"
 #include "lib/log.h"
 
 #include <mesh/ewma.h>
@@ -70,8 +71,31 @@ static void publish_kernel_services(struct supervisor *s)
 	}
 }
 
+/* What ids mean, for the agent after us. */
+static void publish_names(struct supervisor *s)
+{
+	struct mesh_names n;
+
+	for (uint32_t i = 0; i < MESH_MAX_SERVICES; i++) {
+		uint64_t hash;
+		int err;
+
+		if (!registry_names(s->registry, i, &n))
+			continue;
+		hash = hash64(&n, sizeof(n)) | 1;
+		if (hash == s->names_hash[i])
+			continue;
+		err = kernel_names_set(s->kernel, i, &n);
+		if (err)
+			log_error("the next agent will not know service %u: %s", i, strerror(-err));
+		else
+			s->names_hash[i] = hash;
+	}
+}
+
 static int put_services(void *arg)
 {
+	publish_names(arg);
 	publish_kernel_services(arg);
 	return publish_services(arg);
 }
