@@ -167,7 +167,7 @@ static bool is_busy(const struct supervisor *s, uint32_t endpoint)
 {
 	const struct mesh_ep_inflight *g = &s->arrays->ep_inflight[endpoint];
 
-	for (uint32_t i = 0; i < MESH_MAX_WORKERS; i++)
+	for (uint32_t i = 0; i < MESH_KERNEL_WORKER; i++)
 		if (__atomic_load_n(&g->worker[i], __ATOMIC_RELAXED))
 			return true;
 	return false;

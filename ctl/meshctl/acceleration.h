@@ -1,15 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Whether a service's connections skip TCP, as its agents say it: lines of `describe service`. */
+/* What an agent says about connections that skip TCP, in words; for `check` and `status`. */
 #ifndef CTL_MESHCTL_ACCELERATION_H
 #define CTL_MESHCTL_ACCELERATION_H
 
+#include "ctl/meshctl/check.h"
+
 #include <cjson/cJSON.h>
 
-/* agents: the answer of GET /api/agents, or NULL. Prints a line for each agent and port that has
- * had a connection of the service, and nothing when there was none. */
-void acceleration_print(const cJSON *agents, const char *service);
-/* The same as a list of objects, {"node",...as the agent says it}; the caller deletes it. NULL
- * without memory. */
-cJSON *acceleration_json(const cJSON *agents, const char *service);
+#define ACCELERATION_WORDS_MAX 512
+
+enum acceleration_state {
+	ACCELERATION_UNKNOWN, /* an older agent */
+	ACCELERATION_TRIES,   /* its trials are still running */
+	ACCELERATION_WORKS,
+	ACCELERATION_UNWANTED,
+	ACCELERATION_REFUSED, /* this kernel does not bear it */
+};
+
+/* One sentence in out[ACCELERATION_WORDS_MAX], without a full stop; "" when nothing is known. */
+enum acceleration_state acceleration_words(const cJSON *agent, char *out);
+/* The workloads that are left to plain TCP, likewise; "" when there is none. */
+void acceleration_plain(const cJSON *agent, char *out);
+
+/* A line of `meshctl check`. Plain TCP is always right: it fails only where --accelerate on asks
+ * for more. */
+bool check_acceleration(struct check *c, const cJSON *agent);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* meshctl describe: everything about one service, from several answers of meshd. Reads only. */
-#include "ctl/meshctl/acceleration.h"
 #include "ctl/meshctl/api.h"
+#include "ctl/meshctl/gain.h"
 #include "ctl/meshctl/output.h"
 #include "ctl/meshctl/service.h"
 #include "ctl/meshctl/words.h"
@@ -142,7 +142,7 @@ static int describe_text(const struct description *d)
 	print_routes(d);
 	print_breakers(d);
 	print_faults(d);
-	acceleration_print(d->agents.code == EXIT_OK ? d->agents.json : NULL, d->name);
+	gain_print(d->agents.code == EXIT_OK ? d->agents.json : NULL, d->name);
 	print_config(d);
 	return rc ? cli_fail("out of memory") : EXIT_OK;
 }
@@ -164,7 +164,7 @@ static int describe_json(const struct description *d)
 	add(all, "faults", d->faults.code == EXIT_OK ? d->faults.json : NULL);
 	cJSON_AddItemToObject(
 		all, "acceleration",
-		acceleration_json(d->agents.code == EXIT_OK ? d->agents.json : NULL, d->name));
+		gain_json(d->agents.code == EXIT_OK ? d->agents.json : NULL, d->name));
 	rc = output_json(all);
 	cJSON_Delete(all);
 	return rc;
