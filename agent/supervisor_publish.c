@@ -172,11 +172,13 @@ static void put_upstream(void *arg, uint32_t id, const struct mesh_upstream *up,
 {
 	struct supervisor *s = arg;
 
-	if (fresh)
+	if (fresh) {
+		gain_fresh(s, id);
 		memset(&s->arrays->up_stats[id], 0, sizeof(s->arrays->up_stats[id]));
-	else if (!up->nsplit) /* who comes next may speak something else */
+	} else if (!up->nsplit) { /* who comes next may speak something else */
 		__atomic_store_n(&s->arrays->up_stats[id].learned, MESH_LEARNED_NOTHING,
 				 __ATOMIC_RELAXED);
+	}
 	copy_record(&s->arrays->upstreams[id], up);
 }
 
@@ -222,7 +224,7 @@ static bool is_busy(const struct supervisor *s, uint32_t endpoint)
 {
 	const struct mesh_ep_inflight *g = &s->arrays->ep_inflight[endpoint];
 
-	for (uint32_t i = 0; i < MESH_MAX_WORKERS; i++)
+	for (uint32_t i = 0; i < MESH_KERNEL_WORKER; i++)
 		if (__atomic_load_n(&g->worker[i], __ATOMIC_RELAXED))
 			return true;
 	return false;

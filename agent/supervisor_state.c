@@ -123,6 +123,8 @@ char *state_json(struct supervisor *s)
 	breakers_json(s, &b);
 	buf_str(&b, ",\"coverage\":");
 	coverage_json(s, &b);
+	buf_str(&b, ",\"gains\":");
+	gain_json(s, &b);
 	buf_char(&b, '}');
 	return buf_take(&b);
 }
@@ -346,6 +348,7 @@ void state_metrics(void *arg, struct buf *out)
 	write_inflight(s, out);
 	breakers_metrics(s, out);
 	coverage_metrics(s, out);
+	gain_metrics(s, out);
 	write_counters(s, out);
 	splice_metrics(s, out);
 	acceleration_metrics(s, out);
