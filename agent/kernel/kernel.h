@@ -64,8 +64,8 @@ int kernel_try(char error[KERNEL_ERROR_MAX]);
 
 /* Detaches, removes the pins, frees, sets *k to NULL. NULL inside is harmless. */
 void kernel_close(struct kernel **k);
-/* The same, but programs, maps and pins stay in force: workers that serve on need them, and the next
- * agent takes them over. */
+/* The same, but programs, maps and pins stay in force: workers that serve on need them, and the
+ * next agent takes them over. */
 void kernel_leave(struct kernel **k);
 
 /* The maps were those of an agent that is gone: arrays and entries are what it wrote, and what its
@@ -88,6 +88,8 @@ const char *kernel_cgroup(const struct kernel *k);
 /* Runs the proof again. 0, or -EPERM-like errno with one line in error[]. Forks; takes about a
  * millisecond. */
 int kernel_verify(struct kernel *k, char error[KERNEL_ERROR_MAX]);
+/* Whether the hooks run for this process, too: its cgroup is below the one that is attached to. */
+bool kernel_sees_us(void);
 
 /* --- maps.c --- */
 
