@@ -22,8 +22,8 @@ AGENT_SRC  := $(wildcard agent/*.c agent/*/*.c)
 MESHD_SRC  := $(wildcard ctl/meshd/*.c)
 CTL_SRC    := $(wildcard ctl/meshctl/*.c)
 DEMO_SRC   := $(filter-out demo/app.c,$(wildcard demo/*.c))
-BPF_SRC    := $(filter-out %.test.bpf.c,$(wildcard bpf/*.bpf.c))
-SKELS      := $(BUILD)/bpf/mesh.skel.h $(BUILD)/bpf/decide.skel.h
+BPF_SRC    := $(filter-out %.test.bpf.c %.trial.bpf.c,$(wildcard bpf/*.bpf.c))
+SKELS      := $(BUILD)/bpf/mesh.skel.h $(BUILD)/bpf/decide.skel.h $(BUILD)/bpf/trial.skel.h
 
 UNIT_SRC   := $(wildcard tests/unit/test_*.c)
 BPFT_SRC   := $(wildcard tests/bpf/test_*.c)
@@ -127,6 +127,8 @@ $(BUILD)/bpf/%.o: bpf/%.c vmlinux.h
 $(BUILD)/bpf/mesh.linked.o: $(BPF_SRC:%.c=$(BUILD)/%.o)
 	$(Q)$(BPFTOOL) gen object $@ $^
 $(BUILD)/bpf/decide.linked.o: $(BUILD)/bpf/decide.test.bpf.o
+	$(Q)$(BPFTOOL) gen object $@ $^
+$(BUILD)/bpf/trial.linked.o: $(BUILD)/bpf/splice.trial.bpf.o $(BUILD)/bpf/splice.bpf.o
 	$(Q)$(BPFTOOL) gen object $@ $^
 $(BUILD)/bpf/%.skel.h: $(BUILD)/bpf/%.linked.o
 	$(call say,SKEL,$@)

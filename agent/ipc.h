@@ -16,6 +16,10 @@
 #define IPC_FD	    3
 #define IPC_MAX_FDS 16
 
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS 83 /* Linux 6.16 */
+#endif
+
 enum ipc_kind {
 	/* supervisor to worker */
 	IPC_INIT = 1, /* first: fds[] in the order of enum ipc_init_fd */
@@ -30,7 +34,24 @@ enum ipc_kind {
 	IPC_SNAPSHOT_USED, /* `generation` is in force */
 	IPC_WANT_SOCKET,   /* an unconnected non-blocking TCP socket inside namespace `netns` */
 	IPC_PING,	   /* supervisor to worker, which sends it back: it lives and gets on */
+	/* supervisor to worker: it leaves now, see `hold_on` */
+	IPC_HOLD_ON,
+	/* a worker and a supervisor that did not start it (rendezvous.h) */
+	IPC_HELLO, /* worker: who it is; its first word */
+	IPC_TELL,  /* supervisor: which listeners, from number `from` on? */
+	IPC_HOLDS, /* worker: these */
+	/* between two supervisors (leave.h) */
+	IPC_LEAVE,   /* somebody is there to take over */
+	IPC_LEAVING, /* so be it; with the listener for metrics, if there is one */
+	IPC_STAYING, /* not now */
 };
+
+/* Of IPC_HELLO. One who speaks another version is told IPC_DRAIN and given sockets, no more. What
+ * these two need, and the size of a message, are the same in all versions. */
+#define IPC_VERSION	  1
+#define IPC_MESSAGE	  64
+#define IPC_HOLDS_MAX	  12
+#define IPC_HOLDS_GATEWAY 0x80000000u /* in fd[]: its role, else IPC_CAPTURE */
 
 enum ipc_init_fd {
 	IPC_FD_CTL, /* BPF arrays, to be mapped read-only: */
@@ -44,8 +65,9 @@ enum ipc_init_fd {
 	IPC_FD_SVC_INFLIGHT,
 	IPC_FD_EDGES,
 	IPC_FD_BEATS,
-	IPC_FD_ORIGDST, /* read-only map descriptor, kept for BPF_MAP_LOOKUP_ELEM */
-	IPC_FD_RING,	/* memfd of this worker's telemetry ring, telemetry/ring.h */
+	IPC_FD_ORIGDST,	   /* read-only map descriptor, kept for BPF_MAP_LOOKUP_ELEM */
+	IPC_FD_RING,	   /* memfd of this worker's telemetry ring, telemetry/ring.h */
+	IPC_FD_RENDEZVOUS, /* bound, for the worker to listen on: rendezvous.h */
 	IPC_INIT_FDS,
 };
 
@@ -78,12 +100,30 @@ struct ipc_msg {
 		} socket;
 		struct {
 			uint32_t millis;
+			uint32_t others; /* 1: others accept from the same listeners */
 		} drain;
+		struct {
+			uint32_t grace_ms; /* until it drains by itself, if nobody comes */
+			uint32_t drain_ms;
+		} hold_on;
+		struct {
+			uint32_t version; /* IPC_VERSION */
+			uint32_t worker;  /* its gauge */
+			uint32_t listeners;
+			int32_t ring_fd; /* as the worker numbers it: pidfd_getfd() */
+			uint64_t ring_size;
+			uint32_t draining; /* 1: it has no listeners any more */
+		} hello;
+		struct {
+			uint32_t from, n, fd[IPC_HOLDS_MAX];
+		} holds; /* IPC_TELL: `from` */
 		struct {
 			int32_t pid;
 		} ready;
+		uint8_t room[IPC_MESSAGE - 8];
 	};
 };
+_Static_assert(sizeof(struct ipc_msg) == IPC_MESSAGE, "supervisors and workers of any version");
 
 /* Sends one message with nfds descriptors (they stay the caller's). 0; -EAGAIN when the peer's
  * queue is full; -EPIPE when it is gone. Never blocks. */

@@ -19,6 +19,7 @@ struct flags {
 };
 
 static struct flags f;
+static bool upgrade;
 
 static const struct option_spec options[] = {
 	{"control", 0, "URL", "http://127.0.0.1:15000", "meshd: http://ADDR:PORT or unix:PATH",
@@ -45,6 +46,8 @@ static const struct option_spec options[] = {
 	 NULL},
 	{"access-log", 0, "off|-|FILE", "off", "one JSON line a request; - is stdout",
 	 &f.access_log, NULL},
+	{"upgrade", 0, NULL, NULL, "take over from the agent that runs, without losing a request",
+	 NULL, &upgrade},
 	{"log-format", 0, "text|json", "text", "of the log on stderr", &f.log_format, NULL},
 	{"log-level", 0, "LEVEL", "info", "debug, info, warn or error", &f.log_level, NULL},
 	{NULL},
@@ -139,6 +142,7 @@ static void take_flags(struct agent_config *c)
 		.access_log = f.access_log,
 		.gateway_default = or_null(f.gateway_default),
 		.accelerate = f.accelerate,
+		.upgrade = upgrade,
 		.workers = *f.workers ? number("workers", f.workers, 1, MESH_KERNEL_WORKER)
 				      : default_workers(),
 		.listener_port = (uint16_t)number("listener-port", f.listener_port, 1, 65535),

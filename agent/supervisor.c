@@ -11,6 +11,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -24,7 +25,7 @@
 #define BEAT_MS			  100
 #define RECONCILE_MS		  1000
 #define DRAIN_RINGS_MS		  20 /* while there is traffic */
-#define STOP_MS			  15000
+#define STOP_MS			  SUPERVISOR_DRAIN_MS
 #define GATEWAY_LISTENER	  0 /* id; those of namespaces start at 1 */
 
 #define container(p, type, field) ((type *)((char *)(p)-offsetof(type, field)))
@@ -248,8 +249,11 @@ static void settle(struct loop *l)
 	if (s->stopping_ns)
 		return;
 	discovery_settle(&s->discovery);
-	if (flush(s) && workers_answering(&s->workers))
-		discovery_mark(&s->discovery);
+	if (flush(s)) {
+		handover_go_on(s);
+		if (workers_answering(&s->workers))
+			discovery_mark(&s->discovery);
+	}
 	look_at_revision(s);
 }
 
@@ -312,6 +316,8 @@ static void on_signal(struct watch *w, uint32_t events)
 		return;
 	if (si.ssi_signo == SIGHUP)
 		reload(s);
+	else if (si.ssi_signo == SIGUSR2 && !s->stopping_ns)
+		handover_leave(s);
 	else if (!s->stopping_ns)
 		begin_stop(s);
 	else /* asked twice: now */
@@ -372,6 +378,7 @@ static int start_signals(struct supervisor *s)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGUSR2);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGCHLD, SIG_DFL); /* inherited as ignored, it would hide how our children end */
 	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
@@ -386,12 +393,12 @@ static int start_admin(struct supervisor *s)
 {
 	struct admin_ops ops = {
 		.arg = s, .name = s->cfg->node, .metrics = state_metrics, .ready = state_ready};
-	int fd, err;
+	int err = handover_admin(s), fd;
 
-	if (!s->cfg->admin_on)
-		return 0;
-	err = start_listener("metrics", "--admin", &s->cfg->admin, &fd);
-	return err ? err : admin_new(&s->loop, fd, &ops, &s->admin);
+	if (err || s->admin_fd < 0)
+		return err;
+	fd = fcntl(s->admin_fd, F_DUPFD_CLOEXEC, 0);
+	return fd < 0 ? -errno : admin_new(&s->loop, fd, &ops, &s->admin);
 }
 
 static int start_kernel(struct supervisor *s)
@@ -431,11 +438,19 @@ static int start_workers(struct supervisor *s)
 	ws->uid = s->uid;
 	ws->gid = s->gid;
 	ws->snapshot_fd = -1;
+	ws->rendezvous = s->rendezvous;
+	workers_init(ws);
 	kernel_worker_fds(s->kernel, ws->map_fds);
 	if (getrandom(&ws->instance, sizeof(ws->instance), 0) != sizeof(ws->instance))
 		return -EIO;
 	__atomic_store_n(&s->arrays->ctl->workers, ws->n, __ATOMIC_RELAXED);
-	err = workers_start(ws);
+	err = handover_begin(s);
+	if (!err)
+		handover_forget_dead(s, worker_died);
+	if (!err && s->cfg->gateway_on)
+		err = handover_gateway(s);
+	if (!err)
+		err = workers_start(ws);
 	if (!err && s->gateway_fd >= 0)
 		err = workers_listener(ws, GATEWAY_LISTENER, IPC_GATEWAY, s->own_netns,
 				       s->gateway_fd);
@@ -448,6 +463,7 @@ static int start_discovery(struct supervisor *s)
 	struct discovery_ops ops = {.arg = s,
 				    .scan = sockdiag_listeners,
 				    .listener_found = listener_found,
+				    .inherited = handover_inherited,
 				    .listening = netns_listening};
 	int err = discovery_init(&s->discovery, &s->loop, s->registry, &ops,
 				 kernel_cgroup(s->kernel), s->cfg->listener_port);
@@ -478,9 +494,7 @@ static int start_checked(struct supervisor *s)
 	if (!err)
 		err = start_user(s->cfg, &s->uid, &s->gid);
 	if (!err)
-		err = start_lock(s->cfg, &s->lock_fd);
-	if (!err && s->cfg->gateway_on)
-		err = start_listener("gateway", "--gateway", &s->cfg->gateway, &s->gateway_fd);
+		err = handover_lock(s);
 	if (!err)
 		err = start_admin(s);
 	return err ? err : start_kernel(s);
@@ -507,6 +521,7 @@ static int start(struct supervisor *s)
 	beat(&s->beat);
 	timer_arm(&s->loop, &s->reconcile, RECONCILE_MS, reconcile);
 	settle(&s->loop);
+	s->up = true;
 	return 0;
 }
 
@@ -519,20 +534,31 @@ static void close_fd(int *fd)
 
 static void stop(struct supervisor *s)
 {
+	bool keep = handover_others_serve(s); /* what they need goes on without us */
+
 	s->loop.after = NULL;
 	session_free(&s->session);
 	whys_done(&s->whys);
-	discovery_done(&s->discovery);
+	if (!keep)
+		discovery_done(&s->discovery);
 	if (s->workers.loop)
 		workers_done(&s->workers);
+	takeover_done(&s->takeover);
+	leave_done(&s->leave);
 	health_stop(s);
 	registry_free(&s->registry);
-	kernel_close(&s->kernel);
+	if (keep)
+		kernel_leave(&s->kernel);
+	else
+		kernel_close(&s->kernel);
 	admin_free(&s->admin);
 	accesslog_free(&s->accesslog);
 	metrics_free(&s->metrics);
 	close_fd(&s->snapshot_fd);
 	close_fd(&s->gateway_fd);
+	close_fd(&s->admin_fd);
+	close_fd(&s->given_fd);
+	close_fd(&s->rendezvous);
 	close_fd(&s->signal_fd);
 	close_fd(&s->lock_fd);
 	loop_done(&s->loop);
@@ -548,6 +574,9 @@ int supervisor_run(const struct agent_config *cfg)
 				.signal_fd = -1,
 				.lock_fd = -1,
 				.gateway_fd = -1,
+				.admin_fd = -1,
+				.given_fd = -1,
+				.rendezvous = -1,
 				.snapshot_fd = -1,
 				.loop.epfd = -1,
 				.on_signal.fd = -1};
@@ -579,6 +608,6 @@ int supervisor_run(const struct agent_config *cfg)
 	}
 	stop(&s);
 	if (!err)
-		log_info("stopped");
+		log_info(s.leaving ? "left" : "stopped");
 	return err ? 1 : 0;
 }

@@ -11,10 +11,12 @@
 #include "agent/discovery/discovery.h"
 #include "agent/kernel/kernel.h"
 #include "agent/kernel/sockdiag.h"
+#include "agent/leave.h"
 #include "agent/registry/registry.h"
 #include "agent/supervisor_health.h"
 #include "agent/supervisor_why.h"
 #include "agent/supervisor_workers.h"
+#include "agent/takeover.h"
 #include "agent/telemetry/accesslog.h"
 #include "agent/telemetry/admin.h"
 #include "agent/telemetry/metrics.h"
@@ -33,6 +35,7 @@ struct agent_config {
 	uint32_t workers;
 	uint16_t listener_port;
 	bool gateway_on, admin_on;
+	bool upgrade; /* take over from the agent that runs */
 	struct addr gateway, admin;
 };
 
@@ -58,12 +61,25 @@ struct supervisor {
 	uint64_t revision; /* of the configuration that all workers work by */
 	char epoch[17];	   /* of this process, for meshd */
 	uint32_t uid, gid;
-	uint64_t started_ms;  /* wall clock */
-	uint64_t stopping_ns; /* 0: not stopping */
+	uint64_t started_ms;		   /* wall clock */
+	uint64_t stopping_ns;		   /* 0: not stopping */
 	bool in_kernel[MESH_MAX_SERVICES]; /* the kernel was told of it */
-	uint64_t retry_ns;    /* after a flush that failed: not before this */
+	uint64_t retry_ns;		   /* after a flush that failed: not before this */
 	bool flush_failed, farewell;
+
+	struct leave leave;
+	struct takeover takeover;
+	int rendezvous;	  /* RUN_DIR/workers */
+	int admin_fd;	  /* ours for the successor */
+	int given_fd;	  /* the predecessor's */
+	bool taking_over; /* there are workers of before */
+	bool retired;	  /* they were told to drain */
+	bool leaving;	  /* others serve on */
+	bool up;	  /* the start is over */
 };
+
+#define SUPERVISOR_DRAIN_MS 15000 /* what runs may take so long when its worker is to end */
+#define SUPERVISOR_GRACE_MS 20000 /* workers whose supervisor left wait so long for the next */
 
 /* Runs until SIGTERM or SIGINT. Logs what goes wrong, leaves nothing behind. The exit code. */
 int supervisor_run(const struct agent_config *cfg);
@@ -75,6 +91,21 @@ int start_lock(const struct agent_config *cfg, int *fd);
 int start_user(const struct agent_config *cfg, uint32_t *uid, uint32_t *gid);
 /* A listening socket; the address stands in the message. */
 int start_listener(const char *what, const char *flag, const struct addr *a, int *fd);
+
+/* supervisor_handover.c: from one supervisor to the next. 0 or -errno, logged where said. */
+int handover_lock(struct supervisor *s);  /* start_lock(), after the running agent left; logs */
+int handover_admin(struct supervisor *s); /* admin_fd: the old listener or a new one; logs */
+/* Becomes the supervisor of the workers that are there. Before ours start. */
+int handover_begin(struct supervisor *s);
+void handover_forget_dead(struct supervisor *s, void (*died)(void *arg, uint32_t worker));
+int handover_gateway(struct supervisor *s); /* logs */
+int handover_inherited(void *arg, uint64_t netns, int family);
+/* After each round in which everything was published. */
+void handover_go_on(struct supervisor *s);
+/* Goes, and lets the workers wait for a successor. */
+void handover_leave(struct supervisor *s);
+/* Do workers serve on when this process ends? What they need stays then. */
+bool handover_others_serve(const struct supervisor *s);
 
 /* supervisor_publish.c: the registry's sink, into the arrays and maps of the kernel. */
 void publish_sink(struct supervisor *s, struct registry_sink *sink);

@@ -186,7 +186,7 @@ static void write_inflight(struct supervisor *s, struct buf *out)
 	for (uint32_t i = 0; i < MESH_MAX_ENDPOINTS; i++) {
 		if (!registry_endpoint(s->registry, i, &e))
 			continue;
-		for (uint32_t w = 0; w < s->cfg->workers; w++)
+		for (uint32_t w = 0; w < WORKERS_MAX; w++)
 			per_service[e.service] += __atomic_load_n(
 				&s->arrays->ep_inflight[i].worker[w], __ATOMIC_RELAXED);
 	}

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The worker processes as the supervisor sees them: started, told (ipc.h), watched, replaced.
- * Remembers everything that a worker must know, so that a new one learns it in the right order.
- * Descriptors given to it stay the caller's and must live until the matching _gone or the next
- * snapshot.
+ * The worker processes as the supervisor sees them: started, told (ipc.h), watched, replaced; and
+ * those of a supervisor before it, which serve until they are retired. Remembers everything that a
+ * worker must know, so that a new one learns it in the right order. Descriptors given to it stay
+ * the caller's and must live until the matching _gone or the next snapshot.
  */
 #ifndef AGENT_SUPERVISOR_WORKERS_H
 #define AGENT_SUPERVISOR_WORKERS_H
 
 #include "agent/ipc.h"
+#include "agent/rendezvous.h"
 #include "agent/telemetry/ring.h"
 #include "lib/loop.h"
 
@@ -17,7 +18,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define WORKERS_MAP_FDS IPC_FD_RING /* descriptors of an INIT before the ring's */
+#define WORKERS_MAP_FDS IPC_FD_RING	   /* descriptors of an INIT before the ring's */
+#define WORKERS_MAX	MESH_KERNEL_WORKER /* old and new ones together: each has a gauge */
 
 struct workers;
 
@@ -35,12 +37,19 @@ struct worker {
 	int pidfd, ipc;
 	struct watch on_exit, on_ipc;
 	struct timer respawn;
+	bool ours;     /* the place is one of the n: who ends there is replaced */
+	bool old;      /* started by a supervisor before us */
+	bool stranger; /* an old one of another version: it is told to drain, no more */
+	bool retired;  /* an old one that was told to drain */
 	bool ready;
 	bool asked;    /* and has not answered yet */
 	bool given_up; /* killed, its end is not seen yet */
 	uint64_t started_ns, answered_ns;
-	uint64_t generation;   /* of the snapshot that it works by; 0: none yet */
-	uint32_t quick_deaths; /* in a row, each within a second of its start */
+	uint64_t end_by_ns; /* of a retired one */
+	uint64_t instance;
+	char name[RENDEZVOUS_NAME_MAX]; /* of its rendezvous socket */
+	uint64_t generation;		/* of the snapshot that it works by; 0: none yet */
+	uint32_t quick_deaths;		/* in a row, each within a second of its start */
 	int ring_fd;
 	struct ring *ring;
 	struct queued *first, **last; /* what its socket could not take yet */
@@ -66,10 +75,13 @@ struct workers {
 	struct loop *loop;
 	struct workers_ops ops;
 	uint32_t n;
-	struct worker w[MESH_MAX_WORKERS];
+	struct worker w[WORKERS_MAX]; /* by gauge */
 	int map_fds[WORKERS_MAP_FDS];
 	uint32_t uid, gid;
-	uint64_t instance;
+	uint64_t instance; /* random: of the first worker; the others count on */
+	uint64_t started;
+	int rendezvous;	   /* the directory */
+	bool holding_back; /* ours are not told of listeners yet: others accept there */
 	struct workers_listener *listeners;
 	uint32_t nlisteners, listeners_cap;
 	int snapshot_fd; /* -1: none yet */
@@ -78,11 +90,45 @@ struct workers {
 	bool draining;
 };
 
-/* loop, ops, n, map_fds, uid, gid and instance are to be set before. Starts them; they get the
- * snapshot and the listeners as those come. 0 or -errno (nothing is left running). */
+/* First of all, on a zeroed one. */
+void workers_init(struct workers *ws);
+/* loop, ops, n, map_fds, uid, gid, instance and rendezvous are to be set before. Starts them, or
+ * as many as have a place beside those of before; they get the snapshot and the listeners as those
+ * come. 0 or -errno (nothing of ours is left running). */
 int workers_start(struct workers *ws);
-/* Kills what still runs, without waiting for anything but its end. */
+/* Kills what still runs, without waiting for anything but its end; those of before are let go,
+ * unless they were told to drain with all the others. */
 void workers_done(struct workers *ws);
+/* How many of the n have a place. */
+uint32_t workers_ours(const struct workers *ws);
+
+/* --- supervisor_workers_old.c --- */
+
+/* A worker of a supervisor before us. */
+struct workers_old {
+	char name[RENDEZVOUS_NAME_MAX];
+	pid_t pid;
+	int pidfd, ipc, ring_fd; /* ring_fd -1: there is none that can be read */
+	uint32_t id;
+	bool stranger;
+};
+/* Becomes its supervisor; takes its descriptors over (also on failure). 0; -EEXIST: there is
+ * another with this gauge; -errno: it goes on without us. */
+int workers_adopt(struct workers *ws, const struct workers_old *o);
+/* Before workers_start(): when those of before have nearly all places, some of them drain at once.
+ */
+void workers_make_room(struct workers *ws, uint32_t drain_ms);
+/* Tells those of before to drain. */
+void workers_retire(struct workers *ws, uint32_t drain_ms);
+/* How many of them there are. */
+uint32_t workers_old_ones(const struct workers *ws);
+/* Are all that could be started ready? */
+bool workers_all_ready(const struct workers *ws);
+/* Tells ours of the listeners that were held back. */
+void workers_release(struct workers *ws);
+/* We go, they stay: what they have recorded is read, and they are let go. grace_ms: they drain, for
+ * drain_ms, when nobody has come for them by then; 0: they wait for ever. */
+void workers_leave(struct workers *ws, uint32_t grace_ms, uint32_t drain_ms);
 
 int workers_listener(struct workers *ws, uint32_t id, enum ipc_listener_role role, uint64_t netns,
 		     int fd);

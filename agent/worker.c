@@ -11,6 +11,7 @@
 #include "agent/proxy/proxy.h"
 #include "agent/proxy/upstream.h"
 #include "agent/sandbox.h"
+#include "agent/worker_impl.h"
 #include "lib/clock.h"
 #include "lib/log.h"
 
@@ -28,40 +29,33 @@
 #define DRAIN_LOOK_MS 50
 /* Whoever passed the hook before it was told to stop is in a listener's queue by then. */
 #define DRAIN_ACCEPT_MS 100
+/* What is idle for so long is closed when the mesh ends, and at the very end when others take over:
+ * nobody waits for that. */
+#define DRAIN_QUIET_MS 1000
+#define DRAIN_LAST_MS  1000
 
-#define BEAT_LEAST_NS	10000000ULL /* a busy loop turns more often than anybody needs to know */
-
-struct worker {
-	struct proxy proxy;
-	struct watch ipc;
-	struct timer beat;
-	uint64_t beat_ns; /* the last one */
-	void (*after)(struct loop *l);
-	struct timer drain;
-	uint64_t drain_until_ms;
-	uint32_t most_clients, nlisteners;
-	int spare; /* a descriptor kept free for the next message; -1: there was no room */
-	int error; /* why it ends before it was told to */
-};
+#define BEAT_LEAST_NS  10000000ULL /* a busy loop turns more often than anybody needs to know */
 
 static struct worker *worker_of(struct proxy *p)
 {
 	return (struct worker *)((char *)p - offsetof(struct worker, proxy));
 }
 
-static int send_up(struct proxy *p, const struct ipc_msg *m)
+int worker_send(struct proxy *p, const struct ipc_msg *m)
 {
-	return ipc_send(p->ipc_fd, m, NULL, 0);
+	return p->ipc_fd < 0 ? -EPIPE : ipc_send(p->ipc_fd, m, NULL, 0);
 }
 
 int proxy_want_socket(struct proxy *p, uint64_t request, uint64_t netns, uint32_t family)
 {
 	struct ipc_msg m = {.kind = IPC_WANT_SOCKET};
+	int r;
 
 	m.socket.request = request;
 	m.socket.netns = netns;
 	m.socket.family = family;
-	return send_up(p, &m);
+	r = worker_send(p, &m);
+	return r == -EPIPE && alone_hopes(worker_of(p)) ? -EAGAIN : r;
 }
 
 /* --- messages ------------------------------------------------------------------------------------
@@ -89,7 +83,7 @@ static void on_snapshot(struct proxy *p, const struct ipc_msg *m, int fd)
 		munmap((void *)old, old->size);
 	upconn_look(p);
 	used.snapshot.generation = m->snapshot.generation;
-	if (send_up(p, &used))
+	if (worker_send(p, &used))
 		log_warn("the supervisor does not take messages");
 }
 
@@ -101,7 +95,7 @@ static void beat(struct loop *l)
 	struct worker *w = (struct worker *)((char *)l - offsetof(struct worker, proxy.loop));
 	struct proxy *p = &w->proxy;
 
-	if (l->now_ns - w->beat_ns >= BEAT_LEAST_NS && !p->draining) {
+	if (l->now_ns - w->beat_ns >= BEAT_LEAST_NS && w->nlisteners && !p->draining) {
 		w->beat_ns = l->now_ns;
 		__atomic_store_n(&p->shared.beats->worker[p->id], l->now_ns, __ATOMIC_RELAXED);
 	}
@@ -112,6 +106,8 @@ static void keep_turning(struct timer *t)
 {
 	struct worker *w = (struct worker *)((char *)t - offsetof(struct worker, beat));
 
+	if (w->proxy.ipc_fd < 0)
+		listener_look(&w->proxy);
 	timer_arm(&w->proxy.loop, t, MESH_BEAT_MS - LOOP_TICK_MS, keep_turning);
 }
 
@@ -126,22 +122,27 @@ static void look_drained(struct timer *t)
 {
 	struct worker *w = (struct worker *)((char *)t - offsetof(struct worker, drain));
 	struct proxy *p = &w->proxy;
+	uint64_t now_ms = p->loop.now_ns / 1000000;
 
 	listener_drain(p);
-	if (!p->nclients || p->loop.now_ns / 1000000 >= w->drain_until_ms)
+	w->nlisteners = 0;
+	if (!p->nclients || now_ms >= w->drain_until_ms)
 		p->loop.stop = true;
+	if (now_ms + DRAIN_LAST_MS >= w->drain_until_ms)
+		p->quiet_ms = 0;
 	downstream_drain(p);
 	timer_arm(&p->loop, t, DRAIN_LOOK_MS, look_drained);
 }
 
-static void on_drain(struct proxy *p, uint32_t millis)
+void worker_drain(struct worker *w, uint32_t millis, bool patient, bool others)
 {
-	struct worker *w = worker_of(p);
+	struct proxy *p = &w->proxy;
 
 	p->draining = true;
 	__atomic_store_n(&p->shared.beats->worker[p->id], 0, __ATOMIC_RELAXED);
+	p->quiet_ms = patient ? millis : DRAIN_QUIET_MS;
 	w->drain_until_ms = p->loop.now_ns / 1000000 + millis;
-	timer_arm(&p->loop, &w->drain, DRAIN_ACCEPT_MS, look_drained);
+	timer_arm(&p->loop, &w->drain, others ? 0 : DRAIN_ACCEPT_MS, look_drained);
 }
 
 /* A listener takes a descriptor away that a client, or the connection for it, could have. */
@@ -169,7 +170,7 @@ static void on_listener(struct proxy *p, const struct ipc_msg *m, int fd)
 /* The answer may be dropped where the supervisor has not heard yet what was said before. */
 static void answer_ping(struct proxy *p, const struct ipc_msg *m)
 {
-	int r = send_up(p, m);
+	int r = worker_send(p, m);
 
 	if (r && r != -EAGAIN && r != -EPIPE)
 		log_warn("the supervisor does not take messages");
@@ -190,7 +191,11 @@ static void on_message(struct proxy *p, const struct ipc_msg *m, int *fds, size_
 			      : m->socket.error ? m->socket.error
 						: -EPROTO);
 	} else if (m->kind == IPC_DRAIN && !nfds) {
-		on_drain(p, m->drain.millis);
+		worker_drain(worker_of(p), m->drain.millis, m->drain.others, m->drain.others);
+	} else if (m->kind == IPC_HOLD_ON && !nfds) {
+		alone_hold_on(worker_of(p), m->hold_on.grace_ms, m->hold_on.drain_ms);
+	} else if (m->kind == IPC_TELL && !nfds) {
+		alone_tell(worker_of(p), m->holds.from);
 	} else if (m->kind == IPC_PING && !nfds) {
 		answer_ping(p, m);
 	} else {
@@ -224,21 +229,22 @@ static int receive(struct worker *w, struct ipc_msg *m, int *fds, size_t *nfds)
 void proxy_catch_up(struct proxy *p)
 {
 	struct worker *w = worker_of(p);
-	int fds[IPC_MAX_FDS], r;
+	int fds[IPC_MAX_FDS], r = 0;
 	struct ipc_msg m;
 	size_t nfds;
 
-	while ((r = receive(w, &m, fds, &nfds)) > 0)
+	while (p->ipc_fd >= 0 && (r = receive(w, &m, fds, &nfds)) > 0)
 		on_message(p, &m, fds, nfds);
-	if (r == 0)
-		return;
-	/* workers end with their supervisor; and one that missed a message is replaced by one that
-	 * is told everything */
-	w->error = r == -EPIPE ? 0 : r;
-	p->loop.stop = true;
+	if (r == -EPIPE) {
+		alone_serve(w);
+	} else if (r < 0) {
+		/* one that missed a message is replaced by one that is told everything */
+		w->error = r;
+		p->loop.stop = true;
+	}
 }
 
-static void on_ipc(struct watch *w, uint32_t events)
+void worker_on_ipc(struct watch *w, uint32_t events)
 {
 	proxy_catch_up(&((struct worker *)((char *)w - offsetof(struct worker, ipc)))->proxy);
 }
@@ -276,14 +282,16 @@ static int own_netns(uint64_t *cookie)
 	return r;
 }
 
-static int map_ring(struct proxy *p, int fd, uint64_t size)
+/* The descriptor is kept: the next supervisor reads what is left in the ring. */
+static int map_ring(struct worker *w, int fd, uint64_t size)
 {
-	void *at = mmap(NULL, RING_DATA + size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	void *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 
-	close(fd);
 	if (at == MAP_FAILED)
 		return -errno;
-	p->ring = at;
+	w->proxy.ring = at;
+	w->ring_fd = fd;
+	w->ring_size = size;
 	return 0;
 }
 
@@ -299,18 +307,19 @@ static int begin(struct worker *w)
 	if (!r)
 		r = shared_map(&p->shared, fds);
 	if (!r)
-		r = map_ring(p, fds[IPC_FD_RING], m.init.ring_size);
+		r = map_ring(w, fds[IPC_FD_RING], m.init.ring_size);
+	if (!r)
+		r = alone_init(w, fds[IPC_FD_RENDEZVOUS]);
 	if (!r)
 		r = own_netns(&p->netns);
 	if (!r)
 		r = proxy_init(p, m.init.worker, m.init.workers, m.init.instance);
 	if (!r)
 		r = sandbox_drop(m.init.uid, m.init.gid);
-	/* a change of user clears this, so it comes after */
-	if (!r && prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
-		r = -errno;
 	if (!r)
-		r = loop_add(&p->loop, &w->ipc, IPC_FD, EPOLLIN, on_ipc);
+		r = loop_add(&p->loop, &w->ipc, IPC_FD, EPOLLIN, worker_on_ipc);
+	if (!r)
+		r = alone_start(w);
 	if (!r)
 		r = sandbox_filter();
 	if (r)
@@ -319,7 +328,7 @@ static int begin(struct worker *w)
 	w->most_clients = p->max_clients;
 	start_beating(w);
 	ready.ready.pid = getpid();
-	return send_up(p, &ready);
+	return worker_send(p, &ready);
 }
 
 int worker_main(void)

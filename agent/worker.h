@@ -3,8 +3,8 @@
 #ifndef AGENT_WORKER_H
 #define AGENT_WORKER_H
 
-/* Takes over descriptor IPC_FD, proxies until told to drain or until the supervisor is gone.
- * Returns an exit code. */
+/* Takes over descriptor IPC_FD, proxies until told to drain, by this supervisor or by one that
+ * comes after it (rendezvous.h). Returns an exit code. */
 int worker_main(void);
 
 #endif

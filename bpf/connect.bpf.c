@@ -2,17 +2,20 @@
 /*
  * connect() of everything under the attached cgroup. A TCP connection of a managed workload to a
  * known destination is sent to the worker that listens on loopback in the caller's own network
- * namespace; what it asked for stays in the socket's storage, for sockops.bpf.c to publish.
- * Everything else, and everything in doubt, passes untouched: this hook must never be the reason
- * that a connection fails.
+ * namespace, or, of a TCP service, to the endpoint that balance.bpf.h picks; what it asked for
+ * stays in the socket's storage, for sockops.bpf.c to publish. Everything else, and everything in
+ * doubt, passes untouched: this hook must never be the reason that a connection fails, but where a
+ * breaker, a bulkhead or `failClosed` says so.
  *
  * User-space addresses are seen here as connect() was given them: 0.0.0.0 and :: mean loopback, and
  * a ::ffff: address comes to connect6 and is IPv4.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_core_read.h>
-#include "bpf/failopen.bpf.h"
+#include "bpf/balance.bpf.h"
 #include "bpf/coverage.bpf.h"
+#include "bpf/failopen.bpf.h"
+#include "bpf/outcome.bpf.h"
 
 #define LOOPBACK_IFINDEX 1
 #define CGROUP_DEPTH	 32 /* levels looked at; what is deeper is found by its own id only */
@@ -43,15 +46,6 @@ static __always_inline struct mesh_workload *find_caller(__u64 *cgroup)
 	return found;
 }
 
-static __always_inline bool is_loopback(const __u8 *ip)
-{
-	const __u32 *w = (const __u32 *)ip;
-
-	if (ip_is_v4(ip))
-		return ip[12] == 127;
-	return !w[0] && !w[1] && !w[2] && w[3] == bpf_htonl(1);
-}
-
 /* An MPTCP socket has another protocol number, but its first subflow comes here as plain TCP. */
 static __always_inline bool is_mptcp(struct bpf_sock_addr *ctx)
 {
@@ -60,55 +54,88 @@ static __always_inline bool is_mptcp(struct bpf_sock_addr *ctx)
 	return tp && bpf_core_field_exists(tp->is_mptcp) && BPF_CORE_READ(tp, is_mptcp);
 }
 
-/* Where the connection to key goes instead: the listener's port, or 0 to leave it alone. */
-static __always_inline __be16 capture(struct bpf_sock_addr *ctx, struct mesh_dest_key *key)
+enum steer { STEER_LEAVE, STEER_GO, STEER_REFUSE, STEER_WORKER };
+
+/* A TCP service: chosen here and now, STEER_GO with *to. */
+static __always_inline int steer_tcp(struct bpf_sock_addr *ctx, const struct mesh_dest_key *key,
+				     const struct mesh_workload *caller, __u64 cgroup,
+				     __u32 upstream, struct mesh_dest_key *to)
+{
+	switch (balance(ctx, key, caller, upstream, bpf_get_netns_cookie(ctx), to)) {
+	case BALANCE_SENT:
+		cover(ctx, cgroup, MESH_COV_KERNEL);
+		return STEER_GO;
+	case BALANCE_REFUSED:
+		cover(ctx, cgroup, MESH_COV_REFUSED);
+		return STEER_REFUSE;
+	case BALANCE_NOBODY:
+		count(MESH_C_PASSED_NO_ENDPOINT);
+		cover(ctx, cgroup, MESH_COV_IDLE);
+		return STEER_LEAVE;
+	case BALANCE_NO_STORAGE:
+		count(MESH_C_PASSED_NO_STORAGE);
+		cover(ctx, cgroup, MESH_COV_STORAGE);
+		return STEER_LEAVE;
+	default:
+		return STEER_WORKER;
+	}
+}
+
+/* Where the connection to key goes instead: enum steer, but never STEER_WORKER. */
+static __always_inline int steer(struct bpf_sock_addr *ctx, struct mesh_dest_key *key,
+				 struct mesh_dest_key *to)
 {
 	__u64 now = bpf_ktime_get_ns(), here = bpf_get_netns_cookie(ctx);
+	__u32 *w = (__u32 *)to->ip;
 	bool v4 = ip_is_v4(key->ip);
 	struct mesh_workload *caller;
 	struct mesh_socket *s;
 	struct mesh_dest *d;
 	struct mesh_netns *n;
 	__u64 cgroup;
+	int tcp;
 
 	caller = find_caller(&cgroup);
-	if (is_loopback(key->ip))
+	if (balance_is_loopback(key->ip))
 		key->netns = here;
 	if (!caller) {
 		cover_stranger(key);
-		return 0;
+		return STEER_LEAVE;
 	}
 	d = bpf_map_lookup_elem(&dests, key);
 	if (!d) {
 		count(MESH_C_PASSED);
 		cover(ctx, cgroup, MESH_COV_OTHER);
-		return 0;
+		return STEER_LEAVE;
 	}
 	if (d->workload == caller->id) {
 		count(MESH_C_PASSED_SELF);
 		cover(ctx, cgroup, MESH_COV_SELF);
-		return 0;
+		return STEER_LEAVE;
 	}
 	if (is_mptcp(ctx)) {
 		count(MESH_C_PASSED_PROTOCOL);
 		cover(ctx, cgroup, MESH_COV_PROTOCOL);
-		return 0;
+		return STEER_LEAVE;
 	}
 	if (ctx->sk->bound_dev_if && ctx->sk->bound_dev_if != LOOPBACK_IFINDEX) {
 		count(MESH_C_PASSED_DEVICE);
 		cover(ctx, cgroup, MESH_COV_DEVICE);
-		return 0;
+		return STEER_LEAVE;
 	}
+	tcp = steer_tcp(ctx, key, caller, cgroup, d->upstream, to);
+	if (tcp != STEER_WORKER)
+		return tcp;
 	n = bpf_map_lookup_elem(&netns, &here);
 	if (!worker_waits(ctx, v4, n, now)) {
 		cover(ctx, cgroup, MESH_COV_NOBODY);
-		return 0;
+		return STEER_LEAVE;
 	}
 	s = bpf_sk_storage_get(&sockets, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!s) {
 		count(MESH_C_PASSED_NO_STORAGE);
 		cover(ctx, cgroup, MESH_COV_STORAGE);
-		return 0;
+		return STEER_LEAVE;
 	}
 	__builtin_memcpy(s->orig.ip, key->ip, sizeof(s->orig.ip));
 	s->orig.port = key->port;
@@ -124,14 +151,24 @@ static __always_inline __be16 capture(struct bpf_sock_addr *ctx, struct mesh_des
 	s->held = 0;
 	count(MESH_C_CAPTURED);
 	cover(ctx, cgroup, MESH_COV_WORKER);
-	return n->port;
+	if (v4)
+		ip_from_v4(to->ip, LOOPBACK4);
+	else
+		w[3] = bpf_htonl(1);
+	to->port = n->port;
+	return STEER_GO;
 }
 
 /* TCP proper. What an earlier connect() of this socket left behind goes here, whoever calls now. */
 static __always_inline bool is_ours_to_judge(struct bpf_sock_addr *ctx)
 {
+	struct mesh_socket *s;
+
 	if (ctx->type != SOCK_STREAM || ctx->protocol != IPPROTO_TCP)
 		return false;
+	s = bpf_sk_storage_get(&sockets, ctx->sk, 0, 0);
+	if (s && s->endpoint != MESH_NONE)
+		outcome_forget(s);
 	bpf_sk_storage_delete(&sockets, ctx->sk);
 	cover_again(ctx);
 	return true;
@@ -140,9 +177,8 @@ static __always_inline bool is_ours_to_judge(struct bpf_sock_addr *ctx)
 SEC("cgroup/connect4")
 int mesh_connect4(struct bpf_sock_addr *ctx)
 {
-	struct mesh_dest_key key = {};
+	struct mesh_dest_key key = {}, to = {};
 	__be32 ip = ctx->user_ip4;
-	__be16 port;
 	__u64 id;
 
 	if (!is_ours_to_judge(ctx))
@@ -153,10 +189,14 @@ int mesh_connect4(struct bpf_sock_addr *ctx)
 		return 0;
 	}
 	ip_from_v4(key.ip, ip ? ip : LOOPBACK4);
-	port = capture(ctx, &key);
-	if (port) {
-		ctx->user_ip4 = LOOPBACK4;
-		ctx->user_port = port;
+	switch (steer(ctx, &key, &to)) {
+	case STEER_GO:
+		ctx->user_ip4 = ((__u32 *)to.ip)[3];
+		ctx->user_port = to.port;
+		return 1;
+	case STEER_REFUSE:
+		bpf_set_retval(-ECONNREFUSED);
+		return 0;
 	}
 	return 1;
 }
@@ -164,9 +204,8 @@ int mesh_connect4(struct bpf_sock_addr *ctx)
 SEC("cgroup/connect6")
 int mesh_connect6(struct bpf_sock_addr *ctx)
 {
-	struct mesh_dest_key key = {};
+	struct mesh_dest_key key = {}, to = {};
 	__u32 *w = (__u32 *)key.ip;
-	__be16 port;
 	bool v4;
 
 	if (!is_ours_to_judge(ctx))
@@ -181,13 +220,18 @@ int mesh_connect6(struct bpf_sock_addr *ctx)
 		w[3] = LOOPBACK4;
 	else if (!w[0] && !w[1] && !w[2] && !w[3])
 		w[3] = bpf_htonl(1);
-	port = capture(ctx, &key);
-	if (port) {
-		ctx->user_ip6[0] = 0;
-		ctx->user_ip6[1] = 0;
-		ctx->user_ip6[2] = v4 ? bpf_htonl(0xffff) : 0;
-		ctx->user_ip6[3] = v4 ? LOOPBACK4 : bpf_htonl(1);
-		ctx->user_port = port;
+	switch (steer(ctx, &key, &to)) {
+	case STEER_GO:
+		w = (__u32 *)to.ip;
+		ctx->user_ip6[0] = w[0];
+		ctx->user_ip6[1] = w[1];
+		ctx->user_ip6[2] = w[2];
+		ctx->user_ip6[3] = w[3];
+		ctx->user_port = to.port;
+		return 1;
+	case STEER_REFUSE:
+		bpf_set_retval(-ECONNREFUSED);
+		return 0;
 	}
 	return 1;
 }

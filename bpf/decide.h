@@ -21,13 +21,13 @@ struct decide_in {
 	__u64 word, latency_ns, now_ns;
 	__u64 cost_a, cost_b;
 	__u32 failed, inflight, rnd, dt;
-	__u32 weight, pad;
+	__u32 weight, serving;
 	struct mesh_upstream up;
 };
 
 struct decide_out {
 	__u64 fade, read, update, cost, load;
-	__u32 stamp, age, split, slot_a, slot_b, p2c;
+	__u32 stamp, age, split, among, slot_a, slot_b, p2c, pad;
 };
 
 struct decide_case {
@@ -45,6 +45,8 @@ static inline void decide(const struct decide_in *in, struct decide_out *out)
 	out->cost = mesh_pick_cost(in->latency_ns, in->inflight);
 	out->load = mesh_pick_load(in->inflight, in->weight);
 	out->split = mesh_pick_split(&in->up, in->rnd);
+	out->among = mesh_pick_split_among(&in->up, in->serving, in->rnd >> 16);
+	out->pad = 0;
 	out->slot_a = mesh_pick_slot_a(in->rnd);
 	out->slot_b = mesh_pick_slot_b(in->rnd);
 	out->p2c = mesh_pick_p2c(out->slot_a, in->cost_a, out->slot_b, in->cost_b);
@@ -70,6 +72,7 @@ enum decide_what {
 	DECIDE_ENTER, /* the bulkhead */
 	DECIDE_CONNECT,
 	DECIDE_LEAVE,
+	DECIDE_AMEND,
 	DECIDE_STICKY,
 	DECIDE_WHATS,
 };
@@ -120,6 +123,18 @@ static inline void decide_result(const struct decide_step *in, struct decide_lan
 		mesh_breaker_trip(l->breaker, &in->breaker, out->tally, l->consecutive, in->now_ms);
 	l->ewma = mesh_ewma_update(l->ewma, in->latency_us * 1000ULL, in->now_ms * 1000000ULL,
 				   in->failed);
+}
+
+/* One that was good has failed in the end. */
+static inline void decide_amend(const struct decide_step *in, struct decide_lane *l,
+				struct decide_after *out)
+{
+	__u32 turn = mesh_window_turn(in->breaker.window_ms, in->now_ms),
+	      i = mesh_window_index(turn);
+
+	l->window[i] = mesh_window_amend(l->window[i], turn);
+	out->tally = mesh_breaker_tally(l->breaker, &in->breaker, l->window, in->now_ms);
+	l->breaker = mesh_breaker_trip(l->breaker, &in->breaker, out->tally, 0, in->now_ms);
 }
 
 static inline void decide_retry(const struct decide_step *in, struct decide_lane *l,
@@ -186,6 +201,9 @@ static inline void decide_follow(const struct decide_step *in, struct decide_lan
 		break;
 	case DECIDE_RESULT:
 		decide_result(in, l, out);
+		break;
+	case DECIDE_AMEND:
+		decide_amend(in, l, out);
 		break;
 	case DECIDE_PROBED:
 		l->breaker = mesh_breaker_probed(l->breaker, &in->breaker, lease, in->failed,

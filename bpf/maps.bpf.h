@@ -81,6 +81,16 @@ struct {
 	__type(value, __u64);
 } counters MESH_MAP;
 
+/* Writer: connect. Reader: supervisor, which removes what it has read. Full: the refusal is counted
+ * in MESH_C_REFUSED all the same, but by nobody's name: MESH_C_REFUSED_LOST. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MESH_MAX_REFUSALS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct mesh_refusal_key);
+	__type(value, __u64);
+} refusals MESH_MAP;
+
 /* The shared arrays. Writer and readers as abi.h says at each type ("steers", "counts"); fixed
  * size, indexed by id, so they are never full: whoever gives out ids refuses the one too many. */
 #define MESH_ARRAY(name, entries, type_)                                                           \
@@ -134,7 +144,7 @@ struct mesh_socket {
 	__u32 held;	/* enum mesh_held */
 	__u64 svc_lease, ep_lease;
 	__u32 consecutive; /* of the endpoint, before it was established */
-	__u32 pad;
+	__u32 service;	   /* of the endpoint */
 };
 
 struct {

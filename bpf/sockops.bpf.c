@@ -9,6 +9,7 @@
 #include <bpf/bpf_core_read.h>
 #include "bpf/enroll.bpf.h"
 #include "bpf/events.bpf.h"
+#include "bpf/outcome.bpf.h"
 
 /* So many bytes of close events waiting wake the reader up; else it comes by itself. */
 #define EVENTS_WAKE (MESH_EVENTS_BYTES / 8)
@@ -84,7 +85,10 @@ static __always_inline void on_connect(struct bpf_sock_ops *ctx)
 
 	if (!s)
 		return;
-	publish(ctx, s);
+	if (s->endpoint == MESH_NONE)
+		publish(ctx, s);
+	else
+		outcome_begins(s);
 	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
 }
 
@@ -102,7 +106,8 @@ static __always_inline void on_established(struct bpf_sock_ops *ctx, struct mesh
 		count(MESH_C_ORIGDST_LOST);
 }
 
-static __always_inline void send_close(struct bpf_sock_ops *ctx, const struct mesh_socket *s)
+static __always_inline void send_close(struct bpf_sock_ops *ctx, const struct mesh_socket *s,
+				       __u32 late)
 {
 	struct mesh_event *e = event_new(MESH_EV_CLOSE);
 	struct tcp_sock *tp;
@@ -122,7 +127,7 @@ static __always_inline void send_close(struct bpf_sock_ops *ctx, const struct me
 	if (tp) {
 		sk = (struct sock *)tp;
 		e->cookie = sk->__sk_common.skc_cookie.counter;
-		e->error = sk->sk_err;
+		e->error = late ? late : sk->sk_err;
 		e->bytes_sent = tp->bytes_sent - tp->bytes_retrans;
 		e->bytes_received = tp->bytes_received;
 		if (sk->__sk_common.skc_flags & 1UL << SOCK_DONE)
@@ -138,11 +143,34 @@ static __always_inline void on_closed(struct bpf_sock_ops *ctx, const struct mes
 	struct mesh_origdst_key key = {};
 
 	count(MESH_C_CLOSED);
-	send_close(ctx, s);
+	send_close(ctx, s, 0);
 	if (s->established_ns)
 		return; /* the end of the worker's side removes it */
 	client_key(ctx, s, &key);
 	bpf_map_delete_elem(&origdst, &key);
+}
+
+/* The kernel's own choice: what became of it is its own to count. */
+static __always_inline void on_balanced(struct bpf_sock_ops *ctx, struct mesh_socket *s,
+					__u32 state)
+{
+	__u64 now = bpf_ktime_get_ns();
+	struct tcp_sock *tp;
+	__u32 error;
+
+	if (state == BPF_TCP_ESTABLISHED) {
+		s->established_ns = now;
+		outcome_established(s, now);
+		return;
+	}
+	if (!outcome_leave(s))
+		return;
+	tp = ctx->sk ? bpf_skc_to_tcp_sock(ctx->sk) : NULL;
+	if (!tp)
+		return;
+	error = outcome_ended(s, ((struct sock *)tp)->sk_err, tp->bytes_received, now);
+	count(MESH_C_CLOSED);
+	send_close(ctx, s, error);
 }
 
 static __always_inline void on_state(struct bpf_sock_ops *ctx)
@@ -157,7 +185,9 @@ static __always_inline void on_state(struct bpf_sock_ops *ctx)
 	s = captured(ctx);
 	if (!s)
 		return;
-	if (state == BPF_TCP_ESTABLISHED)
+	if (s->endpoint != MESH_NONE)
+		on_balanced(ctx, s, state);
+	else if (state == BPF_TCP_ESTABLISHED)
 		on_established(ctx, s);
 	else
 		on_closed(ctx, s);

@@ -32,6 +32,12 @@ static __always_inline __u32 queue_of(const struct sock *sk)
 	       (__u64)psock + bpf_core_field_offset(struct sk_psock, ingress_msg);
 }
 
+/* The program has set the size of its receive buffer, which it may do at any time. */
+static __always_inline bool has_fixed_buffer(const struct sock *sk)
+{
+	return BPF_CORE_READ_BITFIELD_PROBED(sk, sk_userlocks) & SOCK_RCVBUF_LOCK;
+}
+
 /* False: the reader is gone, and its memory may be another's. */
 static __always_inline bool look(struct mesh_splice_view *v, const struct tcp_sock *me,
 				 const struct mesh_splice_half *peer)
@@ -46,7 +52,7 @@ static __always_inline bool look(struct mesh_splice_view *v, const struct tcp_so
 	v->queued = queue_of(sk);
 	v->charged = BPF_CORE_READ(sk, sk_backlog.rmem_alloc.counter);
 	v->rcvbuf = BPF_CORE_READ(sk, sk_rcvbuf);
-	v->fixed = BPF_CORE_READ_BITFIELD_PROBED(sk, sk_userlocks) & SOCK_RCVBUF_LOCK;
+	v->fixed = has_fixed_buffer(sk);
 	return BPF_CORE_READ(sk, __sk_common.skc_cookie.counter) == peer->cookie;
 }
 
@@ -59,7 +65,8 @@ static __always_inline bool may_redirect(struct bpf_sock *sk, __u32 size,
 	struct mesh_splice_view v;
 	struct tcp_sock *tp;
 
-	if (me->path == MESH_REDIRECTED && me->queued + size <= limit)
+	if (me->path == MESH_REDIRECTED && me->queued + size <= limit &&
+	    (c->left_out & MESH_COVER_WINDOW || !has_fixed_buffer((void *)peer->sk)))
 		return true;
 	tp = bpf_skc_to_tcp_sock(sk);
 	if (!tp || !look(&v, tp, peer))

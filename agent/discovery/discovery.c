@@ -77,6 +77,13 @@ static void listening(void *arg, struct netns *ns, bool up)
 	d->ops.listening(d->ops.arg, ns, up);
 }
 
+static int inherited_listener(void *arg, uint64_t netns, int family)
+{
+	struct discovery *d = arg;
+
+	return d->ops.inherited ? d->ops.inherited(d->ops.arg, netns, family) : -1;
+}
+
 static int ns_take(struct discovery *d, const char *service, int pid, struct netns **out)
 {
 	int err = netns_get(&d->netns, pid, out);
@@ -502,6 +509,11 @@ void discovery_settle(struct discovery *d)
 			scan(d, ns);
 }
 
+bool discovery_is_complete(const struct discovery *d)
+{
+	return !d->any_scan;
+}
+
 /* --- marks, reconciliation --- */
 
 static void mark_one(struct discovery *d, struct cgroup *c, struct member *m)
@@ -568,6 +580,7 @@ int discovery_init(struct discovery *d, struct loop *loop, struct registry *regi
 					.port = listener_port,
 					.arg = d,
 					.addresses = addresses_changed,
+					.inherited = inherited_listener,
 					.listening = listening};
 	d->tree.arg = d;
 	d->tree.changed = cgroup_changed;

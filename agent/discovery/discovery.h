@@ -26,6 +26,7 @@ struct discovery_ops {
 	/* The end of this socket is to be reported. */
 	void (*listener_found)(void *arg, uint64_t cookie, const struct mesh_listener *l);
 	/* As in netns_table. */
+	int (*inherited)(void *arg, uint64_t netns, int family);
 	void (*listening)(void *arg, struct netns *ns, bool up);
 };
 
@@ -51,6 +52,8 @@ void discovery_done(struct discovery *d);
 void discovery_event(struct discovery *d, const struct mesh_event *e);
 /* Does the scans that became due; before each flush. */
 void discovery_settle(struct discovery *d);
+/* Has everything that there is been seen? Not while a list of sockets has to be read again. */
+bool discovery_is_complete(const struct discovery *d);
 /* Marks the cgroups whose workloads are in the maps; after a flush, while workers are ready. */
 void discovery_mark(struct discovery *d);
 /* Once a second: compares with what exists. */

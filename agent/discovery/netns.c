@@ -344,6 +344,13 @@ static void say_port_taken(struct netns *ns)
 	ns->said_so = true;
 }
 
+static int inherit(struct netns *ns, bool v6)
+{
+	struct netns_table *t = ns->table;
+
+	return t->inherited ? t->inherited(t->arg, ns->cookie, v6 ? AF_INET6 : AF_INET) : -1;
+}
+
 void netns_listen(struct netns *ns)
 {
 	bool came = false;
@@ -358,7 +365,9 @@ void netns_listen(struct netns *ns)
 
 		if (ns->listener[i].fd >= 0)
 			continue;
-		fd = listen_on(i == 1, ns->table->port);
+		fd = inherit(ns, i == 1);
+		if (fd < 0)
+			fd = listen_on(i == 1, ns->table->port);
 		if (fd < 0) {
 			err[i] = fd;
 			continue;

@@ -58,6 +58,9 @@ struct netns_table {
 	/* Addresses changed (never called from within netns_get); NULL: those of our own namespace.
 	 */
 	void (*addresses)(void *arg, struct netns *ns);
+	/* Optional: a listener of an agent before us, on port in that namespace (it is ours then),
+	 * or -1. */
+	int (*inherited)(void *arg, uint64_t cookie, int family);
 	/* Capture listeners have come up, or are about to be closed. */
 	void (*listening)(void *arg, struct netns *ns, bool up);
 };

@@ -60,6 +60,10 @@ int kernel_open(const struct kernel_config *cfg, struct kernel **out, char error
 /* Detaches, removes the pins, frees, sets *k to NULL. NULL inside is harmless. */
 void kernel_close(struct kernel **k);
 
+/* Frees, sets *k to NULL, and leaves everything in force in the kernel and pinned: workers that
+ * serve on need it, and the next agent takes it over. */
+void kernel_leave(struct kernel **k);
+
 /* The directory that is attached to, and its id. */
 const char *kernel_cgroup(const struct kernel *k);
 

@@ -36,6 +36,7 @@ const char *const kernel_map_names[KM_MAPS] = {
 	[KM_EVENTS] = "events",
 	[KM_COUNTERS] = "counters",
 	[KM_SERVICES] = "services",
+	[KM_REFUSALS] = "refusals",
 	[KM_SOCKETS] = "sockets",
 	[KM_SPLICE_SOCKS] = "splice_socks",
 	[KM_SPLICE_PAIRS] = "splice_pairs",
@@ -263,10 +264,21 @@ void kernel_close(struct kernel **kp)
 
 	if (!k)
 		return;
-	kernel_events_stop(k);
 	if (k->map[KM_SPLICE_CTL] >= 0)
 		kernel_splice_set(k, &(struct mesh_splice_ctl){.mode = MESH_SPLICE_OFF}, error);
 	kernel_unpin(k);
+	kernel_leave(kp);
+}
+
+void kernel_leave(struct kernel **kp)
+{
+	struct kernel *k = *kp;
+
+	if (!k)
+		return;
+	kernel_events_stop(k);
+	if (k->pin_fd >= 0)
+		close(k->pin_fd);
 	close_all(k->link, KL_LINKS);
 	close_all(k->splice, KS_PROGS);
 	kernel_unmap_arrays(k);

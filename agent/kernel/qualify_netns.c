@@ -22,7 +22,7 @@
 #define VETH_B "trial-b"
 /* Two ends with the same index would be taken for no pair, and come up only within a second. */
 #define VETH_B_INDEX 77
-#define CARRIER_NS   200000000ull /* that a veth pair gets to come up */
+#define CARRIER_NS   60000000ull /* that a veth pair gets to come up */
 
 static int set_address(int s, const char *device, const char *ip)
 {
@@ -183,7 +183,8 @@ static int socket_in(int netns, int home)
 	return s < 0 ? -errno : s;
 }
 
-/* Before that, what is sent is dropped, and sent again a second later. */
+/* The end that was up first has to be told of the other; before that, what is sent is dropped, and
+ * sent again a second later. */
 static bool comes_up(int s, const char *device)
 {
 	uint64_t until = clock_mono_ns() + CARRIER_NS;

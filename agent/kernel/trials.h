@@ -43,12 +43,20 @@ struct trial_env {
 	uint64_t deadline_ns; /* CLOCK_MONOTONIC: no trial waits beyond it; 0: none */
 };
 
+/* Whom a trial stands for. Some programs are known when they are seen at work, and left to plain
+ * TCP then: a trial for these alone need not pass. */
+enum trial_for {
+	TRIAL_FOR_ALL = 0,
+	TRIAL_FOR_SPLICERS = 1, /* who uses splice(2) on a socket */
+	TRIAL_FOR_BLOCKERS = 2, /* who sleeps in recv() */
+};
+
 struct trial_run; /* trials_impl.h */
 
 struct trial {
 	const char *name;   /* "fionread": a word for logs and metrics */
 	const char *guards; /* what goes wrong without it, for a reader at 3 a.m. */
-	bool noticed;	    /* who fails it is noticed at run time and left to plain TCP */
+	enum trial_for whom;
 	bool (*run)(struct trial_run *r);
 };
 

@@ -20,12 +20,13 @@ enum trial_way { TRIAL_TCP, TRIAL_REDIRECT, TRIAL_ANY };
 /* One end of a connection: what it sent and what it has read, as positions in the pattern. */
 struct trial_end {
 	int fd;
+	const struct trial_end *peer;
 	uint64_t sent, got;
 };
 
 struct trial_pair {
 	struct trial_end a, b; /* who connected, who accepted; non-blocking, TCP_NODELAY */
-};
+};			       /* not to be copied */
 
 /* How a pair is made. All zero: 127.0.0.1 in the caller's namespace, any ports. */
 struct trial_how {
@@ -65,12 +66,15 @@ bool trial_pair_begin(struct trial_run *r, const struct trial_how *how, struct t
 bool trial_pair_end(struct trial_run *r, const struct trial_how *how, struct trial_pair *p,
 		    int *listener);
 
-/* Sends the next n bytes of the pattern as one message and looks that they took the way. */
+/* Sends the next n bytes of the pattern as one message and looks that they took the way. For
+ * TRIAL_REDIRECT all that was sent by TCP has to be read, else the way is not free. */
 bool trial_give(struct trial_run *r, struct trial_end *e, size_t n, enum trial_way way);
 /* Bytes that were sent on fd by TCP; what skipped it is not among them. */
 uint64_t trial_tcp_bytes(int fd);
 /* Waits until all that `from` sent by TCP is there, read or not. */
 bool trial_arrived(struct trial_run *r, const struct trial_end *from, const struct trial_end *to);
+/* Sends until nothing is taken any more; never blocks. */
+bool trial_fill(struct trial_run *r, struct trial_end *e);
 /* Reads once, n bytes at most; looks at the pattern. -1: noted, 0: nothing there (*eof: nor ever).
  */
 long trial_read(struct trial_run *r, struct trial_end *e, size_t n, bool *eof);
@@ -94,10 +98,12 @@ bool trial_epoll_level(struct trial_run *r);
 bool trial_short_read(struct trial_run *r);
 bool trial_wait_all(struct trial_run *r);
 bool trial_sleeper(struct trial_run *r);
+bool trial_woken(struct trial_run *r);
 /* trials_stream.c */
 bool trial_order(struct trial_run *r);
 bool trial_duplex(struct trial_run *r);
 bool trial_pressure(struct trial_run *r);
+bool trial_window(struct trial_run *r);
 bool trial_half_close(struct trial_run *r);
 bool trial_fin(struct trial_run *r);
 bool trial_unread_close(struct trial_run *r);

@@ -7,12 +7,14 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -101,6 +103,22 @@ bool trial_arrived(struct trial_run *r, const struct trial_end *from, const stru
 	return true;
 }
 
+/* An acknowledgement may be put off for 40 ms: a reader that is asked gives it at once. */
+static bool all_acknowledged(struct trial_run *r, const struct trial_end *e)
+{
+	uint64_t end = clock_mono_ns() + (uint64_t)trial_left(r, TRIAL_WAIT_MS) * 1000000;
+	int one = 1, n = 0;
+
+	while (r->env->steer && ioctl(e->fd, SIOCOUTQ, &n) == 0 && n) {
+		if (e->peer->fd >= 0)
+			setsockopt(e->peer->fd, IPPROTO_TCP, TCP_QUICKACK, &one, sizeof(one));
+		if (clock_mono_ns() > end)
+			return trial_fail(r, "%d bytes of TCP are not acknowledged", n);
+		sched_yield();
+	}
+	return true;
+}
+
 static bool took_the_way(struct trial_run *r, size_t n, uint64_t by_tcp, enum trial_way way)
 {
 	if (!r->env->steer || way == TRIAL_ANY || by_tcp == (way == TRIAL_TCP ? n : 0))
@@ -116,7 +134,7 @@ bool trial_give(struct trial_run *r, struct trial_end *e, size_t n, enum trial_w
 
 	if (n > sizeof(buf))
 		return trial_fail(r, "a message of %zu bytes", n);
-	if (!trial_steer(r, way))
+	if (!trial_steer(r, way) || (way == TRIAL_REDIRECT && !all_acknowledged(r, e)))
 		return false;
 	trial_pattern(e->sent, buf, n);
 	before = trial_tcp_bytes(e->fd);
@@ -313,7 +331,9 @@ bool trial_pair_begin(struct trial_run *r, const struct trial_how *how, struct t
 	struct sockaddr_storage to;
 	socklen_t len = 0;
 
-	*p = (struct trial_pair){.a.fd = -1, .b.fd = -1};
+	*p = (struct trial_pair){{-1, &p->b, 0, 0}, {-1, &p->a, 0, 0}};
+	if (!trial_steer(r, TRIAL_REDIRECT)) /* who is off now would never be on */
+		return false;
 	if (!listen_for(r, how, ip, listener, &to, &len))
 		return false;
 	p->a.fd = socket_in(r, how->netns_a, to.ss_family);

@@ -146,6 +146,12 @@ static bool read_dry(struct trial_run *r, struct trial_end *e)
 	return n == 0;
 }
 
+/* So that the next message is not one of many in a row, which are better merged by TCP. */
+static bool answer(struct trial_run *r, struct trial_pair *p)
+{
+	return trial_give(r, &p->b, 1, TRIAL_ANY) && trial_take(r, &p->a, 1);
+}
+
 bool trial_epoll_edge(struct trial_run *r)
 {
 	struct trial_pair p;
@@ -162,6 +168,8 @@ bool trial_epoll_edge(struct trial_run *r)
 			if (!read_dry(r, &p.b))
 				return false;
 		}
+		if (!answer(r, &p))
+			return false;
 	}
 	return true;
 }
@@ -232,7 +240,8 @@ bool trial_short_read(struct trial_run *r)
 		if (!trial_give(r, &p.a, 10, i % 3 ? TRIAL_ANY : TRIAL_REDIRECT) ||
 		    !trial_give(r, &p.a, 10, TRIAL_TCP) || !trial_arrived(r, &p.a, &p.b) ||
 		    !trial_steer(r, i % 2 ? TRIAL_TCP : TRIAL_REDIRECT) ||
-		    !trial_give(r, &p.a, 10, TRIAL_ANY) || !read_till_short(r, &p.b, ep, p.a.sent))
+		    !trial_give(r, &p.a, 10, TRIAL_ANY) ||
+		    !read_till_short(r, &p.b, ep, p.a.sent) || !answer(r, &p))
 			return false;
 	return true;
 }
@@ -342,4 +351,37 @@ bool trial_sleeper(struct trial_run *r)
 	shutdown(p.a.fd, ok ? SHUT_WR : SHUT_RDWR);
 	pthread_join(t, NULL);
 	return ok && (!*me.why || trial_fail(r, "%s", me.why));
+}
+
+static void *wait_for_one(void *arg)
+{
+	struct reader *me = arg;
+
+	me->got = recv(me->fd, me->buf, 1, 0);
+	if (me->got < 0)
+		snprintf(me->why, sizeof(me->why), "a sleeping recv() says: %s", strerror(errno));
+	return NULL;
+}
+
+/* While one thread of a program sleeps in recv(), another one has filled the socket's send buffer;
+ * the peer makes room, which wakes whoever sleeps on the socket. */
+bool trial_woken(struct trial_run *r)
+{
+	struct reader me = {.n = 1};
+	struct trial_pair p;
+	bool ok = true;
+	pthread_t t;
+
+	if (!trial_pair(r, &p) || !trial_block(r, p.b.fd))
+		return false;
+	me.fd = p.b.fd;
+	if (pthread_create(&t, NULL, wait_for_one, &me))
+		return trial_fail(r, "no thread");
+	for (int i = 0; ok && i < 4; i++)
+		ok = trial_fill(r, &p.b) && trial_take(r, &p.a, (size_t)(p.b.sent - p.a.got));
+	ok = ok && trial_give(r, &p.a, 1, TRIAL_ANY);
+	if (!ok)
+		shutdown(p.b.fd, SHUT_RDWR);
+	pthread_join(t, NULL);
+	return ok && (!*me.why || trial_fail(r, "%s", me.why)) && check_all(r, &p.b, &me);
 }

@@ -4,6 +4,7 @@
 #include "agent/kernel/trials_impl.h"
 
 #include <errno.h>
+#include <linux/sock_diag.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 #define ORDER_STEPS   240
 #define ORDER_AHEAD   100000 /* bytes that the reader lags at most */
 #define DUPLEX_BYTES  (1u << 20)
+#define SEGMENT	      131072 /* the largest one, with its overhead */
 #define CHUNK	      16384
 #define QUEUE_CEILING (64u << 20)
 
@@ -29,6 +31,9 @@ static bool order_step(struct trial_run *r, struct trial_pair *p, int i, uint32_
 	uint64_t lag;
 
 	if (i % 8 == 0 && !trial_steer(r, i % 16 ? TRIAL_TCP : TRIAL_REDIRECT))
+		return false;
+	/* many small ones without an answer would be left to TCP */
+	if (i % 4 == 0 && (!trial_give(r, &p->b, 1, TRIAL_ANY) || !trial_take(r, &p->a, 1)))
 		return false;
 	if (!trial_give(r, &p->a, 1 + next_random(x) % 3000, TRIAL_ANY))
 		return false;
@@ -64,7 +69,7 @@ static long push(struct trial_run *r, struct trial_end *e, size_t left)
 	ssize_t sent;
 
 	trial_pattern(e->sent, buf, n);
-	sent = send(e->fd, buf, n, MSG_NOSIGNAL);
+	sent = send(e->fd, buf, n, MSG_NOSIGNAL | MSG_DONTWAIT);
 	if (sent < 0 && errno == EAGAIN)
 		return 0;
 	if (sent < 0) {
@@ -129,6 +134,11 @@ static bool fill(struct trial_run *r, struct trial_end *e, uint64_t most)
 			  (unsigned long long)(most >> 10));
 }
 
+bool trial_fill(struct trial_run *r, struct trial_end *e)
+{
+	return fill(r, e, e->sent + QUEUE_CEILING);
+}
+
 static bool fill_new_pair(struct trial_run *r, uint64_t most, struct trial_pair *p)
 {
 	return trial_pair(r, p) && fill(r, &p->a, most);
@@ -161,6 +171,30 @@ bool trial_pressure(struct trial_run *r)
 	       (trial_wait(r, p.a.fd, POLLOUT) ||
 		trial_fail(r, "a sender that was stopped is not woken")) &&
 	       trial_give(r, &p.a, 100, TRIAL_ANY) && trial_take(r, &p.b, 100);
+}
+
+/* What is queued for a reader whose receive buffer has a size of the program's own stays within
+ * that, and one segment. TCP has promised to take what fits: what then does not, it drops, and
+ * sends again 200 ms later. */
+bool trial_window(struct trial_run *r)
+{
+	uint32_t mem[SK_MEMINFO_VARS] = {0};
+	socklen_t len = sizeof(mem);
+	int size = 65536;
+	struct trial_pair p;
+
+	if (!trial_pair(r, &p))
+		return false;
+	if (setsockopt(p.b.fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size)) < 0)
+		return trial_fail(r, "SO_RCVBUF: %s", strerror(errno));
+	if (!trial_fill(r, &p.a))
+		return false;
+	if (getsockopt(p.b.fd, SOL_SOCKET, SO_MEMINFO, mem, &len) < 0)
+		return trial_skip(r, "no SO_MEMINFO");
+	if (mem[SK_MEMINFO_RMEM_ALLOC] > mem[SK_MEMINFO_RCVBUF] + SEGMENT)
+		return trial_fail(r, "%u KiB wait in a receive buffer of %u KiB",
+				  mem[SK_MEMINFO_RMEM_ALLOC] >> 10, mem[SK_MEMINFO_RCVBUF] >> 10);
+	return trial_take(r, &p.b, (size_t)(p.a.sent - p.b.got));
 }
 
 /* --- the end --- */

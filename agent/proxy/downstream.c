@@ -115,11 +115,16 @@ static bool has_said_all(const struct downstream *d)
 	return d->asked_to_close && !conn_unread(&d->conn) && !d->conn.readable;
 }
 
+bool downstream_has_more(const struct downstream *d)
+{
+	return d->ex && d->ex->request_sent && conn_unread(&d->conn);
+}
+
 /* May it be closed for the worker's end? Not while its caller is likely to be sending: busy ones
  * are told with their next answer. */
 static bool is_quiet(const struct downstream *d)
 {
-	return d->conn.proxy->draining && now_ms(d) - d->since_ms >= DRAIN_QUIET_MS;
+	return d->conn.proxy->draining && now_ms(d) - d->since_ms >= d->conn.proxy->quiet_ms;
 }
 
 /* Returns false when d is gone. */

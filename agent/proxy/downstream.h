@@ -18,9 +18,6 @@
 #define DOWN_LINGER_MS                                                                             \
 	2000 /* after our FIN: how long what still comes is read, so that no reset overtakes the   \
 		answer */
-/* A draining worker closes what has been idle for so long: a caller that is about to ask would meet
- * the close half-way. */
-#define DRAIN_QUIET_MS 1000
 
 struct downstream {
 	struct conn conn; /* first: the loop's watch is its first member */
@@ -58,11 +55,14 @@ void downstream_run_again(struct loop *l);
 /* At the limit of clients: closes an old one that is idle, so that those who merely hold
  * connections keep nobody out. false: none was found. */
 bool downstream_make_room(struct proxy *p);
+/* Has its caller sent another request behind the one that is being answered? */
+bool downstream_has_more(const struct downstream *d);
 /* Buffers are back: those that waited for one go on. */
 void downstream_feed(struct proxy *p);
 /* Somebody found no buffer: looks again soon. */
 void downstream_starve(struct proxy *p);
-/* p->draining has been set: what is idle, or becomes so, closes. */
+/* p->draining has been set: what is idle for p->quiet_ms, or becomes so, closes. A caller that is
+ * just asking would meet the close half-way: the longer, the less likely. */
 void downstream_drain(struct proxy *p);
 
 #endif

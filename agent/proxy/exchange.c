@@ -320,7 +320,8 @@ static void begin_response(struct exchange *ex)
 	struct conn *up = &ex->up->conn, *down = &ex->down->conn;
 	struct proxy *p = ex->proxy;
 	bool keep = ex->request.keep_alive && ex->request_sent &&
-		    ex->response.framing != HTTP1_UNTIL_CLOSE && !p->draining;
+		    ex->response.framing != HTTP1_UNTIL_CLOSE &&
+		    (!p->draining || downstream_has_more(ex->down));
 	uint32_t wait_ms;
 	size_t cap, n = 0;
 	char *out;

@@ -202,12 +202,40 @@ void listener_remove(struct proxy *p, uint32_t id)
 	}
 }
 
+void listener_look(struct proxy *p)
+{
+	struct listener *l = p->paused ? NULL : p->listeners, *next;
+
+	for (; l; l = next) {
+		next = l->next;
+		accept_some(l, ACCEPT_ROUND);
+		if (p->accepting != l) /* others may have gone with it */
+			return;
+	}
+}
+
+uint32_t listener_list(const struct proxy *p, uint32_t from, uint32_t *fds, uint32_t max)
+{
+	uint32_t n = 0;
+
+	for (const struct listener *l = p->listeners; l && n < max; l = l->next)
+		if (from)
+			from--;
+		else
+			fds[n++] =
+				(uint32_t)l->fd | (l->role == IPC_GATEWAY ? IPC_HOLDS_GATEWAY : 0);
+	return n;
+}
+
 void listener_drain(struct proxy *p)
 {
 	while (p->listeners) {
 		struct listener *l = p->listeners;
 		uint32_t id = l->id;
 
+		/* first: where others accept too, a connection wakes one of us, and whom it woke
+		 * has to come for it */
+		loop_del(&p->loop, &l->watch);
 		accept_some(l, UINT32_MAX);
 		listener_remove(p, id);
 	}

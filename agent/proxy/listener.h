@@ -13,6 +13,11 @@ void listener_remove(struct proxy *p, uint32_t id);
 /* Accepts what waits, then closes them all: a close with connections in the queue would reset
  * those. */
 void listener_drain(struct proxy *p);
+/* Accepts what waits unnoticed: a connection wakes one worker, which may be one that was just being
+ * killed. Whoever replaces it looks, by adding the listeners; this is for when nobody does. */
+void listener_look(struct proxy *p);
+/* Their descriptors from number `from` on, with IPC_HOLDS_GATEWAY, at most max. How many. */
+uint32_t listener_list(const struct proxy *p, uint32_t from, uint32_t *fds, uint32_t max);
 /* A client has gone: accepts again if that was paused. */
 void listener_resume(struct proxy *p);
 

@@ -47,7 +47,7 @@ struct proxy {
 	const struct snapshot *snapshot; /* in force; NULL before the first */
 	uint32_t id;			 /* this worker's gauge */
 	uint32_t workers;
-	int ipc_fd;
+	int ipc_fd;		    /* -1: there is no supervisor */
 	uint64_t netns;		    /* cookie of our own namespace */
 	uint64_t random;	    /* state of proxy_random, never 0 */
 	uint64_t instance;	    /* random; first half of request ids */
@@ -58,7 +58,8 @@ struct proxy {
 	uint32_t endpoints_seen;
 	uint32_t nclients, max_clients;
 	bool draining;
-	bool paused; /* listeners are not watched: at max_clients, or out of descriptors */
+	uint32_t quiet_ms; /* while draining: what is idle for so long is closed */
+	bool paused;	   /* listeners are not watched: at max_clients, or out of descriptors */
 
 	struct listener *listeners, *accepting;
 	struct timer resume, sweep, starve;

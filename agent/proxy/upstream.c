@@ -213,6 +213,12 @@ void upconn_socket(struct proxy *p, uint64_t wanted, int fd)
 	u->user->later(u); /* not now: an exchange may be under way, see proxy_catch_up */
 }
 
+void upconn_unanswered(struct proxy *p)
+{
+	while (p->awaiting)
+		upconn_socket(p, p->awaiting->wanted, -EAGAIN);
+}
+
 bool upconn_tried(const struct upconn *u)
 {
 	/* EADDRNOTAVAIL is not waited for: other endpoints have ports of their own */

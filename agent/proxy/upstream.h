@@ -74,6 +74,8 @@ void upconn_look(struct proxy *p);
 
 /* The supervisor's answer to proxy_want_socket: fd, or -errno. Takes the fd over. */
 void upconn_socket(struct proxy *p, uint64_t wanted, int fd);
+/* Nobody is left to answer: who waits asks again, for as long as proxy_want_socket() lets him. */
+void upconn_unanswered(struct proxy *p);
 
 /* Starts retiring what is idle for too long. */
 void upconn_start_sweep(struct proxy *p);

@@ -28,6 +28,7 @@
 #define MESH_MAX_DESTS	   65536 /* addresses that are captured */
 #define MESH_MAX_ORIGDST   65536 /* captured connections that no worker has accepted yet */
 #define MESH_MAX_LISTENERS 16384 /* listening sockets of workloads */
+#define MESH_MAX_REFUSALS  4096	 /* (caller, upstream, reason) with refusals that nobody has read */
 #define MESH_MAX_EDGES	   4096	 /* (caller, callee) pairs with requests in flight */
 #define MESH_MAX_WORKERS   16
 /* The kernel counts as a worker where gauges are kept by worker: of the others there are at most
@@ -279,6 +280,20 @@ struct mesh_edge {
 	__u32 worker[MESH_MAX_WORKERS];
 };
 _Static_assert(sizeof(struct mesh_edge) == 80, "abi");
+
+/* refusals: connects that the kernel itself refused, since the supervisor has last read them. */
+enum mesh_refusal {
+	MESH_REFUSED_BREAKER = 1, /* the service's breaker is open */
+	MESH_REFUSED_BULKHEAD,	  /* it has as many connections as it may */
+	MESH_REFUSED_NO_ENDPOINT, /* nobody serves it, and it fails closed */
+	MESH_REFUSALS,
+};
+struct mesh_refusal_key {
+	__u32 workload, upstream;
+	__u32 reason; /* enum mesh_refusal */
+	__u32 pad;
+};
+_Static_assert(sizeof(struct mesh_refusal_key) == 16, "abi");
 
 /* beats (counts): one element: when each worker last came round in its loop, CLOCK_MONOTONIC ns, 0:
  * it does not run, or accepts nothing any more. A worker writes its own; the kernel writes 0 when

@@ -24,6 +24,29 @@ static inline __u32 mesh_pick_split(const struct mesh_upstream *up, __u32 rnd)
 	return i & (MESH_SPLITS - 1);
 }
 
+/* Weight of entry i as its bit in `serving` says. Without a branch, as what follows: the verifier
+ * would go both ways at each. */
+static inline __u32 mesh_pick_share(const struct mesh_upstream *up, __u32 serving, __u32 i)
+{
+	return (up->split[i].upto - (i ? up->split[i - 1].upto : 0)) & -(serving >> i & 1);
+}
+
+/* The same among those that have their bit in `serving` (none beyond nsplit), which share what is
+ * the others'. MESH_SPLITS: there is none. */
+static inline __u32 mesh_pick_split_among(const struct mesh_upstream *up, __u32 serving, __u32 rnd)
+{
+	__u32 i, at, total = 0, sum = 0, n = 0;
+
+	for (i = 0; i < MESH_SPLITS; i++)
+		total += mesh_pick_share(up, serving, i);
+	at = (__u32)((__u64)total * (rnd & 0xffff) >> 16);
+	for (i = 0; i < MESH_SPLITS; i++) {
+		sum += mesh_pick_share(up, serving, i);
+		n += 1 - ((at - sum) >> 31); /* not yet: at >= sum */
+	}
+	return n;
+}
+
 /* Two independent slot numbers from one random word. */
 static inline __u32 mesh_pick_slot_a(__u32 rnd)
 {

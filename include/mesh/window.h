@@ -75,6 +75,16 @@ static inline __u64 mesh_window_add(__u64 word, __u32 turn, __u32 failed)
 	return (__u64)turn << 40 | (bad + (failed ? 1 : 0)) << 20 | (total + 1);
 }
 
+/* The word after one that was counted as good, in this bucket or an earlier one, has failed in the
+ * end: the failure is of now, and the request is not counted twice. */
+static inline __u64 mesh_window_amend(__u64 word, __u32 turn)
+{
+	if ((__u32)(word >> 40) == turn &&
+	    (word & MESH_WINDOW_FULL) > (word >> 20 & MESH_WINDOW_FULL))
+		return word + (1ULL << 20);
+	return mesh_window_add(word, turn, 1);
+}
+
 /* What one word says as of turn `now` of the last `turns` turns, this one included. */
 MESH_INLINE struct mesh_tally mesh_window_read(__u64 word, __u32 now, __u32 turns)
 {

@@ -10,10 +10,8 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <poll.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #define END_MS	 20000
@@ -125,8 +123,10 @@ int story_end(void **state)
 	nlogs = nlogs > 2 ? 2 : nlogs; /* the daemons' stay */
 	if (!meshd_pid)
 		meshd_start();
-	if (!agent_pid)
+	if (!agent_pid) {
+		workers_kill(); /* of an agent that the story killed */
 		agent_start("");
+	}
 	return dead ? -1 : 0;
 }
 
@@ -216,7 +216,7 @@ void meshd_start(void)
 	daemon_wait(&meshd_pid, "meshd", MESHD_ADDRESS, "/health");
 }
 
-void agent_start(const char *flags)
+static void agent_spawn(const char *flags)
 {
 	char cmd[1024];
 
@@ -224,7 +224,25 @@ void agent_start(const char *flags)
 		 "exec mesh-agent --log-level debug --token-file " SCRATCH "/state/token %s",
 		 flags);
 	agent_pid = spawn("agent", cmd);
+}
+
+void agent_wait(void)
+{
 	daemon_wait(&agent_pid, "mesh-agent", ADMIN_ADDRESS, "/readyz");
+}
+
+void agent_start(const char *flags)
+{
+	agent_spawn(flags);
+	agent_wait();
+}
+
+pid_t agent_succeed(const char *flags)
+{
+	pid_t before = agent_pid;
+
+	agent_spawn(flags);
+	return before;
 }
 
 int meshd_stop(int sig)
@@ -248,42 +266,74 @@ static pid_t parent_of(pid_t pid)
 	return ppid;
 }
 
-int agent_workers(pid_t *pids, int max)
+static bool is_worker(pid_t pid)
+{
+	static const char wanted[] = "mesh-agent\0worker";
+	char path[64], text[sizeof(wanted)] = "";
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/cmdline", pid);
+	f = fopen(path, "re");
+	if (!f)
+		return false;
+	(void)!fread(text, 1, sizeof(text), f);
+	fclose(f);
+	return !memcmp(text, wanted, sizeof(wanted));
+}
+
+/* Of that parent; 0: of any. A virtual host sees no processes but its own. */
+static int find_workers(pid_t parent, pid_t *pids, int max)
 {
 	DIR *d = opendir("/proc");
 	struct dirent *e;
 	int n = 0;
 
-	while (d && (e = readdir(d)) && n < max)
-		if (isdigit(e->d_name[0]) && parent_of(atoi(e->d_name)) == agent_pid)
-			pids[n++] = atoi(e->d_name);
+	while (d && (e = readdir(d)) && n < max) {
+		pid_t pid = isdigit(e->d_name[0]) ? atoi(e->d_name) : 0;
+
+		if (pid && (parent ? parent_of(pid) == parent : is_worker(pid)))
+			pids[n++] = pid;
+	}
 	if (d)
 		closedir(d);
 	return n;
 }
 
-/* Workers of a killed supervisor are killed by the kernel, which takes a moment: what they accept
- * meanwhile ends with them. */
+int agent_workers(pid_t *pids, int max)
+{
+	return agent_pid ? find_workers(agent_pid, pids, max) : 0;
+}
+
+int all_workers(pid_t *pids, int max)
+{
+	return find_workers(0, pids, max);
+}
+
+/* What they accept until they are gone ends with them. */
+void workers_kill(void)
+{
+	pid_t pids[32];
+	int n;
+
+	for (uint64_t until = mono_ms() + 5000; (n = all_workers(pids, 32)); usleep(2000)) {
+		if (mono_ms() > until)
+			fail_msg("%d workers cannot be killed", n);
+		for (int i = 0; i < n; i++)
+			kill(pids[i], SIGKILL);
+	}
+}
+
+void agent_orphan(void)
+{
+	reap(&agent_pid, SIGKILL);
+}
+
 int agent_stop(int sig)
 {
-	struct pollfd workers[16];
-	pid_t pids[16];
-	int n = 0, status;
+	int status = agent_pid ? reap(&agent_pid, sig) : 0;
 
-	if (!agent_pid)
-		return 0;
 	if (sig == SIGKILL)
-		n = agent_workers(pids, 16);
-	for (int i = 0; i < n; i++)
-		workers[i] = (struct pollfd){.fd = (int)syscall(SYS_pidfd_open, pids[i], 0),
-					     .events = POLLIN};
-	status = reap(&agent_pid, sig);
-	for (int i = 0; i < n; i++) {
-		if (workers[i].fd < 0)
-			continue;
-		assert_int_equal(poll(&workers[i], 1, 5000), 1);
-		close(workers[i].fd);
-	}
+		workers_kill();
 	return status;
 }
 
@@ -334,6 +384,7 @@ int harness_stop(void **state)
 		for (int i = 0; i < nlogs; i++)
 			log_show(logs[i].name, 0);
 	agent_stop(SIGTERM);
+	workers_kill();
 	meshd_stop(SIGTERM);
 	return 0;
 }

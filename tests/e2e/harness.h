@@ -73,12 +73,23 @@ extern pid_t meshd_pid, agent_pid; /* 0: not running */
 
 void meshd_start(void);		     /* returns when /health answers */
 void agent_start(const char *flags); /* returns when /readyz says so; flags may be "" */
-/* Sends sig and reaps; of an agent that is killed, its workers are gone then, too. How it ended, as
+/* Sends sig and reaps; of an agent that is killed, its workers are killed, too. How it ended, as
  * waitpid tells. */
 int meshd_stop(int sig);
 int agent_stop(int sig);
+/* Kills the agent and lets its workers live. */
+void agent_orphan(void);
+/* Starts another agent beside the one that runs, which becomes agent_pid; returns at once. The pid
+ * of the one before is the caller's to reap. */
+pid_t agent_succeed(const char *flags);
+/* Returns when /readyz says so. */
+void agent_wait(void);
 /* Fills pids[] with the agent's workers; how many. */
 int agent_workers(pid_t *pids, int max);
+/* With all workers that there are, whoever started them. */
+int all_workers(pid_t *pids, int max);
+/* Kills all workers; returns when they are gone. */
+void workers_kill(void);
 
 /* --- programs ------------------------------------------------------------------------------------
  */

@@ -134,6 +134,8 @@ static int play(const char *part)
 
 /* --- the supervisor --- */
 
+static char run_dir[] = "/tmp/test-workers.XXXXXX";
+
 static struct {
 	struct loop loop;
 	struct workers ws;
@@ -184,10 +186,13 @@ static void begin(const char *part)
 	setenv("WORKER_PART", part, 1);
 	memset(&fx, 0, sizeof(fx));
 	ok(loop_init(&fx.loop));
-	fx.ws = (struct workers){.loop = &fx.loop,
-				 .n = 1,
-				 .snapshot_fd = -1,
-				 .ops = {NULL, on_started, on_died, on_socket, on_record}};
+	workers_init(&fx.ws);
+	fx.ws.loop = &fx.loop;
+	fx.ws.n = 1;
+	fx.ws.snapshot_fd = -1;
+	fx.ws.ops = (struct workers_ops){NULL, on_started, on_died, on_socket, on_record};
+	fx.ws.rendezvous = rendezvous_open(run_dir);
+	assert_true(fx.ws.rendezvous >= 0);
 	for (size_t i = 0; i < WORKERS_MAP_FDS; i++)
 		fx.ws.map_fds[i] = arrays;
 	alarm(DEADLINE_S); /* what hangs is ended: that is the failure looked for */
@@ -200,6 +205,7 @@ static void end(void)
 {
 	timer_cancel(&fx.loop, &fx.timer);
 	workers_done(&fx.ws);
+	close(fx.ws.rendezvous);
 	loop_done(&fx.loop);
 	alarm(0);
 }
@@ -398,6 +404,20 @@ static void worker_full_of_clients_hears_its_supervisor(void **state)
 	close(second);
 }
 
+static int make_run_dir(void **state)
+{
+	return mkdtemp(run_dir) ? 0 : -1;
+}
+
+/* Fails when a socket was left in there. */
+static int remove_run_dir(void **state)
+{
+	char sub[64];
+
+	snprintf(sub, sizeof(sub), "%s/" RENDEZVOUS_DIR, run_dir);
+	return rmdir(sub) || rmdir(run_dir);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -413,5 +433,5 @@ int main(int argc, char **argv)
 
 	if (argc == 2 && !strcmp(argv[1], "worker"))
 		return play(getenv("WORKER_PART"));
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, make_run_dir, remove_run_dir);
 }

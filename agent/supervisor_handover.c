@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From one supervisor to the next: leaving so that the workers serve on, and taking over from one
+ * that left or died. The new one starts workers on the same sockets, tells them of those only when
+ * all that it knows is published, and retires the old workers when its own are ready. Whatever
+ * happens in between, somebody serves.
+ */
+#include "agent/supervisor.h"
+
+#include "lib/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define LEAVE_WAIT_MS 10000 /* for the one that was asked to leave */
+#define FIND_WAIT_MS  5000  /* for workers to answer: as long as for our own */
+
+/* --- leaving --- */
+
+static void leave(struct supervisor *s, uint32_t grace_ms)
+{
+	s->leaving = true;
+	workers_leave(&s->workers, grace_ms, SUPERVISOR_DRAIN_MS);
+	accesslog_flush(s->accesslog);
+	s->loop.stop = true;
+}
+
+void handover_leave(struct supervisor *s)
+{
+	log_info("leaving: the workers serve on, and end %d s from now if nobody takes over",
+		 SUPERVISOR_GRACE_MS / 1000);
+	leave(s, SUPERVISOR_GRACE_MS);
+}
+
+static bool asked(void *arg, int *fd)
+{
+	struct supervisor *s = arg;
+
+	if (s->stopping_ns) {
+		log_warn("another agent wants to take over, but this one is stopping");
+		return false;
+	}
+	log_info("leaving: another agent takes over");
+	*fd = s->admin_fd;
+	leave(s, 0);
+	return true;
+}
+
+/* --- before anything is touched --- */
+
+static int ask_to_leave(struct supervisor *s)
+{
+	int err = leave_ask(s->cfg->run_dir, LEAVE_WAIT_MS, &s->given_fd);
+
+	if (err == -EBUSY)
+		log_error("the running agent is stopping: start this one when it has ended");
+	else if (err == -ETIMEDOUT)
+		log_error("the running agent does not leave; end it (its workers serve on) and "
+			  "start this one");
+	else if (err && err != -ENOENT)
+		log_error("cannot ask the running agent to leave: %s", strerror(-err));
+	return err == -ENOENT ? 0 : err;
+}
+
+int handover_lock(struct supervisor *s)
+{
+	int err = 0;
+
+	if (s->cfg->upgrade)
+		err = ask_to_leave(s);
+	if (!err)
+		err = start_lock(s->cfg, &s->lock_fd);
+	if (err)
+		return err;
+	s->leave = (struct leave){.loop = &s->loop, .arg = s, .asked = asked};
+	err = leave_init(&s->leave, s->cfg->run_dir);
+	if (!err)
+		s->rendezvous = rendezvous_open(s->cfg->run_dir);
+	if (!err && s->rendezvous < 0)
+		err = s->rendezvous;
+	if (err)
+		log_error("cannot use %s: %s; choose another --run-dir", s->cfg->run_dir,
+			  strerror(-err));
+	return err;
+}
+
+static bool is_at(int fd, const struct addr *at)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+	struct addr a;
+
+	return !getsockname(fd, (struct sockaddr *)&ss, &len) && !addr_from_sockaddr(&ss, &a) &&
+	       a.port == at->port && !memcmp(a.ip, at->ip, sizeof(a.ip));
+}
+
+int handover_admin(struct supervisor *s)
+{
+	int fd = s->given_fd;
+
+	s->given_fd = -1;
+	if (fd >= 0 && (!s->cfg->admin_on || !is_at(fd, &s->cfg->admin))) {
+		close(fd);
+		fd = -1;
+	}
+	s->admin_fd = fd;
+	return fd < 0 && s->cfg->admin_on
+		       ? start_listener("metrics", "--admin", &s->cfg->admin, &s->admin_fd)
+		       : 0;
+}
+
+/* --- taking over --- */
+
+int handover_gateway(struct supervisor *s)
+{
+	s->gateway_fd = takeover_listener(&s->takeover, true, s->own_netns, &s->cfg->gateway);
+	return s->gateway_fd >= 0
+		       ? 0
+		       : start_listener("gateway", "--gateway", &s->cfg->gateway, &s->gateway_fd);
+}
+
+int handover_inherited(void *arg, uint64_t netns, int family)
+{
+	struct supervisor *s = arg;
+	struct addr at = {.port = s->cfg->listener_port};
+
+	(void)addr_parse_ip(family == AF_INET ? "127.0.0.1" : "::1", at.ip);
+	return takeover_listener(&s->takeover, false, netns, &at);
+}
+
+int handover_begin(struct supervisor *s)
+{
+	struct workers *ws = &s->workers;
+	struct takeover *t = &s->takeover;
+	int err = takeover_find(t, s->rendezvous, FIND_WAIT_MS);
+
+	for (; !err && t->nold; t->nold--) {
+		int r = workers_adopt(ws, &t->old[t->nold - 1]);
+
+		if (r) /* it drains when its supervisor is gone for good, or never */
+			log_error("worker %u (pid %d) of before: %s", t->old[t->nold - 1].id,
+				  (int)t->old[t->nold - 1].pid, strerror(-r));
+	}
+	if (err || !workers_old_ones(ws))
+		return err;
+	s->taking_over = ws->holding_back = true;
+	log_info("taking over from %u workers with %u listeners", workers_old_ones(ws),
+		 t->nlisteners);
+	workers_make_room(ws, SUPERVISOR_DRAIN_MS);
+	return 0;
+}
+
+/* Whose gauges nobody keeps: they died while nobody looked. */
+void handover_forget_dead(struct supervisor *s, void (*died)(void *arg, uint32_t worker))
+{
+	for (uint32_t i = 0; i < WORKERS_MAX; i++)
+		if (!s->workers.w[i].old)
+			died(s, i);
+}
+
+void handover_go_on(struct supervisor *s)
+{
+	struct workers *ws = &s->workers;
+
+	if (!s->taking_over || (ws->holding_back && !discovery_is_complete(&s->discovery)))
+		return;
+	workers_release(ws);
+	if (!s->retired && workers_all_ready(ws) && workers_generation(ws) >= s->generation) {
+		s->retired = true;
+		workers_retire(ws, SUPERVISOR_DRAIN_MS);
+		log_info("%u workers are ready, %u of before drain, %d s at most", workers_ours(ws),
+			 workers_old_ones(ws), SUPERVISOR_DRAIN_MS / 1000);
+	}
+	if (workers_old_ones(ws))
+		return;
+	takeover_done(&s->takeover);
+	s->taking_over = false;
+	log_info("the workers of before have ended");
+}
+
+bool handover_others_serve(const struct supervisor *s)
+{
+	return s->leaving || (!s->up && s->taking_over);
+}

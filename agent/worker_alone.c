@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A worker whose supervisor ended: it serves on by its last snapshot, and holds its listeners for
+ * the next supervisor, which comes by the rendezvous socket (rendezvous.h) and is then obeyed like
+ * the one before. If that one had announced that it left, the worker drains when nobody has come
+ * within the grace time. Called by worker.c only.
+ */
+#include "agent/proxy/listener.h"
+#include "agent/proxy/upstream.h"
+#include "agent/rendezvous.h"
+#include "agent/worker_impl.h"
+#include "lib/log.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#define HOPE_MS			  3000 /* a supervisor that is started anew is there by then */
+
+#define container(p, type, field) ((type *)((char *)(p)-offsetof(type, field)))
+
+static void leave_supervisor(struct worker *w)
+{
+	struct proxy *p = &w->proxy;
+
+	if (p->ipc_fd < 0)
+		return;
+	loop_del(&p->loop, &w->ipc);
+	close(p->ipc_fd);
+	p->ipc_fd = -1;
+	w->alone_since_ms = p->loop.now_ns / 1000000;
+	upconn_unanswered(p); /* they ask again, while there is hope */
+}
+
+void alone_serve(struct worker *w)
+{
+	leave_supervisor(w);
+	if (w->drain.prev) /* it ends anyway */
+		return;
+	if (!w->nlisteners) { /* it was not told anything yet: nobody would miss it */
+		w->proxy.loop.stop = true;
+		return;
+	}
+	log_debug("worker %u: the supervisor is gone, serving on", w->proxy.id);
+}
+
+bool alone_hopes(const struct worker *w)
+{
+	return w->proxy.ipc_fd >= 0 || /* its end is not noticed yet */
+	       w->proxy.loop.now_ns / 1000000 - w->alone_since_ms < HOPE_MS;
+}
+
+static void hold_over(struct timer *t)
+{
+	struct worker *w = container(t, struct worker, hold);
+
+	log_info("worker %u: nobody has taken over: draining", w->proxy.id);
+	worker_drain(w, w->drain_ms, true, false);
+}
+
+void alone_hold_on(struct worker *w, uint32_t grace_ms, uint32_t drain_ms)
+{
+	w->drain_ms = drain_ms;
+	timer_arm(&w->proxy.loop, &w->hold, grace_ms, hold_over);
+}
+
+void alone_tell(struct worker *w, uint32_t from)
+{
+	struct ipc_msg m = {.kind = IPC_HOLDS, .holds.from = from};
+
+	m.holds.n = listener_list(&w->proxy, from, m.holds.fd, IPC_HOLDS_MAX);
+	if (worker_send(&w->proxy, &m))
+		log_warn("the supervisor does not take messages");
+}
+
+static int greet(struct worker *w)
+{
+	struct ipc_msg m = {.kind = IPC_HELLO};
+
+	m.hello.version = IPC_VERSION;
+	m.hello.worker = w->proxy.id;
+	m.hello.listeners = w->nlisteners;
+	m.hello.ring_fd = w->ring_fd;
+	m.hello.ring_size = w->ring_size;
+	m.hello.draining = w->proxy.draining;
+	return worker_send(&w->proxy, &m);
+}
+
+/* The latest who calls is the supervisor: it has made sure that there is no other. */
+static void meet(struct worker *w, int fd)
+{
+	struct proxy *p = &w->proxy;
+	int r;
+
+	leave_supervisor(w);
+	timer_cancel(&p->loop, &w->hold);
+	p->ipc_fd = fd;
+	r = loop_add(&p->loop, &w->ipc, fd, EPOLLIN, worker_on_ipc);
+	if (!r)
+		r = greet(w);
+	if (!r)
+		return;
+	log_error("worker %u: cannot hear the new supervisor: %s", p->id, strerror(-r));
+	alone_serve(w);
+}
+
+static void on_call(struct watch *watch, uint32_t events)
+{
+	struct worker *w = container(watch, struct worker, rendezvous);
+	int fd;
+
+	if (w->spare >= 0)
+		close(w->spare);
+	w->spare = -1; /* the next message finds another */
+	while ((fd = rendezvous_accept(w->rendezvous_fd, w->superior)) >= 0)
+		meet(w, fd);
+}
+
+int alone_init(struct worker *w, int rendezvous_fd)
+{
+	w->rendezvous_fd = rendezvous_fd;
+	w->superior = geteuid();
+	return rendezvous_listen(rendezvous_fd);
+}
+
+int alone_start(struct worker *w)
+{
+	return loop_add(&w->proxy.loop, &w->rendezvous, w->rendezvous_fd, EPOLLIN, on_call);
+}

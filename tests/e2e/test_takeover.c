@@ -1,0 +1,412 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From one agent to the next: killed, told to leave, replaced while it runs. No request is lost. */
+#include "tests/e2e/harness.h"
+
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#define AGENT_LOG   SCRATCH "/agent.log"
+#define RENDEZVOUS  "/run/mesh/workers"
+#define DRAIN_MS    15000
+#define SETTLED_MS  (DRAIN_MS + 10000)
+#define WORKERS_MAX 32
+
+static struct instance *web;
+static struct caller *who;
+static struct load *captured_load, *gateway_load;
+static uint64_t began_us;
+
+static void open_web(void)
+{
+	web = instance_ready(instance_start("web", "web-1", "--netns", "origin --port 8000"));
+	who = caller_start("client", "--netns");
+}
+
+static void open_load(void)
+{
+	open_web();
+	captured_load = load_start("caller", "--to %s --rate 300 --connections 12", web->address);
+	gateway_load = load_start(NULL, "--to " GATEWAY_ADDRESS
+					" --path /web/ --rate 300 --connections 12");
+	began_us = now_us();
+	eventually(5000, metric("mesh_requests_total", "source=\"caller\"", NULL) > 50 &&
+				 metric("mesh_requests_total", "source=\"gateway\"", NULL) > 50);
+}
+
+static void none_failed(struct load *l, const char *name)
+{
+	size_t all, good;
+
+	load_end(l);
+	all = load_count(l, 0, UINT64_MAX);
+	good = load_ok(l, 0, UINT64_MAX);
+	printf("%s: %zu requests, %zu failed, in %lu ms\n", name, all, all - good,
+	       (now_us() - began_us) / 1000);
+	for (size_t i = 0; i < l->n; i++)
+		if (l->shots[i].status != 200)
+			printf("  at %lu ms, after %lu us: %d %s\n",
+			       (l->shots[i].start_us - began_us) / 1000, l->shots[i].took_us,
+			       l->shots[i].status, l->shots[i].cause);
+	assert_int_equal(good, all);
+	assert_true(all > 100);
+}
+
+static void close_load(void)
+{
+	none_failed(captured_load, "captured");
+	none_failed(gateway_load, "gateway");
+}
+
+static bool meshed(struct client *c)
+{
+	return get(c, "/") == 200 && !strcmp(header(c, "x-instance-id"), "web-1");
+}
+
+/* By a connection of its own, through the mesh. */
+static bool captured(void)
+{
+	struct client *c = call(who, web->address);
+	bool ok = meshed(c);
+
+	hang_up(c);
+	return ok;
+}
+
+static bool works(void)
+{
+	struct client *c = call(who, web->address);
+	bool ok = get(c, "/") == 200;
+
+	hang_up(c);
+	return ok;
+}
+
+static bool gateway_works(void)
+{
+	struct client *c = gateway();
+	bool ok = get(c, "/web/") == 200;
+
+	hang_up(c);
+	return ok;
+}
+
+static int workers_now(void)
+{
+	pid_t pids[WORKERS_MAX];
+
+	return all_workers(pids, WORKERS_MAX);
+}
+
+static int own_workers(void)
+{
+	pid_t pids[WORKERS_MAX];
+
+	return agent_workers(pids, WORKERS_MAX);
+}
+
+/* The agent that runs has workers, nobody else has any, and nothing is left of the others. */
+static void settled_on_one(void)
+{
+	int n;
+
+	eventually(SETTLED_MS, own_workers() > 0 && workers_now() == own_workers());
+	n = own_workers();
+	eventually(2000, atoi(sh("ls " RENDEZVOUS " | wc -l")->out) == n);
+}
+
+static long log_size(void)
+{
+	struct stat st;
+
+	return stat(AGENT_LOG, &st) ? 0 : st.st_size;
+}
+
+/* Has the agent's log this in it, from that place on? */
+static bool logged(long from, const char *text)
+{
+	FILE *f = fopen(AGENT_LOG, "re");
+	char line[1024];
+	bool found = false;
+
+	if (!f)
+		return false;
+	if (!fseek(f, from, SEEK_SET))
+		while (!found && fgets(line, sizeof(line), f))
+			found = strstr(line, text);
+	fclose(f);
+	return found;
+}
+
+static int exit_code(pid_t pid)
+{
+	int status = reap(&pid, 0);
+
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void upgrade(void)
+{
+	long from = log_size();
+	pid_t before = agent_succeed("--upgrade");
+
+	assert_int_equal(exit_code(before), 0);
+	agent_wait();
+	assert_true(logged(from, "taking over from"));
+}
+
+/* --- stories -----------------------------------------------------------------------------------
+ */
+
+static void workers_serve_on_when_their_supervisor_is_killed(void **state)
+{
+	struct client *kept, *through;
+
+	open_load();
+	kept = call(who, web->address);
+	through = gateway();
+	assert_true(meshed(kept));
+	assert_int_equal(get(through, "/web/"), 200);
+	agent_orphan();
+	for (int i = 0; i < 200; i++) {
+		assert_true(meshed(kept));
+		assert_true(captured());
+		assert_int_equal(get(through, "/web/"), 200);
+		assert_true(gateway_works());
+	}
+	agent_start("");
+	assert_true(logged(0, "taking over from"));
+	assert_true(captured());
+	assert_true(meshed(kept));
+	assert_int_equal(get(through, "/web/"), 200);
+	settled_on_one();
+	assert_true(captured());
+	close_load();
+}
+
+static void a_worker_that_dies_without_a_supervisor_leaves_the_others(void **state)
+{
+	pid_t pids[WORKERS_MAX];
+	int n;
+
+	open_web();
+	n = agent_workers(pids, WORKERS_MAX);
+	agent_orphan();
+	for (int i = 0; i < n; i++) {
+		assert_true(works());
+		kill(pids[i], SIGKILL);
+		for (int j = 0; j < 20; j++)
+			assert_true(works()); /* by the others, or past the mesh */
+	}
+	eventually(2000, !workers_now());
+	assert_true(works());
+	agent_start("");
+	eventually(3000, captured());
+	settled_on_one();
+}
+
+static void upgrades_lose_no_request(void **state)
+{
+	open_load();
+	for (int i = 0; i < 4; i++) {
+		upgrade();
+		assert_true(captured());
+		assert_true(gateway_works());
+	}
+	settled_on_one();
+	close_load();
+}
+
+static void a_restart_loses_no_request(void **state)
+{
+	open_load();
+	for (int i = 0; i < 3; i++) {
+		kill(agent_pid, SIGUSR2);
+		assert_int_equal(exit_code(agent_pid), 0);
+		agent_pid = 0;
+		assert_true(captured());
+		assert_true(gateway_works());
+		agent_start("");
+		assert_true(captured());
+	}
+	settled_on_one();
+	close_load();
+}
+
+static void without_a_successor_workers_end_by_themselves(void **state)
+{
+	struct client *kept;
+
+	open_web();
+	kept = call(who, web->address);
+	assert_true(meshed(kept));
+	kill(agent_pid, SIGUSR2);
+	assert_int_equal(exit_code(agent_pid), 0);
+	agent_pid = 0;
+	assert_true(captured());
+	eventually(25000, !captured()); /* the grace time is 20 s */
+	assert_true(meshed(kept));
+	assert_string_equal(header(kept, "connection"), "close");
+	eventually(DRAIN_MS + 1000, !workers_now());
+	assert_true(works());
+	agent_start("");
+	eventually(3000, captured());
+}
+
+static void an_idle_caller_is_told_with_its_next_answer(void **state)
+{
+	struct client *kept, *slow;
+
+	open_web();
+	kept = call(who, web->address);
+	slow = call(who, web->address);
+	assert_true(meshed(kept));
+	assert_string_equal(header(kept, "connection"), "");
+	say(slow, "GET /?delay=2500&seed=3&len=1000 HTTP/1.1\r\nHost: w\r\n\r\n");
+	eventually(1000, metric("mesh_requests_in_flight", NULL) >= 1);
+	upgrade();
+	assert_int_equal(answer(slow, "GET"), 200);
+	assert_int_equal(slow->body_len, 1000);
+	assert_string_equal(header(slow, "connection"), "close");
+	assert_false(hung_up(kept, 100)); /* idle for seconds by now */
+	assert_true(meshed(kept));
+	assert_string_equal(header(kept, "connection"), "close");
+	settled_on_one();
+}
+
+static void a_pipeline_is_answered_to_its_end(void **state)
+{
+	struct client *c;
+
+	open_web();
+	c = call(who, web->address);
+	assert_true(meshed(c));
+	say(c, "GET /?delay=2000&seed=1&len=10 HTTP/1.1\r\nHost: w\r\n\r\n"
+	       "GET /?seed=2&len=20 HTTP/1.1\r\nHost: w\r\n\r\n"
+	       "GET /?seed=3&len=30 HTTP/1.1\r\nHost: w\r\n\r\n");
+	eventually(1000, metric("mesh_requests_in_flight", NULL) >= 1);
+	upgrade();
+	for (size_t i = 1; i <= 3; i++) {
+		assert_int_equal(answer(c, "GET"), 200);
+		assert_int_equal(c->body_len, 10 * i);
+		assert_string_equal(header(c, "connection"), i < 3 ? "" : "close");
+	}
+	settled_on_one();
+}
+
+/* Killed at every point that can be seen from outside; then another repairs. */
+static void a_successor_that_dies_on_the_way_stops_nothing(void **state)
+{
+	static const char *const steps[] = {
+		"leaving: another agent takes over",
+		"taking over from",
+		"is up: cgroup",
+		"workers are ready",
+	};
+
+	open_load();
+	for (size_t i = 0; i < sizeof(steps) / sizeof(*steps); i++) {
+		long from = log_size();
+		pid_t before = agent_succeed("--upgrade");
+
+		eventually(10000, logged(from, steps[i]));
+		agent_orphan();
+		assert_int_equal(exit_code(before), 0);
+		for (int j = 0; j < 20; j++) {
+			assert_true(captured());
+			assert_true(gateway_works());
+		}
+		printf("killed after '%s': %d workers\n", steps[i], workers_now());
+		agent_start("");
+		assert_true(captured());
+	}
+	settled_on_one();
+	close_load();
+}
+
+static void after_the_death_of_all_nothing_is_lost_and_the_next_repairs(void **state)
+{
+	open_web();
+	assert_true(captured());
+	kill(agent_pid, SIGSTOP); /* it replaces nobody */
+	workers_kill();
+	agent_orphan();
+	for (int i = 0; i < 50; i++)
+		assert_true(works());
+	assert_false(captured());
+	agent_start("");
+	eventually(3000, captured());
+	settled_on_one();
+}
+
+/* Callers that say nothing keep old workers to the end of their time: places run short. */
+static void generations_that_pile_up_wait_for_places(void **state)
+{
+	struct client *kept[5][8];
+
+	open_load();
+	agent_stop(SIGUSR2);
+	agent_start("--workers 6");
+	for (int g = 0; g < 5; g++) {
+		for (int i = 0; i < 8; i++) {
+			kept[g][i] = call(who, web->address);
+			assert_true(meshed(kept[g][i]));
+		}
+		if (g < 4) {
+			pid_t before = agent_succeed("--upgrade --workers 6");
+
+			assert_int_equal(exit_code(before), 0);
+			agent_wait();
+			assert_true(workers_now() <= 15);
+		}
+	}
+	for (int g = 0; g < 5; g++)
+		for (int i = 0; i < 8; i++)
+			assert_true(meshed(kept[g][i]));
+	eventually(SETTLED_MS, own_workers() == 6 && workers_now() == 6);
+	settled_on_one();
+	close_load();
+	agent_stop(SIGUSR2);
+	agent_start("");
+	settled_on_one();
+}
+
+static void a_second_agent_is_refused_and_disturbs_nothing(void **state)
+{
+	struct output *o;
+
+	open_web();
+	o = sh("mesh-agent --token-file " SCRATCH "/state/token");
+	assert_int_equal(o->status, 1);
+	assert_non_null(strstr(o->err, "another agent (pid "));
+	assert_true(captured());
+	assert_int_equal(workers_now(), own_workers());
+}
+
+static void upgrade_without_an_agent_is_a_start(void **state)
+{
+	open_web();
+	agent_stop(SIGTERM);
+	assert_false(captured());
+	agent_start("--upgrade");
+	eventually(3000, captured());
+}
+
+int main(void)
+{
+	const struct CMUnitTest stories[] = {
+		STORY(workers_serve_on_when_their_supervisor_is_killed),
+		STORY(a_worker_that_dies_without_a_supervisor_leaves_the_others),
+		STORY(upgrades_lose_no_request),
+		STORY(a_restart_loses_no_request),
+		STORY(without_a_successor_workers_end_by_themselves),
+		STORY(an_idle_caller_is_told_with_its_next_answer),
+		STORY(a_pipeline_is_answered_to_its_end),
+		STORY(a_successor_that_dies_on_the_way_stops_nothing),
+		STORY(after_the_death_of_all_nothing_is_lost_and_the_next_repairs),
+		STORY(generations_that_pile_up_wait_for_places),
+		STORY(a_second_agent_is_refused_and_disturbs_nothing),
+		STORY(upgrade_without_an_agent_is_a_start),
+	};
+
+	return RUN(stories);
+}
