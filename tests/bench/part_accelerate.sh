@@ -13,7 +13,7 @@ accelerate_start() {
 		case_add "$where" "$where" $ACCEL_ORIGIN as=workload proxy=agent
 		case_add "$where-2" "$where" $ACCEL_RELAY as=workload proxy=agent
 		host_start "$where"
-		agent_start "$where" --accelerate "$where"
+		agent_start "$where" "$where"
 		service_start "$where" origin --port $ACCEL_ORIGIN -- "$tools/origin" --port $ACCEL_ORIGIN
 		service_start "$where" relay --port $ACCEL_RELAY -- \
 			"$tools/relay" --port $ACCEL_RELAY --to "${to[$where]}"

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * TCP without HTTP. Sockets that do not block, poll, one connection at a time. `--serve PORT` is
- * the other end of all modes; a client names one mode and prints one line per size:
+ * TCP without HTTP. Sockets that do not block, epoll, one connection at a time.
+ * `--serve PORT` is the other end of all modes; a client names one mode and prints one line per
+ * size:
  *
  *   ping     SIZE P50-US P99-US COUNT            a message there and back
  *   stream   SIZE MB-PER-S CPU-NS-PER-MESSAGE    messages one way, until the server has read the
@@ -19,6 +20,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <time.h>
 
 #define SIZE_MAX_BYTES (1u << 20)
@@ -61,6 +63,7 @@ static char in[2 * SIZE_MAX_BYTES], out[SIZE_MAX_BYTES];
 /* A stream repeats one message: doubled, every window of up to its size lies in one piece. */
 static char twice[2 * SIZE_MAX_BYTES];
 static uint64_t took[KEPT];
+static int ep; /* has the one connection there is */
 
 __attribute__((noreturn)) static void fail(const char *what)
 {
@@ -76,10 +79,19 @@ static uint64_t cpu_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-/* Until the socket can do that, or the other end is taken to be stuck. 0 or -1. */
-static int await(int fd, short events)
+/* Until there is something to read, or the other end is taken to be stuck. 0 or -1. */
+static int await_in(void)
 {
-	struct pollfd p = {.fd = fd, .events = events};
+	struct epoll_event ev;
+
+	errno = ETIMEDOUT;
+	return epoll_wait(ep, &ev, 1, PATIENCE_MS) == 1 ? 0 : -1;
+}
+
+/* The same for room to send. */
+static int await_out(int fd)
+{
+	struct pollfd p = {.fd = fd, .events = POLLOUT};
 
 	errno = ETIMEDOUT;
 	return poll(&p, 1, PATIENCE_MS) == 1 ? 0 : -1;
@@ -93,7 +105,7 @@ static int send_all(int fd, const void *p, size_t n)
 
 		if (did > 0)
 			at += (size_t)did;
-		else if (errno != EAGAIN || await(fd, POLLOUT))
+		else if (errno != EAGAIN || await_out(fd))
 			return -1;
 	}
 	return 0;
@@ -107,7 +119,7 @@ static ssize_t recv_some(int fd, void *p, size_t room)
 
 		if (n >= 0 || errno != EAGAIN)
 			return n;
-		if (await(fd, POLLIN))
+		if (await_in())
 			return -1;
 	}
 }
@@ -127,14 +139,21 @@ static int recv_all(int fd, void *p, size_t n)
 /* As an event loop does it, which does not ask before it is told. */
 static int recv_message(int fd, void *p, size_t n)
 {
-	return await(fd, POLLIN) ? -1 : recv_all(fd, p, n);
+	return await_in() ? -1 : recv_all(fd, p, n);
 }
 
-static int socket_prepare(int fd, const char *cc)
+static int congestion(int fd, const char *cc)
 {
-	if (fcntl(fd, F_SETFL, O_NONBLOCK))
-		return -1;
 	return *cc ? setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, cc, strlen(cc)) : 0;
+}
+
+static int socket_prepare(int fd)
+{
+	struct epoll_event ev = {.events = EPOLLIN};
+
+	if (fcntl(fd, F_SETFL, O_NONBLOCK) || epoll_ctl(ep, EPOLL_CTL_ADD, fd, &ev))
+		return -1;
+	return 0;
 }
 
 /* --- the server --- */
@@ -208,9 +227,8 @@ static int serve(void)
 		if (poll(&p, 1, -1) < 0 || (fd = accept4(l, NULL, NULL, SOCK_CLOEXEC)) < 0)
 			continue;
 		net_nodelay(fd);
-		if (!socket_prepare(fd, "") && !recv_all(fd, &h, sizeof(h)) && h.size >= 8 &&
-		    h.size <= SIZE_MAX_BYTES && !h.cc[sizeof(h.cc) - 1] &&
-		    !socket_prepare(fd, h.cc)) {
+		if (!socket_prepare(fd) && !recv_all(fd, &h, sizeof(h)) && h.size >= 8 &&
+		    h.size <= SIZE_MAX_BYTES && !h.cc[sizeof(h.cc) - 1] && !congestion(fd, h.cc)) {
 			message_fill(h.size);
 			if (h.mode == PING)
 				serve_pings(fd, h.size);
@@ -244,7 +262,7 @@ static int client_connect(const struct addr *to, const struct hello *h)
 		fail("cannot connect");
 	}
 	if ((opt_nagle && setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &zero, sizeof(zero))) ||
-	    socket_prepare(fd, opt_cc) || send_all(fd, h, sizeof(*h)))
+	    congestion(fd, opt_cc) || socket_prepare(fd) || send_all(fd, h, sizeof(*h)))
 		fail("a new connection");
 	return fd;
 }
@@ -360,6 +378,9 @@ int main(int argc, char **argv)
 
 	(void)options_parse(&program, argc, argv);
 	signal(SIGPIPE, SIG_IGN);
+	ep = epoll_create1(EPOLL_CLOEXEC);
+	if (ep < 0)
+		fail("epoll_create1");
 	if (opt_serve)
 		return serve();
 	if (!opt_to)
