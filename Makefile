@@ -44,7 +44,7 @@ lib_libs   := -lcurl -lcjson -lmicrohttpd -lm
 agent_libs := -lbpf -lelf -lz -lseccomp $(lib_libs)
 meshd_libs := -lsqlite3 $(lib_libs)
 
-.PHONY: all help deps demo test unit bpf-tests e2e bench soak fuzz format format-check install clean
+.PHONY: all help deps demo test unit bpf-tests e2e test-kernels bench soak fuzz format format-check install clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 .DEFAULT_GOAL := all
@@ -59,6 +59,7 @@ deps: ## install what is missing (apt), as root or through sudo
 DEPS := $(if $(findstring clang,$(CC)),clang)
 fuzz: DEPS := clang
 format format-check: DEPS := format
+test-kernels: DEPS := kernels
 
 # On all CPUs, unless -j says otherwise.
 JOBS = --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
@@ -90,6 +91,10 @@ bpf-tests: deps ## BPF tests only (needs root)
 e2e: deps ## end-to-end tests only (needs root); T=name runs one
 	$(Q)$(MAKE) $(JOBS) programs $(E2E_TESTS) $(TOOLS)
 	$(Q)BUILD=$(BUILD) tests/run.sh e2e $(T)
+
+test-kernels: deps ## BPF tests and a smoke of the main path under Debian's 6.1 and 6.12 kernels in qemu (K=6.1 for one)
+	$(Q)$(MAKE) $(JOBS) programs $(BPF_TESTS) $(E2E_TESTS) $(TOOLS)
+	$(Q)BUILD=$(BUILD) tests/kernels/run.sh $(if $(T),--e2e "$(T)") $(K)
 
 bench: deps ## compare with no mesh, nginx, HAProxy and sidecars, interleaved (PART=http|tcp|accelerate|sidecar)
 	$(Q)$(MAKE) $(JOBS) programs $(TOOLS)

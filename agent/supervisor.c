@@ -86,10 +86,7 @@ static void on_event(const struct mesh_event *e, void *arg)
 		discovery_event(&s->discovery, e);
 		return;
 	}
-	metrics_connection(s->metrics, registry_caller_name(s->registry, e->workload),
-			   registry_service_name(s->registry, registry_upstream_service(
-								      s->registry, e->upstream)),
-			   e->error, e->connect_ns);
+	tcp_closed(s, e);
 }
 
 /* --- workers --- */
@@ -350,6 +347,8 @@ static void beat(struct timer *t)
 	registry_faults_end(s->registry, s->loop.now_ns / 1000000);
 	health_beat(s);
 	whys_beat(s);
+	coverage_beat(s);
+	tcp_beat(s);
 	registry_rebalance(s->registry, s->loop.now_ns);
 	kernel_events_drain(s->kernel);
 	if (!s->drain.prev)
@@ -420,6 +419,8 @@ static int start_kernel(struct supervisor *s)
 		splice_start(s, MESH_SPLICE_VERDICT);
 	publish_sink(s, &sink);
 	err = registry_new(&sink, s->own_netns, &s->registry);
+	coverage_start(s);
+	tcp_start(s);
 	return err ? err : health_start(s);
 }
 
@@ -546,6 +547,7 @@ static void stop(struct supervisor *s)
 	takeover_done(&s->takeover);
 	leave_done(&s->leave);
 	health_stop(s);
+	coverage_stop(s);
 	registry_free(&s->registry);
 	if (keep)
 		kernel_leave(&s->kernel);

@@ -13,7 +13,9 @@
 #include "agent/kernel/sockdiag.h"
 #include "agent/leave.h"
 #include "agent/registry/registry.h"
+#include "agent/supervisor_coverage.h"
 #include "agent/supervisor_health.h"
+#include "agent/supervisor_tcp.h"
 #include "agent/supervisor_why.h"
 #include "agent/supervisor_workers.h"
 #include "agent/takeover.h"
@@ -48,7 +50,9 @@ struct supervisor {
 	struct discovery discovery;
 	struct workers workers;
 	struct health health;
+	struct coverage_watch coverage;
 	struct whys whys;
+	struct tcp tcp;
 	struct metrics *metrics;
 	struct admin *admin;
 	struct accesslog *accesslog;

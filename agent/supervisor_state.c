@@ -76,8 +76,10 @@ static void workload(struct supervisor *s, struct buf *b, uint32_t id,
 	string(b, "version", w->version);
 	buf_char(b, ',');
 	string(b, "cgroup", w->path);
-	buf_printf(b, ",\"pid\":%d,\"listens\":%s}", w->pid,
+	buf_printf(b, ",\"pid\":%d,\"listens\":%s,\"connects\":", w->pid,
 		   registry_ports(s->registry, id, &port, 1) ? "true" : "false");
+	coverage_connects_json(s, id, b);
+	buf_char(b, '}');
 }
 
 static void address(struct buf *b, const char *key, bool on, const struct addr *a)
@@ -119,6 +121,8 @@ char *state_json(struct supervisor *s)
 	}
 	buf_str(&b, "],\"breakers\":");
 	breakers_json(s, &b);
+	buf_str(&b, ",\"coverage\":");
+	coverage_json(s, &b);
 	buf_char(&b, '}');
 	return buf_take(&b);
 }
@@ -208,7 +212,7 @@ static void write_counters(struct supervisor *s, struct buf *out)
 	kernel_counters(s->kernel, c);
 	for (int i = MESH_C_PASSED_SELF; i <= MESH_C_PASSED_DEVICE; i++)
 		passed += c[i];
-	passed += c[MESH_C_PASSED] + c[MESH_C_PASSED_NO_STORAGE];
+	passed += c[MESH_C_PASSED] + c[MESH_C_PASSED_NO_STORAGE] + c[MESH_C_PASSED_NO_ENDPOINT] + c[MESH_C_PASSED_PROTOCOL];
 	head(out, "mesh_connections_captured_total", "counter",
 	     "connect() calls of workloads, by where they went.");
 	buf_printf(out, "mesh_connections_captured_total{path=\"worker\"} %llu\n",
@@ -335,10 +339,12 @@ void state_metrics(void *arg, struct buf *out)
 
 	workers_drain_rings(&s->workers);
 	kernel_events_drain(s->kernel);
+	tcp_beat(s);
 	metrics_write(s->metrics, out);
 	write_endpoints(s, out);
 	write_inflight(s, out);
 	breakers_metrics(s, out);
+	coverage_metrics(s, out);
 	write_counters(s, out);
 	splice_metrics(s, out);
 	write_maps(s, out);

@@ -89,16 +89,18 @@ static void on_snapshot(struct proxy *p, const struct ipc_msg *m, int fd)
 
 /* --- beats: the hook sends connections to workers that come round, see abi.h --- */
 
-/* The kernel has cleared it when this process ends, and nothing sets it again: only this does. */
+/* What the kernel has cleared, since this process is about to end, stays clear: it is written only
+ * where nobody else has written since the last time. */
 static void beat(struct loop *l)
 {
 	struct worker *w = (struct worker *)((char *)l - offsetof(struct worker, proxy.loop));
 	struct proxy *p = &w->proxy;
+	__u64 last = w->beat_ns;
 
-	if (l->now_ns - w->beat_ns >= BEAT_LEAST_NS && w->nlisteners && !p->draining) {
+	if (l->now_ns - w->beat_ns >= BEAT_LEAST_NS && w->nlisteners && !p->draining &&
+	    __atomic_compare_exchange_n(&p->shared.beats->worker[p->id], &last, l->now_ns, false,
+					__ATOMIC_RELAXED, __ATOMIC_RELAXED))
 		w->beat_ns = l->now_ns;
-		__atomic_store_n(&p->shared.beats->worker[p->id], l->now_ns, __ATOMIC_RELAXED);
-	}
 	w->after(l);
 }
 

@@ -84,7 +84,7 @@ MESH_FN __u32 balance_rank(const struct balance *b, __u32 ep)
 		return BALANCE_NEVER;
 	e = bpf_map_lookup_elem(&endpoints, &ep);
 	st = bpf_map_lookup_elem(&ep_stats, &ep);
-	svc = bpf_map_lookup_elem(&services, &b->service);
+	svc = array_at(&services, b->service);
 	if (!e || !st || !svc)
 		return BALANCE_NEVER;
 	flags = *(volatile __u32 *)&e->flags;
@@ -113,7 +113,7 @@ static __always_inline __u32 slot_of(const struct mesh_slots *t, __u32 i)
 static long balance_look(__u32 i, void *arg)
 {
 	struct balance *b = arg;
-	struct mesh_slots *t = bpf_map_lookup_elem(&slots, &b->subset);
+	struct mesh_slots *t = array_at(&slots, b->subset);
 	__u32 ep, rank;
 
 	if (!t)
@@ -180,7 +180,7 @@ static __always_inline __u32 draw(const struct mesh_slots *t, const struct mesh_
 static __always_inline bool take(struct balance *b, __u32 ep)
 {
 	struct mesh_ep_stat *st = bpf_map_lookup_elem(&ep_stats, &ep);
-	struct mesh_service *svc = bpf_map_lookup_elem(&services, &b->service);
+	struct mesh_service *svc = array_at(&services, b->service);
 
 	b->pass.lease = 0;
 	b->pass.verdict = MESH_PASS;

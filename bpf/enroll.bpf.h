@@ -92,7 +92,7 @@ static __always_inline bool enroll_who(struct bpf_sock_ops *ctx, struct bpf_sock
 	return true;
 }
 
-enum enroll_verdict { ENROLL_NOT, ENROLL_HOLD_BACK, ENROLL };
+enum enroll_verdict { ENROLL_NOT, ENROLL_HOLD_BACK, ENROLL_UNFIT, ENROLL };
 
 /* Ours do not block, and of what is not known nothing is promised. */
 static __always_inline bool enroll_style(__u32 workload, __u32 shift)
@@ -131,13 +131,13 @@ static __always_inline enum enroll_verdict enroll_steer(const struct mesh_splice
 		hold_back = MESH_SPLICE_CONTROL;
 	if (!(c->left_out & MESH_COVER_STYLE) &&
 	    !(enroll_style(who->caller, 0) && enroll_style(who->callee, MESH_STYLE_CALLEE)))
-		return ENROLL_HOLD_BACK;
+		return ENROLL_UNFIT;
 	return bpf_get_prandom_u32() % 1000 < hold_back ? ENROLL_HOLD_BACK : ENROLL;
 }
 
-static __always_inline void enroll_opened(__u32 upstream, __u32 enrolled)
+static __always_inline void enroll_opened(__u32 upstream, __u32 which)
 {
-	struct mesh_accel_group *g = splice_group(upstream, enrolled);
+	struct mesh_accel_group *g = splice_group(upstream, which);
 
 	if (g)
 		__sync_fetch_and_add(&g->opened, 1);
@@ -194,7 +194,10 @@ static __always_inline void enroll_active(struct bpf_sock_ops *ctx)
 	v = enroll_steer(c, &who);
 	if (v == ENROLL_NOT)
 		return;
-	fresh.watch = v == ENROLL_HOLD_BACK;
+	fresh.watch = v != ENROLL;
+	end.group = v == ENROLL		? MESH_ACCEL_ENROLLED
+		    : v == ENROLL_UNFIT ? MESH_ACCEL_UNFIT
+					: MESH_ACCEL_CONTROL;
 	fresh.start_ns = end.start_ns = bpf_ktime_get_ns();
 	fresh.upstream = end.upstream = who.upstream;
 	fresh.half[MESH_ACTIVE].workload = end.workload = who.caller;
@@ -213,7 +216,7 @@ static __always_inline void enroll_active(struct bpf_sock_ops *ctx)
 	else
 		taken = p && enroll_half(ctx, bsk, sk, &end, &p->half[MESH_ACTIVE]);
 	if (taken) {
-		enroll_opened(who.upstream, !fresh.watch);
+		enroll_opened(who.upstream, end.group);
 		return;
 	}
 	count(MESH_C_SPLICE_FULL);
@@ -278,8 +281,13 @@ static __always_inline void enroll_rtt(struct bpf_sock_ops *ctx)
 /* The end of a connection that was held back: TCP knows what it did. */
 static __always_inline void enroll_count_tcp(struct bpf_sock_ops *ctx, struct mesh_accel_group *g)
 {
+	__u64 sent = ctx->bytes_acked, received = ctx->bytes_received, bytes;
+
+	bytes = sent + received;
+	barrier_var(bytes); /* fields of ctx are read where they are named, and nowhere else */
 	__sync_fetch_and_add(&g->messages, (__u64)ctx->data_segs_out + ctx->data_segs_in);
-	__sync_fetch_and_add(&g->tcp, ctx->bytes_acked + ctx->bytes_received);
+	__sync_fetch_and_add(&g->tcp, bytes);
+	__sync_fetch_and_add(&g->closed_bytes, bytes);
 }
 
 /* The active side is closed, and with it the connection. */
@@ -289,23 +297,23 @@ static __always_inline void enroll_closed(struct bpf_sock_ops *ctx)
 	struct mesh_splice_end *end = bsk ? bpf_sk_storage_get(&splice_ends, bsk, 0, 0) : NULL;
 	struct mesh_accel_group *g;
 	struct mesh_splice_pair *p;
-	bool enrolled;
 	__u64 id;
 
 	if (!end || end->side != MESH_ACTIVE)
 		return;
 	id = end->id;
 	p = bpf_map_lookup_elem(&splice_pairs, &id);
-	enrolled = p && !p->watch;
-	g = splice_group(end->upstream, enrolled);
+	g = splice_group(end->upstream, end->group);
 	if (g) {
 		__sync_fetch_and_add(&g->closed, 1);
 		__sync_fetch_and_add(&g->duration_ns, bpf_ktime_get_ns() - end->start_ns);
-		if (enrolled) {
-			splice_tell(g, &p->half[MESH_ACTIVE]);
-			splice_tell(g, &p->half[MESH_PASSIVE]);
-		} else {
+		if (end->group != MESH_ACCEL_ENROLLED) {
 			enroll_count_tcp(ctx, g);
+		} else if (p) {
+			splice_tell(g, &p->half[MESH_ACTIVE], &p->told[MESH_ACTIVE]);
+			splice_tell(g, &p->half[MESH_PASSIVE], &p->told[MESH_PASSIVE]);
+			__sync_fetch_and_add(&g->closed_bytes,
+					     p->told[MESH_ACTIVE] + p->told[MESH_PASSIVE]);
 		}
 	}
 	bpf_map_delete_elem(&splice_pairs, &id);

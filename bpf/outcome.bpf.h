@@ -56,8 +56,8 @@ MESH_FN int outcome_service(const struct mesh_socket *s, __u32 held, __u32 what,
 
 	if (!s)
 		return 0;
-	svc = bpf_map_lookup_elem(&services, &s->service);
-	st = bpf_map_lookup_elem(&svc_stats, &s->service);
+	svc = array_at(&services, s->service);
+	st = array_at(&svc_stats, s->service);
 	if (!svc || !st)
 		return 0;
 	if (what != OUTCOME_NOTHING)
@@ -85,7 +85,7 @@ static __always_inline void outcome_latency(struct mesh_ep_stat *st, __u64 laten
 /* The endpoint it was sent to, if the index still means that one. */
 static __always_inline bool outcome_is_of(const struct mesh_socket *s)
 {
-	struct mesh_endpoint *e = bpf_map_lookup_elem(&endpoints, &s->endpoint);
+	struct mesh_endpoint *e = array_at(&endpoints, s->endpoint);
 
 	return e && *(volatile __u32 *)&e->gen == s->gen;
 }
@@ -111,8 +111,8 @@ MESH_FN int outcome_endpoint(struct mesh_socket *s, __u32 held, __u32 what, __u6
 
 	if (!s)
 		return 0;
-	svc = bpf_map_lookup_elem(&services, &s->service);
-	st = bpf_map_lookup_elem(&ep_stats, &s->endpoint);
+	svc = array_at(&services, s->service);
+	st = array_at(&ep_stats, s->endpoint);
 	if (!svc || !st || !outcome_is_of(s))
 		return 0;
 	outcome_in_a_row(st, s, what);
@@ -137,8 +137,8 @@ static __always_inline __u32 outcome_release(struct mesh_socket *s, __u32 bits)
 /* The SYN is about to leave. */
 static __always_inline void outcome_begins(struct mesh_socket *s)
 {
-	struct mesh_ep_inflight *ep = bpf_map_lookup_elem(&ep_inflight, &s->endpoint);
-	struct mesh_svc_inflight *svc = bpf_map_lookup_elem(&svc_inflight, &s->service);
+	struct mesh_ep_inflight *ep = array_at(&ep_inflight, s->endpoint);
+	struct mesh_svc_inflight *svc = array_at(&svc_inflight, s->service);
 
 	if (!ep || !svc || __sync_fetch_and_or(&s->held, MESH_HELD_GAUGES) & MESH_HELD_GAUGES)
 		return;
@@ -158,8 +158,8 @@ static __always_inline void outcome_established(struct mesh_socket *s, __u64 now
 /* The gauges go down. False: they were not up, this end has been seen already. */
 static __always_inline bool outcome_leave(struct mesh_socket *s)
 {
-	struct mesh_ep_inflight *ep = bpf_map_lookup_elem(&ep_inflight, &s->endpoint);
-	struct mesh_svc_inflight *svc = bpf_map_lookup_elem(&svc_inflight, &s->service);
+	struct mesh_ep_inflight *ep = array_at(&ep_inflight, s->endpoint);
+	struct mesh_svc_inflight *svc = array_at(&svc_inflight, s->service);
 
 	if (!outcome_release(s, MESH_HELD_GAUGES))
 		return false;
@@ -173,7 +173,7 @@ static __always_inline bool outcome_leave(struct mesh_socket *s)
 /* A connection that never was one and that its caller gave up: long enough to say something? */
 static __always_inline bool outcome_is_late(const struct mesh_socket *s, __u64 now_ns)
 {
-	struct mesh_service *svc = bpf_map_lookup_elem(&services, &s->service);
+	struct mesh_service *svc = array_at(&services, s->service);
 
 	return svc && svc->connect_ms &&
 	       now_ns - s->orig.time_ns >= (__u64)svc->connect_ms * 1000000;
@@ -205,8 +205,8 @@ static __always_inline __u32 outcome_ended(struct mesh_socket *s, __u32 error, b
 /* Its socket is used again: the SYN never left, or the end was seen. */
 static __always_inline void outcome_forget(struct mesh_socket *s)
 {
-	struct mesh_svc_stat *svc = bpf_map_lookup_elem(&svc_stats, &s->service);
-	struct mesh_ep_stat *ep = bpf_map_lookup_elem(&ep_stats, &s->endpoint);
+	struct mesh_svc_stat *svc = array_at(&svc_stats, s->service);
+	struct mesh_ep_stat *ep = array_at(&ep_stats, s->endpoint);
 	__u32 held = outcome_release(s, MESH_HELD_SVC | MESH_HELD_EP);
 
 	if (svc && held & MESH_HELD_SVC)

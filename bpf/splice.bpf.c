@@ -90,10 +90,10 @@ static __always_inline void note(struct mesh_splice_pair *p, struct mesh_splice_
 	me->run++;
 	me->messages++;
 	if (me->messages >= MESH_SPLICE_TELL) {
-		struct mesh_accel_group *g = splice_group(p->upstream, 1);
+		struct mesh_accel_group *g = splice_group(p->upstream, MESH_ACCEL_ENROLLED);
 
 		if (g)
-			splice_tell(g, me);
+			splice_tell(g, me, &p->told[side & 1]);
 	}
 }
 

@@ -65,17 +65,20 @@ static __always_inline bool splice_forbidden(__u32 workload)
 	return task && *task & MESH_SPLICE_TASK_OFF;
 }
 
-static __always_inline struct mesh_accel_group *splice_group(__u32 upstream, __u32 enrolled)
+/* which: enum mesh_accel_which */
+static __always_inline struct mesh_accel_group *splice_group(__u32 upstream, __u32 which)
 {
 	struct mesh_accel *a = bpf_map_lookup_elem(&accel, &upstream);
 
-	return a ? &a->group[enrolled & 1] : NULL;
+	return a && which < MESH_ACCEL_GROUPS ? &a->group[which] : NULL;
 }
 
 /* What one side did since it last told. Its owner may be at work on another CPU when its connection
  * ends: a message may then be counted twice. */
-static __always_inline void splice_tell(struct mesh_accel_group *g, struct mesh_splice_half *h)
+static __always_inline void splice_tell(struct mesh_accel_group *g, struct mesh_splice_half *h,
+					__u64 *told)
 {
+	*told += h->redirected + h->tcp;
 	__sync_fetch_and_add(&g->messages, h->messages);
 	__sync_fetch_and_add(&g->turns, h->turns);
 	__sync_fetch_and_add(&g->redirected, h->redirected);

@@ -9,6 +9,7 @@
 #   bench     what `make bench` compares with
 #   clang     the sanitizers of clang, for `make fuzz` and CC=clang
 #   format    clang-format
+#   kernels   qemu and what makes its guests, for `make test-kernels`
 set -euo pipefail
 
 # PACKAGE FILE...: a package is missing when one of its files is. A file may be a pattern.
@@ -43,6 +44,12 @@ readonly CLANG_PACKAGES='
 libclang-rt-dev /usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.asan-*.a /usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a'
 readonly FORMAT_PACKAGES='
 clang-format /usr/bin/clang-format'
+readonly KERNELS_PACKAGES='
+qemu-system-x86 /usr/bin/qemu-system-x86_64
+cpio /usr/bin/cpio
+kmod /sbin/depmod /sbin/modprobe
+binutils /usr/bin/strip
+debian-archive-keyring /usr/share/keyrings/debian-archive-keyring.gpg'
 
 say() {
 	echo "install-deps: $*" >&2
@@ -125,8 +132,9 @@ for argument in "$@"; do
 	bench) wanted+=$BENCH_PACKAGES ;;
 	clang) wanted+=$CLANG_PACKAGES ;;
 	format) wanted+=$FORMAT_PACKAGES ;;
+	kernels) wanted+=$KERNELS_PACKAGES ;;
 	*)
-		say "unknown argument $argument: bench, clang, format or --list"
+		say "unknown argument $argument: bench, clang, format, kernels or --list"
 		exit 2
 		;;
 	esac

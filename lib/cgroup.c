@@ -3,6 +3,7 @@
 #include "lib/cgroup.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <linux/magic.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -95,4 +96,28 @@ int cgroup_id(const char *path, uint64_t *id)
 		return -EINVAL;
 	*id = st.st_ino;
 	return 0;
+}
+
+int cgroup_own(uint64_t *id)
+{
+	char root[PATH_MAX / 2], path[PATH_MAX], *line = NULL;
+	FILE *f = fopen("/proc/self/cgroup", "re");
+	int r = f ? cgroup_root(root, sizeof(root)) : -errno;
+	size_t size = 0;
+
+	if (!r) {
+		r = -ENOENT;
+		while (r == -ENOENT && getline(&line, &size, f) > 0) {
+			line[strcspn(line, "\n")] = 0;
+			if (strncmp(line, "0::", 3))
+				continue;
+			r = snprintf(path, sizeof(path), "%s%s", root, line + 3) < (int)sizeof(path)
+				    ? cgroup_id(path, id)
+				    : -ENAMETOOLONG;
+		}
+	}
+	free(line);
+	if (f)
+		fclose(f);
+	return r;
 }

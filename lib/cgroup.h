@@ -14,4 +14,7 @@ int cgroup_root(char *out, size_t cap);
  * cgroup2. */
 int cgroup_id(const char *path, uint64_t *id);
 
+/* The id of the cgroup that this process is in. 0 or -errno. */
+int cgroup_own(uint64_t *id);
+
 #endif

@@ -377,6 +377,20 @@ static const struct member *owner_of(struct discovery *d, uint64_t cgroup)
 	return c ? member_of(c) : NULL;
 }
 
+uint32_t discovery_workload(struct discovery *d, uint64_t cgroup)
+{
+	const struct member *m = owner_of(d, cgroup);
+
+	return m ? m->workload : MESH_NONE;
+}
+
+const char *discovery_path(struct discovery *d, uint64_t cgroup)
+{
+	const struct cgroup *c = cgroups_find(&d->tree, cgroup);
+
+	return c ? c->path : NULL;
+}
+
 static void take_listener(struct discovery *d, const struct member *m, uint64_t cookie,
 			  const struct mesh_listener *l)
 {

@@ -56,6 +56,10 @@ void discovery_settle(struct discovery *d);
 bool discovery_is_complete(const struct discovery *d);
 /* Marks the cgroups whose workloads are in the maps; after a flush, while workers are ready. */
 void discovery_mark(struct discovery *d);
+/* The workload that a cgroup belongs to, MESH_NONE: none. */
+uint32_t discovery_workload(struct discovery *d, uint64_t cgroup);
+/* The path of a cgroup, from the root that is watched; NULL when it is not below it. */
+const char *discovery_path(struct discovery *d, uint64_t cgroup);
 /* Once a second: compares with what exists. */
 void discovery_reconcile(struct discovery *d);
 

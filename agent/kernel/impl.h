@@ -57,6 +57,7 @@ enum kernel_link {
 	KL_GETPEERNAME6,
 	KL_SET_STATE,
 	KL_EXIT,
+	KL_KILL,
 	KL_LINKS,
 };
 #define KL_CGROUP_LINKS KL_SET_STATE

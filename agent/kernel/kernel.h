@@ -117,11 +117,20 @@ int kernel_listener_delete(struct kernel *k, uint64_t cookie);
 
 /* What became of the connect() calls of a workload. -ENOENT when it is none. */
 int kernel_coverage(struct kernel *k, uint64_t cgroup, struct mesh_coverage *out);
+/* What an agent before us has counted is over. */
+void kernel_coverage_reset(struct kernel *k);
 /* Each cgroup that is no workload and connected to what a workload offers; an entry may come twice
  * when others go meanwhile. 0 or -errno. */
 int kernel_strangers(struct kernel *k,
 		     void (*fn)(uint64_t cgroup, const struct mesh_stranger *s, void *arg),
 		     void *arg);
+
+/* What the kernel itself has refused since the last call: n connects for each caller, upstream and
+ * reason, which are forgotten then. One that is being counted at that very moment may be lost;
+ * MESH_C_REFUSED has it. 0 or -errno. */
+int kernel_refusals(struct kernel *k,
+		    void (*fn)(const struct mesh_refusal_key *key, uint64_t n, void *arg),
+		    void *arg);
 
 /* Sums over the CPUs, by enum mesh_counter. */
 int kernel_counters(struct kernel *k, uint64_t out[MESH_C_MAX]);

@@ -60,6 +60,7 @@ const char *const kernel_link_names[KL_LINKS] = {
 	[KL_GETPEERNAME6] = "mesh_getpeername6",
 	[KL_SET_STATE] = "mesh_set_state",
 	[KL_EXIT] = "mesh_exit",
+	[KL_KILL] = "mesh_kill",
 };
 
 int kernel_fail(char error[KERNEL_ERROR_MAX], int err, const char *fmt, ...)

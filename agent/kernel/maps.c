@@ -134,6 +134,19 @@ int kernel_coverage(struct kernel *k, uint64_t cgroup, struct mesh_coverage *out
 	return bpf_map_lookup_elem(k->map[KM_COVERAGE], &cgroup, out) < 0 ? -errno : 0;
 }
 
+void kernel_coverage_reset(struct kernel *k)
+{
+	static const struct mesh_coverage none;
+	uint64_t key, *last = NULL;
+
+	for (uint32_t i = 0; i < MESH_MAX_WORKLOADS; i++) {
+		if (bpf_map_get_next_key(k->map[KM_COVERAGE], last, &key) < 0)
+			return;
+		last = &key;
+		bpf_map_update_elem(k->map[KM_COVERAGE], &key, &none, BPF_EXIST);
+	}
+}
+
 int kernel_strangers(struct kernel *k,
 		     void (*fn)(uint64_t cgroup, const struct mesh_stranger *s, void *arg),
 		     void *arg)
@@ -185,6 +198,23 @@ int kernel_listener_add(struct kernel *k, uint64_t cookie, const struct mesh_lis
 int kernel_listener_delete(struct kernel *k, uint64_t cookie)
 {
 	return bpf_map_delete_elem(k->map[KM_LISTENERS], &cookie) < 0 ? -errno : 0;
+}
+
+int kernel_refusals(struct kernel *k,
+		    void (*fn)(const struct mesh_refusal_key *key, uint64_t n, void *arg),
+		    void *arg)
+{
+	struct mesh_refusal_key key, next;
+	int fd = k->map[KM_REFUSALS], err = bpf_map_get_next_key(fd, NULL, &next) ? -errno : 0;
+	uint64_t n;
+
+	for (int i = 0; !err && i < MESH_MAX_REFUSALS; i++) {
+		key = next;
+		err = bpf_map_get_next_key(fd, &key, &next) ? -errno : 0;
+		if (bpf_map_lookup_and_delete_elem(fd, &key, &n) == 0)
+			fn(&key, n, arg);
+	}
+	return err == -ENOENT ? 0 : err;
 }
 
 static const char *const counter_names[MESH_C_MAX] = {

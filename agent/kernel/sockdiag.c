@@ -15,10 +15,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#ifndef SO_NETNS_COOKIE
-#define SO_NETNS_COOKIE 71
-#endif
-
 #define ANSWER_MAX 32768
 
 struct dump {
@@ -37,7 +33,7 @@ static int diag_socket(void)
 }
 
 /* A socket belongs to the namespace it was made in, so going there and back once is enough. */
-static int diag_socket_in(int netns_fd)
+int sockdiag_open(int netns_fd)
 {
 	int home, fd;
 
@@ -100,13 +96,13 @@ static void deliver(struct dump *d, const struct nlmsghdr *h)
 	d->fn(cookie, &l, d->arg);
 }
 
-/* An ERROR begins with the errno, and so does a DONE: a dump that failed ends like one that found
+/* A DONE begins with the errno, as an ERROR does: a dump that failed ends like one that found
  * nothing. */
-static int status(const struct nlmsghdr *h)
+int sockdiag_status(const struct nlmsghdr *h)
 {
 	int err = h->nlmsg_len >= NLMSG_LENGTH(sizeof(int)) ? *(const int *)NLMSG_DATA(h) : 0;
 
-	return err < 0 ? err : 0;
+	return err < 0 ? err : h->nlmsg_type == NLMSG_ERROR ? -EPROTO : 0;
 }
 
 /* 1: more to come, 0: done, -errno. */
@@ -115,10 +111,8 @@ static int take(struct dump *d, const struct nlmsghdr *h, size_t len)
 	for (; NLMSG_OK(h, len); h = NLMSG_NEXT(h, len)) {
 		if (h->nlmsg_flags & NLM_F_DUMP_INTR)
 			d->interrupted = true;
-		if (h->nlmsg_type == NLMSG_DONE)
-			return status(h);
-		if (h->nlmsg_type == NLMSG_ERROR)
-			return status(h) ? status(h) : -EPROTO;
+		if (h->nlmsg_type == NLMSG_DONE || h->nlmsg_type == NLMSG_ERROR)
+			return sockdiag_status(h);
 		if (h->nlmsg_type == SOCK_DIAG_BY_FAMILY &&
 		    h->nlmsg_len >= NLMSG_LENGTH(sizeof(struct inet_diag_msg)))
 			deliver(d, h);
@@ -148,7 +142,7 @@ int sockdiag_listeners(int netns_fd,
 		       void (*fn)(uint64_t cookie, const struct mesh_listener *l, void *arg),
 		       void *arg)
 {
-	struct dump d = {.fd = diag_socket_in(netns_fd), .fn = fn, .arg = arg};
+	struct dump d = {.fd = sockdiag_open(netns_fd), .fn = fn, .arg = arg};
 	socklen_t len = sizeof(d.netns);
 	int r = 0;
 

@@ -9,6 +9,12 @@
 #include <mesh/abi.h>
 #include <stdint.h>
 
+#ifndef SO_NETNS_COOKIE
+#define SO_NETNS_COOKIE 71
+#endif
+
+struct nlmsghdr;
+
 /*
  * Calls fn for each TCP socket, IPv4 and IPv6, that listens in the network namespace netns_fd
  * refers to (-1: the caller's own). *l is complete, the namespace's cookie included, and fit for
@@ -22,5 +28,11 @@
 int sockdiag_listeners(int netns_fd,
 		       void (*fn)(uint64_t cookie, const struct mesh_listener *l, void *arg),
 		       void *arg);
+
+/* For connections.c. A socket to ask with, in the namespace netns_fd refers to (-1: the caller's
+ * own): a descriptor, or -errno as above. */
+int sockdiag_open(int netns_fd);
+/* Of a message that ends a dump: 0 or -errno. */
+int sockdiag_status(const struct nlmsghdr *h);
 
 #endif

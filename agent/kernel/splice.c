@@ -108,6 +108,7 @@ static void add(struct mesh_accel_group *sum, const struct mesh_accel_group *g)
 	sum->turns += g->turns;
 	sum->redirected += g->redirected;
 	sum->tcp += g->tcp;
+	sum->closed_bytes += g->closed_bytes;
 }
 
 #define BATCH 256
@@ -127,7 +128,7 @@ int kernel_splice_total(struct kernel *k, struct mesh_accel *out)
 					 &n, NULL) < 0)
 			r = -errno;
 		for (uint32_t i = 0; (!r || r == -ENOENT) && i < n; i++)
-			for (int g = 0; g < 2; g++)
+			for (int g = 0; g < MESH_ACCEL_GROUPS; g++)
 				add(&out->group[g], &values[i].group[g]);
 	}
 	free(keys);

@@ -217,6 +217,8 @@ int external_new(struct registry *r, uint32_t service, const struct external_inf
 	if (err)
 		return err;
 	r->endpoints[id].marked = true;
+	if (addr_is_loopback(x->ip))
+		r->endpoints[id].image.netns = r->own_netns;
 	endpoint_set(&r->endpoints[id], x->ip, MESH_EP_EXTERNAL, x->version);
 	endpoint_weigh(r, id, x->weight);
 	return 0;

@@ -88,8 +88,9 @@ static void run_until_passed(struct check *c, uint64_t wait_ms)
 
 static void print_lines(const struct check *c)
 {
-	static const char *const marks[2][3] = {{"ok  ", "FAIL", "-   "}, {"✓", "✗", "–"}};
-	static const enum colour colours[] = {COLOUR_GREEN, COLOUR_RED, COLOUR_DIM};
+	static const char *const marks[2][4] = {{"ok  ", "FAIL", "-   ", "note"},
+						{"✓", "✗", "–", "!"}};
+	static const enum colour colours[] = {COLOUR_GREEN, COLOUR_RED, COLOUR_DIM, COLOUR_YELLOW};
 	bool colour = output_colour(stdout), utf8 = output_utf8();
 	int width = 0;
 
@@ -124,7 +125,7 @@ static int print_json(const struct check *c)
 		cJSON_AddItemToObject(o, "ok",
 				      l->result == CHECK_SKIPPED
 					      ? cJSON_CreateNull()
-					      : cJSON_CreateBool(l->result == CHECK_PASSED));
+					      : cJSON_CreateBool(l->result != CHECK_FAILED));
 		cJSON_AddStringToObject(o, "detail", l->detail);
 		cJSON_AddStringToObject(o, "hint", l->hint);
 		cJSON_AddItemToArray(list, o);

@@ -6,16 +6,22 @@
 
 #include "ctl/meshctl/meshctl.h"
 
+#include <cjson/cJSON.h>
 #include <stdbool.h>
 
-#define CHECK_LINES 24
+#define CHECK_LINES 40
 
-enum check_result { CHECK_PASSED, CHECK_FAILED, CHECK_SKIPPED };
+enum check_result {
+	CHECK_PASSED,
+	CHECK_FAILED,
+	CHECK_SKIPPED,
+	CHECK_NOTED, /* well, but somebody should know */
+};
 
 struct check_line {
 	const char *name; /* a literal */
 	enum check_result result;
-	char detail[256];
+	char detail[320];
 	char hint[256]; /* what to do; "" when it passed */
 };
 
@@ -38,6 +44,8 @@ void check_host(struct check *c);
 /* check_mesh.c: meshd and the agent of this host. Fills c->cgroup. False when there is no use in
  * going on. */
 bool check_mesh(struct check *c);
+/* check_coverage.c: whose connections go past the mesh, as that agent says. */
+void check_coverage(struct check *c, const cJSON *agent);
 /* check_bpf.c: the pinned programs, and that the kernel runs them for the agent's cgroup. */
 bool check_programs(struct check *c);
 /* probe.c: a request from a process of the mesh to another one. */

@@ -143,7 +143,9 @@ static bool check_agent(struct check *c, const cJSON *agent)
 		c->cgroup[0] = '\0';
 	ok = check_admin(c, agent); /* all three are told, whatever the first says */
 	ok = check_workers(c, agent) && ok;
-	return check_config(c, agent) && ok;
+	ok = check_config(c, agent) && ok;
+	check_coverage(c, agent);
+	return ok;
 }
 
 bool check_mesh(struct check *c)

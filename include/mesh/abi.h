@@ -206,9 +206,10 @@ struct mesh_endpoint {
 	__u8 ip[16];
 	__u32 flags; /* enum mesh_endpoint_flags */
 	__u32 service;
-	__u32 workload;	      /* MESH_NONE when external */
-	__u32 hash;	      /* of id: the same on every host and after every restart */
-	__u64 netns;	      /* cookie of its namespace, 0 when external */
+	__u32 workload; /* MESH_NONE when external */
+	__u32 hash;	/* of id: the same on every host and after every restart */
+	__u64 netns; /* cookie of its namespace; external: of the agent's for its loopback, else 0
+		      */
 	char id[MESH_ID_MAX]; /* instance id, for x-instance-id; NUL-terminated */
 	char version[MESH_NAME_MAX];
 	__u32 weight; /* 1 to 1000, usually 100 */
@@ -296,8 +297,9 @@ struct mesh_refusal_key {
 _Static_assert(sizeof(struct mesh_refusal_key) == 16, "abi");
 
 /* beats (counts): one element: when each worker last came round in its loop, CLOCK_MONOTONIC ns, 0:
- * it does not run, or accepts nothing any more. A worker writes its own; the kernel writes 0 when
- * the worker's process begins to end. */
+ * it does not run, or accepts nothing any more. A worker writes its own, by
+ * compare-and-swap of what it wrote last (0 at first); the kernel writes 0 when the worker is sent
+ * SIGKILL, and when its process begins to end. */
 struct mesh_beats {
 	__u64 worker[MESH_MAX_WORKERS];
 };

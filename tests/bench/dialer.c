@@ -2,7 +2,8 @@
 /*
  * Makes connections on behalf of a test: started by `meshctl run`, it is a workload; the test sends
  * it an address over a unix socket (SOCK_SEQPACKET, at --socket) and gets back the connected
- * descriptor, or the error as a number. So the test holds a socket that was opened by a managed
+ * descriptor, or the error as a number. "mptcp ADDRESS" and "device ADDRESS" (bound to eth0) are
+ * connections that the mesh cannot take. So the test holds a socket that was opened by a managed
  * caller, in that caller's network namespace.
  */
 #include "lib/options.h"
@@ -41,6 +42,26 @@ static int answer(int to, int err, int fd)
 	return sendmsg(to, &msg, MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
+#ifndef IPPROTO_MPTCP
+#define IPPROTO_MPTCP 262
+#endif
+
+static int dial(const char *text)
+{
+	static const struct {
+		const char *word, *device;
+		int protocol;
+	} ways[] = {{"mptcp ", NULL, IPPROTO_MPTCP}, {"device ", "eth0", 0}, {"", NULL, 0}};
+	struct addr a;
+	size_t i = 0;
+
+	while (strncmp(text, ways[i].word, strlen(ways[i].word)))
+		i++;
+	if (addr_parse(text + strlen(ways[i].word), &a))
+		return -EINVAL;
+	return net_connect_by(&a, 0, ways[i].protocol, ways[i].device);
+}
+
 int main(int argc, char **argv)
 {
 	struct sockaddr_un un = {.sun_family = AF_UNIX};
@@ -58,12 +79,10 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	while ((n = recv(s, text, sizeof(text) - 1, 0)) > 0) {
-		struct addr a;
-		int fd = -EINVAL;
+		int fd;
 
 		text[n] = 0;
-		if (!addr_parse(text, &a))
-			fd = net_connect(&a, 0);
+		fd = dial(text);
 		if (answer(s, fd < 0 ? fd : 0, fd))
 			return 1;
 		if (fd >= 0)

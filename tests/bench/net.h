@@ -11,6 +11,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -52,22 +53,31 @@ static inline int net_listen(const struct addr *a)
 	return fd;
 }
 
-/* Starts (flags: SOCK_NONBLOCK) or makes (0) a connection: the socket or -errno. */
-static inline int net_connect(const struct addr *a, int flags)
+/* A connection by that protocol (0: TCP), bound to that device (NULL: none): the socket or -errno.
+ */
+static inline int net_connect_by(const struct addr *a, int flags, int protocol, const char *device)
 {
 	struct sockaddr_storage ss;
 	socklen_t len = addr_to_sockaddr(a, &ss);
-	int err, fd = socket(ss.ss_family, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
+	int err, fd = socket(ss.ss_family, SOCK_STREAM | SOCK_CLOEXEC | flags, protocol);
 
 	if (fd < 0)
 		return -errno;
 	net_nodelay(fd);
-	if (connect(fd, (struct sockaddr *)&ss, len) && errno != EINPROGRESS) {
+	if ((device &&
+	     setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, device, (socklen_t)strlen(device) + 1)) ||
+	    (connect(fd, (struct sockaddr *)&ss, len) && errno != EINPROGRESS)) {
 		err = -errno;
 		close(fd);
 		return err;
 	}
 	return fd;
+}
+
+/* Starts (flags: SOCK_NONBLOCK) or makes (0) a connection: the socket or -errno. */
+static inline int net_connect(const struct addr *a, int flags)
+{
+	return net_connect_by(a, flags, 0, NULL);
 }
 
 /* As many descriptors as the system lets us have. */

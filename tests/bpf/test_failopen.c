@@ -199,6 +199,34 @@ static void without_the_kernels_clearing_connects_fail(void **state)
 	assert_true(t.failed > 0);
 }
 
+/* Not when the process comes to it: a connect() made after kill() has returned is safe. */
+static void a_killed_worker_has_no_beat_when_kill_returns(void **state)
+{
+	__u64 *beat = &kernel_arrays(fx.k)->beats->worker[3];
+
+	for (int i = 0; i < 200; i++) {
+		pid_t pid = fork();
+		int pidfd;
+
+		assert_true(pid >= 0);
+		if (!pid)
+			for (be_child();;)
+				(void)clock_mono_ns();
+		pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+		ok(kernel_worker_started(fx.k, pidfd, 3));
+		close(pidfd);
+		*beat = clock_mono_ns();
+		kill(pid, SIGUSR1 * (i % 2)); /* 0: none; others end it too, in their time */
+		if (i % 2)
+			reap(pid);
+		else
+			kill(pid, SIGKILL);
+		assert_int_equal(__atomic_load_n(beat, __ATOMIC_RELAXED), 0);
+		if (i % 2 == 0)
+			reap(pid);
+	}
+}
+
 static int share(void **state)
 {
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
@@ -210,6 +238,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(killed_workers_fail_no_connect, test_setup),
+		cmocka_unit_test_setup(a_killed_worker_has_no_beat_when_kill_returns, test_setup),
 		cmocka_unit_test_setup(without_the_kernels_clearing_connects_fail, test_setup),
 	};
 
