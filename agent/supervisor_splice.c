@@ -16,8 +16,12 @@ enum mesh_splice_mode splice_start(struct supervisor *s, enum mesh_splice_mode m
 	uint64_t cgroup = 0;
 	int r;
 
-	if (mode == MESH_SPLICE_OFF)
+	if (mode == MESH_SPLICE_OFF) { /* a predecessor may have had it on */
+		r = kernel_splice_set(s->kernel, &c, error);
+		if (r)
+			log_error("acceleration cannot be switched off: %s", error);
 		return mode;
+	}
 	r = cgroup_own(&cgroup);
 	if (r)
 		log_warn("connections of the workers to endpoints are not accelerated: the agent's "

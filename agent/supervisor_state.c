@@ -101,7 +101,7 @@ char *state_json(struct supervisor *s)
 	string(&b, "cgroup", kernel_cgroup(s->kernel));
 	buf_printf(&b, ",\"workers\":%u,\"workersAnswering\":%u,", s->cfg->workers,
 		   workers_answering(&s->workers));
-	string(&b, "accelerate", s->cfg->accelerate);
+	acceleration_json(s, &b);
 	buf_char(&b, ',');
 	address(&b, "gateway", s->cfg->gateway_on, &s->cfg->gateway);
 	buf_char(&b, ',');
@@ -347,6 +347,7 @@ void state_metrics(void *arg, struct buf *out)
 	coverage_metrics(s, out);
 	write_counters(s, out);
 	splice_metrics(s, out);
+	acceleration_metrics(s, out);
 	write_maps(s, out);
 	write_netns(s, out);
 	single(out, "mesh_workers_ready", "gauge", "Workers that answer.",

@@ -94,20 +94,22 @@ static __always_inline bool enroll_who(struct bpf_sock_ops *ctx, struct bpf_sock
 
 enum enroll_verdict { ENROLL_NOT, ENROLL_HOLD_BACK, ENROLL_UNFIT, ENROLL };
 
-/* Ours do not block, and of what is not known nothing is promised. */
-static __always_inline bool enroll_style(__u32 workload, __u32 shift)
+/* Ours do not block. */
+static __always_inline bool enroll_style(const struct sock *sk, const struct enroll_who *who)
 {
-	__u32 *style, word;
+	__u32 word = splice_style_of(who->caller);
 
-	if (workload == MESH_NONE)
+	if (splice_style_of(who->callee) >> MESH_STYLE_CALLEE & MESH_STYLE_BLOCKING)
+		return false;
+	if (who->caller == MESH_NONE)
 		return true;
-	style = bpf_map_lookup_elem(&splice_style, &workload);
-	word = style ? *style >> shift : 0;
-	return word & MESH_STYLE_NONBLOCK && !(word & MESH_STYLE_BLOCKING);
+	if (word & (MESH_STYLE_BLOCKING | MESH_STYLE_NONBLOCK))
+		return !(word & MESH_STYLE_BLOCKING);
+	return splice_style_seen(sk) == MESH_STYLE_NONBLOCK;
 }
 
-static __always_inline enum enroll_verdict enroll_steer(const struct mesh_splice_ctl *c,
-							const struct enroll_who *who)
+static __always_inline enum enroll_verdict
+enroll_steer(const struct mesh_splice_ctl *c, const struct sock *sk, const struct enroll_who *who)
 {
 	struct mesh_splice_steer *steer;
 	struct mesh_upstream *u;
@@ -127,11 +129,12 @@ static __always_inline enum enroll_verdict enroll_steer(const struct mesh_splice
 	svc = bpf_map_lookup_elem(&services, &service);
 	if (svc && svc->flags & MESH_SVC_ACCEL_OFF)
 		return ENROLL_NOT;
-	if (svc && svc->flags & MESH_SVC_ACCEL_ON && hold_back > MESH_SPLICE_CONTROL)
-		hold_back = MESH_SPLICE_CONTROL;
-	if (!(c->left_out & MESH_COVER_STYLE) &&
-	    !(enroll_style(who->caller, 0) && enroll_style(who->callee, MESH_STYLE_CALLEE)))
+	if (svc && svc->flags & MESH_SVC_ACCEL_ON) {
+		if (hold_back > MESH_SPLICE_CONTROL)
+			hold_back = MESH_SPLICE_CONTROL;
+	} else if (!(c->left_out & MESH_COVER_STYLE) && !enroll_style(sk, who)) {
 		return ENROLL_UNFIT;
+	}
 	return bpf_get_prandom_u32() % 1000 < hold_back ? ENROLL_HOLD_BACK : ENROLL;
 }
 
@@ -157,10 +160,12 @@ static __always_inline struct mesh_splice_end *enroll_end(struct bpf_sock *bsk,
 /* Takes the socket in as one half of a pair. The half is complete before its cookie says so. */
 static __always_inline bool enroll_half(struct bpf_sock_ops *ctx, struct bpf_sock *bsk,
 					const struct sock *sk, const struct mesh_splice_end *end,
-					struct mesh_splice_half *h)
+					struct mesh_splice_pair *p)
 {
+	struct mesh_splice_half *h = &p->half[end->side & 1];
 	__u64 cookie = bpf_get_socket_cookie(ctx);
 
+	p->next[end->side & 1] = ((const struct tcp_sock *)sk)->rcv_nxt;
 	if (bpf_sock_hash_update(ctx, &splice_socks, &cookie, BPF_NOEXIST))
 		return false;
 	if (!enroll_end(bsk, end))
@@ -191,7 +196,7 @@ static __always_inline void enroll_active(struct bpf_sock_ops *ctx)
 	sk = (const struct sock *)bpf_skc_to_tcp_sock(bsk);
 	if (!sk || !enroll_who(ctx, bsk, sk, c, &who))
 		return;
-	v = enroll_steer(c, &who);
+	v = enroll_steer(c, sk, &who);
 	if (v == ENROLL_NOT)
 		return;
 	fresh.watch = v != ENROLL;
@@ -214,7 +219,7 @@ static __always_inline void enroll_active(struct bpf_sock_ops *ctx)
 	if (fresh.watch)
 		taken = enroll_end(bsk, &end);
 	else
-		taken = p && enroll_half(ctx, bsk, sk, &end, &p->half[MESH_ACTIVE]);
+		taken = p && enroll_half(ctx, bsk, sk, &end, p);
 	if (taken) {
 		enroll_opened(who.upstream, end.group);
 		return;
@@ -247,7 +252,7 @@ static __always_inline void enroll_passive(struct bpf_sock_ops *ctx)
 		if (enroll_end(bsk, &end))
 			enroll_flags(ctx, BPF_SOCK_OPS_RTT_CB_FLAG);
 		bpf_map_delete_elem(&splice_pairs, &end.id);
-	} else if (!enroll_half(ctx, bsk, sk, &end, &p->half[MESH_PASSIVE])) {
+	} else if (!enroll_half(ctx, bsk, sk, &end, p)) {
 		count(MESH_C_SPLICE_FULL);
 	}
 }
@@ -258,23 +263,16 @@ static __always_inline void enroll_rtt(struct bpf_sock_ops *ctx)
 {
 	struct bpf_sock *bsk = ctx->sk;
 	struct mesh_splice_end *end = bsk ? bpf_sk_storage_get(&splice_ends, bsk, 0, 0) : NULL;
-	__u32 bit, workload, flags, *style;
-	const struct file *file;
 	const struct sock *sk;
+	__u32 style;
 
 	if (!end)
 		return;
 	sk = (const struct sock *)bpf_skc_to_tcp_sock(bsk);
-	file = sk ? BPF_CORE_READ(sk, sk_socket, file) : NULL;
-	if (!file)
+	style = sk ? splice_style_seen(sk) : 0;
+	if (!style)
 		return; /* not accepted yet */
-	flags = BPF_CORE_READ(file, f_flags);
-	bit = flags & O_NONBLOCK ? MESH_STYLE_NONBLOCK : MESH_STYLE_BLOCKING;
-	bit <<= end->side == MESH_PASSIVE ? MESH_STYLE_CALLEE : 0;
-	workload = end->workload;
-	style = workload != MESH_NONE ? bpf_map_lookup_elem(&splice_style, &workload) : NULL;
-	if (style && !(*style & bit))
-		__sync_fetch_and_or(style, bit);
+	splice_style_note(end->workload, end->side, style);
 	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags & ~BPF_SOCK_OPS_RTT_CB_FLAG);
 }
 

@@ -65,6 +65,35 @@ static __always_inline bool splice_forbidden(__u32 workload)
 	return task && *task & MESH_SPLICE_TASK_OFF;
 }
 
+static __always_inline __u32 splice_style_of(__u32 workload)
+{
+	__u32 *style = workload < MESH_MAX_WORKLOADS ? bpf_map_lookup_elem(&splice_style, &workload)
+						     : NULL;
+
+	return style ? *style : 0;
+}
+
+/* 0: nobody has accepted it yet, or it is closed. */
+static __always_inline __u32 splice_style_seen(const struct sock *sk)
+{
+	const struct file *file = BPF_CORE_READ(sk, sk_socket, file);
+
+	if (!file)
+		return 0;
+	return BPF_CORE_READ(file, f_flags) & O_NONBLOCK ? MESH_STYLE_NONBLOCK
+							 : MESH_STYLE_BLOCKING;
+}
+
+static __always_inline void splice_style_note(__u32 workload, __u32 side, __u32 style)
+{
+	__u32 bit = side == MESH_PASSIVE ? style << MESH_STYLE_CALLEE : style;
+	__u32 *word = workload < MESH_MAX_WORKLOADS ? bpf_map_lookup_elem(&splice_style, &workload)
+						    : NULL;
+
+	if (word && !(*word & bit))
+		__sync_fetch_and_or(word, bit);
+}
+
 /* which: enum mesh_accel_which */
 static __always_inline struct mesh_accel_group *splice_group(__u32 upstream, __u32 which)
 {

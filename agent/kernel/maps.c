@@ -107,6 +107,16 @@ int kernel_service_set(struct kernel *k, uint32_t service, const struct mesh_ser
 }
 
 /* What is counted of it has its place first, and keeps it when the workload changes. */
+int kernel_names_set(struct kernel *k, uint32_t service, const struct mesh_names *n)
+{
+	return bpf_map_update_elem(k->map[KM_NAMES], &service, n, BPF_ANY) < 0 ? -errno : 0;
+}
+
+int kernel_names_get(struct kernel *k, uint32_t service, struct mesh_names *n)
+{
+	return bpf_map_lookup_elem(k->map[KM_NAMES], &service, n) < 0 ? -errno : 0;
+}
+
 int kernel_workload_set(struct kernel *k, uint64_t cgroup, const struct mesh_workload *w)
 {
 	static const struct mesh_coverage none;
@@ -283,6 +293,16 @@ uint32_t kernel_count_entries(int fd, size_t key_size, size_t value_size)
 	free(keys);
 	free(values);
 	return total;
+}
+
+void kernel_count_adopted(struct kernel *k)
+{
+	k->entries[KM_WORKLOADS] = kernel_count_entries(k->map[KM_WORKLOADS], sizeof(__u64),
+							sizeof(struct mesh_workload));
+	k->entries[KM_DESTS] = kernel_count_entries(k->map[KM_DESTS], sizeof(struct mesh_dest_key),
+						    sizeof(struct mesh_dest));
+	k->entries[KM_NETNS] =
+		kernel_count_entries(k->map[KM_NETNS], sizeof(__u64), sizeof(struct mesh_netns));
 }
 
 size_t kernel_map_use(struct kernel *k, struct kernel_map_use *out, size_t cap)

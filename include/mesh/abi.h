@@ -141,7 +141,8 @@ struct mesh_upstream {
 		__u32 upto; /* cumulative weight; the last one is 65536 */
 	} split[MESH_SPLITS];
 	__u32 version[MESH_VERSIONS];
-	__u8 pad[48];
+	__u32 primary; /* 1: leads to the primary ports, whatever they are */
+	__u8 pad[44];
 };
 _Static_assert(sizeof(struct mesh_upstream) == 192, "abi");
 
@@ -188,6 +189,14 @@ struct mesh_service {
 	__u64 reserved[10];
 };
 _Static_assert(sizeof(struct mesh_service) == 128, "abi");
+
+/* names: by service id: what ids and numbers of versions mean, for the next supervisor. Written before
+ * anything that goes by them. */
+struct mesh_names {
+	char service[MESH_NAME_MAX];
+	char version[MESH_VERSIONS - 1][MESH_NAME_MAX]; /* of numbers from 1 on; "": none */
+};
+_Static_assert(sizeof(struct mesh_names) == 1024, "abi");
 
 /* endpoints (steers). An index is not given to another endpoint for some seconds after its end.
  * `flags` is a word of its own, outside of `seq`: the kernel clears MESH_EP_ALIVE in it. */

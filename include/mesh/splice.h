@@ -38,6 +38,7 @@ enum mesh_splice_covers {
 	MESH_COVER_PROOF = 4,  /* pairs are told by ports alone, not by their sequence numbers */
 	MESH_COVER_WINDOW = 8, /* redirect fills the receive buffer that TCP has promised */
 	MESH_COVER_STYLE = 16, /* programs that block in recv() are enrolled too */
+	MESH_COVER_TRIM = 32,  /* what TCP sent twice is delivered twice */
 };
 struct mesh_splice_ctl {
 	__u32 mode;	/* enum mesh_splice_mode */
@@ -69,9 +70,10 @@ enum mesh_splice_task { MESH_SPLICE_TASK_OFF = 1 };
 /*
  * splice_style (counts): by workload id, what its sockets were seen to be, as a caller and as a
  * callee. On an enrolled socket a recv() that blocks gives EAGAIN when it is woken for another
- * reason, such as room to send: only programs whose sockets do not block are enrolled, and of those
- * only whom the kernel has seen. It looks at connections that are not enrolled, the control group
- * among them, when their first bytes are acknowledged.
+ * reason, such as room to send after a send() that had to wait. So programs that block stay with
+ * TCP: a caller must have connected without blocking, or be known not to block; a callee must not
+ * be known to block. What they are is seen at the first message of an enrolled connection, and on
+ * others when their first bytes are acknowledged.
  */
 enum mesh_splice_style {
 	MESH_STYLE_NONBLOCK = 1, /* as a caller; shifted by MESH_STYLE_CALLEE as a callee */
@@ -127,11 +129,12 @@ struct mesh_splice_pair {
 	struct mesh_splice_half half[2]; /* enum mesh_splice_side */
 	__u64 start_ns;
 	__u32 upstream;
-	__u32 last;  /* the side that sent last */
-	__u32 watch; /* not enrolled, but to be looked at: MESH_PASSIVE takes it out */
-	__u32 pad;
+	__u32 last;    /* the side that sent last */
+	__u32 watch;   /* not enrolled, but to be looked at: MESH_PASSIVE takes it out */
+	__u32 next[2]; /* by reader: behind the last byte by TCP that its verdict has seen */
+	__u32 seen;    /* sides (1 << side) whose style was looked at */
 	__u64 told[2]; /* bytes of each side that were added to accel */
-	__u64 reserved[3];
+	__u64 reserved[2];
 };
 _Static_assert(sizeof(struct mesh_splice_pair) == 192, "abi");
 

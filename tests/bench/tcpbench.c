@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * TCP without HTTP. Sockets that do not block, epoll, one connection at a time.
- * `--serve PORT` is the other end of all modes; a client names one mode and prints one line per
- * size:
+ * TCP without HTTP, one connection at a time, with sockets that do not block and epoll, or
+ * (--block, on both ends) with sockets that do. `--serve PORT` is the other end of all modes; a
+ * client names one mode and prints one line per size:
  *
  *   ping     SIZE P50-US P99-US COUNT            a message there and back
  *   stream   SIZE MB-PER-S CPU-NS-PER-MESSAGE    messages one way, until the server has read the
@@ -44,7 +44,7 @@ struct result {
 };
 
 static const char *opt_serve, *opt_listen, *opt_to, *opt_mode, *opt_sizes, *opt_ms, *opt_cc;
-static bool opt_nagle;
+static bool opt_nagle, opt_block;
 static const struct option_spec options[] = {
 	{"serve", 0, "PORT", NULL, "be the server", &opt_serve},
 	{"listen", 0, "IP", "0.0.0.0", "where the server listens", &opt_listen},
@@ -53,6 +53,8 @@ static const struct option_spec options[] = {
 	{"sizes", 0, "N,N", "64", "bytes of a message, 8 to 1048576", &opt_sizes},
 	{"ms", 0, "N", "250", "how long each size takes", &opt_ms},
 	{"cc", 0, "NAME", "", "congestion control of both ends", &opt_cc},
+	{"block", 0, NULL, NULL, "sleep in recv() and send(), not in epoll_wait()", NULL,
+	 &opt_block},
 	{"nagle", 0, NULL, NULL, "the client leaves TCP_NODELAY off", NULL, &opt_nagle},
 	{0},
 };
@@ -105,7 +107,7 @@ static int send_all(int fd, const void *p, size_t n)
 
 		if (did > 0)
 			at += (size_t)did;
-		else if (errno != EAGAIN || await_out(fd))
+		else if (opt_block || errno != EAGAIN || await_out(fd))
 			return -1;
 	}
 	return 0;
@@ -117,7 +119,7 @@ static ssize_t recv_some(int fd, void *p, size_t room)
 	for (;;) {
 		ssize_t n = recv(fd, p, room, 0);
 
-		if (n >= 0 || errno != EAGAIN)
+		if (n >= 0 || opt_block || errno != EAGAIN)
 			return n;
 		if (await_in())
 			return -1;
@@ -139,7 +141,7 @@ static int recv_all(int fd, void *p, size_t n)
 /* As an event loop does it, which does not ask before it is told. */
 static int recv_message(int fd, void *p, size_t n)
 {
-	return await_in() ? -1 : recv_all(fd, p, n);
+	return !opt_block && await_in() ? -1 : recv_all(fd, p, n);
 }
 
 static int congestion(int fd, const char *cc)
@@ -149,11 +151,13 @@ static int congestion(int fd, const char *cc)
 
 static int socket_prepare(int fd)
 {
+	const struct timeval t = {.tv_sec = PATIENCE_MS / 1000};
 	struct epoll_event ev = {.events = EPOLLIN};
 
-	if (fcntl(fd, F_SETFL, O_NONBLOCK) || epoll_ctl(ep, EPOLL_CTL_ADD, fd, &ev))
-		return -1;
-	return 0;
+	if (!opt_block)
+		return fcntl(fd, F_SETFL, O_NONBLOCK) | epoll_ctl(ep, EPOLL_CTL_ADD, fd, &ev);
+	return setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof(t)) |
+	       setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &t, sizeof(t));
 }
 
 /* --- the server --- */
@@ -255,10 +259,10 @@ static double sorted_us(size_t n, unsigned percent)
 
 static int client_connect(const struct addr *to, const struct hello *h)
 {
-	int zero = 0, fd = net_connect(to, 0);
+	int zero = 0, fd = net_connect(to, opt_block ? 0 : SOCK_NONBLOCK);
 
-	if (fd < 0) {
-		errno = -fd;
+	if (fd < 0 || (!opt_block && await_out(fd))) {
+		errno = fd < 0 ? -fd : errno;
 		fail("cannot connect");
 	}
 	if ((opt_nagle && setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &zero, sizeof(zero))) ||
