@@ -196,6 +196,42 @@ struct sk_msg_md {
 
 struct __sk_buff {
 	__u32 len;
+	__u32 pkt_type;
+	__u32 mark;
+	__u32 queue_mapping;
+	__u32 protocol;
+	__u32 vlan_present;
+	__u32 vlan_tci;
+	__u32 vlan_proto;
+	__u32 priority;
+	__u32 ingress_ifindex;
+	__u32 ifindex;
+	__u32 tc_index;
+	__u32 cb[5];
+	__u32 hash;
+	__u32 tc_classid;
+	__u32 data;
+	__u32 data_end;
+	__u32 napi_id;
+	__u32 family;
+	__u32 remote_ip4;
+	__u32 local_ip4;
+	__u32 remote_ip6[4];
+	__u32 local_ip6[4];
+	__u32 remote_port;
+	__u32 local_port;
+	__u32 data_meta;
+	union {
+		struct bpf_flow_keys *flow_keys;
+		__u64 : 64;
+	} __attribute__((aligned(8)));
+	__u64 tstamp;
+	__u32 wire_len;
+	__u32 gso_segs;
+	union {
+		struct bpf_sock *sk;
+		__u64 : 64;
+	} __attribute__((aligned(8)));
 };
 
 /* --- kernel-internal: relocated
@@ -227,15 +263,46 @@ typedef struct {
 	struct net *net;
 } possible_net_t;
 
+struct fdtable {
+	unsigned int max_fds;
+	struct file **fd;
+};
+
+struct files_struct {
+	struct fdtable *fdt;
+};
+
 struct task_struct {
 	int pid;
+	struct files_struct *files;
 };
+
+#if defined(__TARGET_ARCH_x86)
+struct pt_regs {
+	unsigned long orig_ax; /* number of the system call */
+	unsigned long di;      /* its first argument */
+};
+#elif defined(__TARGET_ARCH_arm64)
+struct pt_regs {
+	u64 regs[31];
+	u64 orig_x0;
+	s32 syscallno;
+};
+#endif
 
 struct kernfs_node {
 	u64 id; /* the inode number of the directory: the cgroup id */
 };
 
+struct cgroup;
+
+struct cgroup_subsys_state {
+	struct cgroup *cgroup;
+	struct cgroup_subsys_state *parent;
+};
+
 struct cgroup {
+	struct cgroup_subsys_state self;
 	struct kernfs_node *kn;
 };
 
@@ -269,10 +336,14 @@ enum { O_NONBLOCK = 04000 };
 
 struct file {
 	unsigned int f_flags; /* of open(2) */
+	void *private_data;   /* of a socket: its struct socket */
 };
+
+struct sock;
 
 struct socket {
 	struct file *file;
+	struct sock *sk;
 };
 
 enum { SOCK_RCVBUF_LOCK = 2 }; /* of sk_userlocks: set by SO_RCVBUF */
@@ -291,7 +362,14 @@ struct sock {
 	struct sock_cgroup_data sk_cgrp_data;
 };
 
+struct bpf_prog;
+
+struct sk_psock_progs {
+	struct bpf_prog *stream_verdict;
+};
+
 struct sk_psock {
+	struct sk_psock_progs progs;
 	struct list_head ingress_msg;
 	u32 msg_tot_len; /* of ingress_msg; since 6.18.14 or so, with the fix of FIONREAD */
 };
@@ -301,7 +379,17 @@ struct inet_sock {
 	__be16 inet_sport; /* stays when skc_num is given back at CLOSE */
 };
 
+struct sk_buff {
+	char cb[48]; /* in TCP: struct tcp_skb_cb */
+};
+
+struct tcp_skb_cb {
+	u32 seq;
+	u32 end_seq; /* SYN and FIN count as one each */
+};
+
 struct tcp_sock {
+	u64 bytes_acked;
 	u32 snd_nxt;
 	u32 rcv_nxt;
 	u32 copied_seq;

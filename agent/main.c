@@ -14,8 +14,8 @@
 
 struct flags {
 	const char *control, *cgroup, *workers, *gateway, *gateway_default, *admin, *node, *run_dir,
-		*accelerate, *listener_port, *token_file, *user, *access_log, *log_format,
-		*log_level;
+		*accelerate, *accelerate_mode, *listener_port, *token_file, *user, *access_log,
+		*log_format, *log_level;
 };
 
 static struct flags f;
@@ -38,6 +38,8 @@ static const struct option_spec options[] = {
 	{"run-dir", 0, "DIR", "/run/mesh", "lock and last configuration", &f.run_dir, NULL},
 	{"accelerate", 0, "auto|on|off", "auto", "let connections on this host skip TCP",
 	 &f.accelerate, NULL},
+	{"accelerate-mode", 0, "trials|redirect|verdict|off", "trials",
+	 "how; for tests: whatever the trials of this kernel would say", &f.accelerate_mode, NULL},
 	{"listener-port", 0, "PORT", "15001", "port on loopback that captured connections go to",
 	 &f.listener_port, NULL},
 	{"token-file", 0, "FILE", "", "token for meshd (default: /var/lib/mesh/token if readable)",
@@ -126,11 +128,22 @@ static void start_log(void)
 	log_init("mesh-agent", !strcmp(f.log_format, "json"), level);
 }
 
+/* -1: the trials decide. */
+static int forced_mode(const char *name)
+{
+	int mode = strcmp(name, "trials") ? qualify_mode_parse(name) : -1;
+
+	if (mode < 0 && strcmp(name, "trials"))
+		options_usage(&program, "--accelerate-mode %s: trials, redirect, verdict or off",
+			      name);
+	return mode;
+}
+
 static void take_flags(struct agent_config *c)
 {
 	if (strncmp(f.control, "http://", 7) && strncmp(f.control, "unix:/", 6))
 		options_usage(&program, "--control %s: http://ADDR:PORT or unix:PATH", f.control);
-	if (!one_of(f.accelerate, "auto", "on", "off"))
+	if (acceleration_parse(f.accelerate) < 0)
 		options_usage(&program, "--accelerate %s: auto, on or off", f.accelerate);
 	*c = (struct agent_config){
 		.control = f.control,
@@ -141,7 +154,8 @@ static void take_flags(struct agent_config *c)
 		.token_file = or_null(f.token_file),
 		.access_log = f.access_log,
 		.gateway_default = or_null(f.gateway_default),
-		.accelerate = f.accelerate,
+		.accelerate = acceleration_parse(f.accelerate),
+		.accelerate_mode = forced_mode(f.accelerate_mode),
 		.upgrade = upgrade,
 		.workers = *f.workers ? number("workers", f.workers, 1, MESH_KERNEL_WORKER)
 				      : default_workers(),

@@ -4,7 +4,6 @@
  * loop ends in settle(): whatever was learned is put into the maps once, and then meshd is told.
  */
 #include "agent/supervisor.h"
-#include "agent/supervisor_splice.h"
 
 #include "lib/clock.h"
 #include "lib/log.h"
@@ -82,14 +81,15 @@ static void on_event(const struct mesh_event *e, void *arg)
 {
 	struct supervisor *s = arg;
 
+	if (e->kind == MESH_EV_SPLICE) {
+		acceleration_spliced(s, e);
+		return;
+	}
 	if (e->kind != MESH_EV_CLOSE) {
 		discovery_event(&s->discovery, e);
 		return;
 	}
-	metrics_connection(s->metrics, registry_caller_name(s->registry, e->workload),
-			   registry_service_name(s->registry, registry_upstream_service(
-								      s->registry, e->upstream)),
-			   e->error, e->connect_ns);
+	tcp_closed(s, e);
 }
 
 /* --- workers --- */
@@ -207,7 +207,7 @@ static char *state(void *arg)
 /* --- the round --- */
 
 /* False: put off, what is new is not in the maps yet. */
-static bool flush(struct supervisor *s)
+bool supervisor_flush(struct supervisor *s)
 {
 	int err;
 
@@ -249,7 +249,9 @@ static void settle(struct loop *l)
 	if (s->stopping_ns)
 		return;
 	discovery_settle(&s->discovery);
-	if (flush(s)) {
+	if (!s->settled && !adopt_settle(s))
+		return;
+	if (supervisor_flush(s)) {
 		handover_go_on(s);
 		if (workers_answering(&s->workers))
 			discovery_mark(&s->discovery);
@@ -351,7 +353,9 @@ static void beat(struct timer *t)
 	health_beat(s);
 	whys_beat(s);
 	coverage_beat(s);
-	registry_rebalance(s->registry, s->loop.now_ns);
+	tcp_beat(s);
+	if (s->settled)
+		registry_rebalance(s->registry, s->loop.now_ns);
 	kernel_events_drain(s->kernel);
 	if (!s->drain.prev)
 		drain_rings(&s->drain);
@@ -417,11 +421,12 @@ static int start_kernel(struct supervisor *s)
 	err = netns_own_cookie(&s->own_netns);
 	if (err)
 		return err;
-	if (!strcmp(s->cfg->accelerate, "on"))
-		splice_start(s, MESH_SPLICE_VERDICT);
 	publish_sink(s, &sink);
 	err = registry_new(&sink, s->own_netns, &s->registry);
+	if (!err)
+		adopt_begin(s);
 	coverage_start(s);
+	tcp_start(s);
 	return err ? err : health_start(s);
 }
 
@@ -519,7 +524,9 @@ static int start(struct supervisor *s)
 			return err;
 		}
 	}
+	acceleration_start(s);
 	s->loop.after = settle;
+	s->begun_ns = s->loop.now_ns;
 	beat(&s->beat);
 	timer_arm(&s->loop, &s->reconcile, RECONCILE_MS, reconcile);
 	settle(&s->loop);
@@ -539,6 +546,7 @@ static void stop(struct supervisor *s)
 	bool keep = handover_others_serve(s); /* what they need goes on without us */
 
 	s->loop.after = NULL;
+	acceleration_stop(s);
 	session_free(&s->session);
 	whys_done(&s->whys);
 	if (!keep)

@@ -13,8 +13,10 @@
 #include "agent/kernel/sockdiag.h"
 #include "agent/leave.h"
 #include "agent/registry/registry.h"
+#include "agent/supervisor_accelerate.h"
 #include "agent/supervisor_coverage.h"
 #include "agent/supervisor_health.h"
+#include "agent/supervisor_tcp.h"
 #include "agent/supervisor_why.h"
 #include "agent/supervisor_workers.h"
 #include "agent/takeover.h"
@@ -32,7 +34,8 @@ struct agent_config {
 	const char *cgroup;  /* NULL: the cgroup2 root */
 	const char *node, *run_dir, *user, *token_file, *access_log;
 	const char *gateway_default; /* NULL: none */
-	const char *accelerate;
+	int accelerate;		     /* enum service_accelerate: what a service with "auto" gets */
+	int accelerate_mode;	     /* enum mesh_splice_mode; -1: what the trials say */
 	uint32_t workers;
 	uint16_t listener_port;
 	bool gateway_on, admin_on;
@@ -51,6 +54,8 @@ struct supervisor {
 	struct health health;
 	struct coverage_watch coverage;
 	struct whys whys;
+	struct acceleration acceleration;
+	struct tcp tcp;
 	struct metrics *metrics;
 	struct admin *admin;
 	struct accesslog *accesslog;
@@ -66,8 +71,12 @@ struct supervisor {
 	uint64_t started_ms;		   /* wall clock */
 	uint64_t stopping_ns;		   /* 0: not stopping */
 	bool in_kernel[MESH_MAX_SERVICES]; /* the kernel was told of it */
+	uint64_t begun_ns;		   /* discovery */
 	uint64_t retry_ns;		   /* after a flush that failed: not before this */
 	bool flush_failed, farewell;
+	bool adopting; /* what an agent before us has left is in force, and not looked at yet */
+	bool settled;  /* our own is */
+	uint64_t names_hash[MESH_MAX_SERVICES]; /* of what the next one is told; 0: nothing yet */
 
 	struct leave leave;
 	struct takeover takeover;
@@ -112,6 +121,15 @@ bool handover_others_serve(const struct supervisor *s);
 /* supervisor_publish.c: the registry's sink, into the arrays and maps of the kernel. */
 void publish_sink(struct supervisor *s, struct registry_sink *sink);
 int publish_services(struct supervisor *s); /* a new snapshot to all workers; 0 or -errno */
+
+/* supervisor_adopt.c: what an agent before us has left in the kernel becomes ours. Begin: before
+ * anything is put into the registry. Settle: in each round until `settled`; false: nothing may be
+ * written yet. */
+void adopt_begin(struct supervisor *s);
+bool adopt_settle(struct supervisor *s);
+
+/* supervisor.c, for supervisor_adopt.c: into the maps with it. */
+bool supervisor_flush(struct supervisor *s);
 
 /* supervisor_state.c: what meshd and /metrics are told. */
 char *state_json(struct supervisor *s); /* the caller frees; NULL without memory */

@@ -145,9 +145,12 @@ int handover_begin(struct supervisor *s)
 			log_error("worker %u (pid %d) of before: %s", t->old[t->nold - 1].id,
 				  (int)t->old[t->nold - 1].pid, strerror(-r));
 	}
-	if (err || !workers_old_ones(ws))
+	if (err || (!workers_old_ones(ws) && !s->adopting))
 		return err;
+	/* maps that are filled send connections to whoever listens, and ours know nothing yet */
 	s->taking_over = ws->holding_back = true;
+	if (!workers_old_ones(ws))
+		return 0;
 	log_info("taking over from %u workers with %u listeners", workers_old_ones(ws),
 		 t->nlisteners);
 	workers_make_room(ws, SUPERVISOR_DRAIN_MS);
@@ -166,20 +169,22 @@ void handover_go_on(struct supervisor *s)
 {
 	struct workers *ws = &s->workers;
 
-	if (!s->taking_over || (ws->holding_back && !discovery_is_complete(&s->discovery)))
+	if (!s->taking_over || (ws->holding_back && !s->settled))
 		return;
 	workers_release(ws);
-	if (!s->retired && workers_all_ready(ws) && workers_generation(ws) >= s->generation) {
-		s->retired = true;
-		workers_retire(ws, SUPERVISOR_DRAIN_MS);
-		log_info("%u workers are ready, %u of before drain, %d s at most", workers_ours(ws),
-			 workers_old_ones(ws), SUPERVISOR_DRAIN_MS / 1000);
-	}
-	if (workers_old_ones(ws))
+	if (!workers_old_ones(ws)) {
+		takeover_done(&s->takeover);
+		s->taking_over = false;
+		if (s->retired)
+			log_info("the workers of before have ended");
 		return;
-	takeover_done(&s->takeover);
-	s->taking_over = false;
-	log_info("the workers of before have ended");
+	}
+	if (s->retired || !workers_all_ready(ws) || workers_generation(ws) < s->generation)
+		return;
+	s->retired = true;
+	workers_retire(ws, SUPERVISOR_DRAIN_MS);
+	log_info("%u workers are ready, %u of before drain, %d s at most", workers_ours(ws),
+		 workers_old_ones(ws), SUPERVISOR_DRAIN_MS / 1000);
 }
 
 bool handover_others_serve(const struct supervisor *s)

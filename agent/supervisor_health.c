@@ -193,6 +193,7 @@ static void check(struct supervisor *s, uint32_t id, const struct endpoint_view 
 				 .port = e->port,
 				 .netns = e->loopback && e->netns != s->own_netns ? e->netns : 0,
 				 .type = check_type(e, c),
+				 .sick = e->status & ENDPOINT_UNHEALTHY,
 				 .config = c};
 
 	memcpy(t.ip, e->ip, sizeof(t.ip));

@@ -3,6 +3,7 @@
 #include "agent/supervisor.h"
 
 #include "agent/control/compile.h"
+#include "lib/hash.h"
 #include "lib/log.h"
 
 #include <mesh/ewma.h>
@@ -55,7 +56,8 @@ static void publish_kernel_services(struct supervisor *s)
 					 (v.config->fail_closed ? MESH_SVC_FAIL_CLOSED : 0) |
 					 (v.config->fallback == SNAP_FALLBACK_NONE
 						  ? MESH_SVC_NO_FALLBACK
-						  : 0),
+						  : 0) |
+					 acceleration_flags(s, v.config->accelerate),
 				.max_connections = v.config->bulkhead.connections,
 				.connect_ms = v.config->timeouts.connect,
 				.breaker = v.config->breaker,
@@ -69,8 +71,31 @@ static void publish_kernel_services(struct supervisor *s)
 	}
 }
 
+/* What ids mean, for the agent after us. */
+static void publish_names(struct supervisor *s)
+{
+	struct mesh_names n;
+
+	for (uint32_t i = 0; i < MESH_MAX_SERVICES; i++) {
+		uint64_t hash;
+		int err;
+
+		if (!registry_names(s->registry, i, &n))
+			continue;
+		hash = hash64(&n, sizeof(n)) | 1;
+		if (hash == s->names_hash[i])
+			continue;
+		err = kernel_names_set(s->kernel, i, &n);
+		if (err)
+			log_error("the next agent will not know service %u: %s", i, strerror(-err));
+		else
+			s->names_hash[i] = hash;
+	}
+}
+
 static int put_services(void *arg)
 {
+	publish_names(arg);
 	publish_kernel_services(arg);
 	return publish_services(arg);
 }
@@ -118,8 +143,12 @@ static int put_dest(void *arg, const struct mesh_dest_key *key, const struct mes
 static int put_workload(void *arg, uint64_t cgroup, const struct mesh_workload *w)
 {
 	struct supervisor *s = arg;
-	int err = w ? kernel_workload_set(s->kernel, cgroup, w)
-		    : kernel_workload_delete(s->kernel, cgroup);
+	int err;
+
+	if (w)
+		acceleration_workload(s, cgroup, w->id);
+	err = w ? kernel_workload_set(s->kernel, cgroup, w)
+		: kernel_workload_delete(s->kernel, cgroup);
 
 	return err == -ENOENT ? 0 : err;
 }

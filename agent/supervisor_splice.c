@@ -7,33 +7,7 @@
 #include "lib/cgroup.h"
 #include "lib/log.h"
 
-#include <errno.h>
-#include <limits.h>
-#include <stdio.h>
 #include <string.h>
-
-/* The cgroup that this process is in, and with it every worker. */
-static int own_cgroup(uint64_t *id)
-{
-	char root[PATH_MAX], line[PATH_MAX], path[2 * PATH_MAX];
-	FILE *f = fopen("/proc/self/cgroup", "re");
-	int r = -ENOENT;
-
-	if (!f)
-		return -errno;
-	while (r == -ENOENT && fgets(line, sizeof(line), f)) {
-		line[strcspn(line, "\n")] = 0;
-		if (strncmp(line, "0::", 3))
-			continue;
-		r = cgroup_root(root, sizeof(root));
-		if (r)
-			break;
-		snprintf(path, sizeof(path), "%s%s", root, line + 3);
-		r = cgroup_id(path, id);
-	}
-	fclose(f);
-	return r;
-}
 
 enum mesh_splice_mode splice_start(struct supervisor *s, enum mesh_splice_mode mode)
 {
@@ -42,9 +16,13 @@ enum mesh_splice_mode splice_start(struct supervisor *s, enum mesh_splice_mode m
 	uint64_t cgroup = 0;
 	int r;
 
-	if (mode == MESH_SPLICE_OFF)
+	if (mode == MESH_SPLICE_OFF) { /* a predecessor may have had it on */
+		r = kernel_splice_set(s->kernel, &c, error);
+		if (r)
+			log_error("acceleration cannot be switched off: %s", error);
 		return mode;
-	r = own_cgroup(&cgroup);
+	}
+	r = cgroup_own(&cgroup);
 	if (r)
 		log_warn("connections of the workers to endpoints are not accelerated: the agent's "
 			 "own cgroup is not known: %s",
@@ -67,7 +45,7 @@ void splice_metrics(struct supervisor *s, struct buf *out)
 
 	if (kernel_splice_total(s->kernel, &a))
 		return;
-	g = &a.group[1];
+	g = &a.group[MESH_ACCEL_ENROLLED];
 	buf_printf(out,
 		   "# HELP mesh_splice_bytes_total Bytes sent on enrolled connections, by the way "
 		   "they took.\n# TYPE mesh_splice_bytes_total counter\n"
@@ -78,6 +56,9 @@ void splice_metrics(struct supervisor *s, struct buf *out)
 		   "# HELP mesh_splice_connections_total Connections that could skip TCP, by what "
 		   "became of them.\n# TYPE mesh_splice_connections_total counter\n"
 		   "mesh_splice_connections_total{group=\"enrolled\"} %llu\n"
-		   "mesh_splice_connections_total{group=\"held-back\"} %llu\n",
-		   (unsigned long long)g->opened, (unsigned long long)a.group[0].opened);
+		   "mesh_splice_connections_total{group=\"control\"} %llu\n"
+		   "mesh_splice_connections_total{group=\"unfit\"} %llu\n",
+		   (unsigned long long)g->opened,
+		   (unsigned long long)a.group[MESH_ACCEL_CONTROL].opened,
+		   (unsigned long long)a.group[MESH_ACCEL_UNFIT].opened);
 }

@@ -101,7 +101,7 @@ char *state_json(struct supervisor *s)
 	string(&b, "cgroup", kernel_cgroup(s->kernel));
 	buf_printf(&b, ",\"workers\":%u,\"workersAnswering\":%u,", s->cfg->workers,
 		   workers_answering(&s->workers));
-	string(&b, "accelerate", s->cfg->accelerate);
+	acceleration_json(s, &b);
 	buf_char(&b, ',');
 	address(&b, "gateway", s->cfg->gateway_on, &s->cfg->gateway);
 	buf_char(&b, ',');
@@ -212,7 +212,7 @@ static void write_counters(struct supervisor *s, struct buf *out)
 	kernel_counters(s->kernel, c);
 	for (int i = MESH_C_PASSED_SELF; i <= MESH_C_PASSED_DEVICE; i++)
 		passed += c[i];
-	passed += c[MESH_C_PASSED] + c[MESH_C_PASSED_NO_STORAGE] + c[MESH_C_PASSED_PROTOCOL];
+	passed += c[MESH_C_PASSED] + c[MESH_C_PASSED_NO_STORAGE] + c[MESH_C_PASSED_NO_ENDPOINT] + c[MESH_C_PASSED_PROTOCOL];
 	head(out, "mesh_connections_captured_total", "counter",
 	     "connect() calls of workloads, by where they went.");
 	buf_printf(out, "mesh_connections_captured_total{path=\"worker\"} %llu\n",
@@ -339,6 +339,7 @@ void state_metrics(void *arg, struct buf *out)
 
 	workers_drain_rings(&s->workers);
 	kernel_events_drain(s->kernel);
+	tcp_beat(s);
 	metrics_write(s->metrics, out);
 	write_endpoints(s, out);
 	write_inflight(s, out);
@@ -346,6 +347,7 @@ void state_metrics(void *arg, struct buf *out)
 	coverage_metrics(s, out);
 	write_counters(s, out);
 	splice_metrics(s, out);
+	acceleration_metrics(s, out);
 	write_maps(s, out);
 	write_netns(s, out);
 	single(out, "mesh_workers_ready", "gauge", "Workers that answer.",

@@ -92,22 +92,24 @@ static __always_inline bool enroll_who(struct bpf_sock_ops *ctx, struct bpf_sock
 	return true;
 }
 
-enum enroll_verdict { ENROLL_NOT, ENROLL_HOLD_BACK, ENROLL };
+enum enroll_verdict { ENROLL_NOT, ENROLL_HOLD_BACK, ENROLL_UNFIT, ENROLL };
 
-/* Ours do not block, and of what is not known nothing is promised. */
-static __always_inline bool enroll_style(__u32 workload, __u32 shift)
+/* Ours do not block. */
+static __always_inline bool enroll_style(const struct sock *sk, const struct enroll_who *who)
 {
-	__u32 *style, word;
+	__u32 word = splice_style_of(who->caller);
 
-	if (workload == MESH_NONE)
+	if (splice_style_of(who->callee) >> MESH_STYLE_CALLEE & MESH_STYLE_BLOCKING)
+		return false;
+	if (who->caller == MESH_NONE)
 		return true;
-	style = bpf_map_lookup_elem(&splice_style, &workload);
-	word = style ? *style >> shift : 0;
-	return word & MESH_STYLE_NONBLOCK && !(word & MESH_STYLE_BLOCKING);
+	if (word & (MESH_STYLE_BLOCKING | MESH_STYLE_NONBLOCK))
+		return !(word & MESH_STYLE_BLOCKING);
+	return splice_style_seen(sk) == MESH_STYLE_NONBLOCK;
 }
 
-static __always_inline enum enroll_verdict enroll_steer(const struct mesh_splice_ctl *c,
-							const struct enroll_who *who)
+static __always_inline enum enroll_verdict
+enroll_steer(const struct mesh_splice_ctl *c, const struct sock *sk, const struct enroll_who *who)
 {
 	struct mesh_splice_steer *steer;
 	struct mesh_upstream *u;
@@ -127,17 +129,18 @@ static __always_inline enum enroll_verdict enroll_steer(const struct mesh_splice
 	svc = bpf_map_lookup_elem(&services, &service);
 	if (svc && svc->flags & MESH_SVC_ACCEL_OFF)
 		return ENROLL_NOT;
-	if (svc && svc->flags & MESH_SVC_ACCEL_ON && hold_back > MESH_SPLICE_CONTROL)
-		hold_back = MESH_SPLICE_CONTROL;
-	if (!(c->left_out & MESH_COVER_STYLE) &&
-	    !(enroll_style(who->caller, 0) && enroll_style(who->callee, MESH_STYLE_CALLEE)))
-		return ENROLL_HOLD_BACK;
+	if (svc && svc->flags & MESH_SVC_ACCEL_ON) {
+		if (hold_back > MESH_SPLICE_CONTROL)
+			hold_back = MESH_SPLICE_CONTROL;
+	} else if (!(c->left_out & MESH_COVER_STYLE) && !enroll_style(sk, who)) {
+		return ENROLL_UNFIT;
+	}
 	return bpf_get_prandom_u32() % 1000 < hold_back ? ENROLL_HOLD_BACK : ENROLL;
 }
 
-static __always_inline void enroll_opened(__u32 upstream, __u32 enrolled)
+static __always_inline void enroll_opened(__u32 upstream, __u32 which)
 {
-	struct mesh_accel_group *g = splice_group(upstream, enrolled);
+	struct mesh_accel_group *g = splice_group(upstream, which);
 
 	if (g)
 		__sync_fetch_and_add(&g->opened, 1);
@@ -157,10 +160,12 @@ static __always_inline struct mesh_splice_end *enroll_end(struct bpf_sock *bsk,
 /* Takes the socket in as one half of a pair. The half is complete before its cookie says so. */
 static __always_inline bool enroll_half(struct bpf_sock_ops *ctx, struct bpf_sock *bsk,
 					const struct sock *sk, const struct mesh_splice_end *end,
-					struct mesh_splice_half *h)
+					struct mesh_splice_pair *p)
 {
+	struct mesh_splice_half *h = &p->half[end->side & 1];
 	__u64 cookie = bpf_get_socket_cookie(ctx);
 
+	p->next[end->side & 1] = ((const struct tcp_sock *)sk)->rcv_nxt;
 	if (bpf_sock_hash_update(ctx, &splice_socks, &cookie, BPF_NOEXIST))
 		return false;
 	if (!enroll_end(bsk, end))
@@ -191,10 +196,13 @@ static __always_inline void enroll_active(struct bpf_sock_ops *ctx)
 	sk = (const struct sock *)bpf_skc_to_tcp_sock(bsk);
 	if (!sk || !enroll_who(ctx, bsk, sk, c, &who))
 		return;
-	v = enroll_steer(c, &who);
+	v = enroll_steer(c, sk, &who);
 	if (v == ENROLL_NOT)
 		return;
-	fresh.watch = v == ENROLL_HOLD_BACK;
+	fresh.watch = v != ENROLL;
+	end.group = v == ENROLL		? MESH_ACCEL_ENROLLED
+		    : v == ENROLL_UNFIT ? MESH_ACCEL_UNFIT
+					: MESH_ACCEL_CONTROL;
 	fresh.start_ns = end.start_ns = bpf_ktime_get_ns();
 	fresh.upstream = end.upstream = who.upstream;
 	fresh.half[MESH_ACTIVE].workload = end.workload = who.caller;
@@ -211,9 +219,9 @@ static __always_inline void enroll_active(struct bpf_sock_ops *ctx)
 	if (fresh.watch)
 		taken = enroll_end(bsk, &end);
 	else
-		taken = p && enroll_half(ctx, bsk, sk, &end, &p->half[MESH_ACTIVE]);
+		taken = p && enroll_half(ctx, bsk, sk, &end, p);
 	if (taken) {
-		enroll_opened(who.upstream, !fresh.watch);
+		enroll_opened(who.upstream, end.group);
 		return;
 	}
 	count(MESH_C_SPLICE_FULL);
@@ -244,7 +252,7 @@ static __always_inline void enroll_passive(struct bpf_sock_ops *ctx)
 		if (enroll_end(bsk, &end))
 			enroll_flags(ctx, BPF_SOCK_OPS_RTT_CB_FLAG);
 		bpf_map_delete_elem(&splice_pairs, &end.id);
-	} else if (!enroll_half(ctx, bsk, sk, &end, &p->half[MESH_PASSIVE])) {
+	} else if (!enroll_half(ctx, bsk, sk, &end, p)) {
 		count(MESH_C_SPLICE_FULL);
 	}
 }
@@ -255,31 +263,29 @@ static __always_inline void enroll_rtt(struct bpf_sock_ops *ctx)
 {
 	struct bpf_sock *bsk = ctx->sk;
 	struct mesh_splice_end *end = bsk ? bpf_sk_storage_get(&splice_ends, bsk, 0, 0) : NULL;
-	__u32 bit, workload, flags, *style;
-	const struct file *file;
 	const struct sock *sk;
+	__u32 style;
 
 	if (!end)
 		return;
 	sk = (const struct sock *)bpf_skc_to_tcp_sock(bsk);
-	file = sk ? BPF_CORE_READ(sk, sk_socket, file) : NULL;
-	if (!file)
+	style = sk ? splice_style_seen(sk) : 0;
+	if (!style)
 		return; /* not accepted yet */
-	flags = BPF_CORE_READ(file, f_flags);
-	bit = flags & O_NONBLOCK ? MESH_STYLE_NONBLOCK : MESH_STYLE_BLOCKING;
-	bit <<= end->side == MESH_PASSIVE ? MESH_STYLE_CALLEE : 0;
-	workload = end->workload;
-	style = workload != MESH_NONE ? bpf_map_lookup_elem(&splice_style, &workload) : NULL;
-	if (style && !(*style & bit))
-		__sync_fetch_and_or(style, bit);
+	splice_style_note(end->workload, end->side, style);
 	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags & ~BPF_SOCK_OPS_RTT_CB_FLAG);
 }
 
 /* The end of a connection that was held back: TCP knows what it did. */
 static __always_inline void enroll_count_tcp(struct bpf_sock_ops *ctx, struct mesh_accel_group *g)
 {
+	__u64 sent = ctx->bytes_acked, received = ctx->bytes_received, bytes;
+
+	bytes = sent + received;
+	barrier_var(bytes); /* fields of ctx are read where they are named, and nowhere else */
 	__sync_fetch_and_add(&g->messages, (__u64)ctx->data_segs_out + ctx->data_segs_in);
-	__sync_fetch_and_add(&g->tcp, ctx->bytes_acked + ctx->bytes_received);
+	__sync_fetch_and_add(&g->tcp, bytes);
+	__sync_fetch_and_add(&g->closed_bytes, bytes);
 }
 
 /* The active side is closed, and with it the connection. */
@@ -289,23 +295,23 @@ static __always_inline void enroll_closed(struct bpf_sock_ops *ctx)
 	struct mesh_splice_end *end = bsk ? bpf_sk_storage_get(&splice_ends, bsk, 0, 0) : NULL;
 	struct mesh_accel_group *g;
 	struct mesh_splice_pair *p;
-	bool enrolled;
 	__u64 id;
 
 	if (!end || end->side != MESH_ACTIVE)
 		return;
 	id = end->id;
 	p = bpf_map_lookup_elem(&splice_pairs, &id);
-	enrolled = p && !p->watch;
-	g = splice_group(end->upstream, enrolled);
+	g = splice_group(end->upstream, end->group);
 	if (g) {
 		__sync_fetch_and_add(&g->closed, 1);
 		__sync_fetch_and_add(&g->duration_ns, bpf_ktime_get_ns() - end->start_ns);
-		if (enrolled) {
-			splice_tell(g, &p->half[MESH_ACTIVE]);
-			splice_tell(g, &p->half[MESH_PASSIVE]);
-		} else {
+		if (end->group != MESH_ACCEL_ENROLLED) {
 			enroll_count_tcp(ctx, g);
+		} else if (p) {
+			splice_tell(g, &p->half[MESH_ACTIVE], &p->told[MESH_ACTIVE]);
+			splice_tell(g, &p->half[MESH_PASSIVE], &p->told[MESH_PASSIVE]);
+			__sync_fetch_and_add(&g->closed_bytes,
+					     p->told[MESH_ACTIVE] + p->told[MESH_PASSIVE]);
 		}
 	}
 	bpf_map_delete_elem(&splice_pairs, &id);

@@ -3,8 +3,9 @@
  * The end of a worker, however it comes: its beat goes when it is sent SIGKILL, in the system call
  * of whoever kills it, so that no connect() made after that is sent to it; or when its process
  * begins to exit, before the kernel closes its files. So the connect hook sends nobody to a
- * listener that is about to close. Runs for every signal and every end on the machine: tasks that
- * are no worker have no storage.
+ * listener that is about to close. On 6.1 and 6.12 the latter alone comes immediately before the
+ * files, later than a connect() that was begun after kill(). Runs for every signal and every end on
+ * the machine: tasks that are no worker have no storage.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_tracing.h>

@@ -56,6 +56,16 @@ struct {
 	__type(value, struct mesh_origdst);
 } origdst MESH_MAP;
 
+/* Writer: supervisor. Reader: the next supervisor; no program. Entry: as long as the id means that
+ * service. Full: never before ids run out. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MESH_MAX_SERVICES);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__type(value, struct mesh_names);
+} names MESH_MAP;
+
 /* Writers: sockops at LISTEN, the supervisor for older listeners. Reader: sockops at the end of
  * LISTEN, which removes. Full: MESH_C_LISTENERS_FULL; the supervisor's reconciling sees such a
  * listener come and go. */

@@ -155,8 +155,11 @@ static __always_inline void on_balanced(struct bpf_sock_ops *ctx, struct mesh_so
 					__u32 state)
 {
 	__u64 now = bpf_ktime_get_ns();
+	struct bpf_sock *sk = ctx->sk;
+	struct mesh_splice_end *end;
 	struct tcp_sock *tp;
 	__u32 error;
+	bool heard;
 
 	if (state == BPF_TCP_ESTABLISHED) {
 		s->established_ns = now;
@@ -165,10 +168,14 @@ static __always_inline void on_balanced(struct bpf_sock_ops *ctx, struct mesh_so
 	}
 	if (!outcome_leave(s))
 		return;
-	tp = ctx->sk ? bpf_skc_to_tcp_sock(ctx->sk) : NULL;
+	if (!sk)
+		return;
+	end = bpf_sk_storage_get(&splice_ends, sk, 0, 0);
+	tp = bpf_skc_to_tcp_sock(sk);
 	if (!tp)
 		return;
-	error = outcome_ended(s, ((struct sock *)tp)->sk_err, tp->bytes_received, now);
+	heard = tp->bytes_received || (end && end->id); /* redirected bytes are not among them */
+	error = outcome_ended(s, ((struct sock *)tp)->sk_err, heard, now);
 	count(MESH_C_CLOSED);
 	send_close(ctx, s, error);
 }

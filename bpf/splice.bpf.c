@@ -78,6 +78,17 @@ static __always_inline bool may_redirect(struct bpf_sock *sk, __u32 size,
 	return mesh_splice_has_room(&v, size, limit, c->left_out);
 }
 
+/* Once a side, when its program has made its socket what it is to be. */
+static __always_inline void see_style(struct bpf_sock *sk, struct mesh_splice_pair *p,
+				      const struct mesh_splice_half *me, __u32 side)
+{
+	const struct sock *own = (const struct sock *)bpf_skc_to_tcp_sock(sk);
+
+	p->seen |= 1 << side;
+	if (own && me->workload != MESH_NONE)
+		splice_style_note(me->workload, side, splice_style_seen(own));
+}
+
 /* Bookkeeping of one message. `last` is the only word that both sides write: once a turn. */
 static __always_inline void note(struct mesh_splice_pair *p, struct mesh_splice_half *me,
 				 __u32 side)
@@ -90,10 +101,10 @@ static __always_inline void note(struct mesh_splice_pair *p, struct mesh_splice_
 	me->run++;
 	me->messages++;
 	if (me->messages >= MESH_SPLICE_TELL) {
-		struct mesh_accel_group *g = splice_group(p->upstream, 1);
+		struct mesh_accel_group *g = splice_group(p->upstream, MESH_ACCEL_ENROLLED);
 
 		if (g)
-			splice_tell(g, me);
+			splice_tell(g, me, &p->told[side & 1]);
 	}
 }
 
@@ -131,6 +142,8 @@ int mesh_splice_msg(struct sk_msg_md *msg)
 	me = &p->half[side];
 	peer = &p->half[!side];
 	note(p, me, side);
+	if (!(p->seen & 1 << side))
+		see_style(sk, p, me, side);
 	to = peer->cookie;
 	if (wants_redirect(c, me, peer, size) && may_redirect(sk, size, c, me, peer) &&
 	    bpf_msg_redirect_hash(msg, &splice_socks, &to, BPF_F_INGRESS) == SK_PASS) {
@@ -144,10 +157,73 @@ int mesh_splice_msg(struct sk_msg_md *msg)
 	return SK_PASS;
 }
 
-/* On the reader's side: TCP bytes take their place in the one queue, behind what was redirected
- * before. Also what makes FIONREAD right on kernels that count that queue alone. */
+extern void *bpf_cast_to_kern_ctx(void *ctx) __ksym __weak;
+
+#define TRIM_STEP 4095 /* what the helper takes off at once */
+#define TRIM_MAX  17   /* steps: more than an skb of 64 KiB */
+
+/*
+ * The pair of a socket that is told by nothing but itself: a stream verdict has no socket storage.
+ * Its initial sequence numbers are those of now less what has gone since; the active side counts
+ * its SYN as a byte that was acknowledged.
+ */
+static __always_inline struct mesh_splice_pair *find_pair(const struct tcp_sock *tp, __u32 *side)
+{
+	__u32 theirs = tp->rcv_nxt - (__u32)tp->bytes_received;
+	__u32 mine = tp->snd_una - (__u32)tp->bytes_acked;
+	__u64 id = (__u64)theirs << 32 | mine;
+	struct mesh_splice_pair *p = bpf_map_lookup_elem(&splice_pairs, &id);
+
+	*side = MESH_PASSIVE;
+	if (p)
+		return p;
+	id = (__u64)(mine + 1) << 32 | theirs;
+	*side = MESH_ACTIVE;
+	return bpf_map_lookup_elem(&splice_pairs, &id);
+}
+
+/* Takes `n` bytes off the front. */
+static __always_inline void trim(struct __sk_buff *skb, __u32 n)
+{
+	for (int i = 0; i < TRIM_MAX && n; i++) {
+		__u32 step = n < TRIM_STEP ? n : TRIM_STEP;
+
+		if (bpf_skb_adjust_room(skb, -(__s32)step, 0, 0))
+			return;
+		n -= step;
+	}
+}
+
+/*
+ * On the reader's side: TCP bytes take their place in the one queue, behind what was redirected
+ * before. Also what makes FIONREAD right on kernels that count that queue alone.
+ *
+ * A segment that was sent again, merged with a new one, has a beginning that came before. recv()
+ * passes over that by the sequence numbers; the kernel's way to this program does not, and would
+ * deliver it twice.
+ */
 SEC("sk_skb/stream_verdict")
 int mesh_splice_verdict(struct __sk_buff *skb)
 {
+	struct mesh_splice_ctl *c = splice_control();
+	struct bpf_sock *sk = skb->sk;
+	struct mesh_splice_pair *p;
+	struct tcp_skb_cb *cb;
+	struct tcp_sock *tp;
+	struct sk_buff *k;
+	__u32 side, old;
+
+	if (!sk || !c || c->left_out & MESH_COVER_TRIM)
+		return SK_PASS;
+	tp = bpf_skc_to_tcp_sock(sk);
+	p = tp ? find_pair(tp, &side) : NULL;
+	if (!p)
+		return SK_PASS;
+	k = bpf_cast_to_kern_ctx(skb);
+	cb = (struct tcp_skb_cb *)k->cb;
+	old = p->next[side & 1] - BPF_CORE_READ(cb, seq);
+	p->next[side & 1] = BPF_CORE_READ(cb, end_seq);
+	if ((__s32)old > 0)
+		trim(skb, old);
 	return SK_PASS;
 }

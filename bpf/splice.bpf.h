@@ -65,17 +65,49 @@ static __always_inline bool splice_forbidden(__u32 workload)
 	return task && *task & MESH_SPLICE_TASK_OFF;
 }
 
-static __always_inline struct mesh_accel_group *splice_group(__u32 upstream, __u32 enrolled)
+static __always_inline __u32 splice_style_of(__u32 workload)
+{
+	__u32 *style = workload < MESH_MAX_WORKLOADS ? bpf_map_lookup_elem(&splice_style, &workload)
+						     : NULL;
+
+	return style ? *style : 0;
+}
+
+/* 0: nobody has accepted it yet, or it is closed. */
+static __always_inline __u32 splice_style_seen(const struct sock *sk)
+{
+	const struct file *file = BPF_CORE_READ(sk, sk_socket, file);
+
+	if (!file)
+		return 0;
+	return BPF_CORE_READ(file, f_flags) & O_NONBLOCK ? MESH_STYLE_NONBLOCK
+							 : MESH_STYLE_BLOCKING;
+}
+
+static __always_inline void splice_style_note(__u32 workload, __u32 side, __u32 style)
+{
+	__u32 bit = side == MESH_PASSIVE ? style << MESH_STYLE_CALLEE : style;
+	__u32 *word = workload < MESH_MAX_WORKLOADS ? bpf_map_lookup_elem(&splice_style, &workload)
+						    : NULL;
+
+	if (word && !(*word & bit))
+		__sync_fetch_and_or(word, bit);
+}
+
+/* which: enum mesh_accel_which */
+static __always_inline struct mesh_accel_group *splice_group(__u32 upstream, __u32 which)
 {
 	struct mesh_accel *a = bpf_map_lookup_elem(&accel, &upstream);
 
-	return a ? &a->group[enrolled & 1] : NULL;
+	return a && which < MESH_ACCEL_GROUPS ? &a->group[which] : NULL;
 }
 
 /* What one side did since it last told. Its owner may be at work on another CPU when its connection
  * ends: a message may then be counted twice. */
-static __always_inline void splice_tell(struct mesh_accel_group *g, struct mesh_splice_half *h)
+static __always_inline void splice_tell(struct mesh_accel_group *g, struct mesh_splice_half *h,
+					__u64 *told)
 {
+	*told += h->redirected + h->tcp;
 	__sync_fetch_and_add(&g->messages, h->messages);
 	__sync_fetch_and_add(&g->turns, h->turns);
 	__sync_fetch_and_add(&g->redirected, h->redirected);

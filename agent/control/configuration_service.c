@@ -25,6 +25,11 @@
 static const char *const fallbacks[] = {
 	[SNAP_FALLBACK_SPLIT] = "split", [SNAP_FALLBACK_NONE] = "none", NULL};
 
+static const char *const accelerations[] = {[ACCELERATE_AUTO] = "auto",
+					    [ACCELERATE_ON] = "on",
+					    [ACCELERATE_OFF] = "off",
+					    NULL};
+
 /* --- strings behind the configuration --- */
 
 static int too_big(const struct place *p, int err)
@@ -527,6 +532,8 @@ int conf_service(const cJSON *o, void *place, char *why)
 		err = conf_choice(&p, o, "protocol", protocols, &c->protocol);
 	if (!err)
 		err = fail_closed(&p, o, &c->fail_closed);
+	if (!err)
+		err = conf_choice(&p, o, "accelerate", accelerations, &c->accelerate);
 	if (!err)
 		err = balancer(&p, o, c);
 	if (!err)

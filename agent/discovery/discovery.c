@@ -525,7 +525,7 @@ void discovery_settle(struct discovery *d)
 
 bool discovery_is_complete(const struct discovery *d)
 {
-	return !d->any_scan;
+	return !d->any_scan && !d->retry.prev;
 }
 
 /* --- marks, reconciliation --- */

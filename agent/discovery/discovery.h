@@ -52,7 +52,8 @@ void discovery_done(struct discovery *d);
 void discovery_event(struct discovery *d, const struct mesh_event *e);
 /* Does the scans that became due; before each flush. */
 void discovery_settle(struct discovery *d);
-/* Has everything that there is been seen? Not while a list of sockets has to be read again. */
+/* Has everything that there is been seen? Not while a list of sockets has to be read again, or a
+ * process is about to say who it is. */
 bool discovery_is_complete(const struct discovery *d);
 /* Marks the cgroups whose workloads are in the maps; after a flush, while workers are ready. */
 void discovery_mark(struct discovery *d);

@@ -378,6 +378,7 @@ int checks_target(struct checks *all, const struct check_target *t)
 		if (!c)
 			return -ENOMEM;
 		c->all = all;
+		c->sick = t->sick;
 		c->watch.fd = -1;
 		all->of[t->endpoint] = c;
 		all->counts.targets++;

@@ -22,6 +22,7 @@ struct check_target {
 	uint16_t port;	/* host order */
 	uint64_t netns; /* whose loopback is meant; 0: connect from our own namespace */
 	uint8_t type;	/* HEALTH_HTTP or HEALTH_TCP */
+	bool sick;	/* when met for the first time: an earlier check has said so */
 	const struct health_config *config;
 };
 

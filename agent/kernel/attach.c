@@ -34,6 +34,18 @@ static int note_program(struct kernel *k, int i, int fd)
 	return 0;
 }
 
+static int make_link(const struct kernel *k, int i, int prog)
+{
+	int fd = i < KL_CGROUP_LINKS
+			 ? bpf_link_create(prog, k->cgroup_fd, kernel_attach_types[i], NULL)
+			 : bpf_raw_tracepoint_open(NULL, prog);
+
+	return fd < 0 ? -errno : fd;
+}
+
+/* A tracepoint's link takes no other program: the new one is attached beside the old one, which
+ * goes when it is pinned in its place. What both do they do once: they take an entry out of a map,
+ * or write 0. */
 int kernel_attach(struct kernel *k, const int prog[KL_LINKS], char error[KERNEL_ERROR_MAX])
 {
 	for (int i = 0; i < KL_LINKS; i++) {
@@ -42,15 +54,15 @@ int kernel_attach(struct kernel *k, const int prog[KL_LINKS], char error[KERNEL_
 		if (r)
 			return kernel_fail(error, r, "cannot read back %s: %s",
 					   kernel_link_names[i], strerror(-r));
-		if (i < KL_CGROUP_LINKS)
-			fd = bpf_link_create(prog[i], k->cgroup_fd, kernel_attach_types[i], NULL);
-		else
-			fd = bpf_raw_tracepoint_open(NULL, prog[i]);
+		fd = i < KL_CGROUP_LINKS ? kernel_adopt_link(k, i, prog[i]) : -ENOENT;
+		k->link_is_new[i] = fd < 0;
 		if (fd < 0)
-			return kernel_fail(error, -errno,
+			fd = make_link(k, i, prog[i]);
+		if (fd < 0)
+			return kernel_fail(error, fd,
 					   "cannot attach %s to %s: %s; another program may forbid "
 					   "it (bpftool cgroup tree)",
-					   kernel_link_names[i], k->cgroup, strerror(errno));
+					   kernel_link_names[i], k->cgroup, strerror(-fd));
 		k->link[i] = fd;
 	}
 	return 0;

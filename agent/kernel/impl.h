@@ -33,6 +33,7 @@ enum kernel_map {
 	KM_REFUSALS,
 	KM_SOCKETS,
 	KM_WORKER_TASKS,
+	KM_NAMES,
 	KM_COVERAGE,
 	KM_STRANGERS,
 	KM_ESCAPES,
@@ -44,6 +45,8 @@ enum kernel_map {
 	KM_SPLICE_TASKS,
 	KM_SPLICE_STYLE,
 	KM_ACCEL,
+	KM_SPLICERS,
+	KM_SPLICED,
 	KM_MAPS,
 };
 #define KM_ARRAYS KM_ORIGDST
@@ -57,6 +60,7 @@ enum kernel_link {
 	KL_GETPEERNAME6,
 	KL_SET_STATE,
 	KL_EXIT,
+	KL_NOTICE,
 	KL_KILL,
 	KL_LINKS,
 };
@@ -69,10 +73,14 @@ struct kernel {
 	char cgroup[PATH_MAX];
 	char pin_dir[PATH_MAX];
 	int cgroup_fd;
+	uint64_t cgroup_id;
 	int pin_fd; /* pin_dir, locked: it is ours while this is open; -1: not made */
 	int map[KM_MAPS];
 	int origdst_ro;
 	int link[KL_LINKS];
+	bool link_is_new[KL_LINKS]; /* and not pinned yet */
+	bool adopted;		    /* the maps were an agent's before us */
+	bool filling;		    /* what is in pin_dir is ours alone */
 	uint32_t prog_id[KL_LINKS];
 	int splice[KS_PROGS];
 	void *mapped[KM_ARRAYS];
@@ -102,16 +110,31 @@ __attribute__((format(printf, 3, 4))) int kernel_fail(char error[KERNEL_ERROR_MA
  * k->prog_id. */
 int kernel_attach(struct kernel *k, const int prog[KL_LINKS], char error[KERNEL_ERROR_MAX]);
 
-/* pin.c. kernel_unpin removes everything that kernel_pin makes; kernel_unpin_dead the same of an
- * agent that did not come to it, and is silent when there is nothing. -EBUSY: that agent lives. */
+/* adopt.c. Maps: 1 when all that are pinned became the object's, before it is loaded; 0 when there
+ * are none, or of another layout; -errno. Link: the pinned one with that program in it, or -ENOENT:
+ * there is none that would do. */
+int kernel_adopt_maps(struct kernel *k, struct bpf_object *obj);
+int kernel_adopt_link(struct kernel *k, enum kernel_link i, int prog);
+
+/* pin.c. Lock: makes the directory if need be; -EBUSY: the agent that has it lives. Aside: what is
+ * in it is another version's, or not whole; ours begins empty. kernel_unpin removes everything that
+ * kernel_pin makes, and what was put aside. */
+#define KERNEL_LINK_PREFIX "link_"
 int kernel_mount_bpffs(char error[KERNEL_ERROR_MAX]);
+int kernel_pins_lock(struct kernel *k, char error[KERNEL_ERROR_MAX]);
+int kernel_pins_aside(struct kernel *k, char error[KERNEL_ERROR_MAX]);
+/* A start that failed: as if it had not been. */
+void kernel_pins_undo(struct kernel *k);
+/* A descriptor of what is pinned as kind + name, or -errno. */
+int kernel_pinned(const struct kernel *k, const char *kind, const char *name);
 int kernel_pin(struct kernel *k, char error[KERNEL_ERROR_MAX]);
 void kernel_unpin(struct kernel *k);
-int kernel_unpin_dead(const char *dir, char error[KERNEL_ERROR_MAX]);
 
 /* maps.c */
 int kernel_map_arrays(struct kernel *k);
 void kernel_unmap_arrays(struct kernel *k);
+/* Of adopted maps: how many entries there are already. */
+void kernel_count_adopted(struct kernel *k);
 /* Entries of a hash map, by reading it. */
 uint32_t kernel_count_entries(int fd, size_t key_size, size_t value_size);
 

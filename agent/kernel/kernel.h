@@ -46,23 +46,41 @@ struct kernel;
 /*
  * Loads the programs, attaches them to the cgroup, pins links and maps in pin_dir, and then proves
  * that they are effective: the kernel lists them as such for the cgroup, and a connect() from a
- * child cgroup made for that purpose meets the hook. Pins left there by a dead agent are removed
- * first (its programs detach with them, its maps go with its state); -EBUSY when that agent is
- * alive. Until the maps are filled and workers write their beats, every connection passes
- * untouched.
+ * child cgroup made for that purpose meets the hook. Maps that an agent left there are adopted with
+ * all that is in them if their layout and ABI version are ours (kernel_adopted), its links get our
+ * programs at once; -EBUSY when that agent is alive. Those of another version stay attached until
+ * kernel_settled(). Until the maps are filled and workers write their beats, every connection
+ * passes untouched.
  *
  * LISTEN events flow from here on, so sockets that are older are found by a scan made after this
- * call (sockdiag.h) without a gap. On failure nothing is left behind, and error[] says in one line
- * what is missing and what to do.
+ * call (sockdiag.h) without a gap. On failure nothing is left behind that was not there, and
+ * error[] says in one line what is missing and what to do.
  */
 int kernel_open(const struct kernel_config *cfg, struct kernel **out, char error[KERNEL_ERROR_MAX]);
 
+/* Loads our programs with maps of their own, and drops them again: 0 when kernel_open() would not
+ * fail for that. */
+int kernel_try(char error[KERNEL_ERROR_MAX]);
+
 /* Detaches, removes the pins, frees, sets *k to NULL. NULL inside is harmless. */
 void kernel_close(struct kernel **k);
-
-/* Frees, sets *k to NULL, and leaves everything in force in the kernel and pinned: workers that
- * serve on need it, and the next agent takes it over. */
+/* The same, but programs, maps and pins stay in force: workers that serve on need them, and the next
+ * agent takes them over. */
 void kernel_leave(struct kernel **k);
+
+/* The maps were those of an agent that is gone: arrays and entries are what it wrote, and what its
+ * workers, if they live, go by. */
+bool kernel_adopted(const struct kernel *k);
+/* The maps are filled: what another version has left is detached and removed. 0 or -errno. */
+int kernel_settled(struct kernel *k);
+/* What is in the maps. Entries that come or go meanwhile may be missed; fn may delete the one that
+ * it is given. Keys and values as of abi.h. 0 or -errno. */
+int kernel_each_dest(struct kernel *k, void (*fn)(const void *key, const void *value, void *arg),
+		     void *arg);
+int kernel_each_workload(struct kernel *k,
+			 void (*fn)(const void *key, const void *value, void *arg), void *arg);
+int kernel_each_netns(struct kernel *k, void (*fn)(const void *key, const void *value, void *arg),
+		      void *arg);
 
 /* The directory that is attached to, and its id. */
 const char *kernel_cgroup(const struct kernel *k);
@@ -73,8 +91,8 @@ int kernel_verify(struct kernel *k, char error[KERNEL_ERROR_MAX]);
 
 /* --- maps.c --- */
 
-/* The shared arrays, mapped read-write for as long as the kernel is open. All zero at first, but
- * for ctl->abi. */
+/* The shared arrays, mapped read-write for as long as the kernel is open. Unless adopted all zero
+ * at first, but for ctl->abi. */
 struct kernel_arrays {
 	struct mesh_ctl *ctl;
 	struct mesh_upstream *upstreams;	/* [MESH_MAX_UPSTREAMS] */
@@ -98,6 +116,10 @@ int kernel_worker_started(struct kernel *k, int pidfd, uint32_t worker);
 int kernel_slots_set(struct kernel *k, uint32_t subset, const struct mesh_slots *t);
 /* What the kernel knows of a service; likewise. */
 int kernel_service_set(struct kernel *k, uint32_t service, const struct mesh_service *s);
+
+/* What an id means, for the next agent. Get: -ENOENT when nobody said. */
+int kernel_names_set(struct kernel *k, uint32_t service, const struct mesh_names *n);
+int kernel_names_get(struct kernel *k, uint32_t service, struct mesh_names *n);
 
 /* Set: inserts or replaces; -E2BIG when the map is full. Delete: -ENOENT when it is not there. */
 int kernel_workload_set(struct kernel *k, uint64_t cgroup, const struct mesh_workload *w);
@@ -124,6 +146,13 @@ void kernel_coverage_reset(struct kernel *k);
 int kernel_strangers(struct kernel *k,
 		     void (*fn)(uint64_t cgroup, const struct mesh_stranger *s, void *arg),
 		     void *arg);
+
+/* What the kernel itself has refused since the last call: n connects for each caller, upstream and
+ * reason, which are forgotten then. One that is being counted at that very moment may be lost;
+ * MESH_C_REFUSED has it. 0 or -errno. */
+int kernel_refusals(struct kernel *k,
+		    void (*fn)(const struct mesh_refusal_key *key, uint64_t n, void *arg),
+		    void *arg);
 
 /* Sums over the CPUs, by enum mesh_counter. */
 int kernel_counters(struct kernel *k, uint64_t out[MESH_C_MAX]);

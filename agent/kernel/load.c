@@ -4,6 +4,7 @@
  */
 #include "agent/kernel/impl.h"
 #include "agent/kernel/splice.h"
+#include "agent/kernel/splice_fit.h"
 #include "lib/cgroup.h"
 
 #include "bpf/mesh.skel.h"
@@ -46,7 +47,10 @@ const char *const kernel_map_names[KM_MAPS] = {
 	[KM_SPLICE_TASKS] = "splice_tasks",
 	[KM_SPLICE_STYLE] = "splice_style",
 	[KM_ACCEL] = "accel",
+	[KM_SPLICERS] = "splicers",
+	[KM_SPLICED] = "spliced",
 	[KM_WORKER_TASKS] = "worker_tasks",
+	[KM_NAMES] = "names",
 	[KM_COVERAGE] = "coverage",
 	[KM_STRANGERS] = "strangers",
 	[KM_ESCAPES] = "escapes",
@@ -60,6 +64,7 @@ const char *const kernel_link_names[KL_LINKS] = {
 	[KL_GETPEERNAME6] = "mesh_getpeername6",
 	[KL_SET_STATE] = "mesh_set_state",
 	[KL_EXIT] = "mesh_exit",
+	[KL_NOTICE] = "mesh_notice",
 	[KL_KILL] = "mesh_kill",
 };
 
@@ -121,6 +126,8 @@ static int take_splice(struct kernel *k, struct bpf_object *obj)
 
 		if (!p)
 			return -ENOENT;
+		if (!bpf_program__autoload(p))
+			continue;
 		k->splice[i] = fcntl(bpf_program__fd(p), F_DUPFD_CLOEXEC, 3);
 		if (k->splice[i] < 0)
 			return -errno;
@@ -157,10 +164,13 @@ static int use_object(struct kernel *k, struct bpf_object *obj, char error[KERNE
 	if (r < 0)
 		return kernel_fail(error, r, "cannot use the BPF maps: %s", strerror(-r));
 	k->arrays.ctl->abi = MESH_ABI_VERSION;
+	if (k->adopted)
+		kernel_count_adopted(k);
 	return kernel_attach(k, prog, error);
 }
 
-static int load(struct kernel *k, char error[KERNEL_ERROR_MAX])
+/* k: NULL: with maps of their own. */
+static int open_and_load(struct kernel *k, struct mesh_bpf **out, char error[KERNEL_ERROR_MAX])
 {
 	char words[KERNEL_ERROR_MAX] = "";
 	struct mesh_bpf *skel;
@@ -168,24 +178,54 @@ static int load(struct kernel *k, char error[KERNEL_ERROR_MAX])
 
 	libbpf_words = words;
 	libbpf_set_print(keep_first_warning);
-	skel = mesh_bpf__open_and_load();
-	r = skel ? 0 : -errno;
+	skel = mesh_bpf__open();
+	r = skel ? splice_fit(skel->obj) : -errno;
+	if (!r && k)
+		r = kernel_adopt_maps(k, skel->obj);
+	if (r == 1)
+		k->adopted = true;
+	if (r >= 0)
+		r = mesh_bpf__load(skel);
 	libbpf_words = NULL;
+	if (!r) {
+		*out = skel;
+		return 0;
+	}
+	mesh_bpf__destroy(skel);
+	return kernel_fail(error, r,
+			   "cannot load the BPF programs: %s (%.150s); `meshctl check --pre` says "
+			   "what this kernel lacks",
+			   strerror(-r), words);
+}
+
+static int load(struct kernel *k, char error[KERNEL_ERROR_MAX])
+{
+	struct mesh_bpf *skel;
+	int r = open_and_load(k, &skel, error);
+
 	if (r)
-		return kernel_fail(
-			error, r,
-			"cannot load the BPF programs: %s (%.150s); `meshctl check --pre` says "
-			"what this kernel lacks",
-			strerror(-r), words);
-	r = use_object(k, skel->obj, error);
+		return r;
+	if (!k->adopted)
+		r = kernel_pins_aside(k, error);
+	if (!r)
+		r = use_object(k, skel->obj, error);
 	mesh_bpf__destroy(skel);
 	malloc_trim(0);
 	return r;
 }
 
+int kernel_try(char error[KERNEL_ERROR_MAX])
+{
+	struct mesh_bpf *skel;
+	int r = open_and_load(NULL, &skel, error);
+
+	if (!r)
+		mesh_bpf__destroy(skel);
+	return r;
+}
+
 static int open_cgroup(struct kernel *k, const char *path, char error[KERNEL_ERROR_MAX])
 {
-	uint64_t id;
 	int r;
 
 	if (path)
@@ -198,7 +238,7 @@ static int open_cgroup(struct kernel *k, const char *path, char error[KERNEL_ERR
 		return kernel_fail(
 			error, r,
 			"no cgroup2 found: mount it (mount -t cgroup2 none /sys/fs/cgroup)");
-	r = cgroup_id(k->cgroup, &id);
+	r = cgroup_id(k->cgroup, &k->cgroup_id);
 	if (r)
 		return kernel_fail(error, r,
 				   "%s is not a cgroup2 directory: give one with --cgroup",
@@ -225,37 +265,29 @@ static struct kernel *kernel_new(const struct kernel_config *cfg)
 	return k;
 }
 
-int kernel_open(const struct kernel_config *cfg, struct kernel **out, char error[KERNEL_ERROR_MAX])
-{
-	struct kernel *k = kernel_new(cfg);
-	int r;
-
-	if (!k)
-		return kernel_fail(error, -ENOMEM, "out of memory");
-	r = open_cgroup(k, cfg->cgroup, error);
-	if (!r)
-		r = kernel_mount_bpffs(error);
-	if (!r)
-		r = kernel_unpin_dead(k->pin_dir, error);
-	if (!r)
-		r = load(k, error);
-	if (!r)
-		r = kernel_pin(k, error);
-	if (!r)
-		r = kernel_verify(k, error);
-	if (r) {
-		kernel_close(&k);
-		return r;
-	}
-	*out = k;
-	return 0;
-}
-
 static void close_all(int *fd, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
 		if (fd[i] >= 0)
 			close(fd[i]);
+}
+
+void kernel_leave(struct kernel **kp)
+{
+	struct kernel *k = *kp;
+
+	if (!k)
+		return;
+	kernel_events_stop(k);
+	close_all(&k->pin_fd, 1);
+	close_all(k->link, KL_LINKS);
+	close_all(k->splice, KS_PROGS);
+	kernel_unmap_arrays(k);
+	close_all(k->map, KM_MAPS);
+	close_all(&k->origdst_ro, 1);
+	close_all(&k->cgroup_fd, 1);
+	free(k);
+	*kp = NULL;
 }
 
 void kernel_close(struct kernel **kp)
@@ -271,23 +303,37 @@ void kernel_close(struct kernel **kp)
 	kernel_leave(kp);
 }
 
-void kernel_leave(struct kernel **kp)
+/* What was there before us stays as it is. */
+static void give_up(struct kernel **k)
 {
-	struct kernel *k = *kp;
+	kernel_pins_undo(*k);
+	kernel_leave(k);
+}
+
+int kernel_open(const struct kernel_config *cfg, struct kernel **out, char error[KERNEL_ERROR_MAX])
+{
+	struct kernel *k = kernel_new(cfg);
+	int r;
 
 	if (!k)
-		return;
-	kernel_events_stop(k);
-	if (k->pin_fd >= 0)
-		close(k->pin_fd);
-	close_all(k->link, KL_LINKS);
-	close_all(k->splice, KS_PROGS);
-	kernel_unmap_arrays(k);
-	close_all(k->map, KM_MAPS);
-	close_all(&k->origdst_ro, 1);
-	close_all(&k->cgroup_fd, 1);
-	free(k);
-	*kp = NULL;
+		return kernel_fail(error, -ENOMEM, "out of memory");
+	r = open_cgroup(k, cfg->cgroup, error);
+	if (!r)
+		r = kernel_mount_bpffs(error);
+	if (!r)
+		r = kernel_pins_lock(k, error);
+	if (!r)
+		r = load(k, error);
+	if (!r)
+		r = kernel_pin(k, error);
+	if (!r)
+		r = kernel_verify(k, error);
+	if (r) {
+		give_up(&k);
+		return r;
+	}
+	*out = k;
+	return 0;
 }
 
 const char *kernel_cgroup(const struct kernel *k)

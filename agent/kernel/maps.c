@@ -107,6 +107,16 @@ int kernel_service_set(struct kernel *k, uint32_t service, const struct mesh_ser
 }
 
 /* What is counted of it has its place first, and keeps it when the workload changes. */
+int kernel_names_set(struct kernel *k, uint32_t service, const struct mesh_names *n)
+{
+	return bpf_map_update_elem(k->map[KM_NAMES], &service, n, BPF_ANY) < 0 ? -errno : 0;
+}
+
+int kernel_names_get(struct kernel *k, uint32_t service, struct mesh_names *n)
+{
+	return bpf_map_lookup_elem(k->map[KM_NAMES], &service, n) < 0 ? -errno : 0;
+}
+
 int kernel_workload_set(struct kernel *k, uint64_t cgroup, const struct mesh_workload *w)
 {
 	static const struct mesh_coverage none;
@@ -200,6 +210,23 @@ int kernel_listener_delete(struct kernel *k, uint64_t cookie)
 	return bpf_map_delete_elem(k->map[KM_LISTENERS], &cookie) < 0 ? -errno : 0;
 }
 
+int kernel_refusals(struct kernel *k,
+		    void (*fn)(const struct mesh_refusal_key *key, uint64_t n, void *arg),
+		    void *arg)
+{
+	struct mesh_refusal_key key, next;
+	int fd = k->map[KM_REFUSALS], err = bpf_map_get_next_key(fd, NULL, &next) ? -errno : 0;
+	uint64_t n;
+
+	for (int i = 0; !err && i < MESH_MAX_REFUSALS; i++) {
+		key = next;
+		err = bpf_map_get_next_key(fd, &key, &next) ? -errno : 0;
+		if (bpf_map_lookup_and_delete_elem(fd, &key, &n) == 0)
+			fn(&key, n, arg);
+	}
+	return err == -ENOENT ? 0 : err;
+}
+
 static const char *const counter_names[MESH_C_MAX] = {
 	[MESH_C_CAPTURED] = "captured",
 	[MESH_C_KERNEL] = "kernel",
@@ -266,6 +293,16 @@ uint32_t kernel_count_entries(int fd, size_t key_size, size_t value_size)
 	free(keys);
 	free(values);
 	return total;
+}
+
+void kernel_count_adopted(struct kernel *k)
+{
+	k->entries[KM_WORKLOADS] = kernel_count_entries(k->map[KM_WORKLOADS], sizeof(__u64),
+							sizeof(struct mesh_workload));
+	k->entries[KM_DESTS] = kernel_count_entries(k->map[KM_DESTS], sizeof(struct mesh_dest_key),
+						    sizeof(struct mesh_dest));
+	k->entries[KM_NETNS] =
+		kernel_count_entries(k->map[KM_NETNS], sizeof(__u64), sizeof(struct mesh_netns));
 }
 
 size_t kernel_map_use(struct kernel *k, struct kernel_map_use *out, size_t cap)

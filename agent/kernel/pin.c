@@ -1,8 +1,9 @@
 /*
  * Pins: every map and link as a file on the bpffs, so that `bpftool` and `meshctl bpf` find them by
- * name and the hooks do not vanish in the middle of something when the supervisor does. A directory
- * of pins belongs to one agent, which holds a lock on it for as long as it lives: nobody detaches
- * the programs of an agent that runs.
+ * name, and the hooks stay when the supervisor goes: the next one takes them over (adopt.c). A
+ * directory of pins belongs to one agent, which holds a lock on it for as long as it lives: nobody
+ * detaches the programs of an agent that runs. What another version left there is put aside, under
+ * the same name with "-old", and goes when the new ones are filled.
  */
 #include "agent/kernel/impl.h"
 
@@ -18,8 +19,8 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#define BPFFS	    "/sys/fs/bpf"
-#define LINK_PREFIX "link_"
+#define BPFFS	   "/sys/fs/bpf"
+#define OLD_SUFFIX "-old"
 
 static bool is_bpffs(const char *path)
 {
@@ -64,19 +65,70 @@ static int lock_dir(const char *dir)
 	return r;
 }
 
+/* The directory as a path: of ours, or of what stood there before. */
+static void dir_of(const struct kernel *k, bool old, char out[PATH_MAX + 8])
+{
+	snprintf(out, PATH_MAX + 8, "%s%s", k->pin_dir, old ? OLD_SUFFIX : "");
+}
+
+int kernel_pins_lock(struct kernel *k, char error[KERNEL_ERROR_MAX])
+{
+	bool made = mkdir(k->pin_dir, 0700) == 0;
+	int fd;
+
+	if (!made && errno != EEXIST)
+		return kernel_fail(error, -errno, "cannot make %s: %s", k->pin_dir,
+				   strerror(errno));
+	if (!is_bpffs(k->pin_dir)) {
+		if (made)
+			rmdir(k->pin_dir);
+		return kernel_fail(error, -EINVAL, "%s does not lie on a bpffs", k->pin_dir);
+	}
+	fd = lock_dir(k->pin_dir);
+	if (fd == -EBUSY)
+		return kernel_fail(error, fd,
+				   "another agent on this host keeps its programs in %s: stop it",
+				   k->pin_dir);
+	if (fd < 0)
+		return kernel_fail(error, fd, "cannot lock %s: %s", k->pin_dir, strerror(-fd));
+	k->pin_fd = fd;
+	return 0;
+}
+
+int kernel_pinned(const struct kernel *k, const char *kind, const char *name)
+{
+	char path[PATH_MAX + 128];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%s%s", k->pin_dir, kind, name);
+	fd = bpf_obj_get(path);
+	return fd < 0 ? -errno : fd;
+}
+
+/* In place of what may be pinned under that name, at once: a link that is unpinned before the next
+ * one is pinned would take its program along if we died in between. */
+static int pin_over(const struct kernel *k, const char *name, int fd, char error[KERNEL_ERROR_MAX])
+{
+	char next[PATH_MAX + 160], path[PATH_MAX + 128];
+
+	snprintf(path, sizeof(path), "%s/" KERNEL_LINK_PREFIX "%s", k->pin_dir, name);
+	snprintf(next, sizeof(next), "%s_next", path);
+	if (unlink(next) < 0 && errno != ENOENT)
+		return kernel_fail(error, -errno, "cannot remove %s: %s", next, strerror(errno));
+	if (bpf_obj_pin(fd, next) < 0 || rename(next, path) < 0)
+		return kernel_fail(error, -errno, "cannot pin %s: %s", path, strerror(errno));
+	return 0;
+}
+
 int kernel_pin(struct kernel *k, char error[KERNEL_ERROR_MAX])
 {
-	int r;
+	int r = 0;
 
-	r = mkdir(k->pin_dir, 0700) < 0 ? -errno : lock_dir(k->pin_dir);
-	if (r < 0)
-		return kernel_fail(error, r, "cannot make %s: %s", k->pin_dir, strerror(-r));
-	k->pin_fd = r;
-	r = 0;
-	for (int i = 0; !r && i < KM_MAPS; i++)
+	for (int i = 0; !r && i < KM_MAPS && !k->adopted; i++)
 		r = pin_one(k->pin_dir, "", kernel_map_names[i], k->map[i], error);
 	for (int i = 0; !r && i < KL_LINKS; i++)
-		r = pin_one(k->pin_dir, LINK_PREFIX, kernel_link_names[i], k->link[i], error);
+		if (k->link_is_new[i])
+			r = pin_over(k, kernel_link_names[i], k->link[i], error);
 	return r;
 }
 
@@ -111,7 +163,7 @@ static int empty(const char *dir)
 	while (!r && (e = readdir(d))) {
 		if (e->d_name[0] == '.')
 			continue;
-		if (!strncmp(e->d_name, LINK_PREFIX, strlen(LINK_PREFIX)))
+		if (!strncmp(e->d_name, KERNEL_LINK_PREFIX, strlen(KERNEL_LINK_PREFIX)))
 			detach(dir, e->d_name);
 		if (unlinkat(dirfd(d), e->d_name, 0) < 0)
 			r = -errno;
@@ -122,28 +174,64 @@ static int empty(const char *dir)
 	return r;
 }
 
+static bool is_there(const char *dir)
+{
+	struct stat st;
+
+	return stat(dir, &st) == 0;
+}
+
+int kernel_pins_aside(struct kernel *k, char error[KERNEL_ERROR_MAX])
+{
+	char old[PATH_MAX + 8];
+	int r = 0;
+
+	k->filling = true;
+	if (rmdir(k->pin_dir) < 0) { /* there is something in it */
+		dir_of(k, true, old);
+		if (is_there(old)) /* then nothing was ever filled here: who made this died */
+			r = empty(k->pin_dir);
+		else if (rename(k->pin_dir, old) < 0)
+			r = -errno;
+	}
+	close(k->pin_fd);
+	k->pin_fd = -1;
+	if (r)
+		return kernel_fail(error, r, "cannot put the old pins in %s aside: %s", k->pin_dir,
+				   strerror(-r));
+	return kernel_pins_lock(k, error);
+}
+
+void kernel_pins_undo(struct kernel *k)
+{
+	char old[PATH_MAX + 8];
+
+	if (k->pin_fd < 0 || k->adopted)
+		return;
+	if (!k->filling) {
+		rmdir(k->pin_dir); /* unless there is something in it */
+		return;
+	}
+	empty(k->pin_dir);
+	dir_of(k, true, old);
+	if (is_there(old))
+		rename(old, k->pin_dir); /* if not, the next start removes it */
+}
+
+int kernel_settled(struct kernel *k)
+{
+	char old[PATH_MAX + 8];
+
+	dir_of(k, true, old);
+	return is_there(old) ? empty(old) : 0;
+}
+
 void kernel_unpin(struct kernel *k)
 {
 	if (k->pin_fd < 0)
 		return;
 	empty(k->pin_dir); /* what fails to go is the next agent's to report */
+	kernel_settled(k);
 	close(k->pin_fd);
 	k->pin_fd = -1;
-}
-
-int kernel_unpin_dead(const char *dir, char error[KERNEL_ERROR_MAX])
-{
-	int fd = lock_dir(dir), r;
-
-	if (fd == -ENOENT)
-		return 0;
-	if (fd == -EBUSY)
-		return kernel_fail(error, fd,
-				   "another agent on this host keeps its programs in %s: stop it",
-				   dir);
-	r = fd < 0 ? fd : empty(dir);
-	if (fd >= 0)
-		close(fd);
-	return r ? kernel_fail(error, r, "cannot remove the old pins in %s: %s", dir, strerror(-r))
-		 : 0;
 }

@@ -157,3 +157,51 @@ int sockdiag_listeners(int netns_fd,
 	close(d.fd);
 	return r ? r : d.interrupted ? -EINTR : 0;
 }
+
+static bool is_v4(const uint8_t ip[16])
+{
+	static const uint8_t prefix[12] = {[10] = 0xff, [11] = 0xff};
+
+	return !memcmp(ip, prefix, sizeof(prefix));
+}
+
+/* As the kernel has it: an IPv6 socket with IPv4 addresses is found as IPv6 as well. */
+static void fill_id(struct inet_diag_sockid *id, const struct sockdiag_socket *s, bool v4)
+{
+	id->idiag_sport = s->local_port;
+	id->idiag_dport = s->remote_port;
+	memcpy(id->idiag_src, s->local + (v4 ? 12 : 0), v4 ? 4 : 16);
+	memcpy(id->idiag_dst, s->remote + (v4 ? 12 : 0), v4 ? 4 : 16);
+	id->idiag_cookie[0] = (__u32)s->cookie;
+	id->idiag_cookie[1] = (__u32)(s->cookie >> 32);
+}
+
+int sockdiag_destroy(int netns_fd, const struct sockdiag_socket *s)
+{
+	bool v4 = is_v4(s->remote);
+	struct {
+		struct nlmsghdr head;
+		struct inet_diag_req_v2 req;
+	} msg = {
+		.head.nlmsg_len = sizeof(msg),
+		.head.nlmsg_type = SOCK_DESTROY,
+		.head.nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK,
+		.req.sdiag_family = v4 ? AF_INET : AF_INET6,
+		.req.sdiag_protocol = IPPROTO_TCP,
+		.req.idiag_states = ~0u,
+	};
+	struct {
+		struct nlmsghdr head;
+		struct nlmsgerr error;
+		char rest[256];
+	} answer = {.error.error = -EPROTO};
+	int fd = sockdiag_open(netns_fd), r = 0;
+
+	if (fd < 0)
+		return fd;
+	fill_id(&msg.req.id, s, v4);
+	if (send(fd, &msg, sizeof(msg), 0) < 0 || recv(fd, &answer, sizeof(answer), 0) < 0)
+		r = -errno;
+	close(fd);
+	return r ? r : answer.error.error;
+}

@@ -35,4 +35,17 @@ int sockdiag_open(int netns_fd);
 /* Of a message that ends a dump: 0 or -errno. */
 int sockdiag_status(const struct nlmsghdr *h);
 
+/*
+ * Ends a TCP connection: its program gets ECONNABORTED, the peer a reset. Found by both its ends
+ * (16 bytes each, network order; ports too) in the namespace netns_fd refers to (-1: the caller's
+ * own), and only if it is the socket with that cookie. 0, -ENOENT when it has gone, -EOPNOTSUPP on
+ * a kernel without CONFIG_INET_DIAG_DESTROY, -errno.
+ */
+struct sockdiag_socket {
+	uint64_t cookie;
+	uint8_t local[16], remote[16];
+	__be16 local_port, remote_port;
+};
+int sockdiag_destroy(int netns_fd, const struct sockdiag_socket *s);
+
 #endif

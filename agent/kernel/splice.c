@@ -27,6 +27,9 @@ static int put(struct kernel *k, enum kernel_map m, uint32_t i, const void *valu
  * predecessor too. */
 static int attach(struct kernel *k, enum kernel_splice_prog p, char error[KERNEL_ERROR_MAX])
 {
+	if (k->splice[p] < 0)
+		return kernel_fail(error, -EOPNOTSUPP, "this kernel cannot run %s",
+				   kernel_splice_names[p]);
 	if (bpf_prog_attach(k->splice[p], k->map[KM_SPLICE_SOCKS], attach_types[p], 0) == 0)
 		return 0;
 	return kernel_fail(error, -errno, "cannot put %s on the map of sockets: %s",
@@ -94,6 +97,16 @@ int kernel_splice_forget(struct kernel *k, uint32_t workload)
 	return r ? r : put(k, KM_SPLICE_TASKS, workload, &word);
 }
 
+int kernel_splice_workload(struct kernel *k, uint64_t cgroup, uint32_t workload, bool *off)
+{
+	uint64_t since;
+
+	int r = kernel_splice_forget(k, workload);
+
+	*off = bpf_map_lookup_elem(k->map[KM_SPLICERS], &cgroup, &since) == 0;
+	return r || !*off ? r : kernel_splice_task(k, workload, true);
+}
+
 int kernel_splice_accel(struct kernel *k, uint32_t upstream, struct mesh_accel *out)
 {
 	return bpf_map_lookup_elem(k->map[KM_ACCEL], &upstream, out) < 0 ? -errno : 0;
@@ -108,6 +121,7 @@ static void add(struct mesh_accel_group *sum, const struct mesh_accel_group *g)
 	sum->turns += g->turns;
 	sum->redirected += g->redirected;
 	sum->tcp += g->tcp;
+	sum->closed_bytes += g->closed_bytes;
 }
 
 #define BATCH 256
@@ -127,7 +141,7 @@ int kernel_splice_total(struct kernel *k, struct mesh_accel *out)
 					 &n, NULL) < 0)
 			r = -errno;
 		for (uint32_t i = 0; (!r || r == -ENOENT) && i < n; i++)
-			for (int g = 0; g < 2; g++)
+			for (int g = 0; g < MESH_ACCEL_GROUPS; g++)
 				add(&out->group[g], &values[i].group[g]);
 	}
 	free(keys);

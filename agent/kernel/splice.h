@@ -31,6 +31,11 @@ int kernel_splice_task(struct kernel *k, uint32_t workload, bool off);
 /* Forgets what was seen and ordered of a workload whose id is going to be another's. */
 int kernel_splice_forget(struct kernel *k, uint32_t workload);
 
+/* A workload has got the number `workload`: what is known of its predecessor under that number is
+ * forgotten, what is known of `cgroup` holds. True in *off: it uses splice(2), and stays with TCP.
+ */
+int kernel_splice_workload(struct kernel *k, uint64_t cgroup, uint32_t workload, bool *off);
+
 /* What was counted for an upstream, and for all of them together. */
 int kernel_splice_accel(struct kernel *k, uint32_t upstream, struct mesh_accel *out);
 int kernel_splice_total(struct kernel *k, struct mesh_accel *out);

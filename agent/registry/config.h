@@ -38,6 +38,12 @@ struct health_config {
 	uint32_t unhealthy_after, healthy_after; /* results in a row */
 };
 
+enum service_accelerate {
+	ACCELERATE_AUTO, /* when it gains from it */
+	ACCELERATE_ON,	 /* without measuring */
+	ACCELERATE_OFF,
+};
+
 struct config_text; /* the block; offsets into it are never 0 */
 
 /* Offsets: service_config_at(). Versions in split and routes are positions in versions[]; weights
@@ -47,6 +53,7 @@ struct service_config {
 	uint8_t policy;	  /* enum mesh_policy */
 	uint8_t fail_closed;
 	uint8_t fallback;	/* enum snap_fallback */
+	uint8_t accelerate;	/* enum service_accelerate */
 	uint32_t slow_start_ms; /* over which a new endpoint's weight grows; 0: off */
 	struct snap_timeouts timeouts;
 	struct snap_retry retry;

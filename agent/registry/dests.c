@@ -80,7 +80,7 @@ static void entry_touch(struct registry *r, struct dest_entry *e)
 	r->dirty_dests = e;
 }
 
-static int entry_get(struct registry *r, const struct mesh_dest_key *key, struct dest_entry **out)
+int dest_entry_get(struct registry *r, const struct mesh_dest_key *key, struct dest_entry **out)
 {
 	struct dest_entry **b = bucket(r, key), *e = entry_find(r, key);
 
@@ -105,7 +105,7 @@ static int entry_get(struct registry *r, const struct mesh_dest_key *key, struct
 static int hold(struct registry *r, uint32_t owner, const struct dest_hold *h)
 {
 	struct dest_entry *e;
-	int err = entry_get(r, &h->key, &e);
+	int err = dest_entry_get(r, &h->key, &e);
 
 	if (err)
 		return err;

@@ -129,11 +129,32 @@ static void endpoint_set(struct endpoint *e, const uint8_t ip[16], uint16_t flag
 	e->dirty = true;
 }
 
-static int endpoint_new(struct registry *r, uint32_t service, uint32_t port, const char *id,
-			uint32_t *list, uint64_t now_ns, uint32_t *out)
+/* One that an agent before us knew, and its workers know, stays what it was. */
+static void endpoint_again(struct registry *r, uint32_t n, uint32_t *list)
 {
+	struct endpoint *e = &r->endpoints[n];
+
+	e->adopted = false;
+	e->used = e->dirty = true;
+	e->status = e->image.flags & MESH_EP_UNHEALTHY ? ENDPOINT_UNHEALTHY : 0;
+	e->status |= e->image.flags & MESH_EP_DRAINING ? ENDPOINT_DRAINING : 0;
+	e->next = *list;
+	*list = n;
+}
+
+/* x, netns: as for endpoint_recall. */
+static int endpoint_new(struct registry *r, uint32_t service, uint32_t port, const char *id,
+			uint64_t netns, const struct external_info *x, uint32_t *list,
+			uint64_t now_ns, uint32_t *out)
+{
+	uint32_t n = endpoint_recall(r, service, port, id, netns, x), gen;
 	struct endpoint *e;
-	uint32_t n, gen;
+
+	if (n != MESH_NONE) {
+		endpoint_again(r, n, list);
+		*out = n;
+		return 0;
+	}
 
 	if (ids_alloc(&r->endpoint_ids, now_ns, &n)) {
 		r->full++;
@@ -212,11 +233,13 @@ int external_new(struct registry *r, uint32_t service, const struct external_inf
 {
 	struct service *s = &r->services[service];
 	uint32_t id;
-	int err = endpoint_new(r, service, x->port, x->id, &s->externals, now_ns, &id);
+	int err = endpoint_new(r, service, x->port, x->id, 0, x, &s->externals, now_ns, &id);
 
 	if (err)
 		return err;
 	r->endpoints[id].marked = true;
+	if (addr_is_loopback(x->ip))
+		r->endpoints[id].image.netns = r->own_netns;
 	endpoint_set(&r->endpoints[id], x->ip, MESH_EP_EXTERNAL, x->version);
 	endpoint_weigh(r, id, x->weight);
 	return 0;
@@ -262,8 +285,8 @@ static int endpoint_join(struct registry *r, uint32_t workload, const struct lis
 	struct endpoint *e;
 
 	if (id == MESH_NONE) {
-		int err = endpoint_new(r, w->service, l->port, w->info.instance, &w->endpoints,
-				       now_ns, &id);
+		int err = endpoint_new(r, w->service, l->port, w->info.instance, w->info.netns,
+				       NULL, &w->endpoints, now_ns, &id);
 
 		if (err)
 			return err;

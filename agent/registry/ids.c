@@ -63,3 +63,16 @@ int ids_revive(struct ids *s, uint32_t id)
 	s->used++;
 	return 0;
 }
+
+int ids_adopt(struct ids *s, uint32_t id, uint64_t now_ns)
+{
+	if (id >= s->cap)
+		return -EINVAL;
+	if (id < s->fresh)
+		return ids_revive(s, id) ? -EEXIST : 0;
+	while (s->fresh < id)
+		*freed_at(s, s->nfreed++) = (struct ids_freed){s->fresh++, now_ns};
+	s->fresh++;
+	s->used++;
+	return 0;
+}

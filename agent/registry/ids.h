@@ -32,5 +32,8 @@ int ids_alloc(struct ids *s, uint64_t now_ns, uint32_t *id);
 void ids_free(struct ids *s, uint32_t id, uint64_t now_ns);
 /* Takes a freed id into use again for what it meant before. 0 or -ENOENT. O(freed). */
 int ids_revive(struct ids *s, uint32_t id);
+/* Takes an id that somebody gave out before us. Those below it count as freed just now. 0; -EINVAL:
+ * beyond the cap; -EEXIST: it is in use. */
+int ids_adopt(struct ids *s, uint32_t id, uint64_t now_ns);
 
 #endif

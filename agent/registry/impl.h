@@ -45,6 +45,7 @@ struct listener {
 
 struct workload {
 	bool used, dirty; /* dirty: the map entry is to be written */
+	bool adopted;	  /* its id is kept for that cgroup */
 	uint32_t service;
 	uint32_t next;	    /* of the same service */
 	uint32_t endpoints; /* list */
@@ -56,6 +57,7 @@ struct workload {
 
 struct endpoint {
 	bool used, marked, dirty, fresh, gone, primary;
+	bool adopted;	   /* not used yet: its id is kept for who the image says */
 	int rank;	   /* of the address that was chosen, while it is being chosen */
 	uint32_t next;	   /* of the same workload, or of the same service when external */
 	uint32_t port;	   /* host order */
@@ -144,6 +146,7 @@ struct registry {
 	struct netns_addresses netns[NETNS_KNOWN];
 	struct members members;
 	uint32_t nsubsets_named; /* subsets that are not of everybody */
+	bool adopting;
 	struct fault_info *faults;
 	size_t nfaults;
 };
@@ -155,6 +158,8 @@ int dest_set_add(struct dest_set *s, const uint8_t ip[16], uint16_t port, uint64
 int dests_replace(struct registry *r, uint32_t owner, struct dest_set *have, struct dest_set *want);
 void dests_write(struct registry *r, bool removals, int *error);
 void dests_done(struct registry *r);
+/* The entry of that address, new if need be; -ENOSPC, -ENOMEM. */
+int dest_entry_get(struct registry *r, const struct mesh_dest_key *key, struct dest_entry **out);
 
 /* endpoints.c */
 int workload_endpoints(struct registry *r, uint32_t workload, uint64_t now_ns);
@@ -172,6 +177,16 @@ const struct netns_addresses *netns_find(const struct registry *r, uint64_t cook
 const struct netns_address *address_find(const struct netns_addresses *a, const uint8_t ip[16]);
 /* The first address of a namespace that leads others there, of IPv4 or of IPv6; NULL: none. */
 const uint8_t *netns_global(const struct registry *r, uint64_t cookie, bool v4);
+
+/* adopt.c: the id that was kept, or MESH_NONE. x: as registered; NULL: discovered, in that
+ * namespace. */
+uint32_t endpoint_recall(struct registry *r, uint32_t service, uint32_t port, const char *id,
+			 uint64_t netns, const struct external_info *x);
+uint32_t workload_recall(struct registry *r, uint64_t cgroup);
+/* registry.c: its map entry goes, and its id. */
+void workload_forget(struct registry *r, uint32_t id, uint64_t now_ns);
+/* Its map entry goes with the next flush. 0 or -ENOMEM. */
+int cgroup_gone(struct registry *r, uint64_t cgroup);
 
 /* versions.c: numbers for what the configuration names. -ENOSPC when some have to wait until those
  * of others are forgotten, -ENOMEM; those are 0 then. */

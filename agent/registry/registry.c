@@ -132,7 +132,8 @@ int registry_workload_add(struct registry *r, const struct workload_info *info, 
 
 	if (err)
 		return err;
-	if (ids_alloc(&r->workload_ids, now_ns, &id)) {
+	id = workload_recall(r, info->cgroup);
+	if (id == MESH_NONE && ids_alloc(&r->workload_ids, now_ns, &id)) {
 		r->full++;
 		service_put(r, service, now_ns);
 		return -ENOSPC;
@@ -204,7 +205,7 @@ int registry_workload_update(struct registry *r, uint32_t id, const struct workl
 	return 0;
 }
 
-static int cgroup_gone(struct registry *r, uint64_t cgroup)
+int cgroup_gone(struct registry *r, uint64_t cgroup)
 {
 	if (r->ngone == r->gone_cap) {
 		uint32_t cap = r->gone_cap ? r->gone_cap * 2 : 16;
@@ -245,6 +246,16 @@ bool registry_unlisten(struct registry *r, uint64_t cookie)
 	return true;
 }
 
+void workload_forget(struct registry *r, uint32_t id, uint64_t now_ns)
+{
+	uint64_t cgroup = r->workloads[id].info.cgroup;
+
+	if (cgroup_gone(r, cgroup)) /* at once, then, if it cannot wait for the flush */
+		r->sink.workload(r->sink.arg, cgroup, NULL);
+	ids_free(&r->workload_ids, id, now_ns);
+	r->dirty = true;
+}
+
 void registry_workload_remove(struct registry *r, uint32_t id, uint64_t now_ns)
 {
 	struct workload *w = &r->workloads[id];
@@ -258,9 +269,7 @@ void registry_workload_remove(struct registry *r, uint32_t id, uint64_t now_ns)
 	free(w->dests.v);
 	memset(&w->dests, 0, sizeof(w->dests));
 	w->used = w->dirty = false;
-	if (cgroup_gone(r, w->info.cgroup)) /* at once, then, if it cannot wait for the flush */
-		r->sink.workload(r->sink.arg, w->info.cgroup, NULL);
-	ids_free(&r->workload_ids, id, now_ns);
+	workload_forget(r, id, now_ns);
 	service_put(r, w->service, now_ns);
 }
 

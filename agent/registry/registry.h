@@ -141,6 +141,28 @@ bool registry_dirty(const struct registry *r);
  * noticeably. */
 void registry_rebalance(struct registry *r, uint64_t now_ns);
 
+/*
+ * Taking over from a registry that ended without a word, whose arrays and maps are still in force:
+ * ids, generations and numbers of versions keep their meaning for whoever goes by them. First
+ * services, then upstreams and the rest, each in the order of ids; before anything else is put in.
+ * Then everything that exists is put in as usual, and takes up what it had; registry_adopted()
+ * drops what nobody took up, and the flush that follows writes everything. Not before: so nothing
+ * that is in force is taken back for a moment. What makes no sense is left out, and overwritten or
+ * removed by that flush.
+ */
+void registry_adopt_service(struct registry *r, uint32_t id, const struct mesh_names *n,
+			    uint64_t now_ns);
+void registry_adopt_upstream(struct registry *r, uint32_t id, const struct mesh_upstream *u,
+			     uint64_t now_ns);
+void registry_adopt_endpoint(struct registry *r, uint32_t id, const struct mesh_endpoint *e,
+			     uint64_t now_ns);
+void registry_adopt_workload(struct registry *r, uint64_t cgroup, const struct mesh_workload *w,
+			     uint64_t now_ns);
+void registry_adopt_dest(struct registry *r, const struct mesh_dest_key *key);
+void registry_adopted(struct registry *r, uint64_t now_ns);
+/* What the next one has to be told of a service. False when the id is not in use. */
+bool registry_names(const struct registry *r, uint32_t id, struct mesh_names *n);
+
 /* Reading. Pointers are valid until the next change. */
 struct service_view {
 	const char *name;

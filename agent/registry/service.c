@@ -58,6 +58,7 @@ static struct upstream *upstream_get(struct registry *r, uint32_t service, uint1
 	u->used = u->dirty = u->fresh = true;
 	u->port = port;
 	u->image.service = service;
+	u->image.primary = !port;
 	u->next = s->upstreams;
 	s->upstreams = id;
 	*out = id;

@@ -12,7 +12,7 @@
 
 #define BUCKETS	 2048 /* of the hash tables */
 #define OTHER	 "other"
-#define OUTCOMES 5
+#define OUTCOMES 8
 
 static const struct {
 	uint64_t ns;
@@ -38,6 +38,7 @@ enum count {
 	FULL_REQUESTS,
 	FULL_PENDING,
 	FULL_SOURCE,
+	FULL_CONNECTIONS,
 	FAULT_DELAYED,
 	FAULT_ABORTED,
 	COUNTS,
@@ -53,6 +54,7 @@ static const struct {
 			   "Requests refused because too many were in use, by of what."},
 	[FULL_PENDING] = {"mesh_bulkhead_rejected_total", "reason", "pending"},
 	[FULL_SOURCE] = {"mesh_bulkhead_rejected_total", "reason", "source"},
+	[FULL_CONNECTIONS] = {"mesh_bulkhead_rejected_total", "reason", "connections"},
 	[FAULT_DELAYED] = {"mesh_faults_injected_total", "kind", "delay",
 			   "Requests delayed or aborted by injected faults."},
 	[FAULT_ABORTED] = {"mesh_faults_injected_total", "kind", "abort"},
@@ -66,6 +68,7 @@ struct pair {
 	struct pair *next;
 	struct histogram requests, connects;
 	uint64_t bytes_in, bytes_out;
+	uint64_t tcp_in, tcp_out;
 	uint64_t counts[COUNTS];
 	uint64_t connections[OUTCOMES];
 	char names[]; /* source, destination */
@@ -245,8 +248,11 @@ void metrics_tunnel(struct metrics *m, const char *source, const char *destinati
 		count_full(p, bulkhead);
 }
 
-static const char *const outcome_names[OUTCOMES] = {"closed", "refused", "reset", "timeout",
-						    "failed"};
+/* How a connection ended, and then how one was refused. */
+static const char *const outcome_names[OUTCOMES] = {"closed",	     "refused",	   "reset",
+						    "timeout",	     "failed",	   "breaker-open",
+						    "bulkhead-full", "no-endpoint"};
+#define OUTCOME_BULKHEAD 6
 
 static int outcome_of(uint32_t error)
 {
@@ -257,17 +263,34 @@ static int outcome_of(uint32_t error)
 						       : 4;
 }
 
-void metrics_connection(struct metrics *m, const char *source, const char *destination,
-			uint32_t error, uint64_t connect_ns)
+static struct pair *named_pair(struct metrics *m, const char *source, const char *destination)
 {
-	struct pair *p =
-		pair_find(m, *source ? source : "unknown", *destination ? destination : "none");
+	return pair_find(m, *source ? source : "unknown", *destination ? destination : "none");
+}
+
+void metrics_connection(struct metrics *m, const struct metrics_connection *c)
+{
+	struct pair *p = named_pair(m, c->source, c->destination);
 
 	if (!p)
 		return;
-	p->connections[outcome_of(error)]++;
-	if (connect_ns)
-		observe(&p->connects, connect_ns);
+	p->connections[outcome_of(c->error)]++;
+	p->tcp_in += c->bytes_in;
+	p->tcp_out += c->bytes_out;
+	if (c->connect_ns)
+		observe(&p->connects, c->connect_ns);
+}
+
+void metrics_refused(struct metrics *m, const char *source, const char *destination,
+		     const char *outcome, uint64_t n)
+{
+	struct pair *p = named_pair(m, source, destination);
+
+	for (int i = 0; p && i < OUTCOMES; i++)
+		if (!strcmp(outcome_names[i], outcome)) {
+			p->connections[i] += n;
+			p->counts[FULL_CONNECTIONS] += i == OUTCOME_BULKHEAD ? n : 0;
+		}
 }
 
 /* --- text --- */
@@ -349,13 +372,14 @@ static void write_histogram(const struct metrics *m, struct buf *out, const char
 	}
 }
 
+/* A counter of each pair that has seen any requests, or connections. */
 static void write_pairs(const struct metrics *m, struct buf *out, const char *name,
-			const char *help, size_t field)
+			const char *help, size_t field, bool tcp)
 {
 	head(out, name, "counter", help);
 	each_pair(m, p)
 	{
-		if (!p->requests.count)
+		if (tcp ? !p->connects.count : !p->requests.count)
 			continue;
 		buf_printf(out, "%s{", name);
 		pair_labels(out, p);
@@ -365,7 +389,8 @@ static void write_pairs(const struct metrics *m, struct buf *out, const char *na
 
 static void write_connections(const struct metrics *m, struct buf *out)
 {
-	head(out, "mesh_tcp_connections_total", "counter", "Captured connections that ended.");
+	head(out, "mesh_tcp_connections_total", "counter",
+	     "Captured connections that ended, or were refused.");
 	each_pair(m, p)
 	{
 		for (int i = 0; i < OUTCOMES; i++) {
@@ -489,10 +514,16 @@ void metrics_write(const struct metrics *m, struct buf *out)
 			"From the first byte of a request to the last of its answer.",
 			offsetof(struct pair, requests));
 	write_pairs(m, out, "mesh_request_bytes_total", "Body bytes from callers.",
-		    offsetof(struct pair, bytes_in));
+		    offsetof(struct pair, bytes_in), false);
 	write_pairs(m, out, "mesh_response_bytes_total", "Body bytes to callers.",
-		    offsetof(struct pair, bytes_out));
+		    offsetof(struct pair, bytes_out), false);
 	write_connections(m, out);
+	write_pairs(m, out, "mesh_tcp_sent_bytes_total",
+		    "Bytes that callers sent by TCP over captured connections that ended.",
+		    offsetof(struct pair, tcp_out), true);
+	write_pairs(m, out, "mesh_tcp_received_bytes_total",
+		    "Bytes that callers received by TCP over captured connections that ended.",
+		    offsetof(struct pair, tcp_in), true);
 	write_histogram(m, out, "mesh_tcp_connect_duration_seconds",
 			"From connect() of a captured connection to its being established.",
 			offsetof(struct pair, connects));

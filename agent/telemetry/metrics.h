@@ -33,9 +33,17 @@ void metrics_request(struct metrics *m, const struct metrics_request *r);
 /* A tunnel has ended, or was refused: enum mesh_bulkhead_reason. The kernel counts the rest. */
 void metrics_tunnel(struct metrics *m, const char *source, const char *destination,
 		    uint32_t bulkhead);
-/* A captured connection that closed; error and connect_ns as in struct mesh_event. */
-void metrics_connection(struct metrics *m, const char *source, const char *destination,
-			uint32_t error, uint64_t connect_ns);
+struct metrics_connection {
+	const char *source, *destination; /* "": not known */
+	uint32_t error;			  /* as in struct mesh_event */
+	uint64_t connect_ns;		  /* likewise */
+	uint64_t bytes_out, bytes_in;	  /* as its caller sees them */
+};
+/* A captured connection that closed. */
+void metrics_connection(struct metrics *m, const struct metrics_connection *c);
+/* n connects that the kernel refused; outcome "breaker-open", "bulkhead-full" or "no-endpoint". */
+void metrics_refused(struct metrics *m, const char *source, const char *destination,
+		     const char *outcome, uint64_t n);
 void metrics_write(const struct metrics *m, struct buf *out);
 /* name="value" with value escaped. */
 void metrics_label(struct buf *out, const char *name, const char *value);

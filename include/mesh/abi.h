@@ -141,7 +141,8 @@ struct mesh_upstream {
 		__u32 upto; /* cumulative weight; the last one is 65536 */
 	} split[MESH_SPLITS];
 	__u32 version[MESH_VERSIONS];
-	__u8 pad[48];
+	__u32 primary; /* 1: leads to the primary ports, whatever they are */
+	__u8 pad[44];
 };
 _Static_assert(sizeof(struct mesh_upstream) == 192, "abi");
 
@@ -189,6 +190,14 @@ struct mesh_service {
 };
 _Static_assert(sizeof(struct mesh_service) == 128, "abi");
 
+/* names: by service id: what ids and numbers of versions mean, for the next supervisor. Written before
+ * anything that goes by them. */
+struct mesh_names {
+	char service[MESH_NAME_MAX];
+	char version[MESH_VERSIONS - 1][MESH_NAME_MAX]; /* of numbers from 1 on; "": none */
+};
+_Static_assert(sizeof(struct mesh_names) == 1024, "abi");
+
 /* endpoints (steers). An index is not given to another endpoint for some seconds after its end.
  * `flags` is a word of its own, outside of `seq`: the kernel clears MESH_EP_ALIVE in it. */
 enum mesh_endpoint_flags {
@@ -206,9 +215,10 @@ struct mesh_endpoint {
 	__u8 ip[16];
 	__u32 flags; /* enum mesh_endpoint_flags */
 	__u32 service;
-	__u32 workload;	      /* MESH_NONE when external */
-	__u32 hash;	      /* of id: the same on every host and after every restart */
-	__u64 netns;	      /* cookie of its namespace, 0 when external */
+	__u32 workload; /* MESH_NONE when external */
+	__u32 hash;	/* of id: the same on every host and after every restart */
+	__u64 netns; /* cookie of its namespace; external: of the agent's for its loopback, else 0
+		      */
 	char id[MESH_ID_MAX]; /* instance id, for x-instance-id; NUL-terminated */
 	char version[MESH_NAME_MAX];
 	__u32 weight; /* 1 to 1000, usually 100 */

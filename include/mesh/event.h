@@ -13,6 +13,9 @@ enum mesh_event_kind {
 	MESH_EV_LISTEN = 1,   /* a socket in a cgroup under ours began to listen: cookie, cgroup,
 				 netns, local */
 	MESH_EV_UNLISTEN = 2, /* it stopped: cookie, cgroup, netns, local */
+	MESH_EV_SPLICE = 4,   /* a workload calls splice(2) on its socket: cookie, workload, netns,
+				 remote,   local; error: EIO when bytes are, or may come, where
+				 splice(2) does   not see them */
 	MESH_EV_CLOSE = 3, /* a captured client socket closed: upstream, workload, bytes, duration,
 			      remote */
 };
@@ -33,8 +36,10 @@ struct mesh_event {
 	__u8 ip[16];
 	__be16 port;
 	__u8 v6only; /* 1: a listener on :: that takes no IPv4 */
-	__u8 pad[5];
+	__u8 pad[3];
+	__be16 local_port; /* with local_ip: of a splice */
+	__u8 local_ip[16];
 };
-_Static_assert(sizeof(struct mesh_event) == 104, "abi");
+_Static_assert(sizeof(struct mesh_event) == 120, "abi");
 
 #endif

@@ -38,6 +38,7 @@ enum mesh_splice_covers {
 	MESH_COVER_PROOF = 4,  /* pairs are told by ports alone, not by their sequence numbers */
 	MESH_COVER_WINDOW = 8, /* redirect fills the receive buffer that TCP has promised */
 	MESH_COVER_STYLE = 16, /* programs that block in recv() are enrolled too */
+	MESH_COVER_TRIM = 32,  /* what TCP sent twice is delivered twice */
 };
 struct mesh_splice_ctl {
 	__u32 mode;	/* enum mesh_splice_mode */
@@ -69,9 +70,10 @@ enum mesh_splice_task { MESH_SPLICE_TASK_OFF = 1 };
 /*
  * splice_style (counts): by workload id, what its sockets were seen to be, as a caller and as a
  * callee. On an enrolled socket a recv() that blocks gives EAGAIN when it is woken for another
- * reason, such as room to send: only programs whose sockets do not block are enrolled, and of those
- * only whom the kernel has seen. It looks at connections that are not enrolled, the control group
- * among them, when their first bytes are acknowledged.
+ * reason, such as room to send after a send() that had to wait. So programs that block stay with
+ * TCP: a caller must have connected without blocking, or be known not to block; a callee must not
+ * be known to block. What they are is seen at the first message of an enrolled connection, and on
+ * others when their first bytes are acknowledged.
  */
 enum mesh_splice_style {
 	MESH_STYLE_NONBLOCK = 1, /* as a caller; shifted by MESH_STYLE_CALLEE as a callee */
@@ -79,22 +81,30 @@ enum mesh_splice_style {
 };
 #define MESH_STYLE_CALLEE 2
 
-/* accel (counts): by upstream, by system call. What became of its connections, in two groups that
- * can be compared: [0] held back, [1] enrolled. A connection of which both hops are enrolled counts
- * with each hop. What open connections did is added now and then (every MESH_SPLICE_TELL messages
- * of a side) and at their end; nothing is known of a held-back one before its end. */
+/* accel (counts): by upstream, by system call. What became of its connections. Two groups can be
+ * compared, since a draw has parted them: held back and enrolled. A connection of which both hops
+ * are enrolled counts with each hop. What open connections did is added now and then (every
+ * MESH_SPLICE_TELL messages of a side) and at their end; nothing is known of a held-back one before
+ * its end. */
 struct mesh_accel_group {
 	__u64 opened, closed; /* connections */
 	__u64 duration_ns;    /* of those closed */
 	__u64 messages; /* sendmsg() calls, large ones in pieces; held back: segments with data */
 	__u64 turns; /* messages that were the first after some of the other side; enrolled only */
 	__u64 redirected, tcp; /* bytes */
-	__u64 reserved;
+	__u64 closed_bytes;    /* of those closed, whichever way they went */
+};
+enum mesh_accel_which {
+	MESH_ACCEL_CONTROL, /* held back by the draw */
+	MESH_ACCEL_ENROLLED,
+	MESH_ACCEL_UNFIT, /* held back: a program at one end blocks, or is not known */
+	MESH_ACCEL_GROUPS,
 };
 struct mesh_accel {
-	struct mesh_accel_group group[2];
+	struct mesh_accel_group group[MESH_ACCEL_GROUPS];
+	__u64 reserved[8];
 };
-_Static_assert(sizeof(struct mesh_accel) == 128, "abi");
+_Static_assert(sizeof(struct mesh_accel) == 256, "abi");
 #define MESH_SPLICE_TELL 1024
 
 /* splice_pairs: two sockets that are one connection, by their initial sequence numbers: 64 bits
@@ -119,10 +129,12 @@ struct mesh_splice_pair {
 	struct mesh_splice_half half[2]; /* enum mesh_splice_side */
 	__u64 start_ns;
 	__u32 upstream;
-	__u32 last;  /* the side that sent last */
-	__u32 watch; /* not enrolled, but to be looked at: MESH_PASSIVE takes it out */
-	__u32 pad;
-	__u64 reserved[5];
+	__u32 last;    /* the side that sent last */
+	__u32 watch;   /* not enrolled, but to be looked at: MESH_PASSIVE takes it out */
+	__u32 next[2]; /* by reader: behind the last byte by TCP that its verdict has seen */
+	__u32 seen;    /* sides (1 << side) whose style was looked at */
+	__u64 told[2]; /* bytes of each side that were added to accel */
+	__u64 reserved[2];
 };
 _Static_assert(sizeof(struct mesh_splice_pair) == 192, "abi");
 
@@ -134,7 +146,7 @@ struct mesh_splice_end {
 	__u32 side;
 	__u32 upstream;
 	__u32 workload; /* whose style is to be seen, MESH_NONE: nobody's */
-	__u32 pad;
+	__u32 group;	/* enum mesh_accel_which */
 };
 _Static_assert(sizeof(struct mesh_splice_end) == 32, "abi");
 

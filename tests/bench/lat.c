@@ -101,11 +101,14 @@ static int open_all(int ep, const struct addr *a, size_t n)
 	for (size_t i = 0; i < n; i++) {
 		struct conn *c = malloc(sizeof(*c));
 		struct epoll_event ev = {.events = EPOLLIN, .data.ptr = c};
+		struct pollfd p = {.events = POLLOUT};
 
 		if (!c)
 			return -1;
-		c->fd = net_connect(a, 0);
-		if (c->fd < 0 || epoll_ctl(ep, EPOLL_CTL_ADD, c->fd, &ev) || ask(c)) {
+		c->fd = net_connect(a, SOCK_NONBLOCK);
+		p.fd = c->fd;
+		if (c->fd < 0 || poll(&p, 1, 5000) != 1 ||
+		    epoll_ctl(ep, EPOLL_CTL_ADD, c->fd, &ev) || ask(c)) {
 			fprintf(stderr, "lat: cannot connect to %s\n", opt_to);
 			return -1;
 		}

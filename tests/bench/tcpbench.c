@@ -93,7 +93,12 @@ static int recv_all(int fd, void *p, size_t n)
 	errno = 0;
 	for (size_t at = 0; at < n;) {
 		ssize_t did = recv(fd, (char *)p + at, n - at, 0);
+		struct pollfd more = {.fd = fd, .events = POLLIN};
 
+		/* the socket of a service that is accelerated whatever its programs are may say so
+		 * before its time */
+		if (did < 0 && errno == EAGAIN && poll(&more, 1, PATIENCE_S * 1000) == 1)
+			continue;
 		if (did <= 0)
 			return -1;
 		at += (size_t)did;

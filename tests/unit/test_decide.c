@@ -352,6 +352,30 @@ static void round_robin_is_a_fair_order(void **state)
 	assert_int_equal(mesh_slots_rotate(in, 1, out, &turn), 0);
 }
 
+/* Every draw of 16 bits, among some of three. */
+static void draw_among_those_who_serve_keeps_their_proportion(void **state)
+{
+	struct mesh_upstream up = {.nsplit = 3,
+				   .split = {{.upto = 32768}, {.upto = 49152}, {.upto = 65536}}};
+	const struct {
+		__u32 serving;
+		double share[3];
+	} cases[] = {
+		{7, {.5, .25, .25}}, {5, {2 / 3., 0, 1 / 3.}}, {6, {0, .5, .5}}, {2, {0, 1, 0}}};
+
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		__u32 got[MESH_SPLITS + 1] = {0};
+
+		for (__u32 rnd = 0; rnd < 65536; rnd++)
+			got[mesh_pick_split_among(&up, cases[i].serving, rnd)]++;
+		for (int k = 0; k < 3; k++)
+			assert_in_range(got[k] + 2, (__u32)(65536 * cases[i].share[k]),
+					(__u32)(65536 * cases[i].share[k]) + 4);
+		assert_int_equal(got[0] + got[1] + got[2], 65536);
+	}
+	assert_int_equal(mesh_pick_split_among(&up, 0, 1234), MESH_SPLITS);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -363,6 +387,7 @@ int main(void)
 		cmocka_unit_test(very_idle_is_not_ahead),
 		cmocka_unit_test(stamp_survives_its_own_overflow),
 		cmocka_unit_test(draw_falls_into_its_split),
+		cmocka_unit_test(draw_among_those_who_serve_keeps_their_proportion),
 		cmocka_unit_test(cost_is_latency_times_queue),
 		cmocka_unit_test(load_is_queue_per_weight),
 		cmocka_unit_test(slots_in_proportion),

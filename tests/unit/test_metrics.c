@@ -127,10 +127,23 @@ static void the_histogram_is_cumulative_and_its_bounds_belong_to_the_lower_bucke
 
 static void connections_are_counted_by_how_they_ended(void **state)
 {
-	metrics_connection(m, "a", "b", 0, 200000);
-	metrics_connection(m, "a", "b", ECONNREFUSED, 0);
-	metrics_connection(m, "a", "b", ETIMEDOUT, 0);
-	metrics_connection(m, "", "", ENETUNREACH, 0);
+	struct metrics_connection c = {.source = "a",
+				       .destination = "b",
+				       .connect_ns = 200000,
+				       .bytes_out = 100,
+				       .bytes_in = 7};
+
+	metrics_connection(m, &c);
+	c.connect_ns = 0;
+	c.error = ECONNREFUSED;
+	metrics_connection(m, &c);
+	c.error = ETIMEDOUT;
+	metrics_connection(m, &c);
+	c.source = c.destination = "";
+	c.error = ENETUNREACH;
+	metrics_connection(m, &c);
+	has_line("mesh_tcp_sent_bytes_total{source=\"a\",destination=\"b\"} 300");
+	has_line("mesh_tcp_received_bytes_total{source=\"a\",destination=\"b\"} 21");
 	has_line("mesh_tcp_connections_total{source=\"a\",destination=\"b\",outcome=\"closed\"} 1");
 	has_line(
 		"mesh_tcp_connections_total{source=\"a\",destination=\"b\",outcome=\"refused\"} 1");
@@ -141,6 +154,20 @@ static void connections_are_counted_by_how_they_ended(void **state)
 	has_line("mesh_tcp_connect_duration_seconds_count{source=\"a\",destination=\"b\"} 1");
 	has_line("mesh_tcp_connections_total{source=\"unknown\",destination=\"none\",outcome="
 		 "\"failed\"} 1");
+}
+
+static void refused_connections_are_counted_by_reason(void **state)
+{
+	metrics_refused(m, "a", "b", "breaker-open", 20);
+	metrics_refused(m, "a", "b", "bulkhead-full", 3);
+	metrics_refused(m, "", "b", "no-endpoint", 1);
+	has_line("mesh_tcp_connections_total{source=\"a\",destination=\"b\",outcome=\"breaker-"
+		 "open\"} 20");
+	has_line("mesh_tcp_connections_total{source=\"a\",destination=\"b\",outcome=\"bulkhead-"
+		 "full\"} 3");
+	has_line("mesh_tcp_connections_total{source=\"unknown\",destination=\"b\",outcome=\"no-"
+		 "endpoint\"} 1");
+	has_line("mesh_bulkhead_rejected_total{destination=\"b\",reason=\"connections\"} 3");
 }
 
 static void quantiles_lie_between_the_bounds(void **state)
@@ -339,6 +366,7 @@ int main(void)
 		story(refusals_and_faults_are_counted_by_destination),
 		story(the_histogram_is_cumulative_and_its_bounds_belong_to_the_lower_bucket),
 		story(connections_are_counted_by_how_they_ended),
+		story(refused_connections_are_counted_by_reason),
 		story(quantiles_lie_between_the_bounds),
 		story(a_code_or_cause_that_cannot_be_is_none),
 		story(a_label_cannot_leave_its_quotes),

@@ -271,6 +271,31 @@ static void four_at_once_take_turns(void **state)
 	assert_in_range(t.total, 1000, THREADS * MESH_WINDOW * 1000);
 }
 
+static void good_that_failed_in_the_end_is_counted_once(void **state)
+{
+	const struct {
+		__u32 of, total, failed; /* the bucket */
+		__u32 turn;		 /* now */
+		__u32 after_total, after_failed;
+	} cases[] = {
+		{7, 1, 0, 7, 1, 1},  {7, 5, 2, 7, 5, 3},
+		{7, 5, 5, 7, 6, 6},  /* the good one was in an earlier bucket */
+		{7, 5, 0, 12, 1, 1}, /* the bucket is an old one */
+		{7, 0, 0, 7, 1, 1},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		__u64 w = (__u64)cases[i].of << 40 | (__u64)cases[i].failed << 20 | cases[i].total;
+		struct mesh_tally t;
+
+		w = mesh_window_amend(w, cases[i].turn);
+		t = mesh_window_read(w, cases[i].turn, MESH_WINDOW);
+		assert_int_equal(w >> 40, cases[i].turn);
+		assert_int_equal(t.total, cases[i].after_total);
+		assert_int_equal(t.failed, cases[i].after_failed);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -281,6 +306,7 @@ int main(void)
 		cmocka_unit_test(counts_exactly_what_was_added),
 		cmocka_unit_test(never_counts_more_than_was_added),
 		cmocka_unit_test(full_keeps_the_ratio),
+		cmocka_unit_test(good_that_failed_in_the_end_is_counted_once),
 		cmocka_unit_test(four_at_once_lose_nothing),
 		cmocka_unit_test(four_at_once_take_turns),
 	};
