@@ -287,6 +287,7 @@ static void a_worker_serves_on_alone_and_is_taken_over(void **state)
 	assert_true(fd >= 0);
 	assert_int_equal(takeover_listener(&t, true, netns, &where), -1); /* it is given away */
 	ok(workers_adopt(&fx.ws, &t.old[0]));
+	fx.ws.n = 0; /* nobody takes its place */
 	t.nold = 0;
 	takeover_done(&t);
 	assert_int_equal(workers_old_ones(&fx.ws), 1);
@@ -329,6 +330,7 @@ static void a_worker_that_was_told_to_wait_ends_when_nobody_comes(void **state)
 	reap(pid);
 	close(kept);
 	assert_int_equal(sockets_there(), 1);
+	assert_int_equal(workers_running(&fx.ws), 0);
 	supervisor_end();
 }
 
@@ -343,7 +345,7 @@ static void the_socket_of_a_dead_worker_is_removed(void **state)
 	supervisor_dies(); /* it held nothing that anybody would miss, so it ends */
 	reap(pid);
 	supervisor_begin();
-	assert_int_equal(sockets_there(), 1);
+	assert_true(sockets_there() > 0);
 	ok(takeover_find(&t, fx.ws.rendezvous, FIND_MS));
 	assert_int_equal(t.nold, 0);
 	assert_int_equal(sockets_there(), 0);
@@ -387,6 +389,7 @@ static void what_a_worker_says_of_its_descriptors_is_not_believed(void **state)
 	assert_int_equal(t.nlisteners, 0);
 	ok(workers_adopt(&fx.ws, &t.old[0]));
 	assert_null(fx.ws.w[3].ring);
+	fx.ws.n = 0;
 	t.nold = 0;
 	takeover_done(&t);
 	workers_retire(&fx.ws, 100); /* it does not listen to that either: it is killed */
