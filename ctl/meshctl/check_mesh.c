@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The daemons, as `meshctl check` sees them: meshd, and the agent of this host through its own
  * admin address. */
+#include "ctl/meshctl/acceleration.h"
 #include "ctl/meshctl/api.h"
 #include "ctl/meshctl/check.h"
 #include "lib/cgroup.h"
@@ -145,7 +146,7 @@ static bool check_agent(struct check *c, const cJSON *agent)
 	ok = check_workers(c, agent) && ok;
 	ok = check_config(c, agent) && ok;
 	check_coverage(c, agent);
-	return ok;
+	return check_acceleration(c, agent) && ok;
 }
 
 bool check_mesh(struct check *c)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* meshctl status and version: the whole mesh on one screen, and what is wrong with it in plain
  * words. Reads only. */
+#include "ctl/meshctl/acceleration.h"
 #include "ctl/meshctl/api.h"
 #include "ctl/meshctl/output.h"
 #include "ctl/meshctl/text.h"
@@ -168,6 +169,21 @@ static void judge_agent(struct status *s, const cJSON *a)
 			node, api_agent_workers(a), json_num(a, "workers", 0));
 }
 
+/* Plain TCP is right, but slower: nobody is to wonder why. */
+static void judge_acceleration(struct status *s, const cJSON *a)
+{
+	char words[ACCELERATION_WORDS_MAX], plain[ACCELERATION_WORDS_MAX];
+
+	if (!is_live(a))
+		return;
+	if (acceleration_words(a, words) == ACCELERATION_REFUSED)
+		note(s, "on %s %s", json_str(a, "node", "?"), words);
+	acceleration_plain(a, plain);
+	if (*plain)
+		note(s, "on %s these use splice(2), and stay with plain TCP: %s",
+		     json_str(a, "node", "?"), plain);
+}
+
 static void judge_service(struct status *s, const cJSON *service)
 {
 	const char *name = json_str(service, "name", "?");
@@ -223,8 +239,10 @@ static void judge(struct status *s)
 	if (!cJSON_GetArraySize(agents))
 		problem(s, "no agent has reported: start mesh-agent, as root; when it runs, its "
 			   "log says what is wrong");
-	cJSON_ArrayForEach (i, agents)
+	cJSON_ArrayForEach (i, agents) {
 		judge_agent(s, i);
+		judge_acceleration(s, i);
+	}
 	cJSON_ArrayForEach (i, services)
 		judge_service(s, i);
 	cJSON_ArrayForEach (i, list(s->breakers, "breakers"))
