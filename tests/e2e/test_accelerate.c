@@ -173,7 +173,7 @@ static void what_is_gained_is_told_when_it_is_known(void **state)
 			   for (int i = 0; i < 100; i++) {
 				   struct client *c = dial();
 
-				   ask(c, 5);
+				   ask(c, 20);
 				   hang_up(c);
 			   }
 			   metric("mesh_splice_gain_ratio", "known", NULL) > 0;
