@@ -21,10 +21,12 @@ struct dest_set { /* sorted by key, no key twice */
 };
 
 struct holder {
-	uint32_t owner; /* endpoint of a registered one | HOLDER_EXTERNAL, or workload */
+	uint32_t owner; /* endpoint of a registered one | HOLDER_EXTERNAL, service that claims it |
+			   HOLDER_VIRTUAL, or workload */
 	uint32_t upstream;
 };
 #define HOLDER_EXTERNAL 0x80000000u
+#define HOLDER_VIRTUAL	0x40000000u
 
 struct dest_entry {
 	struct dest_entry *next; /* hash chain */
@@ -40,7 +42,8 @@ struct listener {
 	struct listener *sibling; /* of the same workload */
 	struct listen_info info;
 	uint32_t workload;
-	bool missed; /* by the last scan */
+	uint32_t endpoint, told, told_gen; /* that stands on it; as the sink was told */
+	bool missed;			   /* by the last scan */
 };
 
 struct workload {
@@ -61,6 +64,7 @@ struct endpoint {
 	int rank;	   /* of the address that was chosen, while it is being chosen */
 	uint32_t next;	   /* of the same workload, or of the same service when external */
 	uint32_t port;	   /* host order */
+	uint32_t sockets;  /* that it stands on */
 	uint32_t status;   /* enum endpoint_status */
 	uint64_t since_ns; /* it appeared, or came back */
 	struct mesh_endpoint image;
@@ -104,6 +108,8 @@ struct service {
 	uint32_t workloads, externals, upstreams; /* lists */
 	uint32_t primary;			  /* upstream */
 	uint32_t nprimary;
+	struct dest_set dests; /* of its configured addresses */
+	uint32_t contested;    /* of those, how many are others' */
 };
 
 #define NETNS_KNOWN (MESH_MAX_NETNS + 1) /* ours is known without a workload there too */
@@ -158,6 +164,8 @@ int dest_set_add(struct dest_set *s, const uint8_t ip[16], uint16_t port, uint64
 int dests_replace(struct registry *r, uint32_t owner, struct dest_set *have, struct dest_set *want);
 void dests_write(struct registry *r, bool removals, int *error);
 void dests_done(struct registry *r);
+/* Does that owner decide where the address leads? */
+bool dest_is_held(struct registry *r, const struct mesh_dest_key *key, uint32_t owner);
 /* The entry of that address, new if need be; -ENOSPC, -ENOMEM. */
 int dest_entry_get(struct registry *r, const struct mesh_dest_key *key, struct dest_entry **out);
 

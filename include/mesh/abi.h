@@ -41,6 +41,7 @@
 #define MESH_ID_MAX	   64  /* instance id, NUL included */
 #define MESH_NAME_MAX	   64  /* service or version name, NUL included */
 #define MESH_NONE	   0xffffffffu
+#define MESH_VIRTUAL	   0xfffffffeu /* see mesh_dest */
 
 enum mesh_protocol { MESH_PROTO_AUTO = 0, MESH_PROTO_HTTP = 1, MESH_PROTO_TCP = 2 };
 enum mesh_policy { MESH_LB_P2C, MESH_LB_LEAST_REQUEST, MESH_LB_ROUND_ROBIN, MESH_LB_RANDOM };
@@ -57,7 +58,8 @@ _Static_assert(sizeof(struct mesh_dest_key) == 32, "abi");
 
 struct mesh_dest {
 	__u32 upstream; /* index into upstreams */
-	__u32 workload; /* the workload that listens there, MESH_NONE for none or several */
+	__u32 workload; /* the workload that listens there, MESH_NONE for none or several,
+			   MESH_VIRTUAL: nobody ever does, it is an address of the service */
 };
 _Static_assert(sizeof(struct mesh_dest) == 8, "abi");
 
@@ -115,8 +117,10 @@ struct mesh_listener {
 	__be16 port;
 	__u8 v6only; /* 1: on ::, and takes no IPv4 */
 	__u8 pad[5];
+	__u32 endpoint; /* that stands on it, index + 1; 0: not known yet. The supervisor's */
+	__u32 gen;	/* of that endpoint */
 };
-_Static_assert(sizeof(struct mesh_listener) == 40, "abi");
+_Static_assert(sizeof(struct mesh_listener) == 48, "abi");
 
 /*
  * Arrays below are BPF_F_MMAPABLE. "Steers": written by the supervisor alone, mapped read-only by
@@ -190,8 +194,8 @@ struct mesh_service {
 };
 _Static_assert(sizeof(struct mesh_service) == 128, "abi");
 
-/* names: by service id: what ids and numbers of versions mean, for the next supervisor. Written before
- * anything that goes by them. */
+/* names: by service id: what ids and numbers of versions mean, for the next supervisor. Written
+ * before anything that goes by them. */
 struct mesh_names {
 	char service[MESH_NAME_MAX];
 	char version[MESH_VERSIONS - 1][MESH_NAME_MAX]; /* of numbers from 1 on; "": none */
@@ -199,7 +203,9 @@ struct mesh_names {
 _Static_assert(sizeof(struct mesh_names) == 1024, "abi");
 
 /* endpoints (steers). An index is not given to another endpoint for some seconds after its end.
- * `flags` is a word of its own, outside of `seq`: the kernel clears MESH_EP_ALIVE in it. */
+ * `flags` is a word of its own, outside of `seq`: the kernel clears MESH_EP_ALIVE in it, when the
+ * last of the sockets that it stands on stops to listen. How many there are is in the upper half;
+ * alive.h is how the word is changed. */
 enum mesh_endpoint_flags {
 	MESH_EP_USED = 1,
 	MESH_EP_ALIVE = 2,	/* it listens, as far as the kernel knows */
@@ -295,7 +301,8 @@ _Static_assert(sizeof(struct mesh_edge) == 80, "abi");
 enum mesh_refusal {
 	MESH_REFUSED_BREAKER = 1, /* the service's breaker is open */
 	MESH_REFUSED_BULKHEAD,	  /* it has as many connections as it may */
-	MESH_REFUSED_NO_ENDPOINT, /* nobody serves it, and it fails closed */
+	MESH_REFUSED_NO_ENDPOINT, /* nobody serves it, and it fails closed or the address is
+				     nobody's */
 	MESH_REFUSALS,
 };
 struct mesh_refusal_key {
@@ -344,6 +351,7 @@ enum mesh_counter {
 	MESH_C_PASSED_PROTOCOL,	   /* MPTCP */
 	MESH_C_STRANGER,	   /* nobody's connect() to what a workload offers */
 	MESH_C_COVERAGE_LOST,	   /* a workload's connect() that has no place in `coverage` */
+	MESH_C_RESOLVED,	   /* no worker: a virtual address, sent to an endpoint */
 	MESH_C_MAX,
 };
 

@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Who gains by skipping TCP does; who does not is left to plain TCP, and that is said. */
+#include "tests/e2e/harness.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#define BURST 3000 /* messages */
+#define SMALL 256
+
+static struct instance *web;
+static struct caller *who;
+
+static void open_service(const char *service, const char *config)
+{
+	char id[32];
+
+	if (agent_pid)
+		agent_stop(SIGTERM);
+	agent_start("--accelerate auto");
+	configure(service, "%s", config);
+	snprintf(id, sizeof(id), "%s-1", service);
+	web = instance_ready(instance_start(service, id, "--netns", "origin --port 8000"));
+	who = caller_start("client", "--netns");
+}
+
+static double connections(const char *service, const char *group)
+{
+	char labels[96];
+	double n;
+
+	snprintf(labels, sizeof(labels), "service=\"%s\"", service);
+	n = metric("mesh_splice_service_connections_total", labels, group, NULL);
+	return n < 0 ? 0 : n;
+}
+
+static bool has_state(const char *service, const char *state)
+{
+	char a[96], b[64];
+
+	snprintf(a, sizeof(a), "service=\"%s\"", service);
+	snprintf(b, sizeof(b), "state=\"%s\"", state);
+	return metric("mesh_splice_service_state", a, b, NULL) == 1;
+}
+
+/* A connection of a program that does not block, as only these are enrolled. */
+static struct client *dial(void)
+{
+	struct client *c = call(who, web->address);
+
+	assert_return_code(fcntl(c->fd, F_SETFL, O_NONBLOCK), errno);
+	return c;
+}
+
+static void ask(struct client *c, int times)
+{
+	for (int i = 0; i < times; i++) {
+		struct pollfd p = {.fd = c->fd, .events = POLLIN};
+
+		say(c, "GET / HTTP/1.1\r\nHost: w\r\n\r\n");
+		assert_int_equal(poll(&p, 1, 10000), 1);
+		assert_int_equal(answer(c, "GET"), 200);
+	}
+}
+
+/* Programs at both ends are known after some requests; then new connections are enrolled. */
+static void become_known(const char *service)
+{
+	eventually(20000, ({
+			   struct client *c = dial();
+
+			   ask(c, 3);
+			   hang_up(c);
+			   connections(service, "enrolled") > 0;
+		   }));
+}
+
+/* Small messages of an upload that never ends, each a write of its own. */
+static void pour(struct client *c)
+{
+	char block[SMALL];
+
+	memset(block, 'x', sizeof(block));
+	for (int i = 0; i < BURST; i++)
+		while (send(c->fd, block, sizeof(block), MSG_NOSIGNAL) != sizeof(block)) {
+			if (errno != EAGAIN)
+				fail_msg("send: %s", strerror(errno));
+			usleep(1000);
+		}
+}
+
+static struct client *upload(void)
+{
+	struct client *c = dial();
+
+	say(c, "POST / HTTP/1.1\r\nHost: w\r\nContent-Length: 1000000000\r\n\r\n");
+	return c;
+}
+
+static void make_one_way(const char *service)
+{
+	struct client *c[3]; /* one of them may be of the control group */
+
+	become_known(service);
+	for (int i = 0; i < 3; i++)
+		c[i] = upload();
+	eventually(30000, ({
+			   for (int i = 0; i < 3; i++)
+				   pour(c[i]);
+			   has_state(service, "one-way");
+		   }));
+	for (int i = 0; i < 3; i++)
+		hang_up(c[i]);
+}
+
+static void small_messages_one_way_use_plain_tcp_and_it_is_said(void **state)
+{
+	struct output *o;
+	double before;
+
+	open_service("sink", "{\"protocol\":\"tcp\"}");
+	make_one_way("sink");
+	before = connections("sink", "enrolled");
+	for (int i = 0; i < 30; i++) {
+		struct client *c = dial();
+
+		ask(c, 2);
+		hang_up(c);
+	}
+	eventually(3000, connections("sink", "control") >= 25);
+	assert_true(connections("sink", "enrolled") - before <= 5);
+	assert_int_equal(
+		sh("grep -c 'sink:8000 gains nothing by skipping TCP' " SCRATCH "/agent.log")
+			->status,
+		0);
+	eventually(10000, ({
+			   o = sh("meshctl describe service sink");
+			   !o->status &&strstr(o->out, "small messages one way");
+		   }));
+}
+
+static void ping_pong_skips_tcp(void **state)
+{
+	struct client *c[3];
+	const char *o;
+
+	open_service("echo", "{\"protocol\":\"tcp\"}");
+	become_known("echo");
+	for (int i = 0; i < 3; i++) {
+		c[i] = dial();
+		ask(c[i], 4000);
+	}
+	/* it was judged, and nothing has changed */
+	eventually(15000, ({
+			   o = sh("meshctl describe service echo -o json")->out;
+			   strstr(o, "messagesInARow") != NULL;
+		   }));
+	assert_true(has_state("echo", "enrolled"));
+	assert_true(metric("mesh_splice_bytes_total", "path=\"redirect\"", NULL) > 100000);
+}
+
+/* Nothing is said before there are enough of the control group, and then an interval. */
+static void what_is_gained_is_told_when_it_is_known(void **state)
+{
+	double estimate;
+
+	open_service("known", "{\"protocol\":\"tcp\"}");
+	become_known("known");
+	assert_true(metric("mesh_splice_gain_ratio", "known", NULL) < 0);
+	eventually(100000, ({
+			   for (int i = 0; i < 100; i++) {
+				   struct client *c = dial();
+
+				   ask(c, 20);
+				   hang_up(c);
+			   }
+			   metric("mesh_splice_gain_ratio", "known", NULL) > 0;
+		   }));
+	assert_true(connections("known", "control") >= 30);
+	estimate = metric("mesh_splice_gain_ratio", "known", "estimate", NULL);
+	assert_true(metric("mesh_splice_gain_ratio", "known", "low", NULL) < estimate);
+	assert_true(metric("mesh_splice_gain_ratio", "known", "high", NULL) > estimate);
+	printf("gain %.2f after %.0f connections\n", estimate, connections("known", "enrolled"));
+}
+
+static void requests_of_an_http_service_skip_tcp_on_both_hops(void **state)
+{
+	struct client *c;
+
+	open_service("api", "{\"protocol\":\"http\"}");
+	become_known("api");
+	c = dial();
+	ask(c, 5000);
+	assert_true(has_state("api", "enrolled"));
+	hang_up(c);
+}
+
+static void a_connection_for_each_request_uses_plain_tcp(void **state)
+{
+	open_service("short", "{\"protocol\":\"tcp\"}");
+	become_known("short");
+	eventually(30000, ({
+			   for (int i = 0; i < 50; i++) {
+				   struct client *c = dial();
+
+				   ask(c, 1);
+				   hang_up(c);
+			   }
+			   has_state("short", "new-connections");
+		   }));
+}
+
+static void it_comes_back_when_its_traffic_has_changed(void **state)
+{
+	open_service("moody", "{\"protocol\":\"tcp\"}");
+	make_one_way("moody");
+	eventually(120000, ({
+			   struct client *c = dial();
+
+			   ask(c, 3000);
+			   hang_up(c);
+			   has_state("moody", "enrolled");
+		   }));
+}
+
+static void the_configuration_comes_first(void **state)
+{
+	struct client *c;
+
+	open_service("fixed", "{\"protocol\":\"tcp\",\"accelerate\":\"off\"}");
+	for (int i = 0; i < 20; i++) {
+		c = dial();
+		ask(c, 3);
+		hang_up(c);
+	}
+	assert_true(connections("fixed", "enrolled") == 0);
+	configure("fixed", "{\"protocol\":\"tcp\",\"accelerate\":\"on\"}");
+	become_known("fixed");
+	for (int round = 0; round < 5; round++) {
+		c = upload();
+		for (int i = 0; i < 4; i++)
+			pour(c);
+		hang_up(c);
+	}
+	assert_true(has_state("fixed", "enrolled"));
+}
+
+int main(void)
+{
+	const struct CMUnitTest stories[] = {
+		STORY(small_messages_one_way_use_plain_tcp_and_it_is_said),
+		STORY(ping_pong_skips_tcp),
+		STORY(what_is_gained_is_told_when_it_is_known),
+		STORY(requests_of_an_http_service_skip_tcp_on_both_hops),
+		STORY(a_connection_for_each_request_uses_plain_tcp),
+		STORY(it_comes_back_when_its_traffic_has_changed),
+		STORY(the_configuration_comes_first),
+	};
+
+	return RUN(stories);
+}
