@@ -88,6 +88,8 @@ const char *kernel_cgroup(const struct kernel *k);
 /* Runs the proof again. 0, or -EPERM-like errno with one line in error[]. Forks; takes about a
  * millisecond. */
 int kernel_verify(struct kernel *k, char error[KERNEL_ERROR_MAX]);
+/* Whether the hooks run for this process, too: its cgroup is below the one that is attached to. */
+bool kernel_sees_us(void);
 
 /* --- maps.c --- */
 
