@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the kernel that runs has, for tests of what depends on it. */
+/* What the kernel that runs has, and how slow it is, for tests of what depends on it. */
 #ifndef TESTS_BPF_KERNEL_HAS_H
 #define TESTS_BPF_KERNEL_HAS_H
 
 #include <bpf/btf.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* A struct's field of that name; false also when there is no BTF. */
@@ -26,6 +27,12 @@ __attribute__((unused)) static bool kernel_has_field(const char *type, const cha
 __attribute__((unused)) static bool kernel_counts_its_queue(void)
 {
 	return kernel_has_field("sk_psock", "msg_tot_len");
+}
+
+/* On an emulated machine (tests/kernels) all takes many times as long: so much longer are waits. */
+__attribute__((unused)) static int kernel_patience(void)
+{
+	return getenv("MESH_EMULATED") ? 5 : 1;
 }
 
 #endif

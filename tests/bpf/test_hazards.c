@@ -347,5 +347,6 @@ int main(void)
 		cmocka_unit_test(twelve_what_sleeps_in_recv_is_for_tcp),
 	};
 
+	trial_patience = kernel_patience();
 	return cmocka_run_group_tests_name("hazards", tests, setup, teardown);
 }

@@ -2,6 +2,7 @@
 /* The sandbox of the trials as the agent runs it: what it finds out on this kernel, and that
  * nothing stays behind, however it ends. */
 #include "agent/kernel/qualify_sandbox.h"
+#include "agent/kernel/trials.h"
 #include "lib/cgroup.h"
 #include "lib/clock.h"
 
@@ -49,7 +50,7 @@ static void await(struct sandbox *s, struct qualify_result *q)
 	struct pollfd p = {.fd = sandbox_fd(s), .events = POLLIN};
 
 	do
-		assert_int_equal(poll(&p, 1, WAIT_MS), 1);
+		assert_int_equal(poll(&p, 1, WAIT_MS * (int)trial_patience), 1);
 	while (!sandbox_take(s, q));
 }
 
@@ -59,7 +60,7 @@ static void this_kernel_is_judged(void **state)
 	char why[QUALIFY_WHY_MAX];
 	struct sandbox *s;
 
-	ok(sandbox_start(base, BUDGET_MS, &s));
+	ok(sandbox_start(base, BUDGET_MS * trial_patience, &s));
 	await(s, &q);
 	sandbox_free(&s);
 	assert_string_equal(q.error, "");
@@ -99,7 +100,7 @@ static void ended_half_way_it_leaves_nothing(void **state)
 	struct sandbox *s;
 
 	for (int i = 0; i < 10; i++) {
-		ok(sandbox_start(base, BUDGET_MS, &s));
+		ok(sandbox_start(base, BUDGET_MS * trial_patience, &s));
 		poll(NULL, 0, 7 * i); /* another moment each time */
 		sandbox_free(&s);
 		assert_null(s);
@@ -115,7 +116,7 @@ static void its_death_is_a_result(void **state)
 	int pid = 0;
 	FILE *f;
 
-	ok(sandbox_start(base, BUDGET_MS, &s));
+	ok(sandbox_start(base, BUDGET_MS * trial_patience, &s));
 	snprintf(path, sizeof(path), "%s/mesh-trials-%d/cgroup.procs", base, getpid());
 	for (uint64_t end = clock_mono_ns() + WAIT_MS * 1000000ull; !pid;) {
 		assert_true(clock_mono_ns() < end);
@@ -144,7 +145,7 @@ static void parents_death_ends_it(void **state)
 
 	assert_true(pid >= 0);
 	if (!pid) {
-		if (sandbox_start(base, BUDGET_MS, &s))
+		if (sandbox_start(base, BUDGET_MS * trial_patience, &s))
 			_exit(1);
 		raise(SIGKILL);
 	}
@@ -153,7 +154,7 @@ static void parents_death_ends_it(void **state)
 	assert_int_equal(cgroups(), 1);
 	do {
 		assert_true(clock_mono_ns() < end);
-		ok(sandbox_start(base, BUDGET_MS, &s));
+		ok(sandbox_start(base, BUDGET_MS * trial_patience, &s));
 		sandbox_free(&s);
 	} while (access(dir, F_OK) == 0);
 	assert_int_equal(cgroups(), 0);
@@ -184,5 +185,6 @@ int main(void)
 		cmocka_unit_test(parents_death_ends_it),
 	};
 
+	trial_patience = kernel_patience();
 	return cmocka_run_group_tests_name("qualification", tests, setup, teardown);
 }
