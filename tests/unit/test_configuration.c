@@ -394,6 +394,7 @@ static void a_bad_configuration_is_refused_with_its_place(void **state)
 		 "'address':'::1','port':1,'weight':0}]}",
 		 "s: endpoint i: weight: a whole number from 1 to 1000 is expected"},
 		{SERVICE("'failClosed':1"), "s: failClosed: true or false is expected"},
+		{SERVICE("'accelerate':'maybe'"), "s: accelerate: not one of the known values"},
 		{SERVICE("'retry':[]"), "s: retry: an object is expected"},
 		{SERVICE("'retry':{'attempts':11}"),
 		 "s: retry.attempts: a whole number from 0 to 10 is expected"},
