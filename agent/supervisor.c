@@ -353,6 +353,7 @@ static void beat(struct timer *t)
 	health_beat(s);
 	whys_beat(s);
 	coverage_beat(s);
+	gain_beat(s);
 	tcp_beat(s);
 	if (s->settled)
 		registry_rebalance(s->registry, s->loop.now_ns);
@@ -557,6 +558,7 @@ static void stop(struct supervisor *s)
 	leave_done(&s->leave);
 	health_stop(s);
 	coverage_stop(s);
+	gain_stop(s);
 	registry_free(&s->registry);
 	if (keep)
 		kernel_leave(&s->kernel);

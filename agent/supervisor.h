@@ -15,6 +15,7 @@
 #include "agent/registry/registry.h"
 #include "agent/supervisor_accelerate.h"
 #include "agent/supervisor_coverage.h"
+#include "agent/supervisor_gain.h"
 #include "agent/supervisor_health.h"
 #include "agent/supervisor_tcp.h"
 #include "agent/supervisor_why.h"
@@ -53,6 +54,7 @@ struct supervisor {
 	struct workers workers;
 	struct health health;
 	struct coverage_watch coverage;
+	struct gain_watch gain;
 	struct whys whys;
 	struct acceleration acceleration;
 	struct tcp tcp;

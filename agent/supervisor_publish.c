@@ -6,6 +6,7 @@
 #include "lib/hash.h"
 #include "lib/log.h"
 
+#include <mesh/alive.h>
 #include <mesh/ewma.h>
 #include <mesh/seq.h>
 
@@ -100,6 +101,34 @@ static int put_services(void *arg)
 	return publish_services(arg);
 }
 
+/* The kernel changes the flags at any moment. */
+static void change_flags(__u32 *flags, __u32 (*fn)(__u32 old, __u32 image), __u32 image)
+{
+	__u32 old = __atomic_load_n(flags, __ATOMIC_RELAXED);
+
+	while (!__atomic_compare_exchange_n(flags, &old, fn(old, image), true, __ATOMIC_RELEASE,
+					    __ATOMIC_RELAXED))
+		;
+}
+
+/* Nobody stands on it yet; put_stands() says who. */
+static __u32 first_flags(__u32 old, __u32 image)
+{
+	return mesh_alive_write(0, image);
+}
+
+static void copy_endpoint(struct mesh_endpoint *dst, const struct mesh_endpoint *src, bool fresh)
+{
+	const size_t flags = offsetof(struct mesh_endpoint, flags),
+		     rest = flags + sizeof(dst->flags);
+
+	mesh_seq_write_begin(&dst->seq);
+	memcpy((char *)dst + 4, (const char *)src + 4, flags - 4);
+	memcpy((char *)dst + rest, (const char *)src + rest, sizeof(*dst) - rest);
+	change_flags(&dst->flags, fresh ? first_flags : mesh_alive_write, src->flags);
+	mesh_seq_write_end(&dst->seq);
+}
+
 static void put_endpoint(void *arg, uint32_t id, const struct mesh_endpoint *ep, bool fresh)
 {
 	struct supervisor *s = arg;
@@ -108,18 +137,48 @@ static void put_endpoint(void *arg, uint32_t id, const struct mesh_endpoint *ep,
 		health_fresh(s, id);
 		memset(&s->arrays->ep_inflight[id], 0, sizeof(s->arrays->ep_inflight[id]));
 	}
-	copy_record(&s->arrays->endpoints[id], ep);
+	copy_endpoint(&s->arrays->endpoints[id], ep, fresh);
+}
+
+static __u32 one_more(__u32 old, __u32 image)
+{
+	return mesh_alive_more(old);
+}
+
+static __u32 one_less(__u32 old, __u32 image)
+{
+	return mesh_alive_less(old);
+}
+
+/* Counted before the kernel is told: it may take the socket away again at that very moment. One
+ * that it took away before was never told to stand for this endpoint. */
+static void put_stands(void *arg, uint64_t cookie, uint32_t endpoint, uint32_t gen)
+{
+	struct supervisor *s = arg;
+	struct mesh_endpoint *e = s->arrays->endpoints;
+	uint32_t was, was_gen;
+	int err;
+
+	if (endpoint != MESH_NONE)
+		change_flags(&e[endpoint].flags, one_more, 0);
+	err = kernel_listener_stand(s->kernel, cookie, endpoint, gen, &was, &was_gen);
+	if (err && err != -E2BIG && endpoint != MESH_NONE)
+		change_flags(&e[endpoint].flags, one_less, 0);
+	if (!err && was != MESH_NONE && e[was].gen == was_gen)
+		change_flags(&e[was].flags, one_less, 0);
 }
 
 static void put_upstream(void *arg, uint32_t id, const struct mesh_upstream *up, bool fresh)
 {
 	struct supervisor *s = arg;
 
-	if (fresh)
+	if (fresh) {
+		gain_fresh(s, id);
 		memset(&s->arrays->up_stats[id], 0, sizeof(s->arrays->up_stats[id]));
-	else if (!up->nsplit) /* who comes next may speak something else */
+	} else if (!up->nsplit) { /* who comes next may speak something else */
 		__atomic_store_n(&s->arrays->up_stats[id].learned, MESH_LEARNED_NOTHING,
 				 __ATOMIC_RELAXED);
+	}
 	copy_record(&s->arrays->upstreams[id], up);
 }
 
@@ -165,7 +224,7 @@ static bool is_busy(const struct supervisor *s, uint32_t endpoint)
 {
 	const struct mesh_ep_inflight *g = &s->arrays->ep_inflight[endpoint];
 
-	for (uint32_t i = 0; i < MESH_MAX_WORKERS; i++)
+	for (uint32_t i = 0; i < MESH_KERNEL_WORKER; i++)
 		if (__atomic_load_n(&g->worker[i], __ATOMIC_RELAXED))
 			return true;
 	return false;
@@ -207,6 +266,7 @@ void publish_sink(struct supervisor *s, struct registry_sink *sink)
 				       .slots = put_slots,
 				       .dest = put_dest,
 				       .workload = put_workload,
+				       .stands = put_stands,
 				       .swept = put_swept,
 				       .latency = get_latency};
 }

@@ -23,10 +23,11 @@ enum mesh_splice_mode splice_start(struct supervisor *s, enum mesh_splice_mode m
 		return mode;
 	}
 	r = cgroup_own(&cgroup);
-	if (r)
-		log_warn("connections of the workers to endpoints are not accelerated: the agent's "
-			 "own cgroup is not known: %s",
-			 strerror(-r));
+	if (r || !kernel_sees_us()) {
+		cgroup = 0;
+		log_warn("connections from and to the workers are not accelerated: %s",
+			 r ? strerror(-r) : "the agent runs outside of --cgroup");
+	}
 	c.cgroup = cgroup;
 	r = kernel_splice_set(s->kernel, &c, error);
 	if (r) {

@@ -123,6 +123,8 @@ char *state_json(struct supervisor *s)
 	breakers_json(s, &b);
 	buf_str(&b, ",\"coverage\":");
 	coverage_json(s, &b);
+	buf_str(&b, ",\"gains\":");
+	gain_json(s, &b);
 	buf_char(&b, '}');
 	return buf_take(&b);
 }
@@ -212,7 +214,8 @@ static void write_counters(struct supervisor *s, struct buf *out)
 	kernel_counters(s->kernel, c);
 	for (int i = MESH_C_PASSED_SELF; i <= MESH_C_PASSED_DEVICE; i++)
 		passed += c[i];
-	passed += c[MESH_C_PASSED] + c[MESH_C_PASSED_NO_STORAGE] + c[MESH_C_PASSED_NO_ENDPOINT] + c[MESH_C_PASSED_PROTOCOL];
+	passed += c[MESH_C_PASSED] + c[MESH_C_PASSED_NO_STORAGE] + c[MESH_C_PASSED_NO_ENDPOINT] +
+		  c[MESH_C_PASSED_PROTOCOL];
 	head(out, "mesh_connections_captured_total", "counter",
 	     "connect() calls of workloads, by where they went.");
 	buf_printf(out, "mesh_connections_captured_total{path=\"worker\"} %llu\n",
@@ -345,6 +348,7 @@ void state_metrics(void *arg, struct buf *out)
 	write_inflight(s, out);
 	breakers_metrics(s, out);
 	coverage_metrics(s, out);
+	gain_metrics(s, out);
 	write_counters(s, out);
 	splice_metrics(s, out);
 	acceleration_metrics(s, out);

@@ -5,13 +5,15 @@
  * The same rules as agent/proxy/balance.c over the same arrays, so that both see each other's load.
  *
  * Needs neither heartbeat nor workers. What the caller's socket cannot reach by itself (another
- * address family, what somebody registered on the agent's loopback) is left to a worker.
+ * address family, what somebody registered on the agent's loopback, a network that is kept apart)
+ * is left to a worker.
  */
 #ifndef BPF_BALANCE_H
 #define BPF_BALANCE_H
 
 #include <bpf/bpf_core_read.h>
 #include <mesh/pick.h>
+#include "bpf/reach.bpf.h"
 #include "bpf/words.bpf.h"
 
 enum balance_verdict {
@@ -62,12 +64,20 @@ static __always_inline bool keeps_to_loopback(const struct balance *b,
 	return b->loopback && e->flags & MESH_EP_WILDCARD && e->netns == b->here;
 }
 
+/* In another namespace of this host. */
+static __always_inline bool is_abroad(const struct balance *b, const struct mesh_endpoint *e)
+{
+	return e->netns != b->here && e->workload != MESH_NONE;
+}
+
 static __always_inline bool can_go(const struct balance *b, const struct mesh_endpoint *e)
 {
 	if (ip_is_v4(e->ip) ? !b->can4 : !b->can6)
 		return false;
 	if (balance_is_loopback(e->ip))
 		return e->netns == b->here;
+	if (is_abroad(b, e) && !reach_leads(b->here, e->netns, b->now_ns))
+		return false;
 	return !b->bound_to_loop || keeps_to_loopback(b, e);
 }
 
@@ -362,6 +372,7 @@ static __always_inline bool note(struct bpf_sock_addr *ctx, const struct balance
 		  (b->pass.verdict == MESH_PROBE ? MESH_HELD_EP : 0);
 	s->svc_lease = pass->lease;
 	s->ep_lease = b->pass.lease;
+	s->abroad = is_abroad(b, e) ? e->netns : 0;
 	s->consecutive = 0;
 	*out = s;
 	return true;
@@ -428,6 +439,8 @@ static __always_inline __u32 balance(struct bpf_sock_addr *ctx, const struct mes
 		__builtin_memcpy(s->orig.caller_ip, caller->ip, sizeof(s->orig.caller_ip));
 		target(&b, e, to);
 		s->v4 = ip_is_v4(to->ip);
+		if (s->abroad)
+			reach_try(here, s->abroad, b.now_ns);
 		count(MESH_C_KERNEL);
 		return BALANCE_SENT;
 	}

@@ -77,7 +77,7 @@ static __always_inline bool enroll_who(struct bpf_sock_ops *ctx, struct bpf_sock
 		who->upstream = s->orig.upstream;
 		who->caller = s->orig.workload;
 		if (s->endpoint == MESH_NONE)
-			return true; /* to a worker */
+			return c->cgroup; /* to a worker, of which nothing is seen without */
 		e = bpf_map_lookup_elem(&endpoints, &s->endpoint);
 		who->callee = e ? e->workload : MESH_NONE;
 		return who->callee != MESH_NONE;

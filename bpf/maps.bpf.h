@@ -153,6 +153,7 @@ struct mesh_socket {
 	__u32 gen;	/* of the endpoint */
 	__u32 held;	/* enum mesh_held */
 	__u64 svc_lease, ep_lease;
+	__u64 abroad;	   /* namespace of the endpoint, 0: the caller's own, or not known */
 	__u32 consecutive; /* of the endpoint, before it was established */
 	__u32 service;	   /* of the endpoint */
 };

@@ -23,12 +23,12 @@
 
 #if defined(__TARGET_ARCH_x86)
 #define SYS_SPLICE    275
-#define SYSCALL(regs) ((__s64)BPF_CORE_READ(regs, orig_ax))
-#define FIRST(regs)   ((__u32)BPF_CORE_READ(regs, di))
+#define SYSCALL(regs) ((__s64)(regs)->orig_ax)
+#define FIRST(regs)   ((__u32)(regs)->di)
 #elif defined(__TARGET_ARCH_arm64)
 #define SYS_SPLICE    76
-#define SYSCALL(regs) ((__s64)BPF_CORE_READ(regs, syscallno))
-#define FIRST(regs)   ((__u32)BPF_CORE_READ(regs, orig_x0))
+#define SYSCALL(regs) ((__s64)(regs)->syscallno)
+#define FIRST(regs)   ((__u32)(regs)->orig_x0)
 #else /* nobody is noticed: docs/operations.md */
 #define SYS_SPLICE    -2
 #define SYSCALL(regs) -1

@@ -10,12 +10,14 @@
  *   established       good: averages, windows, probes; failures in a row are over
  *   end, never was    refused, timed out, unreachable: failed. Given up by its caller: failed after
  *                     as long as timeouts.connect says, nothing before that
+ *   end, never was, and it was the first between two namespaces: nothing, see reach.bpf.h
  *   end, by a reset   failed after all, for the endpoint; for the service only when not one byte
  *                     had come: one crash under a thousand connections is no thousand failures
  */
 #ifndef BPF_OUTCOME_H
 #define BPF_OUTCOME_H
 
+#include "bpf/reach.bpf.h"
 #include "bpf/words.bpf.h"
 
 enum outcome { OUTCOME_GOOD, OUTCOME_FAILED, OUTCOME_AMENDED, OUTCOME_NOTHING };
@@ -151,6 +153,8 @@ static __always_inline void outcome_established(struct mesh_socket *s, __u64 now
 {
 	__u32 held = outcome_release(s, MESH_HELD_SVC | MESH_HELD_EP);
 
+	if (s->abroad)
+		reach_found(s->orig.netns, s->abroad);
 	outcome_service(s, held, OUTCOME_GOOD, now_ns / 1000000);
 	outcome_endpoint(s, held, OUTCOME_GOOD, now_ns);
 }
@@ -195,6 +199,10 @@ static __always_inline __u32 outcome_ended(struct mesh_socket *s, __u32 error, b
 	}
 	if (!error && outcome_is_late(s, now_ns))
 		error = ETIMEDOUT;
+	if (s->abroad && error == ECONNREFUSED)
+		reach_found(s->orig.netns, s->abroad);
+	if (s->abroad && !reach_known(s->orig.netns, s->abroad, error))
+		what = OUTCOME_NOTHING;
 	if (!error)
 		what = OUTCOME_NOTHING;
 	outcome_service(s, held, what, now_ns / 1000000);

@@ -9,8 +9,27 @@
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_tracing.h>
 #include "bpf/events.bpf.h"
+#include <mesh/alive.h>
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+/* Nobody of ours needs to run for that: who picks an endpoint looks at this word. */
+static __always_inline void one_less(const struct mesh_listener *l)
+{
+	__u32 index = l->endpoint - 1, old;
+	struct mesh_endpoint *e;
+
+	if (!l->endpoint)
+		return;
+	e = bpf_map_lookup_elem(&endpoints, &index);
+	if (!e || e->gen != l->gen)
+		return;
+	for (int i = 0; i < MESH_ALIVE_TRIES; i++) {
+		old = *(volatile __u32 *)&e->flags;
+		if (__sync_val_compare_and_swap(&e->flags, old, mesh_alive_less(old)) == old)
+			break;
+	}
+}
 
 static __always_inline void on_unlisten(const struct sock *sk)
 {
@@ -22,6 +41,7 @@ static __always_inline void on_unlisten(const struct sock *sk)
 	l = bpf_map_lookup_elem(&listeners, &cookie);
 	if (!l)
 		return;
+	one_less(l);
 	send_listener(MESH_EV_UNLISTEN, cookie, l);
 	bpf_map_delete_elem(&listeners, &cookie);
 }

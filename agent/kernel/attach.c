@@ -81,22 +81,36 @@ static bool is_effective(const struct kernel *k, int i)
 	return false;
 }
 
-/* In the child: what a connect() to the reserved address says, from inside `procs`' cgroup. */
-static int probe_connect(const char *procs)
+/* What a connect() to the reserved address says: an errno. */
+static int probe_connect(void)
 {
 	struct sockaddr_in to = {
 		.sin_family = AF_INET,
 		.sin_port = htons(MESH_PROBE_PORT),
 		.sin_addr.s_addr = htonl(MESH_PROBE_IP4),
 	};
-	int fd = open(procs, O_WRONLY | O_CLOEXEC), s;
+	int s = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), r;
 
-	if (fd < 0 || write(fd, "0", 1) != 1)
-		return errno;
-	s = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (s < 0)
 		return errno;
-	return connect(s, (struct sockaddr *)&to, sizeof(to)) < 0 ? errno : 0;
+	r = connect(s, (struct sockaddr *)&to, sizeof(to)) < 0 ? errno : 0;
+	close(s);
+	return r;
+}
+
+/* In the child: from inside `procs`' cgroup. */
+static int probe_from(const char *procs)
+{
+	int fd = open(procs, O_WRONLY | O_CLOEXEC);
+
+	return fd < 0 || write(fd, "0", 1) != 1 ? errno : probe_connect();
+}
+
+bool kernel_sees_us(void)
+{
+	int r = probe_connect();
+
+	return r == MESH_PROBE_UNKNOWN || r == MESH_PROBE_MANAGED;
 }
 
 /* Returns what the probe met: an errno, or -errno when it could not be made. */
@@ -112,7 +126,7 @@ static int run_probe(const struct kernel *k)
 		return -errno;
 	pid = fork();
 	if (pid == 0)
-		_exit(probe_connect(procs));
+		_exit(probe_from(procs));
 	if (pid < 0) {
 		r = -errno;
 	} else {

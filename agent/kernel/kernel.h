@@ -64,8 +64,8 @@ int kernel_try(char error[KERNEL_ERROR_MAX]);
 
 /* Detaches, removes the pins, frees, sets *k to NULL. NULL inside is harmless. */
 void kernel_close(struct kernel **k);
-/* The same, but programs, maps and pins stay in force: workers that serve on need them, and the next
- * agent takes them over. */
+/* The same, but programs, maps and pins stay in force: workers that serve on need them, and the
+ * next agent takes them over. */
 void kernel_leave(struct kernel **k);
 
 /* The maps were those of an agent that is gone: arrays and entries are what it wrote, and what its
@@ -88,6 +88,8 @@ const char *kernel_cgroup(const struct kernel *k);
 /* Runs the proof again. 0, or -EPERM-like errno with one line in error[]. Forks; takes about a
  * millisecond. */
 int kernel_verify(struct kernel *k, char error[KERNEL_ERROR_MAX]);
+/* Whether the hooks run for this process, too: its cgroup is below the one that is attached to. */
+bool kernel_sees_us(void);
 
 /* --- maps.c --- */
 
@@ -136,6 +138,11 @@ int kernel_netns_delete(struct kernel *k, uint64_t cookie);
  * the next scan does, and then it is to be deleted here. */
 int kernel_listener_add(struct kernel *k, uint64_t cookie, const struct mesh_listener *l);
 int kernel_listener_delete(struct kernel *k, uint64_t cookie);
+/* Which endpoint stands on that socket; MESH_NONE: none. *was: as before (MESH_NONE, 0), to be
+ * taken into account. 0; -EALREADY: nothing changed; -ENOENT: it does not listen any more; -E2BIG:
+ * it is not known, as the map was full once: only a scan sees its end. */
+int kernel_listener_stand(struct kernel *k, uint64_t cookie, uint32_t endpoint, uint32_t gen,
+			  uint32_t *was, uint32_t *was_gen);
 
 /* What became of the connect() calls of a workload. -ENOENT when it is none. */
 int kernel_coverage(struct kernel *k, uint64_t cgroup, struct mesh_coverage *out);

@@ -38,6 +38,7 @@ const char *const kernel_map_names[KM_MAPS] = {
 	[KM_COUNTERS] = "counters",
 	[KM_SERVICES] = "services",
 	[KM_REFUSALS] = "refusals",
+	[KM_REACH] = "reach",
 	[KM_SOCKETS] = "sockets",
 	[KM_SPLICE_SOCKS] = "splice_socks",
 	[KM_SPLICE_PAIRS] = "splice_pairs",

@@ -205,6 +205,32 @@ int kernel_listener_add(struct kernel *k, uint64_t cookie, const struct mesh_lis
 	return bpf_map_update_elem(k->map[KM_LISTENERS], &cookie, l, BPF_NOEXIST) < 0 ? -errno : 0;
 }
 
+static bool was_full(struct kernel *k)
+{
+	uint64_t c[MESH_C_MAX];
+
+	return !kernel_counters(k, c) && c[MESH_C_LISTENERS_FULL];
+}
+
+int kernel_listener_stand(struct kernel *k, uint64_t cookie, uint32_t endpoint, uint32_t gen,
+			  uint32_t *was, uint32_t *was_gen)
+{
+	struct mesh_listener l;
+	uint32_t index = endpoint == MESH_NONE ? 0 : endpoint + 1;
+
+	*was = MESH_NONE;
+	*was_gen = 0;
+	if (bpf_map_lookup_elem(k->map[KM_LISTENERS], &cookie, &l) < 0)
+		return was_full(k) ? -E2BIG : -ENOENT;
+	if (l.endpoint == index && (!index || l.gen == gen))
+		return -EALREADY;
+	*was = l.endpoint - 1;
+	*was_gen = l.gen;
+	l.endpoint = index;
+	l.gen = gen;
+	return bpf_map_update_elem(k->map[KM_LISTENERS], &cookie, &l, BPF_EXIST) < 0 ? -errno : 0;
+}
+
 int kernel_listener_delete(struct kernel *k, uint64_t cookie)
 {
 	return bpf_map_delete_elem(k->map[KM_LISTENERS], &cookie) < 0 ? -errno : 0;

@@ -10,6 +10,7 @@
 #include "lib/weight.h"
 
 #include <arpa/inet.h>
+#include <mesh/alive.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -115,12 +116,13 @@ static uint16_t status_flags(uint32_t status)
 	       (status & ENDPOINT_DRAINING ? MESH_EP_DRAINING : 0);
 }
 
-static void endpoint_set(struct endpoint *e, const uint8_t ip[16], uint16_t flags,
+static void endpoint_set(struct endpoint *e, const uint8_t ip[16], uint32_t flags,
 			 const char *version)
 {
 	struct mesh_endpoint *m = &e->image;
 
-	flags |= MESH_EP_USED | MESH_EP_ALIVE | status_flags(e->status);
+	flags |= MESH_EP_USED | MESH_EP_ALIVE | status_flags(e->status) |
+		 (m->flags & ~MESH_ALIVE_LOW);
 	if (!memcmp(m->ip, ip, 16) && m->flags == flags && !strcmp(m->version, version))
 		return;
 	memcpy(m->ip, ip, 16);
@@ -277,7 +279,7 @@ static uint32_t endpoint_on(const struct registry *r, const struct workload *w, 
 
 /* One socket's part in the endpoint of its port. */
 static int endpoint_join(struct registry *r, uint32_t workload, const struct listen_info *l,
-			 uint32_t primary, uint64_t now_ns)
+			 uint32_t primary, uint64_t now_ns, uint32_t *out)
 {
 	struct workload *w = &r->workloads[workload];
 	const uint8_t *ip = best_address(r, w->info.netns, l);
@@ -299,9 +301,20 @@ static int endpoint_join(struct registry *r, uint32_t workload, const struct lis
 		endpoint_set(e, ip, reach_flags(l, ip), w->info.version);
 	}
 	endpoint_weigh(r, id, w->info.weight);
+	e->sockets = e->marked ? e->sockets + 1 : 1;
 	e->marked = true;
 	e->primary = l->port == primary;
+	*out = id;
 	return 0;
+}
+
+static void sockets_set(struct endpoint *e)
+{
+	uint32_t n = e->sockets < MESH_ALIVE_LOW ? e->sockets : MESH_ALIVE_LOW,
+		 flags = (e->image.flags & MESH_ALIVE_LOW) | n << 16;
+
+	e->dirty |= flags != e->image.flags;
+	e->image.flags = flags;
 }
 
 int workload_endpoints(struct registry *r, uint32_t workload, uint64_t now_ns)
@@ -312,17 +325,19 @@ int workload_endpoints(struct registry *r, uint32_t workload, uint64_t now_ns)
 
 	for (uint32_t id = w->endpoints; id != MESH_NONE; id = r->endpoints[id].next)
 		r->endpoints[id].marked = false;
-	for (const struct listener *l = w->listeners; l; l = l->sibling) {
-		int err = counts(r, w->info.netns, &l->info)
-				  ? endpoint_join(r, workload, &l->info, primary, now_ns)
-				  : 0;
+	for (struct listener *l = w->listeners; l; l = l->sibling) {
+		int err = 0;
 
+		l->endpoint = MESH_NONE;
+		if (counts(r, w->info.netns, &l->info))
+			err = endpoint_join(r, workload, &l->info, primary, now_ns, &l->endpoint);
 		error = error ? error : err;
 	}
 	for (uint32_t *p = &w->endpoints; *p != MESH_NONE;) {
 		uint32_t id = *p;
 
 		if (r->endpoints[id].marked) {
+			sockets_set(&r->endpoints[id]);
 			p = &r->endpoints[id].next;
 			continue;
 		}

@@ -40,9 +40,29 @@ static void endpoints_write(struct registry *r, bool gone)
 	}
 }
 
+/* Sockets of endpoints that are in the arrays by now. */
+static void listeners_write(struct registry *r)
+{
+	for (uint32_t i = 0; r->sink.stands && i < r->workload_ids.fresh; i++) {
+		struct listener *l = r->workloads[i].used ? r->workloads[i].listeners : NULL;
+
+		for (; l; l = l->sibling) {
+			uint32_t ep = l->endpoint,
+				 gen = ep == MESH_NONE ? 0 : r->endpoints[ep].image.gen;
+
+			if (ep == l->told && gen == l->told_gen)
+				continue;
+			r->sink.stands(r->sink.arg, l->info.cookie, ep, gen);
+			l->told = ep;
+			l->told_gen = gen;
+		}
+	}
+}
+
 static void arrays_write(struct registry *r, uint64_t now_ns)
 {
 	endpoints_write(r, false);
+	listeners_write(r);
 	for (uint32_t i = 0; i < r->subset_ids.fresh; i++)
 		if (r->subsets[i].dirty && r->subsets[i].used)
 			subset_build(r, i, now_ns);

@@ -40,7 +40,8 @@ struct listener {
 	struct listener *sibling; /* of the same workload */
 	struct listen_info info;
 	uint32_t workload;
-	bool missed; /* by the last scan */
+	uint32_t endpoint, told, told_gen; /* that stands on it; as the sink was told */
+	bool missed;			   /* by the last scan */
 };
 
 struct workload {
@@ -61,6 +62,7 @@ struct endpoint {
 	int rank;	   /* of the address that was chosen, while it is being chosen */
 	uint32_t next;	   /* of the same workload, or of the same service when external */
 	uint32_t port;	   /* host order */
+	uint32_t sockets;  /* that it stands on */
 	uint32_t status;   /* enum endpoint_status */
 	uint64_t since_ns; /* it appeared, or came back */
 	struct mesh_endpoint image;

@@ -289,6 +289,7 @@ int registry_listen(struct registry *r, uint32_t workload, const struct listen_i
 		return -ENOMEM;
 	l->info = *info;
 	l->workload = workload;
+	l->endpoint = l->told = MESH_NONE;
 	l->sibling = r->workloads[workload].listeners;
 	r->workloads[workload].listeners = l;
 	r->workloads[workload].nlisteners++;

@@ -27,12 +27,16 @@ struct registry_sink {
 	/* Names, configuration or primary upstreams changed: workers need a new snapshot. 0 or
 	 * -errno. */
 	int (*services)(void *arg);
-	/* Fields seq are the sink's business. NULL values remove. */
+	/* Fields seq are the sink's business. NULL values remove. Flags: as for mesh_alive_write().
+	 */
 	void (*endpoint)(void *arg, uint32_t id, const struct mesh_endpoint *ep, bool fresh);
 	void (*upstream)(void *arg, uint32_t id, const struct mesh_upstream *up, bool fresh);
 	void (*slots)(void *arg, uint32_t subset, const struct mesh_slots *table);
 	int (*dest)(void *arg, const struct mesh_dest_key *key, const struct mesh_dest *dest);
 	int (*workload)(void *arg, uint64_t cgroup, const struct mesh_workload *w);
+	/* The endpoint that stands on a socket from now on, MESH_NONE: none; after endpoint().
+	 * NULL: nobody wants to know. */
+	void (*stands)(void *arg, uint64_t cookie, uint32_t endpoint, uint32_t gen);
 	/* A socket whose end only a sweep could tell. */
 	void (*swept)(void *arg, uint64_t cookie);
 	/* The endpoint's latency in ns as of now, 0: never measured. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* meshctl describe: everything about one service, from several answers of meshd. Reads only. */
 #include "ctl/meshctl/api.h"
+#include "ctl/meshctl/gain.h"
 #include "ctl/meshctl/output.h"
 #include "ctl/meshctl/service.h"
 #include "ctl/meshctl/words.h"
@@ -11,7 +12,7 @@
 
 struct description {
 	const char *name;
-	struct api_answer service, config, breakers, faults;
+	struct api_answer service, config, breakers, faults, agents;
 	const cJSON *endpoints;
 	bool colour;
 };
@@ -141,6 +142,7 @@ static int describe_text(const struct description *d)
 	print_routes(d);
 	print_breakers(d);
 	print_faults(d);
+	gain_print(d->agents.code == EXIT_OK ? d->agents.json : NULL, d->name);
 	print_config(d);
 	return rc ? cli_fail("out of memory") : EXIT_OK;
 }
@@ -160,6 +162,9 @@ static int describe_json(const struct description *d)
 	add(all, "config", d->config.code == EXIT_OK ? d->config.json : NULL);
 	add(all, "breakers", of(&d->breakers, "breakers"));
 	add(all, "faults", d->faults.code == EXIT_OK ? d->faults.json : NULL);
+	cJSON_AddItemToObject(
+		all, "acceleration",
+		gain_json(d->agents.code == EXIT_OK ? d->agents.json : NULL, d->name));
 	rc = output_json(all);
 	cJSON_Delete(all);
 	return rc;
@@ -185,6 +190,7 @@ int cmd_describe(struct cli *cli)
 				.config = none,
 				.breakers = none,
 				.faults = none,
+				.agents = none,
 				.colour = output_colour(stdout)};
 	int rc;
 
@@ -201,6 +207,9 @@ int cmd_describe(struct cli *cli)
 		rc = ask(cli, "/api/breakers/", "", d.name, &d.breakers);
 	if (rc == EXIT_OK)
 		rc = ask(cli, "/api/faults/", "", d.name, &d.faults);
+	if (rc == EXIT_OK)
+		api_call(cli, &(struct api_request){.method = "GET", .path = "/api/agents"},
+			 &d.agents);
 	d.endpoints = of(&d.service, "endpoints");
 	if (rc == EXIT_OK)
 		rc = cli->format == OUTPUT_JSON ? describe_json(&d) : describe_text(&d);
@@ -208,5 +217,6 @@ int cmd_describe(struct cli *cli)
 	api_done(&d.config);
 	api_done(&d.breakers);
 	api_done(&d.faults);
+	api_done(&d.agents);
 	return rc;
 }

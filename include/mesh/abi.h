@@ -115,8 +115,10 @@ struct mesh_listener {
 	__be16 port;
 	__u8 v6only; /* 1: on ::, and takes no IPv4 */
 	__u8 pad[5];
+	__u32 endpoint; /* that stands on it, index + 1; 0: not known yet. The supervisor's */
+	__u32 gen;	/* of that endpoint */
 };
-_Static_assert(sizeof(struct mesh_listener) == 40, "abi");
+_Static_assert(sizeof(struct mesh_listener) == 48, "abi");
 
 /*
  * Arrays below are BPF_F_MMAPABLE. "Steers": written by the supervisor alone, mapped read-only by
@@ -190,8 +192,8 @@ struct mesh_service {
 };
 _Static_assert(sizeof(struct mesh_service) == 128, "abi");
 
-/* names: by service id: what ids and numbers of versions mean, for the next supervisor. Written before
- * anything that goes by them. */
+/* names: by service id: what ids and numbers of versions mean, for the next supervisor. Written
+ * before anything that goes by them. */
 struct mesh_names {
 	char service[MESH_NAME_MAX];
 	char version[MESH_VERSIONS - 1][MESH_NAME_MAX]; /* of numbers from 1 on; "": none */
@@ -199,7 +201,9 @@ struct mesh_names {
 _Static_assert(sizeof(struct mesh_names) == 1024, "abi");
 
 /* endpoints (steers). An index is not given to another endpoint for some seconds after its end.
- * `flags` is a word of its own, outside of `seq`: the kernel clears MESH_EP_ALIVE in it. */
+ * `flags` is a word of its own, outside of `seq`: the kernel clears MESH_EP_ALIVE in it, when the
+ * last of the sockets that it stands on stops to listen. How many there are is in the upper half;
+ * alive.h is how the word is changed. */
 enum mesh_endpoint_flags {
 	MESH_EP_USED = 1,
 	MESH_EP_ALIVE = 2,	/* it listens, as far as the kernel knows */

@@ -32,9 +32,10 @@ static void assert_tally(struct mesh_tally t, uint32_t total, uint32_t failed)
 static void go_deaf(uint32_t ep, int filler[2])
 {
 	struct sockaddr_storage ss;
-	socklen_t len = address("127.0.0.1", rig.port[ep], false, &ss);
+	socklen_t len = sizeof(ss);
 
 	enter(NULL);
+	ok(getsockname(rig.server[ep], (struct sockaddr *)&ss, &len));
 	ok(listen(rig.server[ep], 0));
 	for (int i = 0; i < 2; i++) {
 		filler[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -162,6 +163,91 @@ static void connect_given_up_counts_as_failed_when_it_took_long(void **state)
 	assert_tally(service_tally(), 1, 1);
 	assert_int_equal(in_a_row(0), 1);
 	hear_again(0, filler);
+}
+
+/* --- other namespaces --- */
+
+#define ABROAD (fx.netns + 1)
+
+/* Endpoint 0 is here, 1 elsewhere, at `ip`. */
+static void serve_here_and_abroad(const char *ip)
+{
+	const uint16_t ids[] = {0, 1};
+
+	serve(0, "127.0.0.1", MESH_EP_LOOPBACK);
+	serve(1, OUTER, 0);
+	put_endpoint(1, ip, rig.port[1], 0, ABROAD);
+	put_slots(SUBSET, ids + 1, 1);
+	enter("/app");
+}
+
+static void namespace_that_no_route_leads_to_is_left_to_a_worker(void **state)
+{
+	const uint16_t ids[] = {0, 1};
+	uint32_t got[ENDPOINTS];
+	int fd;
+
+	serve_here_and_abroad("172.31.0.1");
+	assert_int_equal(dial(ASKED), -ENETUNREACH);
+	arrays->beats->worker[0] = clock_mono_ns() + 3600 * 1000000000ULL;
+	fd = dial(ASKED);
+	assert_true(fd >= 0);
+	close(accept_within(fx.worker4, WAIT_MS));
+	close(fd);
+	put_slots(SUBSET, ids, 2);
+	spread(50, got);
+	assert_int_equal(got[0], 50);
+	assert_tally(endpoint_tally(1), 0, 0);
+}
+
+static void namespace_is_blamed_only_once_it_was_reached(void **state)
+{
+	int filler[2], error, fd, accepted;
+
+	rig.service.connect_ms = 30;
+	put_service();
+	serve_here_and_abroad(OUTER);
+	put_endpoint(1, OUTER, rig.port[1], 0, ABROAD + 1);
+	go_deaf(1, filler);
+	fd = dial_nonblocking(&error);
+	assert_int_equal(error, -EINPROGRESS);
+	usleep(50000); /* what is measured is that time */
+	close(fd);
+	assert_tally(endpoint_tally(1), 0, 0);
+	assert_tally(service_tally(), 0, 0);
+	hear_again(1, filler);
+	/* a namespace that answers: here another one, since the first is not tried again so soon */
+	put_endpoint(1, OUTER, rig.port[1], 0, ABROAD + 2);
+	fd = dial(ASKED);
+	assert_true(fd >= 0);
+	who_has(&accepted);
+	close(fd);
+	close(accepted);
+	go_deaf(1, filler);
+	fd = dial_nonblocking(&error);
+	usleep(50000);
+	close(fd);
+	assert_tally(endpoint_tally(1), 2, 1);
+	assert_tally(service_tally(), 2, 1);
+	hear_again(1, filler);
+}
+
+static void one_given_up_early_lets_the_next_try(void **state)
+{
+	int filler[2], error, fd;
+
+	serve_here_and_abroad(OUTER);
+	put_endpoint(1, OUTER, rig.port[1], 0, ABROAD + 3);
+	go_deaf(1, filler);
+	fd = dial_nonblocking(&error);
+	assert_int_equal(open_at(1), 1);
+	close(dial_nonblocking(&error)); /* meanwhile nobody else: it passes, there is no worker */
+	assert_int_equal(open_at(1), 1);
+	close(fd);
+	fd = dial_nonblocking(&error);
+	assert_int_equal(open_at(1), 1);
+	close(fd);
+	hear_again(1, filler);
 }
 
 /* --- the service's breaker --- */
@@ -544,6 +630,9 @@ int main(void)
 		T(reset_in_the_middle_is_the_endpoints_alone),
 		T(reset_by_the_caller_says_nothing),
 		T(connect_given_up_counts_as_failed_when_it_took_long),
+		T(namespace_that_no_route_leads_to_is_left_to_a_worker),
+		T(namespace_is_blamed_only_once_it_was_reached),
+		T(one_given_up_early_lets_the_next_try),
 		T(breaker_opens_and_refuses_at_once),
 		T(half_open_lets_one_probe_through),
 		T(failed_probe_opens_it_again),

@@ -1,227 +1,237 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Acceleration as people meet it: what the trials of this kernel found out is shown everywhere, it
- * can be forced and switched off, and programs that it does not suit are left to plain TCP. */
+/* Who gains by skipping TCP does; who does not is left to plain TCP, and that is said. */
 #include "tests/e2e/harness.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 
-static const cJSON *agent_says(const char *key)
-{
-	const cJSON *agents = cJSON_GetObjectItem(api("GET", "/api/agents", NULL), "agents");
+#define BURST 3000 /* messages */
+#define SMALL 256
 
-	return cJSON_GetObjectItem(
-		cJSON_GetObjectItem(cJSON_GetArrayItem(agents, 0), "acceleration"), key);
-}
-
-static bool is_settled(void)
-{
-	return cJSON_IsTrue(agent_says("settled"));
-}
-
-static const char *mode(void)
-{
-	const cJSON *m = agent_says("mode");
-
-	return cJSON_IsString(m) ? m->valuestring : "";
-}
-
-static double mode_metric(const char *label)
-{
-	return metric("mesh_acceleration_mode", label, NULL);
-}
-
-static void restart(const char *flags)
-{
-	agent_stop(SIGTERM);
-	agent_start(flags);
-	eventually(20000, is_settled());
-}
-
-static bool shows(const char *command, const char *text)
-{
-	return strstr(sh("%s", command)->out, text);
-}
-
-static void what_the_trials_found_out_is_shown(void **state)
-{
-	if (getenv("MESH_ACCELERATE_MODE"))
-		story_skip("MESH_ACCELERATE_MODE is set: no trials");
-	eventually(20000, is_settled());
-	assert_true(!strcmp(mode(), "redirect") || !strcmp(mode(), "verdict"));
-	assert_true(cJSON_GetArraySize(agent_says("trials")) > 20);
-	assert_true(mode_metric("mode=\"off\"") == 0);
-	assert_true(metric("mesh_acceleration_trial", "trial=\"order\"", "outcome=\"passed\"",
-			   NULL) >= 1);
-	assert_true(shows("meshctl check", "connections on this host skip TCP"));
-	assert_false(shows("meshctl status", "plain TCP"));
-	assert_string_equal(sh("ls -d /sys/fs/cgroup/mesh-trials-* 2>/dev/null")->out, "");
-}
-
-static void a_mode_can_be_forced(void **state)
-{
-	static const char *const modes[] = {"off", "redirect", "verdict"};
-
-	for (int i = 0; i < 3; i++) {
-		char flags[64], label[64];
-
-		snprintf(flags, sizeof(flags), "--accelerate-mode %s", modes[i]);
-		snprintf(label, sizeof(label), "mode=\"%s\"", modes[i]);
-		restart(flags);
-		assert_string_equal(mode(), modes[i]);
-		assert_true(mode_metric(label) == 1);
-		assert_true(shows("meshctl check", "--accelerate-mode, without a trial"));
-	}
-	restart("");
-}
-
-static void off_is_off_and_says_so(void **state)
-{
-	restart("--accelerate off");
-	assert_string_equal(mode(), "off");
-	assert_int_equal(cJSON_GetArraySize(agent_says("trials")), 0);
-	assert_true(shows("meshctl check", "plain TCP: --accelerate off"));
-	assert_int_equal(sh("meshctl check --wait 10s")->status, 0);
-	assert_false(shows("meshctl status", "plain TCP"));
-	restart("");
-}
-
-/* An agent that is killed in the middle of its trials leaves nothing that the next one minds. */
-static void a_kill_during_the_trials_leaves_nothing(void **state)
-{
-	if (getenv("MESH_ACCELERATE_MODE"))
-		story_skip("MESH_ACCELERATE_MODE is set: no trials");
-	for (int i = 0; i < 3; i++) {
-		restart("");
-		agent_stop(SIGTERM);
-		agent_start("");
-		agent_stop(SIGKILL);
-		agent_start("");
-	}
-	eventually(20000, is_settled());
-	assert_string_equal(sh("ls -d /sys/fs/cgroup/mesh-trials-* 2>/dev/null")->out, "");
-}
-
-/* --- splice(2) --- */
-
-static struct instance *svc;
+static struct instance *web;
 static struct caller *who;
 
-/* "on": callers of tests have sockets that block, and would not be enrolled otherwise. */
-static void serve_by_splice(const char *service)
+static void open_service(const char *service, const char *config)
 {
-	configure(service, "{\"protocol\":\"tcp\",\"accelerate\":\"on\"}");
-	svc = instance_ready(instance_start(service, "one", "--netns --protocol tcp",
-					    "tcpserver --port 9000 --splice"));
+	char id[32];
+
+	if (agent_pid)
+		agent_stop(SIGTERM);
+	agent_start("--accelerate auto");
+	configure(service, "%s", config);
+	snprintf(id, sizeof(id), "%s-1", service);
+	web = instance_ready(instance_start(service, id, "--netns", "origin --port 8000"));
 	who = caller_start("client", "--netns");
 }
 
-/* "x" there and back: 1 it came, 0 the connection was reset. It must not hang. */
-static int echoes(void)
+static double connections(const char *service, const char *group)
 {
-	struct pollfd p = {.fd = caller_dial(who, svc->address), .events = POLLIN};
-	int fd = p.fd, n;
-	char c = 0;
+	char labels[96];
+	double n;
 
-	assert_true(fd >= 0);
-	n = (int)send(fd, "x", 1, MSG_NOSIGNAL);
-	if (n == 1) {
-		assert_int_equal(poll(&p, 1, 5000), 1);
-		n = (int)recv(fd, &c, 1, MSG_DONTWAIT);
+	snprintf(labels, sizeof(labels), "service=\"%s\"", service);
+	n = metric("mesh_splice_service_connections_total", labels, group, NULL);
+	return n < 0 ? 0 : n;
+}
+
+static bool has_state(const char *service, const char *state)
+{
+	char a[96], b[64];
+
+	snprintf(a, sizeof(a), "service=\"%s\"", service);
+	snprintf(b, sizeof(b), "state=\"%s\"", state);
+	return metric("mesh_splice_service_state", a, b, NULL) == 1;
+}
+
+/* A connection of a program that does not block, as only these are enrolled. */
+static struct client *dial(void)
+{
+	struct client *c = call(who, web->address);
+
+	assert_return_code(fcntl(c->fd, F_SETFL, O_NONBLOCK), errno);
+	return c;
+}
+
+static void ask(struct client *c, int times)
+{
+	for (int i = 0; i < times; i++) {
+		struct pollfd p = {.fd = c->fd, .events = POLLIN};
+
+		say(c, "GET / HTTP/1.1\r\nHost: w\r\n\r\n");
+		assert_int_equal(poll(&p, 1, 10000), 1);
+		assert_int_equal(answer(c, "GET"), 200);
 	}
-	if (n < 0 && errno != ECONNRESET && errno != EPIPE)
-		fail_msg("the connection hangs, or failed: %s", strerror(errno));
-	close(fd);
-	return n == 1 && c == 'x';
 }
 
-static double enrolled(void)
+/* Programs at both ends are known after some requests; then new connections are enrolled. */
+static void become_known(const char *service)
 {
-	return metric("mesh_splice_connections_total", "group=\"enrolled\"", NULL);
+	eventually(20000, ({
+			   struct client *c = dial();
+
+			   ask(c, 3);
+			   hang_up(c);
+			   connections(service, "enrolled") > 0;
+		   }));
 }
 
-static bool is_plain(const char *service)
+/* Small messages of an upload that never ends, each a write of its own. */
+static void pour(struct client *c)
 {
-	const cJSON *w;
+	char block[SMALL];
 
-	cJSON_ArrayForEach (w, agent_says("plain"))
-		if (!strcmp(json_str(w, "service", ""), service))
-			return true;
-	return false;
+	memset(block, 'x', sizeof(block));
+	for (int i = 0; i < BURST; i++)
+		while (send(c->fd, block, sizeof(block), MSG_NOSIGNAL) != sizeof(block)) {
+			if (errno != EAGAIN)
+				fail_msg("send: %s", strerror(errno));
+			usleep(1000);
+		}
 }
 
-static void who_splices_is_noticed_and_left_to_tcp(void **state)
+static struct client *upload(void)
 {
+	struct client *c = dial();
+
+	say(c, "POST / HTTP/1.1\r\nHost: w\r\nContent-Length: 1000000000\r\n\r\n");
+	return c;
+}
+
+static void make_one_way(const char *service)
+{
+	struct client *c[3]; /* one of them may be of the control group */
+
+	become_known(service);
+	for (int i = 0; i < 3; i++)
+		c[i] = upload();
+	eventually(30000, ({
+			   for (int i = 0; i < 3; i++)
+				   pour(c[i]);
+			   has_state(service, "one-way");
+		   }));
+	for (int i = 0; i < 3; i++)
+		hang_up(c[i]);
+}
+
+static void small_messages_one_way_use_plain_tcp_and_it_is_said(void **state)
+{
+	struct output *o;
 	double before;
 
-	eventually(20000, is_settled());
-	if (!strcmp(mode(), "off"))
-		story_skip("nothing is accelerated");
-	serve_by_splice("splicer");
-	(void)echoes(); /* or reset: it was in before anybody could know */
-	eventually(5000, is_plain("splicer"));
-	before = enrolled();
-	for (int i = 0; i < 50; i++)
-		assert_int_equal(echoes(), 1);
-	assert_true(enrolled() == before);
-	assert_true(metric("mesh_acceleration_splicers_total", NULL) >= 1);
-	assert_true(metric("mesh_acceleration_ended_total", "result=\"failed\"", NULL) == 0);
-	assert_true(shows("meshctl status", "splicer/one"));
-	assert_true(shows("meshctl check", "splicer/one"));
-}
+	open_service("sink", "{\"protocol\":\"tcp\"}");
+	make_one_way("sink");
+	before = connections("sink", "enrolled");
+	for (int i = 0; i < 30; i++) {
+		struct client *c = dial();
 
-/* The first connection of all is enrolled: its bytes are where splice(2) does not see them. It gets
- * an error, on both sides, and soon. */
-static void a_connection_that_would_hang_is_reset(void **state)
-{
-	bool reset = false;
-
-	eventually(20000, is_settled());
-	if (!strcmp(mode(), "off"))
-		story_skip("nothing is accelerated");
-	/* one of a hundred is held back, and then its program is known before */
-	for (int i = 0; !reset && i < 3; i++) {
-		char service[32];
-		uint64_t start;
-
-		snprintf(service, sizeof(service), "fresh%d", i);
-		serve_by_splice(service);
-		start = mono_ms();
-		reset = !echoes();
-		assert_true(mono_ms() - start < 2000);
-		assert_int_equal(echoes(), 1);
+		ask(c, 2);
+		hang_up(c);
 	}
-	assert_true(reset);
-	assert_true(metric("mesh_acceleration_ended_total", "result=\"reset\"", NULL) >= 1);
+	eventually(3000, connections("sink", "control") >= 25);
+	assert_true(connections("sink", "enrolled") - before <= 5);
+	assert_int_equal(
+		sh("grep -c 'sink:8000 gains nothing by skipping TCP' " SCRATCH "/agent.log")
+			->status,
+		0);
+	eventually(10000, ({
+			   o = sh("meshctl describe service sink");
+			   !o->status &&strstr(o->out, "small messages one way");
+		   }));
 }
 
-static void the_next_agent_knows_it_too(void **state)
+static void ping_pong_skips_tcp(void **state)
 {
-	eventually(20000, is_settled());
-	if (!strcmp(mode(), "off"))
-		story_skip("nothing is accelerated");
-	serve_by_splice("remembered");
-	(void)echoes();
-	eventually(5000, is_plain("remembered"));
-	agent_stop(SIGKILL);
-	agent_start("");
-	eventually(5000, is_plain("remembered"));
-	eventually(20000, is_settled());
-	instance_ready(svc);
-	for (int i = 0; i < 20; i++)
-		assert_int_equal(echoes(), 1);
+	struct client *c[3];
+	const char *o;
+
+	open_service("echo", "{\"protocol\":\"tcp\"}");
+	become_known("echo");
+	for (int i = 0; i < 3; i++) {
+		c[i] = dial();
+		ask(c[i], 4000);
+	}
+	/* it was judged, and nothing has changed */
+	eventually(15000, ({
+			   o = sh("meshctl describe service echo -o json")->out;
+			   strstr(o, "messagesInARow") != NULL;
+		   }));
+	assert_true(has_state("echo", "enrolled"));
+	assert_true(metric("mesh_splice_bytes_total", "path=\"redirect\"", NULL) > 100000);
+}
+
+static void requests_of_an_http_service_skip_tcp_on_both_hops(void **state)
+{
+	struct client *c;
+
+	open_service("api", "{\"protocol\":\"http\"}");
+	become_known("api");
+	c = dial();
+	ask(c, 5000);
+	assert_true(has_state("api", "enrolled"));
+	hang_up(c);
+}
+
+static void a_connection_for_each_request_uses_plain_tcp(void **state)
+{
+	open_service("short", "{\"protocol\":\"tcp\"}");
+	become_known("short");
+	eventually(30000, ({
+			   for (int i = 0; i < 50; i++) {
+				   struct client *c = dial();
+
+				   ask(c, 1);
+				   hang_up(c);
+			   }
+			   has_state("short", "new-connections");
+		   }));
+}
+
+static void it_comes_back_when_its_traffic_has_changed(void **state)
+{
+	open_service("moody", "{\"protocol\":\"tcp\"}");
+	make_one_way("moody");
+	eventually(120000, ({
+			   struct client *c = dial();
+
+			   ask(c, 3000);
+			   hang_up(c);
+			   has_state("moody", "enrolled");
+		   }));
+}
+
+static void the_configuration_comes_first(void **state)
+{
+	struct client *c;
+
+	open_service("fixed", "{\"protocol\":\"tcp\",\"accelerate\":\"off\"}");
+	for (int i = 0; i < 20; i++) {
+		c = dial();
+		ask(c, 3);
+		hang_up(c);
+	}
+	assert_true(connections("fixed", "enrolled") == 0);
+	configure("fixed", "{\"protocol\":\"tcp\",\"accelerate\":\"on\"}");
+	become_known("fixed");
+	for (int round = 0; round < 5; round++) {
+		c = upload();
+		for (int i = 0; i < 4; i++)
+			pour(c);
+		hang_up(c);
+	}
+	assert_true(has_state("fixed", "enrolled"));
 }
 
 int main(void)
 {
 	const struct CMUnitTest stories[] = {
-		STORY(what_the_trials_found_out_is_shown),
-		STORY(a_mode_can_be_forced),
-		STORY(off_is_off_and_says_so),
-		STORY(a_kill_during_the_trials_leaves_nothing),
-		STORY(who_splices_is_noticed_and_left_to_tcp),
-		STORY(a_connection_that_would_hang_is_reset),
-		STORY(the_next_agent_knows_it_too),
+		STORY(small_messages_one_way_use_plain_tcp_and_it_is_said),
+		STORY(ping_pong_skips_tcp),
+		STORY(requests_of_an_http_service_skip_tcp_on_both_hops),
+		STORY(a_connection_for_each_request_uses_plain_tcp),
+		STORY(it_comes_back_when_its_traffic_has_changed),
+		STORY(the_configuration_comes_first),
 	};
 
 	return RUN(stories);

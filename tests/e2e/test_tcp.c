@@ -309,6 +309,28 @@ static void what_is_counted_adds_up(void **state)
 	assert_true(metric("mesh_tcp_connect_duration_seconds_count", label, NULL) == before + 100);
 }
 
+/* Networks of containers may be kept apart; a worker has the host's reach. */
+static void what_the_caller_cannot_reach_goes_by_way_of_a_worker(void **state)
+{
+	double worker;
+	int got[SERVERS];
+
+	serve_three();
+	for (int i = 0; i < SERVERS; i++)
+		assert_int_equal(sh("nsenter -t %d -n ip route add unreachable %s",
+				    (int)instance_pid(who->run), server[i]->ip)
+					 ->status,
+				 0);
+	for (int k = 0; k < SERVERS; k++) /* each is tried once */
+		(void)whom(server[0]->address);
+	worker = captured("path=\"worker\"");
+	spread(server[0]->address, 60, got);
+	assert_int_equal(sum(got), 60);
+	assert_true(captured("path=\"worker\"") == worker + 60);
+	assert_int_equal(healthy(service), 3);
+	assert_string_equal(breaker_state(), "closed");
+}
+
 static void it_goes_on_without_supervisor_and_workers(void **state)
 {
 	int got[SERVERS];
@@ -338,6 +360,7 @@ int main(void)
 		STORY(the_breaker_opens_refuses_and_closes),
 		STORY(the_bulkhead_is_kept),
 		STORY(what_is_counted_adds_up),
+		STORY(what_the_caller_cannot_reach_goes_by_way_of_a_worker),
 		STORY(it_goes_on_without_supervisor_and_workers),
 	};
 

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See accelerate.h. */
+#include "agent/accelerate/accelerate.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void accelerate_forget(struct accelerate *a, uint32_t upstream)
+{
+	if (!a->row[upstream])
+		return;
+	free(a->row[upstream]);
+	a->row[upstream] = NULL;
+}
+
+void accelerate_done(struct accelerate *a)
+{
+	for (uint32_t i = 0; i < MESH_MAX_UPSTREAMS; i++)
+		accelerate_forget(a, i);
+}
+
+const char *accelerate_state_name(uint32_t state)
+{
+	static const char *const names[] = {
+		[MESH_GAIN_YES] = "enrolled",
+		[MESH_GAIN_ONE_WAY] = "one-way",
+		[MESH_GAIN_NEW] = "new-connections",
+	};
+
+	return names[state];
+}
+
+/* A counter that went back was made anew. */
+static uint64_t since(uint64_t now, uint64_t before)
+{
+	return now >= before ? now - before : now;
+}
+
+static void difference(const struct mesh_accel_group *now, const struct mesh_accel_group *before,
+		       struct mesh_accel_group *out)
+{
+	*out = (struct mesh_accel_group){
+		.opened = since(now->opened, before->opened),
+		.closed = since(now->closed, before->closed),
+		.duration_ns = since(now->duration_ns, before->duration_ns),
+		.messages = since(now->messages, before->messages),
+		.turns = since(now->turns, before->turns),
+		.redirected = since(now->redirected, before->redirected),
+		.tcp = since(now->tcp, before->tcp),
+		.closed_bytes = since(now->closed_bytes, before->closed_bytes),
+	};
+}
+
+static void add(struct mesh_accel_group *sum, const struct mesh_accel_group *g)
+{
+	sum->opened += g->opened;
+	sum->closed += g->closed;
+	sum->duration_ns += g->duration_ns;
+	sum->messages += g->messages;
+	sum->turns += g->turns;
+	sum->redirected += g->redirected;
+	sum->tcp += g->tcp;
+	sum->closed_bytes += g->closed_bytes;
+}
+
+static struct accelerate_row *row_of(struct accelerate *a, uint32_t upstream)
+{
+	struct accelerate_row **row = &a->row[upstream];
+
+	if (!*row)
+		*row = calloc(1, sizeof(**row));
+	if (!*row)
+		a->lost++;
+	return *row;
+}
+
+static void judge(struct accelerate_row *row, const struct mesh_accel_group *d, uint64_t now_ms)
+{
+	const struct mesh_accel_group *on = &d[MESH_ACCEL_ENROLLED];
+	struct mesh_gain_sample s = {.opened = on->opened,
+				     .closed = on->closed,
+				     .messages = on->messages,
+				     .turns = on->turns,
+				     .bytes = on->redirected + on->tcp,
+				     .held_back = d[MESH_ACCEL_CONTROL].opened};
+	struct mesh_gain before = row->gain;
+
+	row->hold_back = mesh_gain_step(&row->gain, &s, now_ms);
+	if (row->gain.judged == before.judged)
+		return;
+	row->evidence = before;
+	row->evidence.closed += s.closed;
+	row->evidence.messages += s.messages;
+	row->evidence.turns += s.turns;
+	row->evidence.bytes += s.bytes;
+}
+
+struct accelerate_row *accelerate_beat(struct accelerate *a, uint32_t upstream,
+				       const struct mesh_accel *now, uint64_t now_ms, bool *changed)
+{
+	struct accelerate_row *row = row_of(a, upstream);
+	struct mesh_accel_group d[MESH_ACCEL_GROUPS];
+	uint32_t before;
+
+	*changed = false;
+	if (!row)
+		return NULL;
+	if (!row->known)
+		row->last = *now;
+	row->known = true;
+	for (int i = 0; i < MESH_ACCEL_GROUPS; i++) {
+		difference(&now->group[i], &row->last.group[i], &d[i]);
+		add(&row->sum.group[i], &d[i]);
+	}
+	row->last = *now;
+	compare_add(&row->enrolled, d[MESH_ACCEL_ENROLLED].closed,
+		    d[MESH_ACCEL_ENROLLED].closed_bytes, d[MESH_ACCEL_ENROLLED].duration_ns);
+	compare_add(&row->control, d[MESH_ACCEL_CONTROL].closed, d[MESH_ACCEL_CONTROL].closed_bytes,
+		    d[MESH_ACCEL_CONTROL].duration_ns);
+	before = row->gain.state;
+	judge(row, d, now_ms);
+	*changed = (before == MESH_GAIN_YES) != (row->gain.state == MESH_GAIN_YES);
+	row->changes += *changed;
+	return row;
+}

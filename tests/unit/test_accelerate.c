@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The books of acceleration: differences of the kernel's counters, judgements, and comparisons that
+ * say no more than the samples do. */
+#include "agent/accelerate/accelerate.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+/* after the types that it needs */
+#include <cmocka.h>
+
+#define SECOND 1000000000ULL
+
+static struct accelerate books;
+static struct mesh_accel now;
+static uint64_t ms;
+
+static int fresh(void **state)
+{
+	memset(&books, 0, sizeof(books));
+	memset(&now, 0, sizeof(now));
+	ms = 1000;
+	return 0;
+}
+
+static int over(void **state)
+{
+	accelerate_done(&books);
+	return 0;
+}
+
+static struct accelerate_row *beat(bool *changed)
+{
+	bool ignored;
+
+	ms += 1000;
+	return accelerate_beat(&books, 5, &now, ms, changed ? changed : &ignored);
+}
+
+/* Messages of 200 bytes on enrolled connections. */
+static void send_messages(uint64_t n, uint64_t in_a_row)
+{
+	struct mesh_accel_group *g = &now.group[MESH_ACCEL_ENROLLED];
+
+	g->messages += n;
+	g->turns += n / in_a_row;
+	g->redirected += n * 150;
+	g->tcp += n * 50;
+}
+
+static void what_was_counted_before_is_not_judged(void **state)
+{
+	struct accelerate_row *row;
+
+	send_messages(1000000, 1000);
+	row = beat(NULL);
+	assert_int_equal(row->gain.judged, 0);
+	assert_int_equal(row->sum.group[MESH_ACCEL_ENROLLED].messages, 0);
+	assert_int_equal(row->hold_back, MESH_GAIN_CONTROL);
+}
+
+static void a_change_is_told_once(void **state)
+{
+	struct accelerate_row *row = beat(NULL);
+	int changes = 0;
+	bool changed;
+
+	for (int i = 0; i < 20; i++) {
+		send_messages(5000, 100);
+		row = beat(&changed);
+		changes += changed;
+	}
+	assert_int_equal(changes, 1);
+	assert_int_equal(row->changes, 1);
+	assert_int_equal(row->hold_back, MESH_GAIN_MEASURED);
+	assert_string_equal(accelerate_state_name(row->gain.state), "one-way");
+	/* what people are told is what was judged */
+	assert_int_equal(row->evidence.messages, 5000);
+	assert_int_equal(row->evidence.turns, 50);
+	assert_int_equal(row->evidence.bytes, 5000 * 200);
+}
+
+static void ping_pong_stays(void **state)
+{
+	bool changed;
+
+	beat(NULL);
+	for (int i = 0; i < 20; i++) {
+		send_messages(5000, 1);
+		assert_int_equal(beat(&changed)->hold_back, MESH_GAIN_CONTROL);
+		assert_false(changed);
+	}
+	assert_true(books.row[5]->evidence.messages >= 5000);
+}
+
+static void another_upstream_in_that_place_begins_anew(void **state)
+{
+	struct accelerate_row *row;
+
+	beat(NULL);
+	for (int i = 0; i < 5; i++) {
+		send_messages(5000, 100);
+		beat(NULL);
+	}
+	accelerate_forget(&books, 5);
+	accelerate_forget(&books, 6);
+	row = beat(NULL);
+	assert_int_equal(row->gain.state, MESH_GAIN_YES);
+	assert_int_equal(row->told, 0);
+	assert_int_equal(row->sum.group[MESH_ACCEL_ENROLLED].messages, 0);
+}
+
+static void counters_that_begin_anew_are_not_taken_for_endless(void **state)
+{
+	struct accelerate_row *row;
+
+	send_messages(1000, 1);
+	beat(NULL);
+	now.group[MESH_ACCEL_ENROLLED].messages = 7;
+	row = beat(NULL);
+	assert_int_equal(row->sum.group[MESH_ACCEL_ENROLLED].messages, 7);
+}
+
+/* --- comparing --- */
+
+static double uniform(void)
+{
+	return (double)rand() / RAND_MAX;
+}
+
+/* Batches of connections that carry about `rate` bytes a second, off by up to `noise` of it. */
+static struct compare_group group(int batches, int connections, double rate, double noise)
+{
+	struct compare_group g = {0};
+
+	for (int i = 0; i < batches; i++) {
+		double seconds = connections * (0.5 + uniform()),
+		       r = rate * (1 + noise * (2 * uniform() - 1));
+
+		compare_add(&g, (uint64_t)connections, (uint64_t)(r * seconds),
+			    (uint64_t)(seconds * 1e9));
+	}
+	return g;
+}
+
+static void too_few_samples_say_nothing(void **state)
+{
+	struct compare_group many = group(100, 10, 1e6, 0.1), few = group(9, 100, 1e6, 0.1),
+			     rare = group(29, 1, 1e6, 0.1), none = {0};
+	struct compare_ratio r;
+
+	assert_true(compare_groups(&many, &many, &r));
+	assert_false(compare_groups(&many, &few, &r));
+	assert_false(compare_groups(&few, &many, &r));
+	assert_false(compare_groups(&many, &rare, &r));
+	assert_false(compare_groups(&none, &none, &r));
+}
+
+static void connections_without_a_byte_say_nothing(void **state)
+{
+	struct compare_group idle = group(100, 10, 0, 0), busy = group(100, 10, 1e6, 0.1);
+	struct compare_ratio r;
+
+	assert_false(compare_groups(&busy, &idle, &r));
+	assert_false(compare_groups(&idle, &busy, &r));
+}
+
+static void a_gain_is_found(void **state)
+{
+	struct compare_group a = group(200, 20, 2e6, 0.3), b = group(50, 2, 1e6, 0.3);
+	struct compare_ratio r;
+
+	assert_true(compare_groups(&a, &b, &r));
+	assert_true(r.ratio > 1.8 && r.ratio < 2.2);
+	assert_true(r.low > 1.5 && r.low < r.ratio && r.ratio < r.high && r.high < 2.6);
+}
+
+/* The interval holds the true value about as often as it says. */
+static void the_interval_is_honest(void **state)
+{
+	int holds = 0, rounds = 2000;
+
+	for (int i = 0; i < rounds; i++) {
+		struct compare_group a = group(60, 10, 1.3e6, 0.6), b = group(30, 2, 1e6, 0.6);
+		struct compare_ratio r;
+
+		assert_true(compare_groups(&a, &b, &r));
+		holds += r.low <= 1.3 && 1.3 <= r.high;
+	}
+	assert_true(holds > rounds * 90 / 100 && holds < rounds * 99 / 100);
+}
+
+/* What is old counts less and less: a change is seen in the end. */
+static void what_is_old_fades(void **state)
+{
+	struct compare_group a = group(1000, 5, 1e6, 0.1), b = a;
+	struct compare_ratio r;
+
+	for (int i = 0; i < 10 * COMPARE_MEMORY; i++)
+		compare_add(&a, 5, 15000000, 5 * SECOND);
+	assert_true(compare_groups(&a, &b, &r));
+	assert_true(r.ratio > 2.9 && r.ratio < 3.1);
+	assert_true(a.batches <= COMPARE_MEMORY + 1);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+#define TEST(fn) cmocka_unit_test_setup_teardown(fn, fresh, over)
+		TEST(what_was_counted_before_is_not_judged),
+		TEST(a_change_is_told_once),
+		TEST(ping_pong_stays),
+		TEST(another_upstream_in_that_place_begins_anew),
+		TEST(counters_that_begin_anew_are_not_taken_for_endless),
+		TEST(too_few_samples_say_nothing),
+		TEST(connections_without_a_byte_say_nothing),
+		TEST(a_gain_is_found),
+		TEST(the_interval_is_honest),
+		TEST(what_is_old_fades),
+	};
+
+	srand(1);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
