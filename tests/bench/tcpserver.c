@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A server that does not speak HTTP: says --banner first when there is one, then echoes every byte,
- * with --splice by splice(2) as proxies do; half-close is answered by half-close. For tests of
- * tunnels and of acceleration.
+ * from connection --splice on by splice(2) as proxies do; half-close is answered by half-close. For
+ * tests of tunnels and of acceleration.
  */
 #include "lib/loop.h"
 #include "lib/options.h"
@@ -17,23 +17,25 @@
 struct conn {
 	struct watch w;
 	bool out;
-	int pipe[2]; /* with --splice: what is from at to len is in it */
+	bool splice;
+	int pipe[2]; /* with splice: what is from at to len is in it */
 	size_t at, len;
 	char data[ROOM];
 };
 
-static const char *opt_port, *opt_banner, *opt_listen;
-static bool opt_splice;
+static const char *opt_port, *opt_banner, *opt_listen, *opt_splice;
 static const struct option_spec options[] = {
 	{"port", 'p', "N", "9000", "port to listen on", &opt_port},
 	{"listen", 0, "IP", "0.0.0.0", "address to listen on", &opt_listen},
 	{"banner", 'b', "TEXT", "", "what to say first", &opt_banner},
-	{"splice", 0, NULL, NULL, "echo without seeing the bytes", NULL, &opt_splice},
+	{"splice", 0, "N", "0", "from the Nth connection on, echo by splice(2); 0: never",
+	 &opt_splice},
 	{0},
 };
 static const struct program program = {"tcpserver", "[flags]", "greets and echoes", options};
 
 static struct loop loop;
+static int accepted;
 
 static void conn_free(struct conn *c)
 {
@@ -41,21 +43,21 @@ static void conn_free(struct conn *c)
 
 	loop_del(&loop, &c->w);
 	close(fd);
-	for (int i = 0; opt_splice && i < 2; i++)
+	for (int i = 0; c->splice && i < 2; i++)
 		close(c->pipe[i]);
 	free(c);
 }
 
 static ssize_t write_some(struct conn *c)
 {
-	if (opt_splice)
+	if (c->splice)
 		return splice(c->pipe[0], NULL, c->w.fd, NULL, c->len - c->at, SPLICE_F_NONBLOCK);
 	return send(c->w.fd, c->data + c->at, c->len - c->at, MSG_NOSIGNAL);
 }
 
 static ssize_t read_some(struct conn *c)
 {
-	if (opt_splice)
+	if (c->splice)
 		return splice(c->w.fd, NULL, c->pipe[1], NULL, ROOM, SPLICE_F_NONBLOCK);
 	return recv(c->w.fd, c->data, ROOM, 0);
 }
@@ -99,7 +101,10 @@ static void on_accept(struct watch *w, uint32_t events)
 	for (int fd; (fd = accept4(w->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0;) {
 		struct conn *c = malloc(sizeof(*c));
 
-		if (c && opt_splice && pipe2(c->pipe, O_NONBLOCK | O_CLOEXEC) < 0) {
+		accepted++;
+		if (c)
+			c->splice = atoi(opt_splice) && accepted >= atoi(opt_splice);
+		if (c && c->splice && pipe2(c->pipe, O_NONBLOCK | O_CLOEXEC) < 0) {
 			free(c);
 			c = NULL;
 		}
@@ -113,7 +118,7 @@ static void on_accept(struct watch *w, uint32_t events)
 		c->at = 0;
 		c->len = (size_t)snprintf(c->data, ROOM, "%s%s", opt_banner,
 					  *opt_banner ? "\r\n" : "");
-		if (opt_splice && write(c->pipe[1], c->data, c->len) != (ssize_t)c->len)
+		if (c->splice && write(c->pipe[1], c->data, c->len) != (ssize_t)c->len)
 			c->len = 0;
 		on_events(&c->w, 0);
 	}
