@@ -85,13 +85,15 @@ int ipc_recv(int fd, struct ipc_msg *msg, int *fds, size_t *nfds)
 	ssize_t n;
 	size_t got;
 
+	/* a reset, by a peer that ended without reading all, is told once and before what it said
+	 * last: the end itself comes behind that */
 	do
 		n = recvmsg(fd, &h, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-	while (n < 0 && errno == EINTR);
+	while (n < 0 && (errno == EINTR || errno == ECONNRESET));
 	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
 		return 0;
 	if (n < 0)
-		return errno == ECONNRESET ? -EPIPE : -errno;
+		return -errno;
 	if (!n)
 		return -EPIPE;
 	got = take_fds(&h, fds);

@@ -246,7 +246,7 @@ static void settle(struct loop *l)
 {
 	struct supervisor *s = container(l, struct supervisor, loop);
 
-	if (s->stopping_ns)
+	if (s->stopping_ns || s->leaving)
 		return;
 	discovery_settle(&s->discovery);
 	if (!s->settled && !adopt_settle(s))

@@ -73,6 +73,7 @@ struct supervisor {
 	uint64_t started_ms;		   /* wall clock */
 	uint64_t stopping_ns;		   /* 0: not stopping */
 	bool in_kernel[MESH_MAX_SERVICES]; /* the kernel was told of it */
+	bool contested[MESH_MAX_SERVICES]; /* it was said that others have its addresses */
 	uint64_t begun_ns;		   /* discovery */
 	uint64_t retry_ns;		   /* after a flush that failed: not before this */
 	bool flush_failed, farewell;

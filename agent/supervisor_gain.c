@@ -11,6 +11,8 @@
 
 #define LOOK_NS 1000000000ULL
 
+_Static_assert(MESH_GAIN_CONTROL == MESH_SPLICE_CONTROL, "the control group");
+
 /* --- measuring --- */
 
 static uint16_t port_of(const struct supervisor *s, uint32_t upstream)

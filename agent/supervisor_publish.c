@@ -43,6 +43,15 @@ int publish_services(struct supervisor *s)
 	return 0;
 }
 
+static void say_contested(struct supervisor *s, uint32_t id, const struct service_view *v)
+{
+	if (v->contested && !s->contested[id])
+		log_warn("%u of the addresses that are configured for %s lead elsewhere: whoever "
+			 "had them first keeps them",
+			 v->contested, v->name);
+	s->contested[id] = v->contested;
+}
+
 /* What the kernel itself has to know of each service. */
 static void publish_kernel_services(struct supervisor *s)
 {
@@ -65,6 +74,8 @@ static void publish_kernel_services(struct supervisor *s)
 			};
 		else if (!s->in_kernel[i])
 			continue;
+		if (k.flags)
+			say_contested(s, i, &v);
 		err = kernel_service_set(s->kernel, i, &k);
 		if (err)
 			log_error("cannot tell the kernel of service %u: %s", i, strerror(-err));

@@ -146,10 +146,10 @@ static int take_listener(struct takeover *t, const struct workers_old *o, uint32
 	return err;
 }
 
-static void say_lost(const struct workers_old *o, int err)
+static void say_lost(const struct workers_old *o, uint32_t n, int err)
 {
-	if (err)
-		log_error("a listener of worker %u (pid %d) cannot be taken over: %s%s", o->id,
+	if (n)
+		log_error("%u listeners of worker %u (pid %d) cannot be taken over: %s%s", n, o->id,
 			  (int)o->pid, strerror(-err),
 			  err == -EPERM ? " (is kernel.yama.ptrace_scope 3?)" : "");
 }
@@ -157,8 +157,9 @@ static void say_lost(const struct workers_old *o, int err)
 static int take_listeners(struct takeover *t, const struct workers_old *o, uint32_t total,
 			  uint64_t until_ms)
 {
+	uint32_t lost = 0;
 	struct ipc_msg m;
-	int err = 0;
+	int err = 0, why = 0;
 
 	for (uint32_t from = 0; !err && from < total && from < LISTENERS_MOST; from += m.holds.n) {
 		m = (struct ipc_msg){.kind = IPC_TELL};
@@ -168,9 +169,14 @@ static int take_listeners(struct takeover *t, const struct workers_old *o, uint3
 			err = hear(o->ipc, IPC_HOLDS, &m, until_ms);
 		if (!err && (!m.holds.n || m.holds.n > IPC_HOLDS_MAX))
 			break;
-		for (uint32_t i = 0; !err && i < m.holds.n; i++)
-			say_lost(o, take_listener(t, o, m.holds.fd[i]));
+		for (uint32_t i = 0; !err && i < m.holds.n; i++) {
+			int r = take_listener(t, o, m.holds.fd[i]);
+
+			lost += r != 0;
+			why = r ? r : why;
+		}
 	}
+	say_lost(o, lost, why);
 	return err;
 }
 

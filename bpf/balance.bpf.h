@@ -324,7 +324,7 @@ static __always_inline bool admit(struct mesh_svc_stat *st, const struct mesh_se
 
 static __always_inline void look_at_socket(struct bpf_sock_addr *ctx, struct balance *b)
 {
-	struct bpf_sock *sk = ctx->sk;
+	struct bpf_sock *sk = sock_of(ctx);
 	struct tcp_sock *tp;
 	__u8 ip[16];
 	__u32 *w = (__u32 *)ip;
@@ -359,7 +359,7 @@ static __always_inline bool note(struct bpf_sock_addr *ctx, const struct balance
 {
 	struct mesh_socket *s;
 
-	s = bpf_sk_storage_get(&sockets, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	s = bpf_sk_storage_get(&sockets, sock_of(ctx), 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!s)
 		return false;
 	s->orig.netns = b->here;

@@ -49,7 +49,7 @@ static __always_inline struct mesh_workload *find_caller(__u64 *cgroup)
 /* An MPTCP socket has another protocol number, but its first subflow comes here as plain TCP. */
 static __always_inline bool is_mptcp(struct bpf_sock_addr *ctx)
 {
-	struct tcp_sock *tp = bpf_skc_to_tcp_sock(ctx->sk);
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sock_of(ctx));
 
 	return tp && bpf_core_field_exists(tp->is_mptcp) && BPF_CORE_READ(tp, is_mptcp);
 }
@@ -81,6 +81,24 @@ static __always_inline int steer_tcp(struct bpf_sock_addr *ctx, const struct mes
 	}
 }
 
+/* Nobody of ours is there for it. */
+static __always_inline int steer_alone(struct bpf_sock_addr *ctx,
+				       const struct mesh_workload *caller, __u64 cgroup,
+				       __u32 upstream, bool is_virtual, struct mesh_dest_key *to)
+{
+	switch (failopen(ctx, caller, upstream, is_virtual, bpf_get_netns_cookie(ctx), to)) {
+	case FAILOPEN_REFUSE:
+		cover(ctx, cgroup, MESH_COV_REFUSED);
+		return STEER_REFUSE;
+	case FAILOPEN_GO:
+		cover(ctx, cgroup, MESH_COV_NOBODY);
+		return STEER_GO;
+	default:
+		cover(ctx, cgroup, MESH_COV_NOBODY);
+		return STEER_LEAVE;
+	}
+}
+
 /* Where the connection to key goes instead: enum steer, but never STEER_WORKER. */
 static __always_inline int steer(struct bpf_sock_addr *ctx, struct mesh_dest_key *key,
 				 struct mesh_dest_key *to)
@@ -93,6 +111,7 @@ static __always_inline int steer(struct bpf_sock_addr *ctx, struct mesh_dest_key
 	struct mesh_dest *d;
 	struct mesh_netns *n;
 	__u64 cgroup;
+	bool is_virtual;
 	int tcp;
 
 	caller = find_caller(&cgroup);
@@ -118,24 +137,25 @@ static __always_inline int steer(struct bpf_sock_addr *ctx, struct mesh_dest_key
 		cover(ctx, cgroup, MESH_COV_PROTOCOL);
 		return STEER_LEAVE;
 	}
-	if (ctx->sk->bound_dev_if && ctx->sk->bound_dev_if != LOOPBACK_IFINDEX) {
+	if (sock_of(ctx)->bound_dev_if && sock_of(ctx)->bound_dev_if != LOOPBACK_IFINDEX) {
 		count(MESH_C_PASSED_DEVICE);
 		cover(ctx, cgroup, MESH_COV_DEVICE);
 		return STEER_LEAVE;
 	}
+	is_virtual = d->workload == MESH_VIRTUAL;
 	tcp = steer_tcp(ctx, key, caller, cgroup, d->upstream, to);
+	if (tcp == STEER_LEAVE && is_virtual)
+		return steer_alone(ctx, caller, cgroup, d->upstream, true, to);
 	if (tcp != STEER_WORKER)
 		return tcp;
 	n = bpf_map_lookup_elem(&netns, &here);
-	if (!worker_waits(ctx, v4, n, now)) {
-		cover(ctx, cgroup, MESH_COV_NOBODY);
-		return STEER_LEAVE;
-	}
-	s = bpf_sk_storage_get(&sockets, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!worker_waits(ctx, v4, n, now))
+		return steer_alone(ctx, caller, cgroup, d->upstream, is_virtual, to);
+	s = bpf_sk_storage_get(&sockets, sock_of(ctx), 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!s) {
 		count(MESH_C_PASSED_NO_STORAGE);
 		cover(ctx, cgroup, MESH_COV_STORAGE);
-		return STEER_LEAVE;
+		return is_virtual ? STEER_REFUSE : STEER_LEAVE;
 	}
 	__builtin_memcpy(s->orig.ip, key->ip, sizeof(s->orig.ip));
 	s->orig.port = key->port;
@@ -166,10 +186,10 @@ static __always_inline bool is_ours_to_judge(struct bpf_sock_addr *ctx)
 
 	if (ctx->type != SOCK_STREAM || ctx->protocol != IPPROTO_TCP)
 		return false;
-	s = bpf_sk_storage_get(&sockets, ctx->sk, 0, 0);
+	s = bpf_sk_storage_get(&sockets, sock_of(ctx), 0, 0);
 	if (s && s->endpoint != MESH_NONE)
 		outcome_forget(s);
-	bpf_sk_storage_delete(&sockets, ctx->sk);
+	bpf_sk_storage_delete(&sockets, sock_of(ctx));
 	cover_again(ctx);
 	return true;
 }

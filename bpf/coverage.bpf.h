@@ -52,13 +52,13 @@ static __always_inline void cover(struct bpf_sock_addr *ctx, __u64 cgroup, __u32
 	else
 		count(MESH_C_COVERAGE_LOST);
 	if (way >= MESH_COV_ESCAPES)
-		bpf_sk_storage_get(&escapes, ctx->sk, &way, BPF_SK_STORAGE_GET_F_CREATE);
+		bpf_sk_storage_get(&escapes, sock_of(ctx), &way, BPF_SK_STORAGE_GET_F_CREATE);
 }
 
 /* This socket connects anew. */
 static __always_inline void cover_again(struct bpf_sock_addr *ctx)
 {
-	bpf_sk_storage_delete(&escapes, ctx->sk);
+	bpf_sk_storage_delete(&escapes, sock_of(ctx));
 }
 
 /* Nobody's connect(), which goes its plain way: does it go to what a workload offers? Key: as for

@@ -2,12 +2,15 @@
 /*
  * Is there anybody to send a connection to? A worker must listen in the caller's namespace, and one
  * of them must have come round lately: used by connect.bpf.c alone. Whoever is in doubt says no,
- * since then the connection goes where its caller meant it to.
+ * since then the connection goes where its caller meant it to: as it was asked for, since a table
+ * that nobody looks after may name another service's address by now. Only what is nobody's address,
+ * a service's virtual one, is resolved here, over endpoints of which the kernel itself knows that
+ * they are alive.
  */
 #ifndef BPF_FAILOPEN_H
 #define BPF_FAILOPEN_H
 
-#include "bpf/maps.bpf.h"
+#include "bpf/balance.bpf.h"
 
 #define LOOPBACK4 bpf_htonl(0x7f000001)
 
@@ -77,6 +80,81 @@ static __always_inline bool worker_waits(struct bpf_sock_addr *ctx, bool v4,
 		return false;
 	}
 	return true;
+}
+
+/* The callback of bpf_loop: the first from b->from on that is alive and can be reached. */
+static long failopen_look(__u32 i, void *arg)
+{
+	const __u32 lives = MESH_EP_USED | MESH_EP_ALIVE;
+	struct balance *b = arg;
+	struct mesh_slots *t = array_at(&slots, b->subset);
+	struct mesh_endpoint *e;
+	__u32 ep;
+
+	if (!t)
+		return 1;
+	ep = slot_of(t, b->from + i);
+	if (ep == b->seen)
+		return 0;
+	b->seen = ep;
+	e = bpf_map_lookup_elem(&endpoints, &ep);
+	if (!e || (*(volatile __u32 *)&e->flags & (lives | MESH_EP_DRAINING)) != lives ||
+	    e->service != b->service || !can_go(b, e))
+		return 0;
+	b->best = ep;
+	return 1;
+}
+
+static __always_inline bool failopen_resolve(struct bpf_sock_addr *ctx, __u32 upstream, __u64 here,
+					     struct mesh_dest_key *to)
+{
+	struct mesh_upstream *up = bpf_map_lookup_elem(&upstreams, &upstream);
+	struct balance b = {.here = here, .best = MESH_NONE, .seen = MESH_NONE};
+	struct mesh_endpoint *e;
+	struct mesh_slots *t;
+
+	if (!up)
+		return false;
+	b.service = up->service;
+	b.subset = up->version[0];
+	t = bpf_map_lookup_elem(&slots, &b.subset);
+	if (!t || !t->n)
+		return false;
+	look_at_socket(ctx, &b);
+	b.from = bpf_get_prandom_u32() >> 16;
+	bpf_loop(MESH_SLOTS, failopen_look, &b, 0);
+	e = bpf_map_lookup_elem(&endpoints, &b.best);
+	if (!e)
+		return false;
+	target(&b, e, to);
+	return true;
+}
+
+enum failopen { FAILOPEN_LEAVE, FAILOPEN_GO, FAILOPEN_REFUSE };
+
+/* There is no worker. FAILOPEN_GO: *to is where the connection goes. */
+static __always_inline int failopen(struct bpf_sock_addr *ctx, const struct mesh_workload *caller,
+				    __u32 upstream, bool is_virtual, __u64 here,
+				    struct mesh_dest_key *to)
+{
+	struct mesh_upstream *up = bpf_map_lookup_elem(&upstreams, &upstream);
+	struct mesh_service *svc;
+	__u32 service;
+
+	if (!up)
+		return FAILOPEN_LEAVE;
+	service = up->service;
+	svc = bpf_map_lookup_elem(&services, &service);
+	if (!(svc && svc->flags & MESH_SVC_FAIL_CLOSED)) {
+		if (!is_virtual)
+			return FAILOPEN_LEAVE;
+		if (failopen_resolve(ctx, upstream, here, to)) {
+			count(MESH_C_RESOLVED);
+			return FAILOPEN_GO;
+		}
+	}
+	balance_refuse(caller->id, upstream, MESH_REFUSED_NO_ENDPOINT);
+	return FAILOPEN_REFUSE;
 }
 
 #endif

@@ -165,6 +165,14 @@ struct {
 	__type(value, struct mesh_socket);
 } sockets MESH_MAP;
 
+/* The socket of a connect(). Read anew wherever it is used: clang would else keep the address of
+ * the field, and that the verifier does not dereference. */
+static __always_inline struct bpf_sock *sock_of(struct bpf_sock_addr *ctx)
+{
+	barrier_var(ctx);
+	return ctx->sk;
+}
+
 static __always_inline void count(__u32 counter)
 {
 	__u64 *n = bpf_map_lookup_elem(&counters, &counter);

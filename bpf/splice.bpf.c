@@ -69,11 +69,16 @@ static __always_inline bool may_redirect(struct bpf_sock *sk, __u32 size,
 	    (c->left_out & MESH_COVER_WINDOW || !has_fixed_buffer((void *)peer->sk)))
 		return true;
 	tp = bpf_skc_to_tcp_sock(sk);
-	if (!tp || !look(&v, tp, peer))
+	if (!tp)
 		return false;
-	if (me->path == MESH_BY_TCP && !(c->left_out & MESH_COVER_ORDER) &&
-	    (v.queued || !mesh_splice_in_order(&v)))
+	if (me->path == MESH_BY_TCP && !(c->left_out & MESH_COVER_ORDER)) {
+		/* what the sender itself knows costs nothing to look at */
+		if (tp->write_seq != tp->snd_una || !look(&v, tp, peer) || v.queued ||
+		    !mesh_splice_in_order(&v))
+			return false;
+	} else if (!look(&v, tp, peer)) {
 		return false;
+	}
 	me->queued = v.queued;
 	return mesh_splice_has_room(&v, size, limit, c->left_out);
 }

@@ -8,6 +8,7 @@
 
 #include "agent/proxy/http1.h"
 #include "agent/telemetry/ring.h"
+#include "lib/addr.h"
 #include "lib/json.h"
 
 #include <errno.h>
@@ -25,10 +26,8 @@
 static const char *const fallbacks[] = {
 	[SNAP_FALLBACK_SPLIT] = "split", [SNAP_FALLBACK_NONE] = "none", NULL};
 
-static const char *const accelerations[] = {[ACCELERATE_AUTO] = "auto",
-					    [ACCELERATE_ON] = "on",
-					    [ACCELERATE_OFF] = "off",
-					    NULL};
+static const char *const accelerations[] = {
+	[ACCELERATE_AUTO] = "auto", [ACCELERATE_ON] = "on", [ACCELERATE_OFF] = "off", NULL};
 
 /* --- strings behind the configuration --- */
 
@@ -517,6 +516,38 @@ static int fail_closed(const struct place *p, const cJSON *o, uint8_t *out)
 	return 0;
 }
 
+static int address(const struct place *p, const cJSON *v, struct config_address *out)
+{
+	struct addr a;
+
+	if (!cJSON_IsString(v) || addr_parse(v->valuestring, &a) || !a.port || addr_is_any(a.ip) ||
+	    addr_is_loopback(a.ip))
+		return conf_bad(p, "addresses: ADDR:PORT is expected, of no loopback address");
+	memcpy(out->ip, a.ip, sizeof(out->ip));
+	out->port = a.port;
+	return 0;
+}
+
+static int addresses(const struct place *p, const cJSON *o, struct service_config *c)
+{
+	struct config_address v[CONFIG_ADDRESSES_MAX];
+	const cJSON *list, *item;
+	uint32_t n = 0;
+	int err = conf_list(p, o, "addresses", CONFIG_ADDRESSES_MAX, &list);
+
+	if (err || !list)
+		return err;
+	memset(v, 0, sizeof(v));
+	cJSON_ArrayForEach (item, list) {
+		err = address(p, item, &v[n++]);
+		if (err)
+			return err;
+	}
+	err = n ? service_config_put(c, v, n * sizeof(*v), &c->addresses) : 0;
+	c->naddresses = err ? 0 : n;
+	return too_big(p, err);
+}
+
 int conf_service(const cJSON *o, void *place, char *why)
 {
 	static const char *const protocols[] = {"auto", "http", "tcp", NULL};
@@ -532,6 +563,8 @@ int conf_service(const cJSON *o, void *place, char *why)
 		err = conf_choice(&p, o, "protocol", protocols, &c->protocol);
 	if (!err)
 		err = fail_closed(&p, o, &c->fail_closed);
+	if (!err)
+		err = addresses(&p, o, c);
 	if (!err)
 		err = conf_choice(&p, o, "accelerate", accelerations, &c->accelerate);
 	if (!err)

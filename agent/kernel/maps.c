@@ -273,6 +273,7 @@ static const char *const counter_names[MESH_C_MAX] = {
 	[MESH_C_PASSED_PROTOCOL] = "passed-protocol",
 	[MESH_C_STRANGER] = "stranger",
 	[MESH_C_COVERAGE_LOST] = "coverage-lost",
+	[MESH_C_RESOLVED] = "resolved",
 };
 
 const char *kernel_counter_name(unsigned counter)

@@ -44,6 +44,14 @@ enum service_accelerate {
 	ACCELERATE_OFF,
 };
 
+/* Addresses that lead to the service though nobody has them. */
+#define CONFIG_ADDRESSES_MAX 16
+struct config_address {
+	uint8_t ip[16];
+	uint16_t port; /* host order */
+	uint16_t pad;
+};
+
 struct config_text; /* the block; offsets into it are never 0 */
 
 /* Offsets: service_config_at(). Versions in split and routes are positions in versions[]; weights
@@ -66,7 +74,8 @@ struct service_config {
 	uint32_t nversions, versions[CONFIG_VERSIONS]; /* offsets of names, none twice */
 	uint32_t nroutes, routes; /* offset of struct snap_route[nroutes], of which all offsets are
 				     like this one */
-	struct config_text *text; /* NULL: nothing of that kind */
+	uint32_t naddresses, addresses; /* offset of struct config_address[naddresses] */
+	struct config_text *text;	/* NULL: nothing of that kind */
 };
 
 /* The defaults of the contract; nothing behind it. */

@@ -70,6 +70,13 @@ static struct dest_entry *entry_find(struct registry *r, const struct mesh_dest_
 	return e;
 }
 
+bool dest_is_held(struct registry *r, const struct mesh_dest_key *key, uint32_t owner)
+{
+	const struct dest_entry *e = entry_find(r, key);
+
+	return e && e->n && e->holders[0].owner == owner;
+}
+
 static void entry_touch(struct registry *r, struct dest_entry *e)
 {
 	r->dirty = true;
@@ -192,8 +199,12 @@ static int entry_write(struct registry *r, struct dest_entry *e)
 	if (!e->n)
 		return e->written ? r->sink.dest(r->sink.arg, &e->key, NULL) : 0;
 	d.upstream = e->holders[0].upstream;
-	d.workload = e->n == 1 && !(e->holders[0].owner & HOLDER_EXTERNAL) ? e->holders[0].owner
-									   : MESH_NONE;
+	if (e->holders[0].owner & HOLDER_VIRTUAL)
+		d.workload = MESH_VIRTUAL;
+	else if (e->n == 1 && !(e->holders[0].owner & HOLDER_EXTERNAL))
+		d.workload = e->holders[0].owner;
+	else
+		d.workload = MESH_NONE;
 	return r->sink.dest(r->sink.arg, &e->key, &d);
 }
 

@@ -21,10 +21,12 @@ struct dest_set { /* sorted by key, no key twice */
 };
 
 struct holder {
-	uint32_t owner; /* endpoint of a registered one | HOLDER_EXTERNAL, or workload */
+	uint32_t owner; /* endpoint of a registered one | HOLDER_EXTERNAL, service that claims it |
+			   HOLDER_VIRTUAL, or workload */
 	uint32_t upstream;
 };
 #define HOLDER_EXTERNAL 0x80000000u
+#define HOLDER_VIRTUAL	0x40000000u
 
 struct dest_entry {
 	struct dest_entry *next; /* hash chain */
@@ -106,6 +108,8 @@ struct service {
 	uint32_t workloads, externals, upstreams; /* lists */
 	uint32_t primary;			  /* upstream */
 	uint32_t nprimary;
+	struct dest_set dests; /* of its configured addresses */
+	uint32_t contested;    /* of those, how many are others' */
 };
 
 #define NETNS_KNOWN (MESH_MAX_NETNS + 1) /* ours is known without a workload there too */
@@ -160,6 +164,8 @@ int dest_set_add(struct dest_set *s, const uint8_t ip[16], uint16_t port, uint64
 int dests_replace(struct registry *r, uint32_t owner, struct dest_set *have, struct dest_set *want);
 void dests_write(struct registry *r, bool removals, int *error);
 void dests_done(struct registry *r);
+/* Does that owner decide where the address leads? */
+bool dest_is_held(struct registry *r, const struct mesh_dest_key *key, uint32_t owner);
 /* The entry of that address, new if need be; -ENOSPC, -ENOMEM. */
 int dest_entry_get(struct registry *r, const struct mesh_dest_key *key, struct dest_entry **out);
 

@@ -59,6 +59,7 @@ void registry_free(struct registry **rp)
 	for (uint32_t i = 0; i < r->service_ids.fresh; i++) {
 		service_config_done(&r->services[i].config);
 		free(r->services[i].versions);
+		free(r->services[i].dests.v);
 	}
 	free(r->faults);
 	ids_done(&r->service_ids);

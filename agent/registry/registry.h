@@ -178,6 +178,7 @@ struct service_view {
 	const uint8_t *numbers; /* of config->versions[], as in mesh_upstream.version[]; 0: it got
 				   none, there are too many */
 	const struct snap_fault *fault; /* in force, NULL: none */
+	uint32_t contested; /* of its configured addresses: somebody else had them before */
 };
 /* False when the id is not in use. */
 bool registry_service(const struct registry *r, uint32_t id, struct service_view *v);

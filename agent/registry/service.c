@@ -306,7 +306,7 @@ static int upstreams_make(struct registry *r, uint32_t service, uint64_t now_ns)
 			else if (!port && s->primary != id)
 				s->primary = id, r->services_dirty = true;
 		}
-	if (s->externals != MESH_NONE) {
+	if (s->externals != MESH_NONE || s->config.naddresses) {
 		if (!upstream_get(r, service, 0, now_ns, &id))
 			error = -ENOSPC;
 		else if (s->primary != id)
@@ -342,6 +342,26 @@ static uint8_t effective_protocol(const struct registry *r, const struct service
 	return MESH_PROTO_AUTO;
 }
 
+/* Whoever had an address before keeps it. */
+static int virtual_dests(struct registry *r, uint32_t id)
+{
+	struct service *s = &r->services[id];
+	const struct config_address *v = NULL;
+	struct dest_set want = {0};
+	int err = 0;
+
+	if (s->config.naddresses)
+		v = service_config_at(&s->config, s->config.addresses);
+	for (uint32_t i = 0; v && s->primary != MESH_NONE && i < s->config.naddresses; i++)
+		err |= dest_set_add(&want, v[i].ip, v[i].port, 0, s->primary);
+	err = err ? -ENOMEM : dests_replace(r, id | HOLDER_VIRTUAL, &s->dests, &want);
+	free(want.v);
+	s->contested = 0;
+	for (uint32_t i = 0; i < s->dests.n; i++)
+		s->contested += !dest_is_held(r, &s->dests.v[i].key, id | HOLDER_VIRTUAL);
+	return err;
+}
+
 int service_recompute(struct registry *r, uint32_t id, uint64_t now_ns)
 {
 	struct members *m = &r->members;
@@ -374,6 +394,8 @@ int service_recompute(struct registry *r, uint32_t id, uint64_t now_ns)
 	for (uint32_t e = s->externals; e != MESH_NONE; e = r->endpoints[e].next)
 		if ((err = external_dests(r, s, e)))
 			error = err;
+	if ((err = virtual_dests(r, id)))
+		error = err;
 	return error;
 }
 
@@ -389,5 +411,6 @@ void service_forget(struct registry *r, uint32_t id, uint64_t now_ns)
 	}
 	service_config_done(&s->config);
 	free(s->versions);
+	free(s->dests.v);
 	memset(s, 0, sizeof(*s));
 }

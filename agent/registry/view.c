@@ -26,7 +26,8 @@ bool registry_service(const struct registry *r, uint32_t id, struct service_view
 				   .upstream = s->primary,
 				   .nendpoints = s->nprimary,
 				   .numbers = s->numbers,
-				   .fault = fault_of(r, s->name)};
+				   .fault = fault_of(r, s->name),
+				   .contested = s->contested};
 	return true;
 }
 

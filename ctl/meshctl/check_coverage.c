@@ -31,9 +31,7 @@ static const struct cause {
 	 "switch MPTCP off in the program (Go: GODEBUG=multipathtcp=0), or for its network "
 	 "namespace: sysctl net.mptcp.enabled=0",
 	 false},
-	{"unseen",
-	 "they are older than the agent, or than what it knows of caller and service, or their "
-	 "sockets come from outside of the workload's cgroup",
+	{"unseen", "they are older than the agent, or than what it knows of caller and service",
 	 "restart this workload, or have it connect anew", false},
 };
 

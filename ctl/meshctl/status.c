@@ -169,6 +169,18 @@ static void judge_agent(struct status *s, const cJSON *a)
 			node, api_agent_workers(a), json_num(a, "workers", 0));
 }
 
+static void judge_coverage(struct status *s, const cJSON *a)
+{
+	const cJSON *v = words_get(a, "coverage");
+	double n = cJSON_GetArraySize(words_get(v, "escaping")) + json_num(v, "more", 0);
+
+	if (is_live(a) && n > 0)
+		note(s,
+		     "on %s connections of %.0f workload%s go past the mesh; meshctl check says "
+		     "whose and why",
+		     json_str(a, "node", "?"), n, n == 1 ? "" : "s");
+}
+
 /* Plain TCP is right, but slower: nobody is to wonder why. */
 static void judge_acceleration(struct status *s, const cJSON *a)
 {
@@ -242,6 +254,7 @@ static void judge(struct status *s)
 	cJSON_ArrayForEach (i, agents) {
 		judge_agent(s, i);
 		judge_acceleration(s, i);
+		judge_coverage(s, i);
 	}
 	cJSON_ArrayForEach (i, services)
 		judge_service(s, i);

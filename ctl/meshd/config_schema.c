@@ -5,6 +5,7 @@
  * config_check() and config_fill() only.
  */
 #include "ctl/meshd/config.h"
+#include "lib/addr.h"
 #include "lib/clock.h"
 #include "lib/json.h"
 
@@ -32,6 +33,14 @@ static bool token_valid(const char *s)
 	size_t len = strlen(s);
 
 	return len && len <= 128 && strspn(s, set) == len;
+}
+
+static bool address_valid(const char *s)
+{
+	struct addr a;
+
+	return strchr(s, ':') != s && !addr_parse(s, &a) && a.port && !addr_is_any(a.ip) &&
+	       !addr_is_loopback(a.ip);
 }
 
 static bool method_valid(const char *s)
@@ -126,6 +135,23 @@ static int path_match_check(const cJSON *v, struct schema_error *e)
 		       ? 0
 		       : schema_fail(e, "",
 				     "must have one of \"prefix\", \"exact\" and \"template\"");
+}
+
+/* Written differently they may still be the same. */
+static int addresses_check(const cJSON *v, struct schema_error *e)
+{
+	struct addr a[16], b;
+	int n = 0;
+
+	for (const cJSON *item = v->child; item && n < 16; item = item->next) {
+		if (!cJSON_IsString(item) || addr_parse(item->valuestring, &b))
+			continue;
+		for (int i = 0; i < n; i++)
+			if (a[i].port == b.port && !memcmp(a[i].ip, b.ip, sizeof(b.ip)))
+				return schema_fail(e, "", "%s stands there twice", item->valuestring);
+		a[n++] = b;
+	}
+	return 0;
 }
 
 static int sticky_check(const cJSON *v, struct schema_error *e)
@@ -416,6 +442,10 @@ static const struct schema sampling = {SCHEMA_NUMBER, .min = 0, .max = 1};
 static const struct schema tracing = {
 	SCHEMA_OBJECT,
 	.fields = (const struct schema_field[]){{"sampling", &sampling, .fallback = "1"}, {NULL}}};
+static const struct schema address = {SCHEMA_TEXT, .min = 1, .max = 64, .valid = address_valid,
+				      .what = "ADDR:PORT, and no loopback address"};
+static const struct schema addresses = {SCHEMA_LIST, .min = 0, .max = 16, .item = &address,
+					.check = addresses_check};
 static const struct schema protocol = {SCHEMA_WORD, .words = WORDS("auto", "http", "tcp")};
 static const struct schema accelerate = {SCHEMA_WORD, .words = WORDS("auto", "on", "off")};
 
@@ -436,6 +466,7 @@ static const struct schema service = {
 		{"sticky", &sticky},
 		{"accelerate", &accelerate, .fallback = "\"auto\""},
 		{"failClosed", &boolean, .fallback = "false"},
+		{"addresses", &addresses},
 		{"tracing", &tracing, .inside = true, .fallback = "{}"},
 		{NULL}}};
 

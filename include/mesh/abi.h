@@ -41,6 +41,7 @@
 #define MESH_ID_MAX	   64  /* instance id, NUL included */
 #define MESH_NAME_MAX	   64  /* service or version name, NUL included */
 #define MESH_NONE	   0xffffffffu
+#define MESH_VIRTUAL	   0xfffffffeu /* see mesh_dest */
 
 enum mesh_protocol { MESH_PROTO_AUTO = 0, MESH_PROTO_HTTP = 1, MESH_PROTO_TCP = 2 };
 enum mesh_policy { MESH_LB_P2C, MESH_LB_LEAST_REQUEST, MESH_LB_ROUND_ROBIN, MESH_LB_RANDOM };
@@ -57,7 +58,8 @@ _Static_assert(sizeof(struct mesh_dest_key) == 32, "abi");
 
 struct mesh_dest {
 	__u32 upstream; /* index into upstreams */
-	__u32 workload; /* the workload that listens there, MESH_NONE for none or several */
+	__u32 workload; /* the workload that listens there, MESH_NONE for none or several,
+			   MESH_VIRTUAL: nobody ever does, it is an address of the service */
 };
 _Static_assert(sizeof(struct mesh_dest) == 8, "abi");
 
@@ -299,7 +301,8 @@ _Static_assert(sizeof(struct mesh_edge) == 80, "abi");
 enum mesh_refusal {
 	MESH_REFUSED_BREAKER = 1, /* the service's breaker is open */
 	MESH_REFUSED_BULKHEAD,	  /* it has as many connections as it may */
-	MESH_REFUSED_NO_ENDPOINT, /* nobody serves it, and it fails closed */
+	MESH_REFUSED_NO_ENDPOINT, /* nobody serves it, and it fails closed or the address is
+				     nobody's */
 	MESH_REFUSALS,
 };
 struct mesh_refusal_key {
@@ -348,6 +351,7 @@ enum mesh_counter {
 	MESH_C_PASSED_PROTOCOL,	   /* MPTCP */
 	MESH_C_STRANGER,	   /* nobody's connect() to what a workload offers */
 	MESH_C_COVERAGE_LOST,	   /* a workload's connect() that has no place in `coverage` */
+	MESH_C_RESOLVED,	   /* no worker: a virtual address, sent to an endpoint */
 	MESH_C_MAX,
 };
 

@@ -3,14 +3,14 @@
 # Compares the mesh with no mesh and with other proxies, interleaved in one run. Prints tables and the goals, a block for
 # docs/performance.md ($BUILD/bench.md too). Exit 1: a goal was not reached.
 #
-#   tests/bench/bench.sh [--rounds N (4)] [--seconds N (3)] [--idle N (8000)] [--only PART]
+#   tests/bench/bench.sh [--rounds N (4)] [--seconds N (2)] [--idle N (8000)] [--only PART] [--accelerate MODE (auto)]
 #
 # Parts, each in a file of its own (part_PART.sh): http, tcp, accelerate, sidecar. A part gives PART_start, PART_round,
-# PART_end and PART_report; its hosts live as long as its rounds.
+# PART_end and PART_report; its hosts live as long as its rounds. --accelerate: of mesh-agent.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 BUILD=$(realpath -m "${BUILD:-build}")
-rounds=4 seconds=3 idle=8000 parts="http tcp accelerate sidecar"
+rounds=4 seconds=2 idle=8000 accelerate=auto parts="http tcp accelerate sidecar"
 usage() {
 	sed -n '6s/^# *//p' "$0" >&2
 	exit 2
@@ -22,6 +22,7 @@ while [ $# -gt 0 ]; do
 	--seconds) seconds=$2 ;;
 	--idle) idle=$2 ;; # of part_http
 	--only) parts=$2 ;;
+	--accelerate) accelerate=$2 ;;
 	*) usage ;;
 	esac
 	shift 2

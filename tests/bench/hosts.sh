@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
 # Virtual hosts for bench.sh, and what runs on them. A part starts what it needs and ends with hosts_end.
-# Needs: $work (a scratch directory), $BUILD.
+# Needs: $work (a scratch directory), $BUILD, $accelerate.
 
 hosts=()
 tools=$BUILD/tests/bench
@@ -52,12 +52,12 @@ start() { # HOST NAME CMD...: in the background, its pid in /run/NAME.pid of the
 	on "$where" sh -c 'echo $$ >/run/$0.pid; ulimit -n 20000; exec "$@"' "$name" "$@" >"$work/$where-$name.log" 2>&1 &
 }
 
-agent_start() { # HOST [FLAGS of mesh-agent]: meshd and an agent with one worker
+agent_start() { # HOST [ACCELERATE]: meshd and an agent with one worker
 	local where=$1
-	shift
 	start "$where" meshd "$BUILD/meshd" --state /run/state
 	until_ok meshd on "$where" test -s /run/state/token
-	start "$where" agent "$BUILD/mesh-agent" --workers 1 --token-file /run/state/token "$@"
+	start "$where" agent "$BUILD/mesh-agent" --workers 1 --token-file /run/state/token \
+		--accelerate "${2:-$accelerate}"
 	until_ok mesh-agent on "$where" curl -sf http://127.0.0.1:15020/readyz
 }
 

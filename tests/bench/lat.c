@@ -30,7 +30,7 @@ static const char *opt_to, *opt_path, *opt_seconds, *opt_connections;
 static const struct option_spec options[] = {
 	{"to", 't', "ADDR:PORT", NULL, "where the service is", &opt_to},
 	{"path", 0, "PATH", "/", "what to ask for", &opt_path},
-	{"seconds", 's', "N", "3", "how long", &opt_seconds},
+	{"seconds", 's', "N", "3", "how long; 0: one request", &opt_seconds},
 	{"connections", 'c', "N", "1", "at once", &opt_connections},
 	{0},
 };
@@ -87,7 +87,7 @@ static int digest(struct conn *c, size_t n)
 static int advance(struct conn *c)
 {
 	ssize_t n = recv(c->fd, c->in + c->have, IN_MAX - c->have, 0);
-	int did = n > 0 ? digest(c, (size_t)n) : -1;
+	int did = n > 0 ? digest(c, (size_t)n) : n < 0 && errno == EAGAIN ? 0 : -1;
 
 	if (did <= 0)
 		return did;
@@ -135,7 +135,7 @@ int main(int argc, char **argv)
 	if (ep < 0 || request_len >= sizeof(request) || open_all(ep, &a, connections))
 		return 1;
 	end = clock_mono_ns() + strtoull(opt_seconds, NULL, 10) * 1000000000u;
-	while (clock_mono_ns() < end) {
+	do {
 		n = epoll_wait(ep, ev, 64, 5000);
 		for (int i = 0; i < n; i++)
 			if (advance(ev[i].data.ptr))
@@ -144,9 +144,7 @@ int main(int argc, char **argv)
 			fprintf(stderr, "lat: request %zu failed\n", taken);
 			return 1;
 		}
-	}
-	if (!taken)
-		return 1;
+	} while (!taken || clock_mono_ns() < end);
 	qsort(took, taken, sizeof(*took), compare);
 	printf("p50 %.2f us, p99 %.2f us, max %.2f us, %zu requests\n",
 	       (double)took[taken / 2] / 1e3, (double)took[taken * 99 / 100] / 1e3,

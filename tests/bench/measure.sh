@@ -37,6 +37,16 @@ client() { # CASE CMD...: runs a client where and how that case has it
 		sysctl -qw net.ipv4.tcp_congestion_control=reno; exec "$@"' x "$@"
 }
 
+# A client of HTTP. The mesh learns from a program's connections whether its sockets may skip TCP, so every case has made
+# a request before.
+http_client() { # CASE CMD...
+	local case=$1
+	shift
+	# shellcheck disable=SC2016
+	client "$case" sh -c '"$0" --to "$1" --path "$2" --seconds 0 >/dev/null && shift 2 && exec "$@"' \
+		"$tools/lat" "${to[$case]}" "${path[$case]}" "$@"
+}
+
 proxy_pids() { # CASE
 	[ -z "${proxy[$1]}" ] || pids "${host[$1]}" "${proxy[$1]}"
 }
@@ -53,7 +63,7 @@ cpu_ns() { # CASE: what its proxy's processes have used so far
 throughput() { # CASE METRIC [QUERY]
 	local out before after n
 	before=$(cpu_ns "$1")
-	out=$(client "$1" wrk -t1 -c32 -d1s --latency -H "x-user-id: 42" "http://${to[$1]}${path[$1]}${3:-}") || die "wrk ($1)"
+	out=$(http_client "$1" wrk -t1 -c32 -d1s --latency -H "x-user-id: 42" "http://${to[$1]}${path[$1]}${3:-}") || die "wrk ($1)"
 	after=$(cpu_ns "$1")
 	grep -qE 'Non-2xx|Socket errors' <<<"$out" && die "errors with $1: $out"
 	add "$1" "$2" "$(awk '/^Requests\/sec/ { print $2 }' <<<"$out")"
@@ -64,7 +74,7 @@ throughput() { # CASE METRIC [QUERY]
 # One keep-alive connection, or more: p50-METRIC, p99-METRIC (us), rate-METRIC (requests/s).
 latency() { # CASE METRIC [QUERY [CONNECTIONS]]
 	local out
-	out=$(client "$1" "$tools/lat" --to "${to[$1]}" --path "${path[$1]}${3:-}" --connections "${4:-1}" --seconds 1) ||
+	out=$(http_client "$1" "$tools/lat" --to "${to[$1]}" --path "${path[$1]}${3:-}" --connections "${4:-1}" --seconds 1) ||
 		die "lat ($1)"
 	add "$1" "p50-$2" "$(awk '{ print $2 }' <<<"$out")"
 	add "$1" "p99-$2" "$(awk '{ print $5 }' <<<"$out")"
@@ -73,7 +83,7 @@ latency() { # CASE METRIC [QUERY [CONNECTIONS]]
 
 connections() { # CASE METRIC
 	local out
-	out=$(client "$1" "$tools/connrate" --to "${to[$1]}" --path "${path[$1]}" --seconds 1) || die "connrate ($1): $out"
+	out=$(http_client "$1" "$tools/connrate" --to "${to[$1]}" --path "${path[$1]}" --seconds 1) || die "connrate ($1): $out"
 	add "$1" "$2" "$(awk '{ print $1 }' <<<"$out")"
 }
 

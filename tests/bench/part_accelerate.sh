@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
-# HTTP with acceleration and without: two hosts that differ in mesh-agent's --accelerate, one worker each. c=1 and c=32,
+# HTTP with acceleration (as bench.sh --accelerate says) and without: two hosts, one worker each. c=1 and c=32,
 # three sizes of bodies, new connections, and two hops (client -> relay -> origin, both through the mesh).
 # Placements: everything on CPU 1; and client, relay and origin on CPU 0, the agent on CPU 1.
 
@@ -13,7 +13,7 @@ accelerate_start() {
 		case_add "$where" "$where" $ACCEL_ORIGIN as=workload proxy=agent
 		case_add "$where-2" "$where" $ACCEL_RELAY as=workload proxy=agent
 		host_start "$where"
-		agent_start "$where" --accelerate "$where"
+		agent_start "$where" "$([ "$where" = off ] && echo off)"
 		service_start "$where" origin --port $ACCEL_ORIGIN -- "$tools/origin" --port $ACCEL_ORIGIN
 		service_start "$where" relay --port $ACCEL_RELAY -- \
 			"$tools/relay" --port $ACCEL_RELAY --to "${to[$where]}"

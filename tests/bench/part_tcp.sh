@@ -1,86 +1,112 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
 # TCP services against plain TCP: round trips, streams, small one-way messages (tests/bench/tcpbench), in one network
-# namespace and between two (veth, bridge), with bbr and with cubic; and how long a refused connect() takes.
+# namespace and between two (veth, bridge), with bbr and with cubic, by programs that poll and by programs that block in
+# recv(); and how long a refused connect() takes.
 #
-# `plain` has a server in its own namespace and one in a pod; `mesh` the same as services of protocol tcp:
-#   echo, remote  accelerate: on      echo in the callers' namespace, remote in one of its own
-#   small         accelerate: off     what becomes of a service whose small messages were found not to gain
-#   broken        its breaker is open
+# `plain` has servers in its own namespace and in a pod, `mesh` the same as services of protocol tcp:
+#   poll, block            in the callers' namespace
+#   poll-veth, block-veth  in one of their own, called from another
+#   small                  enrolled whatever is measured (accelerate: on)
+#   measured               not enrolled (off): what becomes of a service whose messages were found not to gain
+#   broken                 its breaker is open
 
-readonly ECHO=9100 SMALL=9101 BROKEN=9102 PODS=10.202.0
+readonly TCP_POLL=9100 TCP_BLOCK=9101 TCP_SMALL=9102 TCP_MEASURED=9103 TCP_BROKEN=9104 TCP_NET=10.202.0
 readonly PINGS=64,1024,16384,65536 STREAMS=16384,65536,262144,1048576 SMALLS=64,512,4096
-readonly TURN_MS=200
+readonly TURN_MS=150
+readonly TCP_CASES="plain-poll mesh-poll plain-block mesh-block"
 
 service_config() { # SERVICE ACCELERATE
 	echo "{\"service\":\"$1\",\"protocol\":\"tcp\",\"accelerate\":\"$2\"}" |
-		on mesh "$BUILD/meshctl" apply -f - >/dev/null || die "the configuration of $1"
+		on mesh "$BUILD/meshctl" apply -f - >/dev/null 2>&1 || die "the configuration of $1"
 }
 
-tcp_service() { # NAME PORT ACCELERATE [FLAGS of meshctl run]
+tcp_service() { # NAME PORT ACCELERATE [FLAGS of meshctl run] [-- FLAGS of tcpbench]
+	local name=$1 port=$2 flags=()
 	service_config "$1" "$3"
-	service_start mesh "$1" --port "$2" --protocol tcp "${@:4}" -- "$tools/tcpbench" --serve "$2"
+	shift 3
+	while [ $# -gt 0 ] && [ "$1" != -- ]; do
+		flags+=("$1")
+		shift
+	done
+	service_start mesh "$name" --port "$port" --protocol tcp "${flags[@]}" -- "$tools/tcpbench" --serve "$port" "${@:2}"
+}
+
+tcp_pair() { # STYLE PORT [FLAGS of tcpbench]: its servers on both hosts, its four cases
+	local style=$1 port=$2
+	shift 2
+	start plain "$style" "$tools/tcpbench" --serve "$port" "$@"
+	start plain "$style-veth" nsenter --net=/run/netns/b "$tools/tcpbench" --serve "$port" "$@"
+	tcp_service "$style" "$port" auto -- "$@"
+	tcp_service "$style-veth" "$port" auto --netns -- "$@"
+	case_add "plain-$style" plain "$port"
+	case_add "mesh-$style" mesh "$port" as=workload
+	case_add "plain-$style-veth" plain "$TCP_NET.3:$port" as=a
+	case_add "mesh-$style-veth" mesh "$(on mesh cat "/run/$style-veth.address"):$port" as=netns
+	against[mesh-$style]=plain-$style
+	against[plain-$style]=plain-$style
 }
 
 tcp_start() {
 	host_start plain
 	host_start mesh
-	pod_start plain a $PODS.2
-	pod_start plain b $PODS.3
-	start plain echo "$tools/tcpbench" --serve $ECHO
-	start plain remote nsenter --net=/run/netns/b "$tools/tcpbench" --serve $ECHO
+	pod_start plain a $TCP_NET.2
+	pod_start plain b $TCP_NET.3
 	agent_start mesh
-	tcp_service echo $ECHO on
-	tcp_service small $SMALL off
-	tcp_service broken $BROKEN auto
-	tcp_service remote $ECHO on --netns
-	case_add plain plain $ECHO
-	case_add mesh mesh $ECHO as=workload
-	case_add measured mesh $SMALL as=workload
-	case_add plain-veth plain $PODS.3:$ECHO as=a
-	case_add mesh-veth mesh "$(on mesh cat /run/remote.address):$ECHO" as=netns
-	case_add broken mesh $BROKEN as=workload
+	tcp_pair poll $TCP_POLL
+	tcp_pair block $TCP_BLOCK --block
+	tcp_service small $TCP_SMALL on
+	tcp_service measured $TCP_MEASURED off
+	tcp_service broken $TCP_BROKEN auto
+	case_add small mesh $TCP_SMALL as=workload
+	case_add measured mesh $TCP_MEASURED as=workload
+	case_add broken mesh $TCP_BROKEN as=workload
 	on mesh "$BUILD/meshctl" breaker open broken >/dev/null || die "cannot open the breaker"
 }
 
 tcp_place() { # CPU of the servers, CPU of the clients
 	local name
-	pin plain echo "$1"
-	pin plain remote "$1"
-	for name in echo small remote; do pin mesh "$name" "$1"; done
+	for name in poll poll-veth block block-veth; do
+		pin plain $name "$1"
+		pin mesh $name "$1"
+	done
+	pin mesh small "$1"
+	pin mesh measured "$1"
 	client_cpu=$2
 }
 
-# All sizes of a mode: MODE-SIZE-SUFFIX of the case, microseconds or MB/s.
-tcp_turn() { # CASE SUFFIX MODE SIZES [FLAGS of tcpbench]
-	local size first rest out
-	out=$(client "$1" "$tools/tcpbench" --to "${to[$1]}" --mode "$3" --sizes "$4" --ms $TURN_MS "${@:5}") || die "tcpbench ($1 $3)"
+# All sizes of a mode: METRIC-SIZE of a case, microseconds or MB/s, measured by that case or by another, CASE-veth.
+tcp_turn() { # CASE COLUMN METRIC MODE SIZES [FLAGS of tcpbench]
+	local size first rest out flags=()
+	[[ $1 = *-block* ]] && flags=(--block)
+	out=$(client "$1" "$tools/tcpbench" --to "${to[$1]}" --mode "$4" --sizes "$5" --ms $TURN_MS "${flags[@]}" "${@:6}") ||
+		die "tcpbench ($1 $4)"
 	while read -r size first rest; do
-		add "$1" "$3-$size-$2" "$first"
+		add "$2" "$3-$size" "$first"
 	done <<<"$out"
 	: "$rest"
 }
 
-# A veth case is noted under the name of the one without, so that both stand in one column.
-tcp_streams() { # SUFFIX CC
-	local case
-	for case in plain mesh; do
-		tcp_turn $case "$1-$2" stream $STREAMS --cc "$2"
-		tcp_turn $case-veth "$1-$2" stream $STREAMS --cc "$2"
-	done
-}
-
 tcp_round() {
-	local cpus case
+	local cpus case cc
 	for cpus in one two; do
 		[ $cpus = one ] && tcp_place 1 1 || tcp_place 1 0
-		for case in plain mesh; do tcp_turn $case $cpus ping $PINGS; done
-		tcp_streams $cpus cubic
-		tcp_streams $cpus bbr
-		for case in plain mesh measured; do tcp_turn $case "$cpus-small" stream $SMALLS --nagle; done
+		for case in $TCP_CASES; do tcp_turn $case $case "ping-$cpus" ping $PINGS; done
+		for cc in bbr cubic; do
+			for case in $TCP_CASES; do
+				tcp_turn $case $case "stream-$cpus-$cc" stream $STREAMS --cc $cc
+			done
+			for case in $TCP_CASES; do
+				tcp_turn $case-veth $case "veth-$cpus-$cc" stream $STREAMS --cc $cc
+			done
+		done
+		for case in plain-poll small measured; do
+			tcp_turn $case $case "small-$cpus" stream $SMALLS --nagle
+		done
 	done
 	tcp_place 1 1
-	read -r p50 p99 _ < <(client broken "$tools/tcpbench" --to "${to[broken]}" --mode refused --ms $TURN_MS) || die "a refused connect()"
+	read -r p50 p99 _ < <(client broken "$tools/tcpbench" --to "${to[broken]}" --mode refused --ms $TURN_MS) ||
+		die "a refused connect()"
 	add broken refused-p50 "$p50"
 	add broken refused-p99 "$p99"
 }
@@ -89,31 +115,35 @@ tcp_end() {
 	:
 }
 
-tcp_ratios() { # METRIC-PREFIX SIZES METRIC-SUFFIX CASE OTHER: of each size
+tcp_ratios() { # METRIC SIZES CASE OTHER: of each size
 	local size
 	for size in ${2//,/ }; do
-		paired "$1-$size-$3" "$4" "$5"
+		paired "$1-$size" "$3" "$4"
 		echo
 	done
 }
 
+tcp_stream_goals() { # PLACEMENT CC STYLE
+	goal "TCP stream, 16 KiB to 1 MiB, $2, ${CPUS[$1]}, programs that $3, worst ratio to plain TCP" \
+		"$(smallest $(tcp_ratios "stream-$1-$2" $STREAMS "mesh-$3" "plain-$3"))" '>=' 1.00
+	goal 'the same between namespaces' \
+		"$(smallest $(tcp_ratios "veth-$1-$2" $STREAMS "mesh-$3" "plain-$3"))" '>=' 1.50
+}
+
 # shellcheck disable=SC2046 # lists of numbers
 tcp_goals() {
-	local cc cpus
-	goal 'TCP round trip, 64 B to 64 KiB on one CPU, worst ratio to plain TCP' \
-		"$(largest $(tcp_ratios ping $PINGS one mesh plain))" '<=' 0.70
-	for cc in bbr cubic; do
-		for cpus in one two; do
-			goal "TCP stream, 16 KiB to 1 MiB, $cc, ${CPUS[$cpus]}, worst ratio to plain TCP" \
-				"$(smallest $(tcp_ratios stream $STREAMS $cpus-$cc mesh plain))" '>=' 1.00
-			goal "the same between namespaces" \
-				"$(smallest $(tcp_ratios stream $STREAMS $cpus-$cc mesh-veth plain-veth))" '>=' 1.50
+	local cc cpus style
+	goal 'TCP round trip, 64 B to 64 KiB on one CPU, programs that block, worst ratio to plain TCP' \
+		"$(largest $(tcp_ratios ping-one $PINGS mesh-block plain-block))" '<=' 0.70
+	for cpus in one two; do
+		for cc in bbr cubic; do
+			for style in poll block; do tcp_stream_goals $cpus $cc $style; done
 		done
 	done
 	goal 'small one-way messages before the service was measured, worst ratio to plain TCP' \
-		"$(smallest $(tcp_ratios stream $SMALLS one-small mesh plain) $(tcp_ratios stream $SMALLS two-small mesh plain))" '>=' 0.50
+		"$(smallest $(tcp_ratios small-one $SMALLS small plain-poll) $(tcp_ratios small-two $SMALLS small plain-poll))" '>=' 0.50
 	goal 'the same once it is not enrolled any more' \
-		"$(smallest $(tcp_ratios stream $SMALLS one-small measured plain) $(tcp_ratios stream $SMALLS two-small measured plain))" '>=' 0.95
+		"$(smallest $(tcp_ratios small-one $SMALLS measured plain-poll) $(tcp_ratios small-two $SMALLS measured plain-poll))" '>=' 0.95
 	goal 'refused connect() with an open breaker, p50 in us' "$(median broken refused-p50)" '<=' 50
 	goal 'the same, p99 in us' "$(median broken refused-p99)" '<=' 50
 }
@@ -128,31 +158,28 @@ size_name() { # BYTES
 	fi
 }
 
-tcp_rows() { # TITLE METRIC-PREFIX SIZES METRIC-SUFFIX FORMAT
+tcp_rows() { # TITLE METRIC SIZES FORMAT
 	local size
 	for size in ${3//,/ }; do
-		row "$1, $(size_name "$size")" "$2-$size-$4" "$5"
+		row "$1, $(size_name "$size")" "$2-$size" "$4"
 	done
 }
 
 tcp_report() {
-	local CASES cpus cc
-	table 'plain TCP' 'TCP service'
+	local CASES=$TCP_CASES cpus cc
+	table 'plain TCP, polling' 'TCP service' 'plain TCP, blocking' 'TCP service'
 	for cpus in one two; do
-		CASES='plain mesh'
-		tcp_rows "round trip, ${CPUS[$cpus]}, us" ping $PINGS $cpus '%.1f'
+		tcp_rows "round trip, ${CPUS[$cpus]}, us" "ping-$cpus" $PINGS '%.1f'
 		for cc in bbr cubic; do
-			tcp_rows "stream, $cc, ${CPUS[$cpus]}, MB/s" stream $STREAMS $cpus-$cc '%.0f'
-			CASES='plain-veth mesh-veth'
-			tcp_rows "the same between namespaces" stream $STREAMS $cpus-$cc '%.0f'
-			CASES='plain mesh'
+			tcp_rows "stream, $cc, ${CPUS[$cpus]}, MB/s" "stream-$cpus-$cc" $STREAMS '%.0f'
+			tcp_rows 'the same between namespaces' "veth-$cpus-$cc" $STREAMS '%.0f'
 		done
 	done
 	echo
-	table 'plain TCP' 'TCP service' 'not enrolled any more'
-	CASES='plain mesh measured'
+	CASES='plain-poll small measured'
+	table 'plain TCP' 'TCP service, enrolled' 'not enrolled any more'
 	for cpus in one two; do
-		tcp_rows "small one-way messages, ${CPUS[$cpus]}, MB/s" stream $SMALLS $cpus-small '%.1f'
+		tcp_rows "small one-way messages, ${CPUS[$cpus]}, MB/s" "small-$cpus" $SMALLS '%.1f'
 	done
 	tcp_goals
 }

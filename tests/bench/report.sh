@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
 # What was measured, its medians, and the tables of bench.sh. Needs: $work.
-# A table's columns are the words of $CASES; the first is what the ratios in brackets are to.
+# A table's columns are the words of $CASES. The ratios in brackets are to the first, or to what $against has for a case.
 
-declare -A value
+declare -A value against
 # shellcheck disable=SC2034 # of the parts
 declare -A CPUS=([one]="one CPU" [two]="two CPUs")
 
@@ -45,14 +45,15 @@ smallest() {
 }
 
 row() { # TITLE METRIC FORMAT
-	local case m base first=${CASES%% *}
-	base=$(median "$first" "$2")
+	local case m base other
 	printf '| %s |' "$1"
 	for case in $CASES; do
 		m=$(median "$case" "$2")
+		other=${against[$case]:-${CASES%% *}}
+		base=$(median "$other" "$2")
 		if [ "$m" = - ]; then
 			printf ' - |'
-		elif [ "$case" = "$first" ] || [ "$base" = - ] || [[ $2 = cpu* ]]; then
+		elif [ "$case" = "$other" ] || [ "$base" = - ] || [[ $2 = cpu* ]]; then
 			# shellcheck disable=SC2059
 			printf " $3 |" "$m"
 		else

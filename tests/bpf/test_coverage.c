@@ -218,6 +218,31 @@ static void a_connection_that_no_hook_judged_says_nothing(void **state)
 	close(fd);
 }
 
+/* The hooks of a socket are those of the cgroup it was made in, whoever connects with it. */
+static void a_socket_from_outside_is_seen_by_no_hook(void **state)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = address("127.0.0.1", fx.port4, false, &ss);
+	struct mesh_coverage before, after;
+	struct kernel_connection c;
+	int fd;
+
+	enter(NULL);
+	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_true(fd >= 0);
+	ok(kernel_coverage(fx.k, id_of("/app"), &before));
+	enter("/app");
+	ok(connect(fd, (struct sockaddr *)&ss, len));
+	ok(kernel_coverage(fx.k, id_of("/app"), &after));
+	assert_memory_equal(&before, &after, sizeof(before));
+	c = listed(fd);
+	assert_false(c.ours);
+	assert_int_equal(c.escape, MESH_NONE);
+	assert_int_not_equal(c.cgroup, id_of("/app"));
+	assert_int_equal(ntohs(c.remote_port), fx.port4);
+	close(fd);
+}
+
 /* Many portions: none is lost and none comes twice. */
 static void a_long_list_is_whole(void **state)
 {
@@ -261,6 +286,7 @@ int main(void)
 		TEST(a_captured_connection_is_ours),
 		TEST(a_connection_that_escapes_says_why),
 		TEST(a_connection_that_no_hook_judged_says_nothing),
+		TEST(a_socket_from_outside_is_seen_by_no_hook),
 		TEST(a_long_list_is_whole),
 		TEST(every_reader_ends_when_there_is_nothing),
 	};

@@ -291,7 +291,7 @@ static int find_workers(pid_t parent, pid_t *pids, int max)
 	while (d && (e = readdir(d)) && n < max) {
 		pid_t pid = isdigit(e->d_name[0]) ? atoi(e->d_name) : 0;
 
-		if (pid && (parent ? parent_of(pid) == parent : is_worker(pid)))
+		if (pid && (!parent || parent_of(pid) == parent) && is_worker(pid))
 			pids[n++] = pid;
 	}
 	if (d)

@@ -43,10 +43,79 @@ static void an_endpoint_that_dies_while_nobody_looks_gets_no_calls(void **state)
 	assert_true(retries <= 0);
 }
 
+/* How often did a request succeed there, whoever answered? */
+static int answered(const char *address, int n)
+{
+	int ok = 0;
+
+	for (int i = 0; i < n; i++) {
+		struct client *c = call(who, address);
+
+		ok += get(c, "/") == 200;
+		hang_up(c);
+	}
+	return ok;
+}
+
+static bool dials(const char *address)
+{
+	int fd = caller_dial(who, address);
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
+static void stop_workers(int sig)
+{
+	pid_t pids[16];
+	int n = agent_workers(pids, 16);
+
+	assert_true(n > 0);
+	while (n)
+		kill(pids[--n], sig);
+}
+
+static void an_address_that_nobody_has_works_with_the_mesh_and_without(void **state)
+{
+	open_two();
+	configure("web", "{\"addresses\":[\"10.240.0.1:80\"]}");
+	assert_int_equal(answered("10.240.0.1:80", 20), 20);
+	kill(agent_pid, SIGSTOP);
+	stop_workers(SIGSTOP);
+	usleep(600000); /* their last beats are old by then: the bound itself */
+	assert_int_equal(answered("10.240.0.1:80", 20), 20);
+	kill(instance_pid(web[0]), SIGKILL);
+	eventually(2000, !instance_pid(web[0]));
+	assert_int_equal(answered("10.240.0.1:80", 20), 20);
+	kill(instance_pid(web[1]), SIGKILL);
+	eventually(2000, !instance_pid(web[1]));
+	assert_int_equal(caller_dial(who, "10.240.0.1:80"), -ECONNREFUSED);
+	stop_workers(SIGCONT);
+	kill(agent_pid, SIGCONT);
+}
+
+static void what_fails_closed_is_refused_while_nobody_serves(void **state)
+{
+	open_two();
+	configure("web", "{\"failClosed\":true}");
+	assert_int_equal(answered(web[0]->address, 5), 5);
+	kill(agent_pid, SIGSTOP);
+	stop_workers(SIGSTOP);
+	usleep(600000);
+	assert_int_equal(caller_dial(who, web[0]->address), -ECONNREFUSED);
+	stop_workers(SIGCONT);
+	kill(agent_pid, SIGCONT);
+	eventually(3000, dials(web[0]->address));
+	assert_int_equal(answered(web[0]->address, 5), 5);
+}
+
 int main(void)
 {
 	const struct CMUnitTest stories[] = {
 		STORY(an_endpoint_that_dies_while_nobody_looks_gets_no_calls),
+		STORY(an_address_that_nobody_has_works_with_the_mesh_and_without),
+		STORY(what_fails_closed_is_refused_while_nobody_serves),
 	};
 
 	return RUN(stories);

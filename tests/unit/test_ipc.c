@@ -124,6 +124,22 @@ static void the_end_of_the_peer_is_seen_on_both_sides(void **state)
 	assert_int_equal(ipc_recv(pair[0], &m, fds, &n), -EPIPE);
 }
 
+/* Its end is a reset when it has not read all, which must not overtake what it said. */
+static void the_last_words_of_a_peer_are_heard(void **state)
+{
+	struct ipc_msg m = {.kind = IPC_HOLD_ON}, in;
+	int fds[IPC_MAX_FDS];
+	size_t n;
+
+	assert_int_equal(ipc_send(pair[0], &m, NULL, 0), 0);
+	assert_int_equal(ipc_send(pair[1], &m, NULL, 0), 0);
+	close(pair[1]);
+	pair[1] = -1;
+	assert_int_equal(ipc_recv(pair[0], &in, fds, &n), 1);
+	assert_int_equal(in.kind, IPC_HOLD_ON);
+	assert_int_equal(ipc_recv(pair[0], &in, fds, &n), -EPIPE);
+}
+
 static void a_full_queue_says_so_and_empties_again(void **state)
 {
 	struct ipc_msg m = {.kind = IPC_LISTENER_GONE}, in;
@@ -159,6 +175,7 @@ int main(void)
 		story(descriptors_come_along_in_order_and_close_on_exec),
 		story(a_packet_of_another_size_is_refused_and_its_descriptors_closed),
 		story(the_end_of_the_peer_is_seen_on_both_sides),
+		story(the_last_words_of_a_peer_are_heard),
 		story(a_full_queue_says_so_and_empties_again),
 		story(too_many_descriptors_are_refused),
 	};

@@ -234,6 +234,63 @@ static void a_registration_may_change_its_weight_and_stays_the_same_endpoint(voi
 	assert_false(registry_dirty(r)); /* nothing new */
 }
 
+static void claim(const char *service, const char *address)
+{
+	struct named_config c;
+	struct config_address a;
+	struct addr at;
+
+	memset(&c, 0, sizeof(c));
+	memset(&a, 0, sizeof(a));
+	strcpy(c.service, service);
+	service_config_init(&c.config);
+	assert_int_equal(addr_parse(address, &at), 0);
+	memcpy(a.ip, at.ip, sizeof(a.ip));
+	a.port = at.port;
+	assert_int_equal(service_config_put(&c.config, &a, sizeof(a), &c.config.addresses), 0);
+	c.config.naddresses = 1;
+	assert_int_equal(registry_configure(r, &c, 1, now), 0);
+	service_config_done(&c.config);
+}
+
+static void an_address_that_is_claimed_leads_to_the_service(void **state)
+{
+	uint32_t w = workload("backend", "b1", "v1", 0, POD_NS);
+
+	listens(w, "10.0.0.2", 8080);
+	claim("backend", "10.200.0.1:80");
+	flush();
+	assert_string_equal(callees(upstream_of("10.200.0.1", 80, 0)), "b1:8080");
+	assert_int_equal(dest("10.200.0.1", 80, 0)->workload, MESH_VIRTUAL);
+	claim("backend", "10.200.0.2:80");
+	flush();
+	assert_null(dest("10.200.0.1", 80, 0));
+	assert_non_null(dest("10.200.0.2", 80, 0));
+	assert_int_equal(registry_configure(r, NULL, 0, now), 0);
+	flush();
+	assert_null(dest("10.200.0.2", 80, 0));
+	assert_int_equal(k.ndests, 1);
+}
+
+static void whoever_has_an_address_keeps_it(void **state)
+{
+	uint32_t w = workload("database", "d1", "v1", 0, POD_NS);
+	struct service_view v;
+
+	workload("backend", "b1", "v1", 0, POD_NS);
+	listens(w, "10.0.0.2", 5432);
+	flush();
+	claim("database", "10.200.0.9:80"); /* its own is no matter */
+	flush();
+	claim("backend", "10.0.0.2:5432");
+	flush();
+	assert_string_equal(callees(upstream_of("10.0.0.2", 5432, 0)), "d1:5432");
+	assert_true(registry_service(r, k.upstreams[upstream_of("10.0.0.2", 5432, 0)].service, &v));
+	assert_int_equal(v.contested, 0);
+	for (uint32_t i = 0; registry_service(r, i, &v); i++)
+		assert_int_equal(v.contested, !strcmp(v.name, "backend"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -246,6 +303,8 @@ int main(void)
 		story(what_is_registered_and_discovered_counts_once),
 		story(weights_of_workloads_are_their_endpoints_weights),
 		story(a_registration_may_change_its_weight_and_stays_the_same_endpoint),
+		story(an_address_that_is_claimed_leads_to_the_service),
+		story(whoever_has_an_address_keeps_it),
 	};
 
 	return cmocka_run_group_tests_name("registry services", tests, NULL, NULL);
