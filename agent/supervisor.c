@@ -253,6 +253,7 @@ static void settle(struct loop *l)
 		return;
 	if (supervisor_flush(s)) {
 		handover_go_on(s);
+		handover_tell_ready(s);
 		if (workers_answering(&s->workers))
 			discovery_mark(&s->discovery);
 	}
@@ -431,7 +432,8 @@ static int start_kernel(struct supervisor *s)
 	return err ? err : health_start(s);
 }
 
-static int start_workers(struct supervisor *s)
+/* What the workers of a predecessor hold is asked for before anything is opened anew. */
+static int begin_workers(struct supervisor *s)
 {
 	struct workers *ws = &s->workers;
 	int err;
@@ -455,10 +457,19 @@ static int start_workers(struct supervisor *s)
 	err = handover_begin(s);
 	if (!err)
 		handover_forget_dead(s, worker_died);
-	if (!err && s->cfg->gateway_on)
-		err = handover_gateway(s);
-	if (!err)
-		err = workers_start(ws);
+	return err;
+}
+
+static int start_gateway(struct supervisor *s)
+{
+	return s->cfg->gateway_on ? handover_gateway(s) : 0;
+}
+
+static int start_workers(struct supervisor *s)
+{
+	struct workers *ws = &s->workers;
+	int err = workers_start(ws);
+
 	if (!err && s->gateway_fd >= 0)
 		err = workers_listener(ws, GATEWAY_LISTENER, IPC_GATEWAY, s->own_netns,
 				       s->gateway_fd);
@@ -511,19 +522,21 @@ static int start_checked(struct supervisor *s)
 static int start(struct supervisor *s)
 {
 	static const struct {
-		const char *what;
+		const char *what; /* NULL: it says itself what went wrong */
 		int (*fn)(struct supervisor *s);
-	} steps[] = {{"the workers", start_workers},
+	} steps[] = {{"the workers", begin_workers},
+		     {NULL, start_gateway},
+		     {"the workers", start_workers},
 		     {"discovery", start_discovery},
 		     {"the control session", start_session}};
 	int err;
 
 	for (size_t i = 0; i < sizeof(steps) / sizeof(*steps); i++) {
 		err = steps[i].fn(s);
-		if (err) {
+		if (err && steps[i].what)
 			log_error("cannot start %s: %s", steps[i].what, strerror(-err));
+		if (err)
 			return err;
-		}
 	}
 	acceleration_start(s);
 	s->loop.after = settle;
