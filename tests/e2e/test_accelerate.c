@@ -161,6 +161,30 @@ static void ping_pong_skips_tcp(void **state)
 	assert_true(metric("mesh_splice_bytes_total", "path=\"redirect\"", NULL) > 100000);
 }
 
+/* Nothing is said before there are enough of the control group, and then an interval. */
+static void what_is_gained_is_told_when_it_is_known(void **state)
+{
+	double estimate;
+
+	open_service("known", "{\"protocol\":\"tcp\"}");
+	become_known("known");
+	assert_true(metric("mesh_splice_gain_ratio", "known", NULL) < 0);
+	eventually(100000, ({
+			   for (int i = 0; i < 100; i++) {
+				   struct client *c = dial();
+
+				   ask(c, 20);
+				   hang_up(c);
+			   }
+			   metric("mesh_splice_gain_ratio", "known", NULL) > 0;
+		   }));
+	assert_true(connections("known", "control") >= 30);
+	estimate = metric("mesh_splice_gain_ratio", "known", "estimate", NULL);
+	assert_true(metric("mesh_splice_gain_ratio", "known", "low", NULL) < estimate);
+	assert_true(metric("mesh_splice_gain_ratio", "known", "high", NULL) > estimate);
+	printf("gain %.2f after %.0f connections\n", estimate, connections("known", "enrolled"));
+}
+
 static void requests_of_an_http_service_skip_tcp_on_both_hops(void **state)
 {
 	struct client *c;
@@ -228,6 +252,7 @@ int main(void)
 	const struct CMUnitTest stories[] = {
 		STORY(small_messages_one_way_use_plain_tcp_and_it_is_said),
 		STORY(ping_pong_skips_tcp),
+		STORY(what_is_gained_is_told_when_it_is_known),
 		STORY(requests_of_an_http_service_skip_tcp_on_both_hops),
 		STORY(a_connection_for_each_request_uses_plain_tcp),
 		STORY(it_comes_back_when_its_traffic_has_changed),

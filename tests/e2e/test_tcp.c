@@ -347,6 +347,11 @@ static void it_goes_on_without_supervisor_and_workers(void **state)
 	assert_int_equal(got[0], 100);
 	assert_int_equal(got[1], 100);
 	assert_int_equal(got[2], 100);
+	/* the kernel alone sees that one is gone */
+	instance_kill(server[2]);
+	spread(server[1]->address, 100, got);
+	assert_int_equal(got[0] + got[1], 100);
+	assert_true(got[0] > 20 && got[1] > 20);
 }
 
 int main(void)
