@@ -253,6 +253,7 @@ static void settle(struct loop *l)
 		return;
 	if (supervisor_flush(s)) {
 		handover_go_on(s);
+		handover_tell_ready(s);
 		if (workers_answering(&s->workers))
 			discovery_mark(&s->discovery);
 	}

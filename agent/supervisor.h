@@ -89,6 +89,7 @@ struct supervisor {
 	bool taking_over; /* there are workers of before */
 	bool retired;	  /* they were told to drain */
 	bool leaving;	  /* others serve on */
+	bool told_ready;  /* the service manager knows */
 	bool up;	  /* the start is over */
 };
 
@@ -116,6 +117,8 @@ int handover_gateway(struct supervisor *s); /* logs */
 int handover_inherited(void *arg, uint64_t netns, int family);
 /* After each round in which everything was published. */
 void handover_go_on(struct supervisor *s);
+/* The service manager learns that we are ready, once. */
+void handover_tell_ready(struct supervisor *s);
 /* Goes, and lets the workers wait for a successor. */
 void handover_leave(struct supervisor *s);
 /* Do workers serve on when this process ends? What they need stays then. */
