@@ -107,6 +107,14 @@ int start_user(const struct agent_config *cfg, uint32_t *uid, uint32_t *gid);
 /* A listening socket; the address stands in the message. */
 int start_listener(const char *what, const char *flag, const struct addr *a, int *fd);
 
+/* supervisor.c: what a worker has recorded. */
+void supervisor_record(const struct record *rec, void *arg);
+
+/* supervisor_serve.c, in this order. 0 or -errno; the gateway's logs. */
+int serve_begin(struct supervisor *s); /* finds the workers of an agent before */
+int serve_gateway(struct supervisor *s);
+int serve_start(struct supervisor *s);
+
 /* supervisor_handover.c: from one supervisor to the next. 0 or -errno, logged where said. */
 int handover_lock(struct supervisor *s);  /* start_lock(), after the running agent left; logs */
 int handover_admin(struct supervisor *s); /* admin_fd: the old listener or a new one; logs */
