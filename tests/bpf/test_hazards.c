@@ -119,7 +119,7 @@ static void three_fionread_is_right_with_the_verdict(void **state)
 }
 
 /* Nothing shows splice(2) what was redirected: the cover is that who uses it is not enrolled. That
- * he is noticed is shown end to end (tests/e2e/test_splicers.c). */
+ * he is noticed is shown end to end (tests/e2e/test_qualify.c). */
 static void four_splice_sees_nothing_of_an_enrolled_socket(void **state)
 {
 	for (int i = 0; i < 2; i++) {
