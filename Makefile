@@ -104,6 +104,14 @@ soak: deps ## a million checked requests through two hops (N=20000 for a short o
 	$(Q)$(MAKE) $(JOBS) programs $(TOOLS) $(BUILD)/tests/e2e/test_soak
 	$(Q)BUILD=$(BUILD) tests/bench/soak.sh $(N)
 
+soak-upgrade: deps ## a million requests while the agent is replaced 100 times (N=10 for a short one)
+	$(Q)$(MAKE) $(JOBS) programs $(TOOLS) $(BUILD)/tests/e2e/test_endure
+	$(Q)BUILD=$(BUILD) tests/bench/soak-upgrade.sh $(N)
+
+soak-kill: deps ## 200 kills of supervisor, workers and both under new connections (N=20 for a short one)
+	$(Q)$(MAKE) $(JOBS) programs $(TOOLS) $(BUILD)/tests/e2e/test_endure
+	$(Q)BUILD=$(BUILD) tests/bench/soak-kill.sh $(N)
+
 fuzz: deps ## fuzz the HTTP/1 parser for SECONDS=60
 	$(Q)mkdir -p $(BUILD)/fuzz/http1
 	$(Q)$(CLANG) -std=gnu11 $(WARN) -D_GNU_SOURCE -I. -DLIBFUZZER $(SAN) -fsanitize=fuzzer \

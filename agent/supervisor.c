@@ -25,13 +25,12 @@
 #define RECONCILE_MS		  1000
 #define DRAIN_RINGS_MS		  20 /* while there is traffic */
 #define STOP_MS			  SUPERVISOR_DRAIN_MS
-#define GATEWAY_LISTENER	  0 /* id; those of namespaces start at 1 */
 
 #define container(p, type, field) ((type *)((char *)(p)-offsetof(type, field)))
 
 /* --- telemetry --- */
 
-static void on_record(const struct record *rec, void *arg)
+void supervisor_record(const struct record *rec, void *arg)
 {
 	struct supervisor *s = arg;
 	const char *endpoint = "", *version = "",
@@ -90,53 +89,6 @@ static void on_event(const struct mesh_event *e, void *arg)
 		return;
 	}
 	tcp_closed(s, e);
-}
-
-/* --- workers --- */
-
-static int worker_started(void *arg, uint32_t worker, int pidfd)
-{
-	return kernel_worker_started(((struct supervisor *)arg)->kernel, pidfd, worker);
-}
-
-/* Writing only what is not zero: pages nobody has used stay unused. */
-static void clear(uint32_t *gauge)
-{
-	if (*gauge)
-		__atomic_store_n(gauge, 0, __ATOMIC_RELAXED);
-}
-
-static void worker_died(void *arg, uint32_t worker)
-{
-	struct supervisor *s = arg;
-
-	__atomic_store_n(&s->arrays->beats->worker[worker], 0, __ATOMIC_RELAXED);
-	for (uint32_t i = 0; i < MESH_MAX_ENDPOINTS; i++)
-		clear(&s->arrays->ep_inflight[i].worker[worker]);
-	for (uint32_t i = 0; i < MESH_MAX_SERVICES; i++) {
-		struct mesh_svc_gauges *g = &s->arrays->svc_inflight[i].worker[worker];
-
-		clear(&g->requests);
-		clear(&g->connections);
-		clear(&g->pending);
-		clear(&g->seats);
-	}
-	for (uint32_t i = 0; i < MESH_MAX_EDGES; i++)
-		clear(&s->arrays->edges[i].worker[worker]);
-}
-
-static int worker_socket(void *arg, uint64_t netns, int family)
-{
-	struct supervisor *s = arg;
-	struct netns *ns = netns_by_cookie(&s->discovery.netns, netns);
-
-	int fd = ns ? netns_socket(ns, family) : -ENOENT;
-
-	/* it becomes the worker's in name, too: that is how enrolment tells it from a health
-	 * check's */
-	if (fd >= 0 && fchown(fd, s->uid, (gid_t)-1) < 0)
-		log_warn("a worker's socket stays with plain TCP: %s", strerror(errno));
-	return fd;
 }
 
 /* --- namespaces --- */
@@ -253,6 +205,7 @@ static void settle(struct loop *l)
 		return;
 	if (supervisor_flush(s)) {
 		handover_go_on(s);
+		handover_tell_ready(s);
 		if (workers_answering(&s->workers))
 			discovery_mark(&s->discovery);
 	}
@@ -431,41 +384,6 @@ static int start_kernel(struct supervisor *s)
 	return err ? err : health_start(s);
 }
 
-static int start_workers(struct supervisor *s)
-{
-	struct workers *ws = &s->workers;
-	int err;
-
-	ws->loop = &s->loop;
-	ws->ops = (struct workers_ops){.arg = s,
-				       .started = worker_started,
-				       .died = worker_died,
-				       .socket = worker_socket,
-				       .record = on_record};
-	ws->n = s->cfg->workers;
-	ws->uid = s->uid;
-	ws->gid = s->gid;
-	ws->snapshot_fd = -1;
-	ws->rendezvous = s->rendezvous;
-	workers_init(ws);
-	kernel_worker_fds(s->kernel, ws->map_fds);
-	if (getrandom(&ws->instance, sizeof(ws->instance), 0) != sizeof(ws->instance))
-		return -EIO;
-	__atomic_store_n(&s->arrays->ctl->workers, ws->n, __ATOMIC_RELAXED);
-	err = handover_begin(s);
-	if (!err)
-		handover_forget_dead(s, worker_died);
-	if (!err && s->cfg->gateway_on)
-		err = handover_gateway(s);
-	if (!err)
-		err = workers_start(ws);
-	if (!err && s->gateway_fd >= 0)
-		err = workers_listener(ws, GATEWAY_LISTENER, IPC_GATEWAY, s->own_netns,
-				       s->gateway_fd);
-	/* empty as yet, but a worker has a snapshot from the start */
-	return err ? err : publish_services(s);
-}
-
 static int start_discovery(struct supervisor *s)
 {
 	struct discovery_ops ops = {.arg = s,
@@ -511,19 +429,21 @@ static int start_checked(struct supervisor *s)
 static int start(struct supervisor *s)
 {
 	static const struct {
-		const char *what;
+		const char *what; /* NULL: it says itself what went wrong */
 		int (*fn)(struct supervisor *s);
-	} steps[] = {{"the workers", start_workers},
+	} steps[] = {{"the workers", serve_begin},
+		     {NULL, serve_gateway},
+		     {"the workers", serve_start},
 		     {"discovery", start_discovery},
 		     {"the control session", start_session}};
 	int err;
 
 	for (size_t i = 0; i < sizeof(steps) / sizeof(*steps); i++) {
 		err = steps[i].fn(s);
-		if (err) {
+		if (err && steps[i].what)
 			log_error("cannot start %s: %s", steps[i].what, strerror(-err));
+		if (err)
 			return err;
-		}
 	}
 	acceleration_start(s);
 	s->loop.after = settle;

@@ -89,6 +89,7 @@ struct supervisor {
 	bool taking_over; /* there are workers of before */
 	bool retired;	  /* they were told to drain */
 	bool leaving;	  /* others serve on */
+	bool told_ready;  /* the service manager knows */
 	bool up;	  /* the start is over */
 };
 
@@ -106,6 +107,14 @@ int start_user(const struct agent_config *cfg, uint32_t *uid, uint32_t *gid);
 /* A listening socket; the address stands in the message. */
 int start_listener(const char *what, const char *flag, const struct addr *a, int *fd);
 
+/* supervisor.c: what a worker has recorded. */
+void supervisor_record(const struct record *rec, void *arg);
+
+/* supervisor_serve.c, in this order. 0 or -errno; the gateway's logs. */
+int serve_begin(struct supervisor *s); /* finds the workers of an agent before */
+int serve_gateway(struct supervisor *s);
+int serve_start(struct supervisor *s);
+
 /* supervisor_handover.c: from one supervisor to the next. 0 or -errno, logged where said. */
 int handover_lock(struct supervisor *s);  /* start_lock(), after the running agent left; logs */
 int handover_admin(struct supervisor *s); /* admin_fd: the old listener or a new one; logs */
@@ -116,6 +125,8 @@ int handover_gateway(struct supervisor *s); /* logs */
 int handover_inherited(void *arg, uint64_t netns, int family);
 /* After each round in which everything was published. */
 void handover_go_on(struct supervisor *s);
+/* The service manager learns that we are ready, once. */
+void handover_tell_ready(struct supervisor *s);
 /* Goes, and lets the workers wait for a successor. */
 void handover_leave(struct supervisor *s);
 /* Do workers serve on when this process ends? What they need stays then. */

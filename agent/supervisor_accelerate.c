@@ -178,13 +178,15 @@ static void end_connection(struct supervisor *s, const struct mesh_event *e, con
 		.cookie = e->cookie, .local_port = e->local_port, .remote_port = e->port};
 	struct addr peer = {.port = ntohs(e->port)};
 	char text[ADDR_TEXT_MAX];
-	int err = -ENOENT;
+	int err = -ENXIO; /* a namespace that discovery has not come to yet */
 
 	memcpy(sock.local, e->local_ip, sizeof(sock.local));
 	memcpy(sock.remote, e->ip, sizeof(sock.remote));
 	memcpy(peer.ip, e->ip, sizeof(peer.ip));
 	if (ns || e->netns == s->own_netns)
 		err = sockdiag_destroy(ns ? ns->fd : -1, &sock);
+	if (err == -ENOENT)
+		return; /* it has gone by itself */
 	if (err) {
 		s->acceleration.not_ended++;
 		log_error("a connection of %s with %s may hang: it uses splice(2), which does not "

@@ -5,6 +5,7 @@
  * all that it knows is published, and retires the old workers when its own are ready. Whatever
  * happens in between, somebody serves.
  */
+#include "agent/notify.h"
 #include "agent/supervisor.h"
 
 #include "lib/log.h"
@@ -21,9 +22,18 @@
 
 /* --- leaving --- */
 
+static void tell_manager(const char *state)
+{
+	int err = notify_manager(state);
+
+	if (err)
+		log_warn("cannot tell the service manager: %s", strerror(-err));
+}
+
 static void leave(struct supervisor *s, uint32_t grace_ms)
 {
 	s->leaving = true;
+	tell_manager("STOPPING=1");
 	workers_leave(&s->workers, grace_ms, SUPERVISOR_DRAIN_MS);
 	accesslog_flush(s->accesslog);
 	s->loop.stop = true;
@@ -50,12 +60,27 @@ static bool asked(void *arg, int *fd)
 	return true;
 }
 
+void handover_tell_ready(struct supervisor *s)
+{
+	if (s->told_ready || !s->settled || !workers_answering(&s->workers))
+		return;
+	s->told_ready = true;
+	tell_manager("READY=1");
+}
+
 /* --- before anything is touched --- */
 
+/* Only when this kernel is known to take our programs: the one that runs does not come back. */
 static int ask_to_leave(struct supervisor *s)
 {
-	int err = leave_ask(s->cfg->run_dir, LEAVE_WAIT_MS, &s->given_fd);
+	char error[KERNEL_ERROR_MAX];
+	int err = kernel_try(error);
 
+	if (err) {
+		log_error("%s; the running agent stays", error);
+		return err;
+	}
+	err = leave_ask(s->cfg->run_dir, LEAVE_WAIT_MS, &s->given_fd);
 	if (err == -EBUSY)
 		log_error("the running agent is stopping: start this one when it has ended");
 	else if (err == -ETIMEDOUT)

@@ -152,20 +152,18 @@ int BPF_PROG(mesh_notice, struct sock *sk)
 	struct mesh_workload *w = NULL;
 	__u32 *told;
 	__u64 cgroup;
-	bool blind;
+	bool blind = false;
 
 	if (!c || c->mode == MESH_SPLICE_OFF || !is_spliced(bpf_get_current_task_btf(), sk))
 		return 0;
 	cgroup = find_cgroup(sk, &w);
 	if (!w)
 		return 0;
-	blind = is_blind(sk);
-	if (leave_to_tcp(cgroup, w->id)) {
-		report(sk, w, cgroup, blind);
-	} else if (blind) {
+	if (is_blind(sk)) {
 		told = bpf_sk_storage_get(&spliced, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-		if (told && !__sync_fetch_and_or(told, 1))
-			report(sk, w, cgroup, true);
+		blind = told && !__sync_fetch_and_or(told, 1);
 	}
+	if (leave_to_tcp(cgroup, w->id) || blind)
+		report(sk, w, cgroup, blind);
 	return 0;
 }

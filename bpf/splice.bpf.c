@@ -19,7 +19,10 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-/* Bytes in the queue of redirected ones; where the kernel does not count them, 1 for any. */
+/* Where the kernel does not count them: there are some, and more than may wait. */
+#define SPLICE_MANY (1u << 30)
+
+/* Bytes in the queue of redirected ones. */
 static __always_inline __u32 queue_of(const struct sock *sk)
 {
 	__u64 user_data = (__u64)BPF_CORE_READ(sk, sk_user_data);
@@ -29,8 +32,10 @@ static __always_inline __u32 queue_of(const struct sock *sk)
 		return 0;
 	if (bpf_core_field_exists(psock->msg_tot_len))
 		return BPF_CORE_READ(psock, msg_tot_len);
-	return (__u64)BPF_CORE_READ(psock, ingress_msg.next) !=
-	       (__u64)psock + bpf_core_field_offset(struct sk_psock, ingress_msg);
+	return (__u64)BPF_CORE_READ(psock, ingress_msg.next) ==
+			       (__u64)psock + bpf_core_field_offset(struct sk_psock, ingress_msg)
+		       ? 0
+		       : SPLICE_MANY;
 }
 
 /* The program has set the size of its receive buffer, which it may do at any time. */
@@ -187,8 +192,6 @@ int mesh_splice_msg(struct sk_msg_md *msg)
 	return SK_PASS;
 }
 
-extern void *bpf_cast_to_kern_ctx(void *ctx) __ksym __weak;
-
 #define TRIM_STEP 4095 /* what the helper takes off at once */
 #define TRIM_MAX  17   /* steps: more than an skb of 64 KiB */
 
@@ -249,8 +252,8 @@ int mesh_splice_verdict(struct __sk_buff *skb)
 	p = tp ? find_pair(tp, &side) : NULL;
 	if (!p)
 		return SK_PASS;
-	k = bpf_cast_to_kern_ctx(skb);
-	cb = (struct tcp_skb_cb *)k->cb;
+	k = (struct sk_buff *)skb; /* what the kernel passes, whatever the verifier makes of it */
+	cb = (struct tcp_skb_cb *)((void *)k + bpf_core_field_offset(struct sk_buff, cb));
 	old = p->next[side & 1] - BPF_CORE_READ(cb, seq);
 	p->next[side & 1] = BPF_CORE_READ(cb, end_seq);
 	if ((__s32)old > 0)

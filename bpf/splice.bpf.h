@@ -99,7 +99,10 @@ static __always_inline struct mesh_accel_group *splice_group(__u32 upstream, __u
 {
 	struct mesh_accel *a = bpf_map_lookup_elem(&accel, &upstream);
 
-	return a && which < MESH_ACCEL_GROUPS ? &a->group[which] : NULL;
+	if (!a || which >= MESH_ACCEL_GROUPS)
+		return NULL;
+	barrier_var(which); /* Linux 6.1 forgets the bound of a word that the compiler put aside */
+	return &a->group[which & 3];
 }
 
 /* What one side did since it last told. Its owner may be at work on another CPU when its connection

@@ -4,7 +4,6 @@
  */
 #include "agent/kernel/impl.h"
 #include "agent/kernel/splice.h"
-#include "agent/kernel/splice_fit.h"
 #include "lib/cgroup.h"
 
 #include "bpf/mesh.skel.h"
@@ -180,7 +179,7 @@ static int open_and_load(struct kernel *k, struct mesh_bpf **out, char error[KER
 	libbpf_words = words;
 	libbpf_set_print(keep_first_warning);
 	skel = mesh_bpf__open();
-	r = skel ? splice_fit(skel->obj) : -errno;
+	r = skel ? 0 : -errno;
 	if (!r && k)
 		r = kernel_adopt_maps(k, skel->obj);
 	if (r == 1)

@@ -187,7 +187,7 @@ static int socket_in(int netns, int home)
  * sent again a second later. */
 static bool comes_up(int s, const char *device)
 {
-	uint64_t until = clock_mono_ns() + CARRIER_NS;
+	uint64_t until = clock_mono_ns() + CARRIER_NS * trial_patience;
 	const struct timespec pause = {.tv_nsec = 200000};
 	struct ifreq r = {0};
 

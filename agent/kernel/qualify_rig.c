@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See qualify_rig.h. */
 #include "agent/kernel/qualify_rig.h"
-#include "agent/kernel/splice_fit.h"
 
 #include "bpf/trial.skel.h"
 
@@ -59,9 +58,7 @@ static int load(struct rig *r, int cgroup_fd)
 	r->skel = trial_bpf__open();
 	if (!r->skel)
 		return -errno;
-	err = splice_fit(r->skel->obj);
-	if (!err)
-		err = shrink(r->skel->obj);
+	err = shrink(r->skel->obj);
 	if (!err)
 		err = trial_bpf__load(r->skel);
 	if (!err)

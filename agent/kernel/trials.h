@@ -67,6 +67,9 @@ extern const size_t trials_count; /* <= TRIAL_MAX */
 enum trial_outcome trial_run(const struct trial *t, const struct trial_env *env,
 			     char why[TRIAL_WHY_MAX]);
 
+/* Waits are so many times as long: 1, but for tests on a machine that is emulated. */
+extern unsigned trial_patience;
+
 /* Sends to a peer that does not read until nothing is taken any more. Bytes, 0 when it failed. */
 size_t trial_plain_queue(void);
 

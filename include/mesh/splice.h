@@ -157,11 +157,11 @@ struct mesh_splice_view {
 	__u32 snd_una;	  /* sender: behind the last byte acknowledged */
 	__u32 rcv_nxt;	  /* reader: behind the last byte that came by TCP */
 	__u32 copied_seq; /* reader: behind the last byte by TCP that was read */
-	__u32 queued;	  /* bytes in the reader's queue; only whether any when the kernel does not
-			     say how many */
-	__u32 charged;	  /* bytes that the reader's socket is charged for, TCP's included */
-	__u32 rcvbuf;	  /* what it may be charged for */
-	__u32 fixed;	  /* the program has set rcvbuf: TCP cannot raise it */
+	__u32 queued;  /* bytes in the reader's queue; far more than the limit when there are some
+			  and the kernel does not say how many */
+	__u32 charged; /* bytes that the reader's socket is charged for, TCP's included */
+	__u32 rcvbuf;  /* what it may be charged for */
+	__u32 fixed;   /* the program has set rcvbuf: TCP cannot raise it */
 };
 
 /* True: all that the sender gave to TCP has been read, so a redirected message overtakes nothing.

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Load at a fixed rate over a fixed number of keep-alive connections, used in turn: a request is
- * due at its time whatever became of the others, and its latency counts from then. For --seconds or
+ * due at its time whatever became of the others, and its latency counts from then. With --fresh
+ * each has a connection of its own, and its START is the moment before connect(). For --seconds or
  * until SIGTERM; then writes one line a request to --out, in the order of the answers:
  *
  *   START-US LATENCY-US STATUS TRIES CAUSE INSTANCE     (CLOCK_MONOTONIC; 0: no answer; -: none)
@@ -36,6 +37,7 @@ struct conn {
 
 static const char *opt_to, *opt_path, *opt_rate, *opt_connections, *opt_seconds, *opt_header,
 	*opt_out;
+static bool fresh;
 static const struct option_spec options[] = {
 	{"to", 't', "ADDR:PORT", NULL, "where the service is", &opt_to},
 	{"path", 0, "PATH", "/", "what to ask for", &opt_path},
@@ -43,6 +45,7 @@ static const struct option_spec options[] = {
 	{"connections", 'c', "N", "32", "at most so many at once", &opt_connections},
 	{"seconds", 's', "N", "600", "how long", &opt_seconds},
 	{"header", 0, "NAME: VALUE", "x-load: 1", "another header", &opt_header},
+	{"fresh", 0, NULL, NULL, "a connection for each request", NULL, &fresh},
 	{"out", 'o', "FILE", NULL, "where to write what became of them", &opt_out},
 	{0},
 };
@@ -87,9 +90,12 @@ static void conn_open(struct conn *c)
 
 static void conn_close(struct conn *c)
 {
+	const struct linger reset = {.l_onoff = 1};
 	int fd = c->w.fd;
 
 	loop_del(&loop, &c->w);
+	if (fresh) /* no TIME_WAIT: the ports would run out */
+		setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
 	close(fd);
 	c->w.fd = -1;
 }
@@ -100,7 +106,7 @@ static void finish(struct conn *c)
 	if (nshots < SHOTS)
 		shots[nshots++] = c->shot;
 	busy--;
-	if (c->close)
+	if ((c->close || fresh) && c->w.fd >= 0)
 		conn_close(c);
 	c->has_head = false;
 	rest(c);
@@ -190,11 +196,11 @@ static bool shoot(uint64_t due_us)
 	idle_first = c->next;
 	if (!idle_first)
 		idle_last = &idle_first;
+	c->shot = (struct shot){.due_us = fresh ? now_us() : due_us, .cause = "-", .instance = "-"};
 	if (c->w.fd < 0)
 		conn_open(c);
 	c->busy = true;
 	c->len = 0;
-	c->shot = (struct shot){.due_us = due_us, .cause = "-", .instance = "-"};
 	busy++;
 	while (send(c->w.fd, request, request_len, MSG_NOSIGNAL) < 0) {
 		struct pollfd p = {.fd = c->w.fd, .events = POLLOUT};
@@ -267,7 +273,9 @@ int main(int argc, char **argv)
 
 		if (!c)
 			return 1;
-		conn_open(c);
+		c->w.fd = -1;
+		if (!fresh)
+			conn_open(c);
 		rest(c);
 	}
 	n = strtoull(opt_rate, NULL, 10);

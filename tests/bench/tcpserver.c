@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A server that does not speak HTTP: says --banner first when there is one, then echoes every byte;
- * half-close is answered by half-close. For tests of tunnels.
+ * A server that does not speak HTTP: says --banner first when there is one, then echoes every byte,
+ * from connection --splice on by splice(2) as proxies do; half-close is answered by half-close. For
+ * tests of tunnels and of acceleration.
  */
 #include "lib/loop.h"
 #include "lib/options.h"
 #include "tests/bench/net.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
 
@@ -15,20 +17,25 @@
 struct conn {
 	struct watch w;
 	bool out;
+	bool splice;
+	int pipe[2]; /* with splice: what is from at to len is in it */
 	size_t at, len;
 	char data[ROOM];
 };
 
-static const char *opt_port, *opt_banner, *opt_listen;
+static const char *opt_port, *opt_banner, *opt_listen, *opt_splice;
 static const struct option_spec options[] = {
 	{"port", 'p', "N", "9000", "port to listen on", &opt_port},
 	{"listen", 0, "IP", "0.0.0.0", "address to listen on", &opt_listen},
 	{"banner", 'b', "TEXT", "", "what to say first", &opt_banner},
+	{"splice", 0, "N", "0", "from the Nth connection on, echo by splice(2); 0: never",
+	 &opt_splice},
 	{0},
 };
 static const struct program program = {"tcpserver", "[flags]", "greets and echoes", options};
 
 static struct loop loop;
+static int accepted;
 
 static void conn_free(struct conn *c)
 {
@@ -36,7 +43,23 @@ static void conn_free(struct conn *c)
 
 	loop_del(&loop, &c->w);
 	close(fd);
+	for (int i = 0; c->splice && i < 2; i++)
+		close(c->pipe[i]);
 	free(c);
+}
+
+static ssize_t write_some(struct conn *c)
+{
+	if (c->splice)
+		return splice(c->pipe[0], NULL, c->w.fd, NULL, c->len - c->at, SPLICE_F_NONBLOCK);
+	return send(c->w.fd, c->data + c->at, c->len - c->at, MSG_NOSIGNAL);
+}
+
+static ssize_t read_some(struct conn *c)
+{
+	if (c->splice)
+		return splice(c->w.fd, NULL, c->pipe[1], NULL, ROOM, SPLICE_F_NONBLOCK);
+	return recv(c->w.fd, c->data, ROOM, 0);
 }
 
 /* false when the connection is over. */
@@ -46,13 +69,13 @@ static bool echo(struct conn *c)
 		ssize_t n;
 
 		while (c->at < c->len) {
-			n = send(c->w.fd, c->data + c->at, c->len - c->at, MSG_NOSIGNAL);
+			n = write_some(c);
 			if (n < 0)
 				return errno == EAGAIN;
 			c->at += (size_t)n;
 		}
 		c->at = c->len = 0;
-		n = recv(c->w.fd, c->data, ROOM, 0);
+		n = read_some(c);
 		if (n <= 0)
 			return n < 0 && errno == EAGAIN;
 		c->len = (size_t)n;
@@ -78,6 +101,13 @@ static void on_accept(struct watch *w, uint32_t events)
 	for (int fd; (fd = accept4(w->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0;) {
 		struct conn *c = malloc(sizeof(*c));
 
+		accepted++;
+		if (c)
+			c->splice = atoi(opt_splice) && accepted >= atoi(opt_splice);
+		if (c && c->splice && pipe2(c->pipe, O_NONBLOCK | O_CLOEXEC) < 0) {
+			free(c);
+			c = NULL;
+		}
 		if (!c || loop_add(&loop, &c->w, fd, EPOLLIN, on_events)) {
 			close(fd);
 			free(c);
@@ -88,6 +118,8 @@ static void on_accept(struct watch *w, uint32_t events)
 		c->at = 0;
 		c->len = (size_t)snprintf(c->data, ROOM, "%s%s", opt_banner,
 					  *opt_banner ? "\r\n" : "");
+		if (c->splice && write(c->pipe[1], c->data, c->len) != (ssize_t)c->len)
+			c->len = 0;
 		on_events(&c->w, 0);
 	}
 }

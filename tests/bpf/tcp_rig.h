@@ -254,6 +254,9 @@ __attribute__((unused)) static int rig_setup(void **state)
 	put_upstream();
 	put_slots(SUBSET, NULL, 0);
 	put_slots(OTHERS, NULL, 0);
+	/* one that failed may have left its connections open */
+	memset(&arrays->svc_inflight[SERVICE], 0, sizeof(struct mesh_svc_inflight));
+	memset(arrays->ep_inflight, 0, ENDPOINTS * sizeof(struct mesh_ep_inflight));
 	memset(&arrays->svc_stats[SERVICE], 0, sizeof(struct mesh_svc_stat));
 	memset(arrays->ep_stats, 0, ENDPOINTS * sizeof(struct mesh_ep_stat));
 	memset(&arrays->up_stats[UPSTREAM], 0, sizeof(struct mesh_up_stat));

@@ -4,6 +4,10 @@
 
 #include "agent/kernel/connections.h"
 
+#include <linux/io_uring.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
 #define MANY 400 /* connections: several portions of the list */
 
 static uint64_t way(const char *sub, enum mesh_coverage_way w)
@@ -243,6 +247,55 @@ static void a_socket_from_outside_is_seen_by_no_hook(void **state)
 	close(fd);
 }
 
+/* connect() by io_uring: its result, or -ENOSYS when this kernel has none for us. */
+static int connect_by_uring(int fd, const struct sockaddr_storage *ss, socklen_t len)
+{
+	struct io_uring_params p = {0};
+	int ring = (int)syscall(SYS_io_uring_setup, 1, &p), result;
+	size_t sq_size = p.sq_off.array + p.sq_entries * sizeof(unsigned),
+	       cq_size = p.cq_off.cqes + p.cq_entries * sizeof(struct io_uring_cqe);
+	struct io_uring_sqe *sqe;
+	char *sq, *cq;
+
+	if (ring < 0)
+		return -ENOSYS;
+	sq = mmap(NULL, sq_size, PROT_READ | PROT_WRITE, MAP_SHARED, ring, IORING_OFF_SQ_RING);
+	cq = mmap(NULL, cq_size, PROT_READ | PROT_WRITE, MAP_SHARED, ring, IORING_OFF_CQ_RING);
+	sqe = mmap(NULL, sizeof(*sqe), PROT_READ | PROT_WRITE, MAP_SHARED, ring, IORING_OFF_SQES);
+	assert_true(sq != MAP_FAILED && cq != MAP_FAILED && sqe != MAP_FAILED);
+	*sqe = (struct io_uring_sqe){
+		.opcode = IORING_OP_CONNECT, .fd = fd, .addr = (uintptr_t)ss, .off = len};
+	*(unsigned *)(sq + p.sq_off.array) = 0;
+	__atomic_store_n((unsigned *)(sq + p.sq_off.tail), 1, __ATOMIC_RELEASE);
+	assert_int_equal(syscall(SYS_io_uring_enter, ring, 1, 1, IORING_ENTER_GETEVENTS, NULL, 0),
+			 1);
+	result = ((struct io_uring_cqe *)(cq + p.cq_off.cqes))->res;
+	munmap(sq, sq_size);
+	munmap(cq, cq_size);
+	munmap(sqe, sizeof(*sqe));
+	close(ring);
+	return result;
+}
+
+static void io_uring_is_no_way_around(void **state)
+{
+	uint64_t before = way("/app", MESH_COV_WORKER);
+	struct sockaddr_storage ss;
+	socklen_t len = address("127.0.0.1", fx.port4, false, &ss);
+	int fd, result;
+
+	enter("/app");
+	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_true(fd >= 0);
+	result = connect_by_uring(fd, &ss, len);
+	if (result == -ENOSYS)
+		skip();
+	assert_int_equal(result, 0);
+	assert_int_equal(way("/app", MESH_COV_WORKER), before + 1);
+	assert_true(listed(fd).ours);
+	close(fd);
+}
+
 /* Many portions: none is lost and none comes twice. */
 static void a_long_list_is_whole(void **state)
 {
@@ -287,6 +340,7 @@ int main(void)
 		TEST(a_connection_that_escapes_says_why),
 		TEST(a_connection_that_no_hook_judged_says_nothing),
 		TEST(a_socket_from_outside_is_seen_by_no_hook),
+		TEST(io_uring_is_no_way_around),
 		TEST(a_long_list_is_whole),
 		TEST(every_reader_ends_when_there_is_nothing),
 	};

@@ -492,6 +492,43 @@ static void socket_that_connects_again_counts_once(void **state)
 	close(accepted[1]);
 }
 
+static void set_ports(uint16_t from, uint16_t to)
+{
+	FILE *f = fopen("/proc/sys/net/ipv4/ip_local_port_range", "we");
+
+	assert_non_null(f);
+	fprintf(f, "%u %u", from, to);
+	ok(fclose(f));
+}
+
+/* The kernel reports the end of a connect() that had no SYN when the socket has had one before. */
+static void socket_that_fails_before_its_syn_takes_nothing_back(void **state)
+{
+	struct sockaddr_storage ss;
+	struct sockaddr none = {.sa_family = AF_UNSPEC};
+	socklen_t len = address(ASKED, ASKED_P, false, &ss);
+	int fd[2], accepted[2];
+
+	serve_one();
+	enter("/app");
+	for (int i = 0; i < 2; i++) {
+		fd[i] = dial(ASKED);
+		who_has(&accepted[i]);
+	}
+	ok(connect(fd[0], &none, sizeof(none)));
+	assert_int_equal(open_at(0), 1);
+	set_ports(local_port(fd[1]), local_port(fd[1]));
+	assert_int_equal(connect(fd[0], (struct sockaddr *)&ss, len), -1);
+	assert_int_equal(errno, EADDRNOTAVAIL);
+	set_ports(32768, 60999);
+	assert_int_equal(open_at(0), 1);
+	assert_int_equal(open_in_all(), 1);
+	for (int i = 0; i < 2; i++) {
+		close(fd[i]);
+		close(accepted[i]);
+	}
+}
+
 static void fast_open_counts_like_any_other(void **state)
 {
 	struct sockaddr_storage ss;
@@ -641,6 +678,7 @@ int main(void)
 		T(bulkhead_is_exact),
 		T(refusal_takes_less_than_50_us),
 		T(socket_that_connects_again_counts_once),
+		T(socket_that_fails_before_its_syn_takes_nothing_back),
 		T(fast_open_counts_like_any_other),
 		T(half_closed_connection_counts_to_its_end),
 		T(index_of_another_endpoint_is_left_alone),

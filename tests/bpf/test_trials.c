@@ -4,6 +4,7 @@
 #include "agent/kernel/qualify_netns.h"
 #include "agent/kernel/trials.h"
 #include "lib/clock.h"
+#include "tests/bpf/kernel_has.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -87,5 +88,6 @@ int main(void)
 		cmocka_unit_test(what_cannot_be_tried_is_skipped),
 	};
 
+	trial_patience = kernel_patience();
 	return cmocka_run_group_tests_name("trials", tests, setup, teardown);
 }

@@ -56,7 +56,6 @@ static void the_gateway_finds_what_listens(void **state)
 	struct client *c = gateway();
 
 	open_web();
-	eventually(PATIENT_MS, get(gateway(), "/web/") == 200);
 	assert_int_equal(get(c, "/web/"), 200);
 	assert_string_equal(header(c, "x-instance-id"), "web-1");
 	assert_int_equal(get(c, "/nobody/"), 404);
@@ -75,26 +74,90 @@ static void who_comes_and_goes_is_noticed(void **state)
 		assert_true(captured());
 }
 
-static void bytes_that_are_not_http_pass_unchanged(void **state)
+static void open_tcp(void)
 {
-	static const char hello[] = "\0\0\0\x08\x04\xd2\x16\x2f";
-	char back[sizeof(hello)] = "", big[65536], echoed[sizeof(big)];
-	struct instance *tcp;
-	struct client *c;
-
-	tcp = instance_ready(
+	web = instance_ready(
 		instance_start("tcp", "tcp-1", "--netns --protocol tcp", "tcpserver --port 9000"));
 	who = caller_start("client", "--netns");
-	c = call(who, tcp->address);
-	say_bytes(c, hello, sizeof(hello));
-	assert_int_equal(take(c, back, sizeof(back)), sizeof(back));
-	assert_memory_equal(back, hello, sizeof(hello));
-	for (int round = 0; round < 20; round++) {
-		memset(big, 'a' + round, sizeof(big));
-		say_bytes(c, big, sizeof(big));
-		assert_int_equal(take(c, echoed, sizeof(echoed)), sizeof(echoed));
-		assert_memory_equal(big, echoed, sizeof(big));
+}
+
+static void echo(struct client *c, char byte, size_t n)
+{
+	static char sent[65536], back[sizeof(sent)];
+
+	memset(sent, byte, n);
+	say_bytes(c, sent, n);
+	assert_int_equal(take(c, back, n), n);
+	assert_memory_equal(sent, back, n);
+}
+
+static double passed_by(const char *path)
+{
+	double n = metric("mesh_connections_captured_total", path, NULL);
+
+	return n < 0 ? 0 : n;
+}
+
+static void tcp_services_are_balanced_by_the_kernel(void **state)
+{
+	double kernel, worker;
+
+	open_tcp();
+	kernel = passed_by("path=\"kernel\"");
+	worker = passed_by("path=\"worker\"");
+	for (int i = 0; i < 20; i++) {
+		struct client *c = call(who, web->address);
+
+		echo(c, (char)i, 1 + 3000 * (size_t)i);
+		hang_up(c);
 	}
+	eventually(PATIENT_MS, passed_by("path=\"kernel\"") >= kernel + 20);
+	assert_true(passed_by("path=\"worker\"") == worker);
+	eventually(PATIENT_MS, metric("mesh_tcp_connections_total", "destination=\"tcp\"",
+				      "outcome=\"closed\"", NULL) >= 20);
+}
+
+/* What the only agent says of acceleration, when it has made up its mind. */
+static const cJSON *acceleration(void)
+{
+	const cJSON *a;
+
+	eventually(3 * PATIENT_MS, ({
+			   a = cJSON_GetArrayItem(
+				   cJSON_GetObjectItem(api("GET", "/api/agents", NULL), "agents"),
+				   0);
+			   a = cJSON_GetObjectItem(a, "acceleration");
+			   json_bool(a, "settled", 0);
+		   }));
+	return a;
+}
+
+static double redirected(void)
+{
+	return metric("mesh_splice_bytes_total", "path=\"redirect\"", NULL);
+}
+
+static void messages_skip_tcp_or_it_is_said_why_not(void **state)
+{
+	char mode[16], why[256];
+	const cJSON *a;
+
+	a = acceleration();
+	snprintf(mode, sizeof(mode), "%s", json_str(a, "mode", ""));
+	snprintf(why, sizeof(why), "%s", json_str(a, "why", ""));
+	printf("acceleration: %s; %s\n", mode, why);
+	configure("tcp", "{\"service\":\"tcp\",\"accelerate\":\"on\"}");
+	open_tcp();
+	for (int i = 0; i < 10; i++) { /* one in a hundred is not accelerated */
+		struct client *c = call(who, web->address);
+
+		echo(c, 'x', 65536);
+		hang_up(c);
+	}
+	if (!strcmp(mode, "off"))
+		assert_true(*why && redirected() <= 0);
+	else
+		eventually(PATIENT_MS, redirected() > 0);
 }
 
 static void a_killed_agent_stops_no_traffic(void **state)
@@ -125,7 +188,8 @@ int main(void)
 		STORY(requests_pass_through_the_mesh_and_are_counted),
 		STORY(the_gateway_finds_what_listens),
 		STORY(who_comes_and_goes_is_noticed),
-		STORY(bytes_that_are_not_http_pass_unchanged),
+		STORY(tcp_services_are_balanced_by_the_kernel),
+		STORY(messages_skip_tcp_or_it_is_said_why_not),
 		STORY(a_killed_agent_stops_no_traffic),
 		STORY(the_checks_pass),
 	};

@@ -2,7 +2,9 @@
 /* From one agent to the next: killed, told to leave, replaced while it runs. No request is lost. */
 #include "tests/e2e/harness.h"
 
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 
 #define AGENT_LOG   SCRATCH "/agent.log"
@@ -388,6 +390,31 @@ static void a_second_agent_is_refused_and_disturbs_nothing(void **state)
 	assert_int_equal(workers_now(), own_workers());
 }
 
+/* As systemd starts it (Type=notify): it is ready when it says so, and says when it leaves. */
+static void the_service_manager_is_told(void **state)
+{
+	struct sockaddr_un at = {.sun_family = AF_UNIX, .sun_path = SCRATCH "/notify"};
+	const struct timeval wait = {.tv_sec = 10};
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	char text[64] = "";
+
+	agent_stop(SIGUSR2);
+	unlink(at.sun_path);
+	assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof(at)), 0);
+	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait)), 0);
+	setenv("NOTIFY_SOCKET", at.sun_path, 1);
+	agent_start("");
+	unsetenv("NOTIFY_SOCKET");
+	assert_true(recv(fd, text, sizeof(text) - 1, 0) > 0);
+	assert_string_equal(text, "READY=1");
+	agent_stop(SIGUSR2);
+	memset(text, 0, sizeof(text));
+	assert_true(recv(fd, text, sizeof(text) - 1, 0) > 0);
+	assert_string_equal(text, "STOPPING=1");
+	close(fd);
+	agent_start("");
+}
+
 static void upgrade_without_an_agent_is_a_start(void **state)
 {
 	open_web();
@@ -411,6 +438,7 @@ int main(void)
 		STORY(after_the_death_of_all_nothing_is_lost_and_the_next_repairs),
 		STORY(generations_that_pile_up_wait_for_places),
 		STORY(a_second_agent_is_refused_and_disturbs_nothing),
+		STORY(the_service_manager_is_told),
 		STORY(upgrade_without_an_agent_is_a_start),
 	};
 

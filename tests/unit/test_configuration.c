@@ -394,6 +394,7 @@ static void a_bad_configuration_is_refused_with_its_place(void **state)
 		 "'address':'::1','port':1,'weight':0}]}",
 		 "s: endpoint i: weight: a whole number from 1 to 1000 is expected"},
 		{SERVICE("'failClosed':1"), "s: failClosed: true or false is expected"},
+		{SERVICE("'accelerate':'maybe'"), "s: accelerate: not one of the known values"},
 		{SERVICE("'addresses':['127.0.0.1:80']"),
 		 "s: addresses: ADDR:PORT is expected, of no loopback address"},
 		{SERVICE("'addresses':['10.0.0.1:80',1]"),
