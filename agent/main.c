@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* mesh-agent: reads the command line, then is the supervisor; `mesh-agent worker` is what the
  * supervisor starts. */
+#include "agent/remove.h"
 #include "agent/supervisor.h"
 #include "agent/worker.h"
 #include "lib/log.h"
@@ -19,7 +20,7 @@ struct flags {
 };
 
 static struct flags f;
-static bool upgrade;
+static bool upgrade, removal;
 
 static const struct option_spec options[] = {
 	{"control", 0, "URL", "http://127.0.0.1:15000", "meshd: http://ADDR:PORT or unix:PATH",
@@ -50,6 +51,8 @@ static const struct option_spec options[] = {
 	 &f.access_log, NULL},
 	{"upgrade", 0, NULL, NULL, "take over from the agent that runs, without losing a request",
 	 NULL, &upgrade},
+	{"remove", 0, NULL, NULL, "take away what an agent that is gone has left running, and end",
+	 NULL, &removal},
 	{"log-format", 0, "text|json", "text", "of the log on stderr", &f.log_format, NULL},
 	{"log-level", 0, "LEVEL", "info", "debug, info, warn or error", &f.log_level, NULL},
 	{NULL},
@@ -177,5 +180,5 @@ int main(int argc, char **argv)
 		options_usage(&program, "unexpected argument '%s'", argv[rest]);
 	start_log();
 	take_flags(&config);
-	return supervisor_run(&config);
+	return removal ? remove_run(&config) : supervisor_run(&config);
 }

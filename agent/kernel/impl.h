@@ -121,6 +121,7 @@ int kernel_adopt_link(struct kernel *k, enum kernel_link i, int prog);
  * in it is another version's, or not whole; ours begins empty. kernel_unpin removes everything that
  * kernel_pin makes, and what was put aside. */
 #define KERNEL_LINK_PREFIX "link_"
+#define KERNEL_OLD_SUFFIX  "-old"
 int kernel_mount_bpffs(char error[KERNEL_ERROR_MAX]);
 int kernel_pins_lock(struct kernel *k, char error[KERNEL_ERROR_MAX]);
 int kernel_pins_aside(struct kernel *k, char error[KERNEL_ERROR_MAX]);
@@ -129,7 +130,10 @@ void kernel_pins_undo(struct kernel *k);
 /* A descriptor of what is pinned as kind + name, or -errno. */
 int kernel_pinned(const struct kernel *k, const char *kind, const char *name);
 int kernel_pin(struct kernel *k, char error[KERNEL_ERROR_MAX]);
-void kernel_unpin(struct kernel *k);
+/* What fails to go is left for the next start to report. */
+int kernel_unpin(struct kernel *k);
+/* That link, in either directory: its program is off its cgroup at once. */
+void kernel_pins_detach(struct kernel *k, const char *link);
 
 /* maps.c */
 int kernel_map_arrays(struct kernel *k);

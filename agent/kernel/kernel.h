@@ -68,6 +68,15 @@ void kernel_close(struct kernel **k);
  * next agent takes them over. */
 void kernel_leave(struct kernel **k);
 
+/*
+ * Removes what an agent that is gone has left: first nothing more is captured, then `between` is
+ * called (once, in any case), then everything goes. *spliced: connections whose sockets keep their
+ * programs until they close. 0; -ENOENT: there was nothing; -EBUSY: that agent lives; -errno, with
+ * one line in error[] but for -ENOENT.
+ */
+int kernel_remove(const char *pin_dir, void (*between)(void *arg), void *arg, uint32_t *spliced,
+		  char error[KERNEL_ERROR_MAX]);
+
 /* The maps were those of an agent that is gone: arrays and entries are what it wrote, and what its
  * workers, if they live, go by. */
 bool kernel_adopted(const struct kernel *k);

@@ -19,8 +19,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#define BPFFS	   "/sys/fs/bpf"
-#define OLD_SUFFIX "-old"
+#define BPFFS "/sys/fs/bpf"
 
 static bool is_bpffs(const char *path)
 {
@@ -68,7 +67,7 @@ static int lock_dir(const char *dir)
 /* The directory as a path: of ours, or of what stood there before. */
 static void dir_of(const struct kernel *k, bool old, char out[PATH_MAX + 8])
 {
-	snprintf(out, PATH_MAX + 8, "%s%s", k->pin_dir, old ? OLD_SUFFIX : "");
+	snprintf(out, PATH_MAX + 8, "%s%s", k->pin_dir, old ? KERNEL_OLD_SUFFIX : "");
 }
 
 int kernel_pins_lock(struct kernel *k, char error[KERNEL_ERROR_MAX])
@@ -226,12 +225,26 @@ int kernel_settled(struct kernel *k)
 	return is_there(old) ? empty(old) : 0;
 }
 
-void kernel_unpin(struct kernel *k)
+int kernel_unpin(struct kernel *k)
 {
+	int r, old;
+
 	if (k->pin_fd < 0)
-		return;
-	empty(k->pin_dir); /* what fails to go is the next agent's to report */
-	kernel_settled(k);
+		return 0;
+	r = empty(k->pin_dir);
+	old = kernel_settled(k);
 	close(k->pin_fd);
 	k->pin_fd = -1;
+	return r ? r : old;
+}
+
+void kernel_pins_detach(struct kernel *k, const char *link)
+{
+	char dir[PATH_MAX + 8], name[64];
+
+	snprintf(name, sizeof(name), KERNEL_LINK_PREFIX "%s", link);
+	for (int old = 0; old < 2; old++) {
+		dir_of(k, old, dir);
+		detach(dir, name);
+	}
 }

@@ -4,22 +4,24 @@
 # there, where it connects to, and which processes on the way are ours to count.
 # Needs: hosts.sh, report.sh; $client_cpu, $seconds.
 
-declare -A host to path as proxy
+declare -A host to path as proxy fresh
 
 # as=workload: a workload of the mesh. as=netns: one in a network namespace of its own. as=POD: in that namespace of the
-# host. proxy=NAME: whose CPU time counts (/run/NAME.pid of the host).
-case_add() { # CASE HOST PORT|ADDRESS:PORT [path=PATH] [as=...] [proxy=NAME]
+# host. proxy=NAME: whose CPU time counts (/run/NAME.pid of the host). fresh=PORT: for new connections: the mesh judges
+# by the traffic of a port whether its connections are to skip TCP.
+case_add() { # CASE HOST PORT|ADDRESS:PORT [path=PATH] [as=...] [proxy=NAME] [fresh=PORT]
 	local case=$1 word
 	host[$case]=$2
 	to[$case]=$3
 	[[ $3 = *:* ]] || to[$case]=127.0.0.1:$3
-	path[$case]=/ as[$case]='' proxy[$case]=''
+	path[$case]=/ as[$case]='' proxy[$case]='' fresh[$case]=${to[$case]}
 	shift 3
 	for word in "$@"; do
 		case $word in
 		path=*) path[$case]=${word#*=} ;;
 		as=*) as[$case]=${word#*=} ;;
 		proxy=*) proxy[$case]=${word#*=} ;;
+		fresh=*) fresh[$case]=127.0.0.1:${word#*=} ;;
 		esac
 	done
 }
@@ -83,7 +85,7 @@ latency() { # CASE METRIC [QUERY [CONNECTIONS]]
 
 connections() { # CASE METRIC
 	local out
-	out=$(http_client "$1" "$tools/connrate" --to "${to[$1]}" --path "${path[$1]}" --seconds 1) || die "connrate ($1): $out"
+	out=$(http_client "$1" "$tools/connrate" --to "${fresh[$1]}" --path "${path[$1]}" --seconds 1) || die "connrate ($1): $out"
 	add "$1" "$2" "$(awk '{ print $1 }' <<<"$out")"
 }
 

@@ -5,16 +5,16 @@
 # Placements: everything on CPU 1; and client, relay and origin on CPU 0, the agent on CPU 1.
 
 readonly ACCEL_CASES="off on" BODIES="128 16384 262144"
-readonly ACCEL_ORIGIN=9000 ACCEL_RELAY=9001
+readonly ACCEL_ORIGIN=9000 ACCEL_RELAY=9001 ACCEL_FRESH=9010
 
 accelerate_start() {
 	local where
 	for where in $ACCEL_CASES; do
-		case_add "$where" "$where" $ACCEL_ORIGIN as=workload proxy=agent
+		case_add "$where" "$where" $ACCEL_ORIGIN as=workload proxy=agent fresh=$ACCEL_FRESH
 		case_add "$where-2" "$where" $ACCEL_RELAY as=workload proxy=agent
 		host_start "$where"
 		agent_start "$where" "$([ "$where" = off ] && echo off)"
-		service_start "$where" origin --port $ACCEL_ORIGIN -- "$tools/origin" --port $ACCEL_ORIGIN
+		service_start "$where" origin --port $ACCEL_ORIGIN -- "$tools/origin" --port $ACCEL_ORIGIN,$ACCEL_FRESH
 		service_start "$where" relay --port $ACCEL_RELAY -- \
 			"$tools/relay" --port $ACCEL_RELAY --to "${to[$where]}"
 		client_cpu=0

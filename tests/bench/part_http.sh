@@ -8,12 +8,12 @@
 # everything on CPU 1. Latency: everything on CPU 1.
 
 readonly HTTP_CASES="direct mesh armed gateway nginx haproxy"
-readonly ORIGIN=9000 NGINX=9001 HAPROXY=9002 ARMED=9003 GATEWAY=8080
+readonly ORIGIN=9000 NGINX=9001 HAPROXY=9002 ARMED=9003 GATEWAY=8080 ORIGIN_FRESH=9010 ARMED_FRESH=9013
 
 http_cases() {
 	case_add direct plain $ORIGIN
-	case_add mesh mesh $ORIGIN as=workload proxy=agent
-	case_add armed mesh $ARMED as=workload proxy=agent
+	case_add mesh mesh $ORIGIN as=workload proxy=agent fresh=$ORIGIN_FRESH
+	case_add armed mesh $ARMED as=workload proxy=agent fresh=$ARMED_FRESH
 	case_add gateway mesh $GATEWAY path=/origin/ proxy=agent
 	case_add nginx plain $NGINX proxy=nginx
 	case_add haproxy plain $HAPROXY proxy=haproxy
@@ -81,7 +81,7 @@ armed_config() {
 
 armed_start() {
 	armed_config >"$work/armed.json"
-	service_start mesh armed --port $ARMED -- "$tools/origin" --port $ARMED
+	service_start mesh armed --port $ARMED -- "$tools/origin" --port $ARMED,$ARMED_FRESH
 	on mesh "$BUILD/meshctl" apply -f "$work/armed.json" >/dev/null || die "the configuration of the armed service"
 	until_ok "the armed service's route" on mesh curl -sf http://127.0.0.1:$GATEWAY/armed/
 }
@@ -126,7 +126,7 @@ http_start() {
 	host_start mesh
 	http_plain_start
 	agent_start mesh
-	service_start mesh origin --port $ORIGIN -- "$tools/origin" --port $ORIGIN
+	service_start mesh origin --port $ORIGIN -- "$tools/origin" --port $ORIGIN,$ORIGIN_FRESH
 	armed_start
 	until_ok "the origin's route" on mesh curl -sf http://127.0.0.1:$GATEWAY/origin/
 	until_ok nginx on plain curl -sf http://127.0.0.1:$NGINX/
