@@ -44,7 +44,7 @@ lib_libs   := -lcurl -lcjson -lmicrohttpd -lm
 agent_libs := -lbpf -lelf -lz -lseccomp $(lib_libs)
 meshd_libs := -lsqlite3 $(lib_libs)
 
-.PHONY: all help deps demo test unit bpf-tests e2e test-kernels bench soak fuzz format format-check install clean
+.PHONY: all help deps demo test unit bpf-tests e2e e2e-modes test-kernels bench soak fuzz format format-check install clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 .DEFAULT_GOAL := all
@@ -95,6 +95,11 @@ e2e: deps ## end-to-end tests only (needs root); T=name runs one
 test-kernels: deps ## BPF tests and a smoke of the main path under Debian's 6.1 and 6.12 kernels in qemu (K=6.1 for one)
 	$(Q)$(MAKE) $(JOBS) programs $(BPF_TESTS) $(E2E_TESTS) $(TOOLS)
 	$(Q)BUILD=$(BUILD) tests/kernels/run.sh $(if $(T),--e2e "$(T)") $(K)
+
+e2e-modes: deps ## end-to-end tests in each mode of skipping TCP; T=name runs one
+	$(Q)$(MAKE) $(JOBS) programs $(E2E_TESTS) $(TOOLS)
+	$(Q)for mode in redirect verdict off; do \
+		MESH_ACCELERATE_MODE=$$mode BUILD=$(BUILD) tests/run.sh e2e $(T) || exit 1; done
 
 bench: deps ## compare with no mesh, nginx, HAProxy and sidecars, interleaved (PART=http|tcp|accelerate|sidecar)
 	$(Q)$(MAKE) $(JOBS) programs $(TOOLS)

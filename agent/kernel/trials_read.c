@@ -277,11 +277,10 @@ static bool check_all(struct trial_run *r, struct trial_end *e, const struct rea
 	return trial_right(r, e->got - me->n, me->buf, me->n);
 }
 
-/* Waits until the sleeping reader has what was sent so far, or at most a moment: it may be one that
- * takes it later. */
-static void let_it_read(int fd)
+/* Waits until the sleeping reader has what was sent so far. */
+static void let_it_read(const struct trial_run *r, int fd)
 {
-	uint64_t end = clock_mono_ns() + 5 * 1000000;
+	uint64_t end = clock_mono_ns() + (uint64_t)trial_left(r, TRIAL_WAIT_MS) * 1000000;
 	int n = 1;
 
 	while (n && clock_mono_ns() < end && ioctl(fd, FIONREAD, &n) == 0)
@@ -304,7 +303,7 @@ static bool all_of_two(struct trial_run *r, struct trial_pair *p, enum trial_way
 	if (pthread_create(&t, NULL, wait_for_all, &me))
 		return trial_fail(r, "no thread");
 	if (asleep) {
-		let_it_read(p->b.fd);
+		let_it_read(r, p->b.fd);
 		ok = trial_give(r, &p->a, 5, second);
 	}
 	pthread_join(t, NULL);
