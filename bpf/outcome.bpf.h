@@ -20,6 +20,10 @@
 #include "bpf/reach.bpf.h"
 #include "bpf/words.bpf.h"
 
+/* What a connect() takes at least: below that it tells more of the scheduler than of an endpoint,
+ * and slots in proportion to it would be a lottery. */
+#define OUTCOME_FLOOR_NS 1000000ULL
+
 enum outcome { OUTCOME_GOOD, OUTCOME_FAILED, OUTCOME_AMENDED, OUTCOME_NOTHING };
 
 /* A lost race costs one count. */
@@ -79,6 +83,8 @@ static __always_inline void outcome_latency(struct mesh_ep_stat *st, __u64 laten
 {
 	__u64 old = word_load(&st->ewma);
 
+	if (latency_ns < OUTCOME_FLOOR_NS)
+		latency_ns = OUTCOME_FLOOR_NS;
 	for (int i = 0; i < WORD_TRIES; i++)
 		if (word_swap(&st->ewma, &old, mesh_ewma_update(old, latency_ns, now_ns, failed)))
 			return;

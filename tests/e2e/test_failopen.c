@@ -2,6 +2,8 @@
 /* Fail open: what holds while parts of the mesh are gone, and nobody looks after the tables. */
 #include "tests/e2e/harness.h"
 
+#include <sys/wait.h>
+
 static struct instance *web[2];
 static struct caller *who;
 
@@ -110,12 +112,70 @@ static void what_fails_closed_is_refused_while_nobody_serves(void **state)
 	assert_int_equal(answered(web[0]->address, 5), 5);
 }
 
+/* In some order, some moment from now; agent and workers, or only these. */
+static pid_t kill_soon(uint32_t seed)
+{
+	pid_t pids[17], pid;
+	int n = agent_workers(pids, 16);
+
+	if (seed % 4)
+		pids[n++] = agent_pid;
+	pid = fork();
+	if (pid)
+		return pid;
+	usleep(seed % 20000);
+	for (int i = 0; i < n; i++)
+		kill(pids[(i + (int)seed) % n], SIGKILL);
+	_exit(0);
+}
+
+static void dial(const char *address, long *n, long *failed)
+{
+	int fd = caller_dial(who, address);
+
+	++*n;
+	if (fd >= 0) {
+		close(fd);
+		return;
+	}
+	++*failed;
+	printf("connect() %ld to %s: %s\n", *n, address, strerror(-fd));
+}
+
+#define KILLS 40
+
+static void whoever_is_killed_whenever_no_connect_fails(void **state)
+{
+	long n = 0, failed = 0;
+
+	open_two();
+	configure("web", "{\"addresses\":[\"10.240.0.1:80\"]}");
+	srandom(4711);
+	for (int i = 0; i < KILLS; i++) {
+		pid_t killer = kill_soon((uint32_t)random());
+		uint64_t until = mono_ms() + 40;
+
+		while (mono_ms() < until) {
+			dial(web[0]->address, &n, &failed);
+			dial("10.240.0.1:80", &n, &failed);
+		}
+		reap(&killer, 0);
+		if (waitpid(agent_pid, NULL, WNOHANG) == agent_pid) {
+			agent_pid = 0;
+			agent_start("");
+		}
+	}
+	printf("%ld connects, %d kills: %ld failed\n", n, KILLS, failed);
+	assert_int_equal(failed, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest stories[] = {
 		STORY(an_endpoint_that_dies_while_nobody_looks_gets_no_calls),
 		STORY(an_address_that_nobody_has_works_with_the_mesh_and_without),
 		STORY(what_fails_closed_is_refused_while_nobody_serves),
+		STORY(whoever_is_killed_whenever_no_connect_fails),
 	};
 
 	return RUN(stories);

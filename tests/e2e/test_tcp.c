@@ -124,7 +124,7 @@ static void connections_are_shared_and_no_worker_sees_them(void **state)
 	spread(server[1]->address, 300, got);
 	assert_int_equal(sum(got), 300);
 	for (int i = 0; i < SERVERS; i++)
-		assert_true(got[i] > 10);
+		assert_true(got[i] > 40);
 	assert_true(captured("path=\"kernel\"") == kernel + 300);
 	assert_true(captured("path=\"worker\"") == worker);
 	assert_int_equal(sh("meshctl lb set %s round-robin", service)->status, 0);
@@ -185,8 +185,10 @@ static void an_endpoint_that_refuses_is_ejected(void **state)
 	int got[SERVERS], refused = 0;
 
 	serve_three();
-	configure(service, "{\"protocol\":\"tcp\",\"healthCheck\":{\"type\":\"none\"},"
-			   "\"loadBalancer\":{\"policy\":\"random\"}}");
+	configure(service,
+		  "{\"protocol\":\"tcp\",\"healthCheck\":{\"type\":\"none\"},"
+		  "\"circuitBreaker\":{\"minRequests\":1000}," /* of the service: not now */
+		  "\"loadBalancer\":{\"policy\":\"random\"}}");
 	register_dead("nobody", server[0]->ip, 9001);
 	eventually(3000, healthy(service) == 4);
 	eventually(5000, ({
@@ -272,6 +274,7 @@ static void the_bulkhead_is_kept(void **state)
 	eventually(2000, whom(server[0]->address) >= 0);
 	for (int i = 0; i < 4; i++)
 		eventually(2000, (fd[i] = caller_dial(who, server[0]->address)) >= 0);
+	assert_true(metric("mesh_tcp_connections_open", label, NULL) == 4);
 	for (int k = 0; k < 10; k++)
 		assert_int_equal(caller_dial(who, server[0]->address), -ECONNREFUSED);
 	eventually(2000, connections("outcome=\"bulkhead-full\"") >= 10);
