@@ -348,6 +348,7 @@ void state_metrics(void *arg, struct buf *out)
 	write_inflight(s, out);
 	breakers_metrics(s, out);
 	coverage_metrics(s, out);
+	tcp_metrics(s, out);
 	gain_metrics(s, out);
 	write_counters(s, out);
 	splice_metrics(s, out);

@@ -127,3 +127,23 @@ void tcp_beat(struct supervisor *s)
 			tell(s, r);
 	}
 }
+
+void tcp_metrics(struct supervisor *s, struct buf *out)
+{
+	struct service_view v;
+
+	buf_str(out,
+		"# HELP mesh_tcp_connections_open Connections that the kernel sent to endpoints "
+		"and that are open.\n# TYPE mesh_tcp_connections_open gauge\n");
+	for (uint32_t i = 0; i < MESH_MAX_SERVICES; i++) {
+		uint32_t n = __atomic_load_n(
+			&s->arrays->svc_inflight[i].worker[MESH_KERNEL_WORKER].connections,
+			__ATOMIC_RELAXED);
+
+		if (!registry_service(s->registry, i, &v) || v.protocol != MESH_PROTO_TCP)
+			continue;
+		buf_str(out, "mesh_tcp_connections_open{");
+		metrics_label(out, "destination", v.name);
+		buf_printf(out, "} %u\n", n);
+	}
+}

@@ -7,6 +7,8 @@
 #ifndef AGENT_SUPERVISOR_TCP_H
 #define AGENT_SUPERVISOR_TCP_H
 
+#include "lib/buf.h"
+
 #include <mesh/abi.h>
 #include <mesh/event.h>
 #include <stdint.h>
@@ -32,5 +34,6 @@ void tcp_start(struct supervisor *s);
 void tcp_closed(struct supervisor *s, const struct mesh_event *e);
 /* Every beat; and before metrics are shown, so that they hold what was refused until then. */
 void tcp_beat(struct supervisor *s);
+void tcp_metrics(struct supervisor *s, struct buf *out);
 
 #endif

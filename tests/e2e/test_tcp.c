@@ -274,6 +274,7 @@ static void the_bulkhead_is_kept(void **state)
 	eventually(2000, whom(server[0]->address) >= 0);
 	for (int i = 0; i < 4; i++)
 		eventually(2000, (fd[i] = caller_dial(who, server[0]->address)) >= 0);
+	assert_true(metric("mesh_tcp_connections_open", label, NULL) == 4);
 	for (int k = 0; k < 10; k++)
 		assert_int_equal(caller_dial(who, server[0]->address), -ECONNREFUSED);
 	eventually(2000, connections("outcome=\"bulkhead-full\"") >= 10);
