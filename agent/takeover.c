@@ -321,3 +321,49 @@ void takeover_done(struct takeover *t)
 	free(t->listeners);
 	*t = (struct takeover){0};
 }
+
+#define END_WAIT_MS 5000 /* for workers to answer */
+#define LATE_MS	    500
+
+static void tell_end(const struct workers_old *o, uint32_t drain_ms)
+{
+	struct ipc_msg m = {.kind = IPC_DRAIN};
+
+	m.drain.millis = drain_ms;
+	(void)ipc_send(o->ipc, &m, NULL, 0); /* who cannot be told is waited for, and killed */
+}
+
+/* It may ask for sockets meanwhile, of which there are none: its requests fail then. */
+static void await_end(const struct workers_old *o, uint64_t until_ms)
+{
+	struct pollfd p = {.fd = o->pidfd, .events = POLLIN};
+	uint64_t now_ms;
+
+	while ((now_ms = clock_mono_ns() / 1000000) < until_ms)
+		if (poll(&p, 1, (int)(until_ms - now_ms)) > 0)
+			return;
+	log_error("worker %u (pid %d) does not come to its end: it is killed", o->id, (int)o->pid);
+	syscall(SYS_pidfd_send_signal, o->pidfd, SIGKILL, NULL, 0);
+}
+
+int takeover_end(const char *run_dir, uint32_t drain_ms)
+{
+	int dir = rendezvous_open(run_dir), err, n;
+	struct takeover t = {0};
+	uint64_t until_ms;
+
+	if (dir < 0)
+		return dir;
+	err = takeover_find(&t, dir, END_WAIT_MS);
+	n = (int)t.nold;
+	for (uint32_t i = 0; i < t.nold; i++)
+		tell_end(&t.old[i], drain_ms);
+	until_ms = clock_mono_ns() / 1000000 + drain_ms + LATE_MS;
+	for (uint32_t i = 0; i < t.nold; i++) {
+		await_end(&t.old[i], until_ms);
+		rendezvous_remove(dir, t.old[i].name);
+	}
+	takeover_done(&t);
+	close(dir);
+	return err ? err : n;
+}
