@@ -73,6 +73,7 @@ enum sk_action { SK_DROP = 0, SK_PASS = 1 };
 enum { AF_INET = 2, AF_INET6 = 10 };
 enum { SOCK_STREAM = 1 };
 enum { IPPROTO_TCP = 6 };
+enum { TCP_CONGESTION = 13 };
 
 struct bpf_sock {
 	__u32 bound_dev_if;
@@ -366,6 +367,14 @@ struct bpf_prog;
 
 struct sk_psock_progs {
 	struct bpf_prog *stream_verdict;
+};
+
+struct tcp_congestion_ops {
+	char name[16];
+};
+
+struct inet_connection_sock {
+	const struct tcp_congestion_ops *icsk_ca_ops;
 };
 
 struct sk_psock {

@@ -9,7 +9,8 @@
 #include <arpa/inet.h>
 #include <string.h>
 
-#define LOOK_NS 1000000000ULL
+#define LOOK_NS 200000000ULL /* at those that were busy at the last look */
+#define IDLE	5	     /* looks after which the others are looked at, too */
 
 _Static_assert(MESH_GAIN_CONTROL == MESH_SPLICE_CONTROL, "the control group");
 
@@ -41,6 +42,17 @@ static void say(const struct supervisor *s, uint32_t upstream, const char *servi
 		log_info("%s:%u gains nothing by skipping TCP: %.1f messages on a connection; new "
 			 "ones use plain TCP, some are measured on",
 			 service, port, (double)e->messages / (double)(e->closed ? e->closed : 1));
+	else if (row->gain.state == MESH_GAIN_BY_TCP)
+		log_info("%s:%u gains nothing by skipping TCP: its streams fill the queue, %.0f%% "
+			 "of "
+			 "the bytes went by TCP; new connections use plain TCP, some are measured "
+			 "on",
+			 service, port,
+			 100 - 100 * (double)e->redirected / (double)(e->bytes ? e->bytes : 1));
+	else if (row->gain.state == MESH_GAIN_SLOWER)
+		log_info("%s:%u is slower when it skips TCP, says the control group; new "
+			 "connections use plain TCP, some are measured on",
+			 service, port);
 	else
 		log_info("%s:%u gains by skipping TCP again", service, port);
 }
@@ -72,7 +84,6 @@ static void look_at(struct supervisor *s, uint32_t upstream, const char *service
 	if (!row)
 		return;
 	steer(s, upstream, row);
-	s->gain.unenrolled += row->gain.state != MESH_GAIN_YES;
 	if (!changed)
 		return;
 	say(s, upstream, service, row);
@@ -80,18 +91,26 @@ static void look_at(struct supervisor *s, uint32_t upstream, const char *service
 		session_changed(s->session);
 }
 
+/* What is not known yet is. */
+static bool is_busy(const struct gain_watch *w, uint32_t upstream)
+{
+	return !w->books.row[upstream] || w->books.row[upstream]->busy;
+}
+
 void gain_beat(struct supervisor *s)
 {
+	bool all;
+
 	if (s->stopping_ns || s->loop.now_ns - s->gain.looked_ns < LOOK_NS)
 		return;
 	s->gain.looked_ns = s->loop.now_ns;
-	s->gain.unenrolled = 0;
+	all = ++s->gain.looks % IDLE == 0;
 	for (uint32_t i = 0; i < MESH_MAX_UPSTREAMS; i++) {
 		uint32_t service = registry_upstream_service(s->registry, i);
 
 		if (service == MESH_NONE)
 			accelerate_forget(&s->gain.books, i);
-		else
+		else if (all || is_busy(&s->gain, i))
 			look_at(s, i, registry_service_name(s->registry, service));
 	}
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The supervisor's part in measuring acceleration: once a second it reads what splice has counted
- * for each upstream, writes who is to be enrolled, and says so when that has changed. Called by
- * supervisor.c, supervisor_publish.c and supervisor_state.c.
+ * The supervisor's part in measuring acceleration: some times a second it reads what splice has
+ * counted for each upstream, writes who is to be enrolled, and says so when that has changed.
+ * Called by supervisor.c, supervisor_publish.c and supervisor_state.c.
  */
 #ifndef AGENT_SUPERVISOR_GAIN_H
 #define AGENT_SUPERVISOR_GAIN_H
@@ -15,7 +15,7 @@ struct supervisor;
 struct gain_watch {
 	struct accelerate books;
 	uint64_t looked_ns;
-	uint32_t unenrolled; /* upstreams that gain nothing */
+	uint32_t looks;
 	bool said_error;
 };
 

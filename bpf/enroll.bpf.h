@@ -157,6 +157,20 @@ static __always_inline struct mesh_splice_end *enroll_end(struct bpf_sock *bsk,
 	return mine;
 }
 
+/* bbr paces what it sends by a model of the network between two hosts, and takes half of the speed
+ * of TCP within one. For what does not skip TCP all the same. */
+static __always_inline void enroll_unpaced(struct bpf_sock_ops *ctx, const struct sock *sk)
+{
+	const struct inet_connection_sock *icsk = (const struct inet_connection_sock *)sk;
+	const struct tcp_congestion_ops *ops = BPF_CORE_READ(icsk, icsk_ca_ops);
+	char name[sizeof(ops->name)] = {}, plain[] = "reno";
+
+	if (bpf_core_read(name, sizeof(name), &ops->name) || name[0] != 'b' || name[1] != 'b' ||
+	    name[2] != 'r')
+		return;
+	bpf_setsockopt(ctx, IPPROTO_TCP, TCP_CONGESTION, plain, sizeof(plain));
+}
+
 /* Takes the socket in as one half of a pair. The half is complete before its cookie says so. */
 static __always_inline bool enroll_half(struct bpf_sock_ops *ctx, struct bpf_sock *bsk,
 					const struct sock *sk, const struct mesh_splice_end *end,
@@ -168,6 +182,7 @@ static __always_inline bool enroll_half(struct bpf_sock_ops *ctx, struct bpf_soc
 	p->next[end->side & 1] = ((const struct tcp_sock *)sk)->rcv_nxt;
 	if (bpf_sock_hash_update(ctx, &splice_socks, &cookie, BPF_NOEXIST))
 		return false;
+	enroll_unpaced(ctx, sk);
 	if (!enroll_end(bsk, end))
 		return false; /* in the map all the same, and its program finds nothing to do */
 	h->sk = (__u64)sk;

@@ -10,6 +10,7 @@
  */
 #include "vmlinux.h"
 #include <bpf/bpf_core_read.h>
+#include "bpf/patience.bpf.h"
 #include "bpf/splice.bpf.h"
 
 /* Messages in a row, without an answer, after which small ones are better merged by TCP. */
@@ -51,7 +52,6 @@ static __always_inline bool look(struct mesh_splice_view *v, const struct tcp_so
 	const struct sock *sk = (void *)peer->sk;
 
 	v->write_seq = me->write_seq;
-	v->snd_una = me->snd_una;
 	v->rcv_nxt = BPF_CORE_READ(tp, rcv_nxt);
 	v->copied_seq = BPF_CORE_READ(tp, copied_seq);
 	v->queued = queue_of(sk);
@@ -59,6 +59,31 @@ static __always_inline bool look(struct mesh_splice_view *v, const struct tcp_so
 	v->rcvbuf = BPF_CORE_READ(sk, sk_rcvbuf);
 	v->fixed = has_fixed_buffer(sk);
 	return BPF_CORE_READ(sk, __sk_common.skc_cookie.counter) == peer->cookie;
+}
+
+/* From TCP: all that it has must be read first. */
+static __always_inline bool may_return(const struct tcp_sock *tp, const struct mesh_splice_ctl *c,
+				       struct mesh_splice_half *me,
+				       const struct mesh_splice_half *peer,
+				       struct mesh_splice_view *v)
+{
+	if (c->left_out & MESH_COVER_ORDER)
+		return look(v, tp, peer);
+	if (tp->write_seq != tp->snd_nxt)
+		return false; /* costs nothing to look at */
+	if (!look(v, tp, peer))
+		return false;
+	if (!v->queued && mesh_splice_in_order(v))
+		return true;
+	if (me->queued) {
+		me->queued--;
+		return false;
+	}
+	if (patience_wait(peer, v->write_seq, true, 0, &v->queued) && look(v, tp, peer) &&
+	    !v->queued && mesh_splice_in_order(v))
+		return true;
+	me->queued = PATIENCE_PAUSE;
+	return false;
 }
 
 static __always_inline bool may_redirect(struct bpf_sock *sk, __u32 size,
@@ -76,16 +101,16 @@ static __always_inline bool may_redirect(struct bpf_sock *sk, __u32 size,
 	tp = bpf_skc_to_tcp_sock(sk);
 	if (!tp)
 		return false;
-	if (me->path == MESH_BY_TCP && !(c->left_out & MESH_COVER_ORDER)) {
-		/* what the sender itself knows costs nothing to look at */
-		if (tp->write_seq != tp->snd_una || !look(&v, tp, peer) || v.queued ||
-		    !mesh_splice_in_order(&v))
-			return false;
-	} else if (!look(&v, tp, peer)) {
+	if (me->path == MESH_BY_TCP ? !may_return(tp, c, me, peer, &v) : !look(&v, tp, peer))
+		return false;
+	if (!mesh_splice_has_room(&v, size, limit, c->left_out) &&
+	    (v.fixed || !patience_wait(peer, 0, false, limit / 4, &v.queued) ||
+	     !mesh_splice_has_room(&v, size, limit, c->left_out))) {
+		me->queued = PATIENCE_PAUSE;
 		return false;
 	}
 	me->queued = v.queued;
-	return mesh_splice_has_room(&v, size, limit, c->left_out);
+	return true;
 }
 
 /* Once a side, when its program has made its socket what it is to be. */

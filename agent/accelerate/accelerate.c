@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define BATCH_MS 1000
+
 void accelerate_forget(struct accelerate *a, uint32_t upstream)
 {
 	if (!a->row[upstream])
@@ -22,9 +24,9 @@ void accelerate_done(struct accelerate *a)
 const char *accelerate_state_name(uint32_t state)
 {
 	static const char *const names[] = {
-		[MESH_GAIN_YES] = "enrolled",
-		[MESH_GAIN_ONE_WAY] = "one-way",
-		[MESH_GAIN_NEW] = "new-connections",
+		[MESH_GAIN_YES] = "enrolled",	     [MESH_GAIN_ONE_WAY] = "one-way",
+		[MESH_GAIN_NEW] = "new-connections", [MESH_GAIN_BY_TCP] = "by-tcp",
+		[MESH_GAIN_SLOWER] = "slower",
 	};
 
 	return names[state];
@@ -74,6 +76,28 @@ static struct accelerate_row *row_of(struct accelerate *a, uint32_t upstream)
 	return *row;
 }
 
+static void batch(struct compare_group *g, const struct mesh_accel_group *now,
+		  struct mesh_accel_group *before)
+{
+	struct mesh_accel_group d;
+
+	difference(now, before, &d);
+	compare_add(g, d.closed, d.closed_bytes, d.duration_ns);
+	*before = *now;
+}
+
+/* A second is a batch, however often the counters are looked at. */
+static void compare(struct accelerate_row *row, uint64_t now_ms)
+{
+	if (now_ms - row->batch_ms < BATCH_MS)
+		return;
+	row->batch_ms = now_ms;
+	batch(&row->enrolled, &row->sum.group[MESH_ACCEL_ENROLLED],
+	      &row->batched.group[MESH_ACCEL_ENROLLED]);
+	batch(&row->control, &row->sum.group[MESH_ACCEL_CONTROL],
+	      &row->batched.group[MESH_ACCEL_CONTROL]);
+}
+
 static void judge(struct accelerate_row *row, const struct mesh_accel_group *d, uint64_t now_ms)
 {
 	const struct mesh_accel_group *on = &d[MESH_ACCEL_ENROLLED];
@@ -82,6 +106,8 @@ static void judge(struct accelerate_row *row, const struct mesh_accel_group *d, 
 				     .messages = on->messages,
 				     .turns = on->turns,
 				     .bytes = on->redirected + on->tcp,
+				     .redirected = on->redirected,
+				     .slower = compare_slower(&row->enrolled, &row->control),
 				     .held_back = d[MESH_ACCEL_CONTROL].opened};
 	struct mesh_gain before = row->gain;
 
@@ -93,6 +119,7 @@ static void judge(struct accelerate_row *row, const struct mesh_accel_group *d, 
 	row->evidence.messages += s.messages;
 	row->evidence.turns += s.turns;
 	row->evidence.bytes += s.bytes;
+	row->evidence.redirected += s.redirected;
 }
 
 struct accelerate_row *accelerate_beat(struct accelerate *a, uint32_t upstream,
@@ -105,6 +132,7 @@ struct accelerate_row *accelerate_beat(struct accelerate *a, uint32_t upstream,
 	*changed = false;
 	if (!row)
 		return NULL;
+	row->busy = row->known && memcmp(&row->last, now, sizeof(*now));
 	if (!row->known)
 		row->last = *now;
 	row->known = true;
@@ -113,10 +141,7 @@ struct accelerate_row *accelerate_beat(struct accelerate *a, uint32_t upstream,
 		add(&row->sum.group[i], &d[i]);
 	}
 	row->last = *now;
-	compare_add(&row->enrolled, d[MESH_ACCEL_ENROLLED].closed,
-		    d[MESH_ACCEL_ENROLLED].closed_bytes, d[MESH_ACCEL_ENROLLED].duration_ns);
-	compare_add(&row->control, d[MESH_ACCEL_CONTROL].closed, d[MESH_ACCEL_CONTROL].closed_bytes,
-		    d[MESH_ACCEL_CONTROL].duration_ns);
+	compare(row, now_ms);
 	before = row->gain.state;
 	judge(row, d, now_ms);
 	*changed = (before == MESH_GAIN_YES) != (row->gain.state == MESH_GAIN_YES);

@@ -17,7 +17,9 @@
 
 struct accelerate_row { /* one upstream */
 	struct mesh_accel last,
-		sum; /* the kernel's counters at the last beat; since the first one */
+		sum;		   /* the kernel's counters at the last beat; since the first one */
+	struct mesh_accel batched; /* `sum` when the last batch was compared */
+	uint64_t batch_ms;
 	struct mesh_gain gain;
 	struct mesh_gain evidence; /* of the last judgement, for people */
 	struct compare_group enrolled, control;
@@ -25,6 +27,7 @@ struct accelerate_row { /* one upstream */
 	uint32_t hold_back;
 	uint16_t told; /* hold_back as the kernel has it + 1; 0: it has not been told */
 	bool known;    /* `last` is filled in */
+	bool busy;     /* something was counted since the beat before */
 };
 
 struct accelerate {
@@ -45,7 +48,7 @@ struct accelerate_row *accelerate_beat(struct accelerate *a, uint32_t upstream,
 				       const struct mesh_accel *now, uint64_t now_ms,
 				       bool *changed);
 
-/* "enrolled", "one-way", "new-connections". */
+/* "enrolled", "one-way", "new-connections", "by-tcp", "slower". */
 const char *accelerate_state_name(uint32_t state);
 
 #endif

@@ -61,3 +61,12 @@ bool compare_groups(const struct compare_group *a, const struct compare_group *b
 	out->high = out->ratio * width;
 	return true;
 }
+
+bool compare_slower(const struct compare_group *a, const struct compare_group *b)
+{
+	struct compare_ratio r;
+
+	if (!compare_groups(a, b, &r))
+		return false;
+	return r.high / r.ratio * r.high < 0.97;
+}

@@ -20,6 +20,12 @@ static void print_why(const cJSON *a)
 		printf("plain TCP, which is faster for connections of few messages (%.0f on each); "
 		       "a few are measured on",
 		       json_num(a, "messagesPerConnection", 0));
+	else if (!strcmp(state, "by-tcp"))
+		printf("plain TCP, since most of its streams went that way all the same; a few are "
+		       "measured on");
+	else if (!strcmp(state, "slower"))
+		printf("plain TCP, which was faster in comparison; a few connections are measured "
+		       "on");
 	else if (!strcmp(state, "off"))
 		printf("plain TCP: switched off for this service");
 	else

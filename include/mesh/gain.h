@@ -6,11 +6,14 @@
  * Rule, from what redirect costs and saves on one host (docs/performance.md): a message that its
  * reader waits for gains, whatever its size, and so do large ones. Nothing gain
  *   - small messages that follow each other one way: TCP merges them, redirect does not;
- *   - connections that carry a few messages only: to enrol both ends costs more than these save.
- * Who gains nothing is not enrolled any more, but for a few connections, by which it is measured
- * on; when these are too rare to tell, all new ones are enrolled for a moment, ever less often. A
- * state ends when two judgements in a row contradict it, and it takes a clearer pattern to come
- * back than to stay.
+ *   - streams that redirect cannot hold (a sender faster than its reader): they go by TCP, and more
+ *     slowly than without;
+ *   - connections that carry a few messages only: to enrol both ends costs more than these save;
+ *   - those that are slower than the control group, whatever the reason, when the caller can prove
+ * it. Who gains nothing is not enrolled any more, but for a few connections, by which it is
+ * measured on; when these are too rare to tell, all new ones are enrolled for a moment, ever less
+ * often. A state ends when three judgements in a row contradict it, and it takes a clearer pattern
+ * to come back than to stay.
  */
 #ifndef MESH_GAIN_H
 #define MESH_GAIN_H
@@ -21,16 +24,24 @@ enum mesh_gain_state {
 	MESH_GAIN_YES,	   /* or not known yet */
 	MESH_GAIN_ONE_WAY, /* small messages one way */
 	MESH_GAIN_NEW,	   /* mostly new connections */
+	MESH_GAIN_BY_TCP,  /* streams that mostly went by TCP all the same */
+	MESH_GAIN_SLOWER,  /* than the control group */
+	MESH_GAIN_STATES,
 };
 
-/* Evidence for one judgement: either of them. */
-#define MESH_GAIN_MESSAGES     4096
-#define MESH_GAIN_CLOSED       64
+/* Evidence for one judgement: any of them. */
+#define MESH_GAIN_MESSAGES   4096
+#define MESH_GAIN_CLOSED     64
+#define MESH_GAIN_BYTES	     (256u << 20)
 
-#define MESH_GAIN_JUDGEMENTS   2      /* in a row that end a state */
-#define MESH_GAIN_STALE_MS     600000 /* incomplete evidence older than this is forgotten */
-#define MESH_GAIN_WAIT_MS      30000  /* before the first trial; doubled by each that fails */
-#define MESH_GAIN_WAIT_MOST_MS (20 * MESH_GAIN_WAIT_MS)
+#define MESH_GAIN_JUDGEMENTS 3	    /* in a row that end a state */
+#define MESH_GAIN_STALE_MS   600000 /* incomplete evidence older than this is forgotten */
+/* Before the first trial, and at most; doubled by each that fails. A trial of new connections costs
+ * next to nothing, one of a stream its connection's speed for as long as it lives. */
+#define MESH_GAIN_WAIT_MS      30000
+#define MESH_GAIN_WAIT_MOST_MS 600000
+#define MESH_GAIN_WAIT_NEW_MS  5000
+#define MESH_GAIN_MOST_NEW_MS  60000
 #define MESH_GAIN_TRIAL_MS     5000 /* how long a trial may last */
 #define MESH_GAIN_TRIAL	       16   /* connections enrolled in a trial, after which no more are */
 
@@ -42,22 +53,25 @@ enum mesh_gain_state {
 struct mesh_gain_sample {
 	__u64 opened, closed; /* connections */
 	__u64 messages, turns, bytes;
-	__u64 held_back; /* connections that were opened and not enrolled, though they could be */
+	__u64 redirected; /* of the bytes */
+	__u64 held_back;  /* connections that were opened and not enrolled, though they could be */
+	__u32 slower;	  /* 1: it is proven that they are slower than the control group */
+	__u32 pad;
 };
 
 /* All zero: nothing known. */
 struct mesh_gain {
-	__u64 closed, messages, turns, bytes; /* evidence */
-	__u64 evidence_ms;		      /* when the first of it came */
-	__u64 retry_ms;			      /* next trial, while it does not gain */
-	__u64 trial_ms;			      /* since when one runs; 0: none does */
-	__u64 since_ms;			      /* of the state */
-	__u32 state;			      /* enum mesh_gain_state */
-	__u32 against;			      /* judgements in a row that contradict it */
-	__u32 wait_ms;			      /* between trials */
-	__u32 trials;			      /* connections of the running one */
-	__u32 judged;			      /* judgements in all; wraps */
-	__u32 pad;
+	__u64 closed, messages, turns, bytes, redirected; /* evidence */
+	__u64 evidence_ms;				  /* when the first of it came */
+	__u64 retry_ms;					  /* next trial, while it does not gain */
+	__u64 trial_ms;					  /* since when one runs; 0: none does */
+	__u64 since_ms;					  /* of the state */
+	__u32 state;					  /* enum mesh_gain_state */
+	__u32 against; /* judgements in a row that contradict it */
+	__u32 wait_ms; /* between trials */
+	__u32 trials;  /* connections of the running one */
+	__u32 judged;  /* judgements in all; wraps */
+	__u32 slower;  /* as of the last sample */
 };
 
 /* What this evidence says. Coming back to YES takes half as much again as staying there. */
@@ -72,41 +86,48 @@ static inline __u32 mesh_gain_judge(const struct mesh_gain *g)
 	if (g->messages >= MESH_GAIN_CLOSED && g->messages >= run * g->turns &&
 	    g->bytes < small * g->messages)
 		return MESH_GAIN_ONE_WAY;
-	return MESH_GAIN_YES;
+	if (g->messages >= MESH_GAIN_CLOSED && g->messages >= run * g->turns &&
+	    g->redirected < g->bytes / (g->state == MESH_GAIN_YES ? 4 : 2))
+		return MESH_GAIN_BY_TCP;
+	return g->slower ? MESH_GAIN_SLOWER : MESH_GAIN_YES;
+}
+
+static inline void mesh_gain_wait(struct mesh_gain *g, __u64 wait_ms, __u64 now_ms)
+{
+	__u64 least = g->state == MESH_GAIN_NEW ? MESH_GAIN_WAIT_NEW_MS : MESH_GAIN_WAIT_MS;
+	__u64 most = g->state == MESH_GAIN_NEW ? MESH_GAIN_MOST_NEW_MS : MESH_GAIN_WAIT_MOST_MS;
+
+	g->wait_ms = (__u32)(wait_ms < least ? least : wait_ms > most ? most : wait_ms);
+	g->retry_ms = now_ms + g->wait_ms;
 }
 
 static inline void mesh_gain_enter(struct mesh_gain *g, __u32 state, __u64 now_ms)
 {
 	__u32 settled = now_ms - g->since_ms > MESH_GAIN_STALE_MS;
 
-	/* who comes and goes is tried less and less often, until it has stayed for a while */
-	if (!g->wait_ms || (state != MESH_GAIN_YES && settled))
-		g->wait_ms = MESH_GAIN_WAIT_MS;
 	g->state = state;
 	g->since_ms = now_ms;
-	g->retry_ms = now_ms + g->wait_ms;
+	/* who comes and goes is tried less and less often, until it has stayed for a while */
+	mesh_gain_wait(g, state != MESH_GAIN_YES && settled ? 0 : g->wait_ms, now_ms);
 }
 
 static inline void mesh_gain_conclude(struct mesh_gain *g, __u64 now_ms)
 {
 	__u32 said = mesh_gain_judge(g);
 
-	g->closed = g->messages = g->turns = g->bytes = 0;
+	g->closed = g->messages = g->turns = g->bytes = g->redirected = 0;
 	g->trial_ms = 0;
 	g->judged++;
 	if ((said == MESH_GAIN_YES) == (g->state == MESH_GAIN_YES)) {
 		g->against = 0;
 		if (said != MESH_GAIN_YES) {
-			g->state = said; /* one of them or the other: not enrolled it is */
-			g->wait_ms = g->wait_ms > MESH_GAIN_WAIT_MOST_MS / 2
-					     ? MESH_GAIN_WAIT_MOST_MS
-					     : g->wait_ms * 2;
-			g->retry_ms = now_ms + g->wait_ms;
+			g->state = said; /* whichever: not enrolled it is */
+			mesh_gain_wait(g, 2ULL * g->wait_ms, now_ms);
 		}
 		return;
 	}
 	g->against++;
-	g->retry_ms = now_ms + 1; /* the second judgement is to come soon */
+	g->retry_ms = now_ms + 1; /* the next judgement is to come soon */
 	if (g->against < MESH_GAIN_JUDGEMENTS)
 		return;
 	g->against = 0;
@@ -128,8 +149,8 @@ static inline void mesh_gain_try(struct mesh_gain *g, const struct mesh_gain_sam
 	}
 }
 
-/* One step, about once a second. Returns hold_back: how many thousandths of the new connections are
- * not to be enrolled from now on. */
+/* One step, some times a second while there is traffic. Returns hold_back: how many thousandths of
+ * the new connections are not to be enrolled from now on. */
 static inline __u32 mesh_gain_step(struct mesh_gain *g, const struct mesh_gain_sample *s,
 				   __u64 now_ms)
 {
@@ -139,10 +160,13 @@ static inline __u32 mesh_gain_step(struct mesh_gain *g, const struct mesh_gain_s
 	g->messages += s->messages;
 	g->turns += s->turns;
 	g->bytes += s->bytes;
-	if (g->messages >= MESH_GAIN_MESSAGES || g->closed >= MESH_GAIN_CLOSED)
+	g->redirected += s->redirected;
+	g->slower = s->slower;
+	if (g->messages >= MESH_GAIN_MESSAGES || g->closed >= MESH_GAIN_CLOSED ||
+	    g->bytes >= MESH_GAIN_BYTES)
 		mesh_gain_conclude(g, now_ms);
 	else if (now_ms - g->evidence_ms > MESH_GAIN_STALE_MS)
-		g->closed = g->messages = g->turns = g->bytes = 0;
+		g->closed = g->messages = g->turns = g->bytes = g->redirected = 0;
 	if (g->state == MESH_GAIN_YES)
 		return MESH_GAIN_CONTROL;
 	mesh_gain_try(g, s, now_ms);

@@ -119,7 +119,7 @@ struct mesh_splice_half {
 	__u64 sk;	/* address of its struct sock: believed only while it has that cookie */
 	__u32 path;	/* enum mesh_splice_path: how its last message went */
 	__u32 queued;	/* redirected by it since the reader's queue was last looked at, and what it
-			   held then */
+			   held then; by TCP: messages until it waits again */
 	__u32 run;	/* messages since the other side's last */
 	__u32 workload; /* MESH_NONE: ours, or not known */
 	__u64 messages, turns, redirected, tcp; /* not yet added to accel */

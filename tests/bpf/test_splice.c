@@ -333,6 +333,35 @@ static void a_callee_that_blocks_is_not_enrolled_again(void **state)
 
 /* --- bytes --- */
 
+static void assert_congestion(int fd, const char *want)
+{
+	char name[16] = "";
+	socklen_t len = sizeof(name);
+
+	ok(getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, &len));
+	assert_string_equal(name, want);
+}
+
+/* What is left to TCP on an enrolled connection is not paced as if a network were in between. */
+static void bbr_is_not_for_what_stays_on_the_host(void **state)
+{
+	const struct mesh_splice_steer nobody = {.hold_back = 1000};
+	struct pair p;
+
+	if (setsockopt(fx.worker4, IPPROTO_TCP, TCP_CONGESTION, "bbr", 3)) {
+		print_message("this kernel has no bbr\n");
+		skip();
+	}
+	enter("/app");
+	p = pair_up("127.0.0.1", fx.port4, fx.worker4, false);
+	assert_congestion(p.server, "reno");
+	part(&p);
+	ok(kernel_splice_steer(fx.k, UPSTREAM, &nobody));
+	p = pair_up("127.0.0.1", fx.port4, fx.worker4, false);
+	assert_congestion(p.server, "bbr");
+	part(&p);
+}
+
 /* Switched on and off all the time: every byte arrives, once and in its place. */
 static void nothing_is_lost_when_it_is_switched(void **state)
 {
@@ -481,6 +510,7 @@ int main(void)
 		cmocka_unit_test_setup(a_caller_that_comes_to_block_is_not_enrolled_again,
 				       splice_setup),
 		cmocka_unit_test_setup(a_callee_that_blocks_is_not_enrolled_again, splice_setup),
+		cmocka_unit_test_setup(bbr_is_not_for_what_stays_on_the_host, splice_setup),
 		cmocka_unit_test_setup(nothing_is_lost_when_it_is_switched, splice_setup),
 		cmocka_unit_test_setup(what_is_sent_twice_arrives_once, splice_setup),
 	};

@@ -194,6 +194,22 @@ static void the_interval_is_honest(void **state)
 	assert_true(holds > rounds * 90 / 100 && holds < rounds * 99 / 100);
 }
 
+/* Only a clear difference counts, and equals never do, however often they are asked about. */
+static void slower_is_said_when_it_is_proven(void **state)
+{
+	struct compare_group slow = group(200, 20, 0.6e6, 0.3), fast = group(100, 2, 1e6, 0.3),
+			     same = {0}, other = {0}, none = {0};
+
+	assert_true(compare_slower(&slow, &fast));
+	assert_false(compare_slower(&fast, &slow));
+	assert_false(compare_slower(&slow, &none));
+	for (int i = 0; i < 20000; i++) {
+		compare_add(&same, 10, (uint64_t)(1e6 * (0.5 + uniform())), SECOND);
+		compare_add(&other, 2, (uint64_t)(1e6 * (0.5 + uniform())), SECOND);
+		assert_false(compare_slower(&same, &other));
+	}
+}
+
 /* What is old counts less and less: a change is seen in the end. */
 static void what_is_old_fades(void **state)
 {
@@ -220,6 +236,7 @@ int main(void)
 		TEST(connections_without_a_byte_say_nothing),
 		TEST(a_gain_is_found),
 		TEST(the_interval_is_honest),
+		TEST(slower_is_said_when_it_is_proven),
 		TEST(what_is_old_fades),
 	};
 

@@ -20,6 +20,8 @@ static const struct {
 	const char *what;
 	uint64_t closed, messages, turns, bytes;
 	uint32_t fresh, unenrolled; /* what is said of it, by who judges */
+	uint32_t by_tcp;	    /* percent of the bytes */
+	uint32_t slower;
 } table[] = {
 	{"ping-pong of 64 bytes", 0, 4096, 4096, 4096 * 64, MESH_GAIN_YES, MESH_GAIN_YES},
 	{"requests in three pieces", 0, 4096, 1365, 4096 * 200, MESH_GAIN_YES, MESH_GAIN_YES},
@@ -36,6 +38,16 @@ static const struct {
 	{"ten requests on each", 64, 1280, 1280, 1280 * 500, MESH_GAIN_YES, MESH_GAIN_YES},
 	{"a few that close, among many messages", 20, 4096, 4096, 4096, MESH_GAIN_YES,
 	 MESH_GAIN_YES},
+	{"64 KiB one way, less than half by TCP", 0, 4096, 1, 4096 * 65536ULL, MESH_GAIN_YES,
+	 MESH_GAIN_YES, 45},
+	{"64 KiB one way, two thirds by TCP", 0, 4096, 1, 4096 * 65536ULL, MESH_GAIN_YES,
+	 MESH_GAIN_BY_TCP, 67},
+	{"64 KiB one way, nearly all by TCP", 0, 4096, 1, 4096 * 65536ULL, MESH_GAIN_BY_TCP,
+	 MESH_GAIN_BY_TCP, 98},
+	{"answers that went by TCP", 0, 4096, 4096, 4096 * 65536ULL, MESH_GAIN_YES, MESH_GAIN_YES,
+	 98},
+	{"ping-pong, but slower", 0, 4096, 4096, 4096 * 64, MESH_GAIN_SLOWER, MESH_GAIN_SLOWER, 0,
+	 1},
 	{"each sends 50 small ones and closes", 82, 4100, 82, 4100 * 100, MESH_GAIN_ONE_WAY,
 	 MESH_GAIN_ONE_WAY},
 };
@@ -46,7 +58,9 @@ static void patterns_are_judged(void **state)
 		struct mesh_gain g = {.closed = table[i].closed,
 				      .messages = table[i].messages,
 				      .turns = table[i].turns,
-				      .bytes = table[i].bytes};
+				      .bytes = table[i].bytes,
+				      .redirected = table[i].bytes / 100 * (100 - table[i].by_tcp),
+				      .slower = table[i].slower};
 		uint32_t fresh = mesh_gain_judge(&g), unenrolled;
 
 		g.state = MESH_GAIN_ONE_WAY;
@@ -59,9 +73,22 @@ static void patterns_are_judged(void **state)
 /* --- over time --- */
 
 static const struct mesh_gain_sample nothing,
-	one_way = {.opened = 1, .messages = 5000, .turns = 2, .bytes = 5000 * 200},
-	ping_pong = {.opened = 1, .messages = 5000, .turns = 5000, .bytes = 5000 * 200},
-	short_lived = {.opened = 80, .closed = 80, .messages = 160, .turns = 160, .bytes = 80000};
+	one_way = {.opened = 1,
+		   .messages = 5000,
+		   .turns = 2,
+		   .bytes = 5000 * 200,
+		   .redirected = 5000 * 200},
+	ping_pong = {.opened = 1,
+		     .messages = 5000,
+		     .turns = 5000,
+		     .bytes = 5000 * 200,
+		     .redirected = 5000 * 200},
+	short_lived = {.opened = 80,
+		       .closed = 80,
+		       .messages = 160,
+		       .turns = 160,
+		       .bytes = 80000,
+		       .redirected = 80000};
 
 static uint32_t step(struct mesh_gain *g, const struct mesh_gain_sample *s, uint64_t *now)
 {
@@ -79,7 +106,7 @@ static void everybody_is_enrolled_but_for_the_control_group(void **state)
 	assert_int_equal(g.state, MESH_GAIN_YES);
 }
 
-static void two_judgements_end_a_state(void **state)
+static void three_judgements_end_a_state(void **state)
 {
 	static const struct mesh_gain_sample *const bad[] = {&one_way, &short_lived};
 
@@ -89,19 +116,21 @@ static void two_judgements_end_a_state(void **state)
 
 		assert_int_equal(step(&g, bad[i], &now), MESH_GAIN_CONTROL);
 		assert_int_equal(step(&g, &nothing, &now), MESH_GAIN_CONTROL);
+		assert_int_equal(step(&g, bad[i], &now), MESH_GAIN_CONTROL);
 		assert_int_equal(step(&g, bad[i], &now), MESH_GAIN_MEASURED);
 		assert_int_equal(g.state, i ? MESH_GAIN_NEW : MESH_GAIN_ONE_WAY);
 		assert_int_equal(g.since_ms, now);
 	}
 }
 
-static void one_judgement_alone_ends_nothing(void **state)
+static void two_judgements_end_nothing(void **state)
 {
 	struct mesh_gain g = {0};
 	uint64_t now = 0;
 
 	for (int i = 0; i < 50; i++) {
 		assert_int_equal(step(&g, &one_way, &now), MESH_GAIN_CONTROL);
+		assert_int_equal(step(&g, &short_lived, &now), MESH_GAIN_CONTROL);
 		assert_int_equal(step(&g, &ping_pong, &now), MESH_GAIN_CONTROL);
 	}
 }
@@ -137,6 +166,7 @@ static void it_comes_back_when_its_traffic_has_changed(void **state)
 	struct mesh_gain g = unenrolled(&now);
 	uint32_t hold_back;
 
+	assert_int_equal(step(&g, &ping_pong, &now), MESH_GAIN_MEASURED);
 	assert_int_equal(step(&g, &ping_pong, &now), MESH_GAIN_MEASURED);
 	hold_back = step(&g, &ping_pong, &now);
 	assert_int_equal(g.state, MESH_GAIN_YES);
@@ -178,6 +208,23 @@ static void without_traffic_nothing_is_tried(void **state)
 		assert_int_equal(step(&g, &nothing, &now), MESH_GAIN_MEASURED);
 }
 
+/* Of new connections a trial costs next to nothing: it comes soon. */
+static void new_connections_are_tried_sooner(void **state)
+{
+	const struct mesh_gain_sample held = {.held_back = 1};
+	struct mesh_gain g = {0};
+	uint64_t now = 0, since;
+
+	while (g.state != MESH_GAIN_NEW)
+		step(&g, &short_lived, &now);
+	since = now;
+	while (step(&g, &held, &now))
+		assert_true(now - since <= MESH_GAIN_WAIT_NEW_MS);
+	for (int i = 0; i < 100; i++)
+		step(&g, &short_lived, &now);
+	assert_int_equal(g.wait_ms, MESH_GAIN_MOST_NEW_MS);
+}
+
 /* Patterns on the edge of coming and going: once out, out. */
 static void the_edge_does_not_flap(void **state)
 {
@@ -189,7 +236,8 @@ static void the_edge_does_not_flap(void **state)
 		const struct mesh_gain_sample s = {.opened = 1,
 						   .messages = 4500,
 						   .turns = 4500 / (6 + i % 4),
-						   .bytes = 450000};
+						   .bytes = 450000,
+						   .redirected = 450000};
 		uint32_t before = g.state;
 
 		step(&g, &s, &now);
@@ -218,10 +266,12 @@ static struct mesh_gain_sample any(void)
 	s.messages = rnd(4) ? rnd(3000) : rnd(1ULL << 40);
 	s.turns = rnd(s.messages + 1);
 	s.bytes = s.messages * rnd(100000);
+	s.redirected = rnd(s.bytes + 1);
+	s.slower = (uint32_t)rnd(2);
 	return s;
 }
 
-/* Any memory at all is a state that ends: two clear judgements later the rule is right again. */
+/* Any memory at all is a state that ends: some clear judgements later the rule is right again. */
 static void it_is_right_again_whatever_was_before(void **state)
 {
 	for (int i = 0; i < 100000; i++) {
@@ -229,8 +279,8 @@ static void it_is_right_again_whatever_was_before(void **state)
 				      .messages = rnd(10000),
 				      .turns = rnd(10000),
 				      .bytes = rnd(1 << 30),
-				      .state = (uint32_t)rnd(3),
-				      .against = (uint32_t)rnd(2),
+				      .state = (uint32_t)rnd(MESH_GAIN_STATES),
+				      .against = (uint32_t)rnd(MESH_GAIN_JUDGEMENTS),
 				      .wait_ms = (uint32_t)rnd(MESH_GAIN_WAIT_MOST_MS),
 				      .retry_ms = rnd(1000000)};
 		uint64_t now = 500000 + rnd(1000000);
@@ -253,7 +303,7 @@ static void what_it_says_is_always_one_of_three(void **state)
 
 		now += rnd(20) ? rnd(2000) : rnd(2 * MESH_GAIN_STALE_MS);
 		hold_back = mesh_gain_step(&g, &s, now);
-		assert_true(g.state <= MESH_GAIN_NEW);
+		assert_true(g.state < MESH_GAIN_STATES);
 		assert_true(g.state == MESH_GAIN_YES
 				    ? hold_back == MESH_GAIN_CONTROL
 				    : hold_back == 0 || hold_back == MESH_GAIN_MEASURED);
@@ -269,12 +319,13 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(patterns_are_judged),
 		cmocka_unit_test(everybody_is_enrolled_but_for_the_control_group),
-		cmocka_unit_test(two_judgements_end_a_state),
-		cmocka_unit_test(one_judgement_alone_ends_nothing),
+		cmocka_unit_test(three_judgements_end_a_state),
+		cmocka_unit_test(two_judgements_end_nothing),
 		cmocka_unit_test(little_evidence_says_nothing),
 		cmocka_unit_test(it_comes_back_when_its_traffic_has_changed),
 		cmocka_unit_test(rare_connections_are_tried_now_and_then),
 		cmocka_unit_test(without_traffic_nothing_is_tried),
+		cmocka_unit_test(new_connections_are_tried_sooner),
 		cmocka_unit_test(the_edge_does_not_flap),
 		cmocka_unit_test(it_is_right_again_whatever_was_before),
 		cmocka_unit_test(what_it_says_is_always_one_of_three),
