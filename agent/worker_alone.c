@@ -15,6 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#define DRAIN_MS		  15000
 #define HOPE_MS			  3000 /* a supervisor that is started anew is there by then */
 
 #define container(p, type, field) ((type *)((char *)(p)-offsetof(type, field)))
