@@ -190,6 +190,18 @@ void handover_forget_dead(struct supervisor *s, void (*died)(void *arg, uint32_t
 			died(s, i);
 }
 
+/* Do ours accept? The hook goes by their beats, and must not meet a moment without any. */
+static bool ours_beat(const struct supervisor *s)
+{
+	const struct workers *ws = &s->workers;
+
+	for (uint32_t i = 0; i < WORKERS_MAX && ws->nlisteners; i++)
+		if (ws->w[i].ours &&
+		    !__atomic_load_n(&s->arrays->beats->worker[i], __ATOMIC_RELAXED))
+			return false;
+	return true;
+}
+
 void handover_go_on(struct supervisor *s)
 {
 	struct workers *ws = &s->workers;
@@ -204,7 +216,8 @@ void handover_go_on(struct supervisor *s)
 			log_info("the workers of before have ended");
 		return;
 	}
-	if (s->retired || !workers_all_ready(ws) || workers_generation(ws) < s->generation)
+	if (s->retired || !workers_all_ready(ws) || workers_generation(ws) < s->generation ||
+	    !ours_beat(s))
 		return;
 	s->retired = true;
 	workers_retire(ws, SUPERVISOR_DRAIN_MS);

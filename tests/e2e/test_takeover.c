@@ -153,7 +153,7 @@ static void upgrade(void)
 
 	assert_int_equal(exit_code(before), 0);
 	agent_wait();
-	assert_true(logged(from, "taking over from"));
+	eventually(5000, logged(from, "of before drain"));
 }
 
 /* --- stories -----------------------------------------------------------------------------------
@@ -183,6 +183,21 @@ static void workers_serve_on_when_their_supervisor_is_killed(void **state)
 	settled_on_one();
 	assert_true(captured());
 	close_load();
+}
+
+/* What workers record while nobody reads is counted by the next. */
+static void requests_of_the_time_between_are_counted(void **state)
+{
+	struct client *c;
+
+	open_web();
+	c = call(who, web->address);
+	agent_orphan();
+	for (int i = 0; i < 300; i++)
+		assert_true(meshed(c));
+	agent_start("");
+	eventually(2000, metric("mesh_requests_total", "source=\"client\"", NULL) >= 300);
+	settled_on_one();
 }
 
 static void a_worker_that_dies_without_a_supervisor_leaves_the_others(void **state)
@@ -428,6 +443,7 @@ int main(void)
 {
 	const struct CMUnitTest stories[] = {
 		STORY(workers_serve_on_when_their_supervisor_is_killed),
+		STORY(requests_of_the_time_between_are_counted),
 		STORY(a_worker_that_dies_without_a_supervisor_leaves_the_others),
 		STORY(upgrades_lose_no_request),
 		STORY(a_restart_loses_no_request),

@@ -13,7 +13,7 @@ set -u
 cd "$(dirname "$0")/../.." || exit 1
 BUILD=$(realpath -m "${BUILD:-build}")
 export BUILD
-readonly LIMIT=900 # seconds for one guest
+readonly LIMIT=1800 # seconds for one guest: this machine may be busy
 readonly DIR=$BUILD/kernels
 readonly MEMORY=1024 # MiB
 e2e=smoke
