@@ -32,8 +32,4 @@ int takeover_listener(struct takeover *t, bool gateway, uint64_t netns, const st
 /* Gives up what was not asked for. Those in old[] are given to workers_adopt() before. */
 void takeover_done(struct takeover *t);
 
-/* Without a successor: has the workers of run_dir drain, for drain_ms at most, and waits for their
- * end; what does not end then is killed. No agent may run there. How many there were, or -errno. */
-int takeover_end(const char *run_dir, uint32_t drain_ms);
-
 #endif

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#define DRAIN_MS		  15000
 #define HOPE_MS			  3000 /* a supervisor that is started anew is there by then */
 
 #define container(p, type, field) ((type *)((char *)(p)-offsetof(type, field)))
@@ -37,8 +38,8 @@ void alone_serve(struct worker *w)
 	leave_supervisor(w);
 	if (w->drain.prev) /* it ends anyway */
 		return;
-	if (!w->nlisteners) { /* it was not told anything yet: nobody would miss it */
-		w->proxy.loop.stop = true;
+	if (!w->nlisteners) { /* nobody would ever come, or miss it */
+		worker_drain(w, DRAIN_MS, true, true);
 		return;
 	}
 	log_debug("worker %u: the supervisor is gone, serving on", w->proxy.id);

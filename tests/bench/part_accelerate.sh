@@ -36,7 +36,7 @@ accelerate_place() { # CPU of the programs, CPU of the agents
 accelerate_round() {
 	local CASES=$ACCEL_CASES seconds=1 cpus size
 	for cpus in one two; do
-		[ $cpus = one ] && accelerate_place 1 1 || accelerate_place 0 1
+		if [ $cpus = one ]; then accelerate_place 1 1; else accelerate_place 0 1; fi
 		for size in $BODIES; do
 			in_turn latency "$size-$cpus" "?len=$size"
 			in_turn throughput "c32-$size-$cpus" "?len=$size"

@@ -5,8 +5,9 @@
 # recv(); and how long a refused connect() takes.
 #
 # `plain` has servers in its own namespace and in a pod, `mesh` the same as services of protocol tcp:
-#   poll, block            in the callers' namespace
-#   poll-veth, block-veth  in one of their own, called from another
+#   poll, block            in the callers' namespace, for streams
+#   poll-veth, block-veth  in one of their own, called from another, for streams
+#   poll-ping, block-ping  for round trips: the mesh judges by a service's traffic whether it is to skip TCP
 #   small                  enrolled whatever is measured (accelerate: on)
 #   measured               not enrolled (off): what becomes of a service whose messages were found not to gain
 #   broken                 its breaker is open
@@ -32,19 +33,22 @@ tcp_service() { # NAME PORT ACCELERATE [FLAGS of meshctl run] [-- FLAGS of tcpbe
 	service_start mesh "$name" --port "$port" --protocol tcp "${flags[@]}" -- "$tools/tcpbench" --serve "$port" "${@:2}"
 }
 
-tcp_pair() { # STYLE PORT [FLAGS of tcpbench]: its servers on both hosts, its four cases
-	local style=$1 port=$2
+tcp_pair() { # STYLE PORT [FLAGS of tcpbench]: its servers on both hosts, its cases; PORT and the ten behind it
+	local style=$1 port=$2 ping=$(($2 + 10)) name
 	shift 2
 	start plain "$style" "$tools/tcpbench" --serve "$port" "$@"
+	start plain "$style-ping" "$tools/tcpbench" --serve "$ping" "$@"
 	start plain "$style-veth" nsenter --net=/run/netns/b "$tools/tcpbench" --serve "$port" "$@"
 	tcp_service "$style" "$port" auto -- "$@"
+	tcp_service "$style-ping" "$ping" auto -- "$@"
 	tcp_service "$style-veth" "$port" auto --netns -- "$@"
 	case_add "plain-$style" plain "$port"
 	case_add "mesh-$style" mesh "$port" as=workload
+	case_add "plain-$style-ping" plain "$ping"
+	case_add "mesh-$style-ping" mesh "$ping" as=workload
 	case_add "plain-$style-veth" plain "$TCP_NET.3:$port" as=a
 	case_add "mesh-$style-veth" mesh "$(on mesh cat "/run/$style-veth.address"):$port" as=netns
-	against[mesh-$style]=plain-$style
-	against[plain-$style]=plain-$style
+	for name in plain mesh; do against["$name-$style"]="plain-$style"; done
 }
 
 tcp_start() {
@@ -66,16 +70,16 @@ tcp_start() {
 
 tcp_place() { # CPU of the servers, CPU of the clients
 	local name
-	for name in poll poll-veth block block-veth; do
-		pin plain $name "$1"
-		pin mesh $name "$1"
+	for name in {poll,block}{,-ping,-veth}; do
+		pin plain "$name" "$1"
+		pin mesh "$name" "$1"
 	done
 	pin mesh small "$1"
 	pin mesh measured "$1"
 	client_cpu=$2
 }
 
-# All sizes of a mode: METRIC-SIZE of a case, microseconds or MB/s, measured by that case or by another, CASE-veth.
+# All sizes of a mode: METRIC-SIZE of a case, microseconds or MB/s, measured by that case or by CASE-ping, CASE-veth.
 tcp_turn() { # CASE COLUMN METRIC MODE SIZES [FLAGS of tcpbench]
 	local size first rest out flags=()
 	[[ $1 = *-block* ]] && flags=(--block)
@@ -90,18 +94,18 @@ tcp_turn() { # CASE COLUMN METRIC MODE SIZES [FLAGS of tcpbench]
 tcp_round() {
 	local cpus case cc
 	for cpus in one two; do
-		[ $cpus = one ] && tcp_place 1 1 || tcp_place 1 0
-		for case in $TCP_CASES; do tcp_turn $case $case "ping-$cpus" ping $PINGS; done
+		if [ $cpus = one ]; then tcp_place 1 1; else tcp_place 1 0; fi
+		for case in $TCP_CASES; do tcp_turn "$case-ping" "$case" "ping-$cpus" ping $PINGS; done
 		for cc in bbr cubic; do
 			for case in $TCP_CASES; do
-				tcp_turn $case $case "stream-$cpus-$cc" stream $STREAMS --cc $cc
+				tcp_turn "$case" "$case" "stream-$cpus-$cc" stream $STREAMS --cc $cc
 			done
 			for case in $TCP_CASES; do
-				tcp_turn $case-veth $case "veth-$cpus-$cc" stream $STREAMS --cc $cc
+				tcp_turn "$case-veth" "$case" "veth-$cpus-$cc" stream $STREAMS --cc $cc
 			done
 		done
 		for case in plain-poll small measured; do
-			tcp_turn $case $case "small-$cpus" stream $SMALLS --nagle
+			tcp_turn "$case" "$case" "small-$cpus" stream $SMALLS --nagle
 		done
 	done
 	tcp_place 1 1
@@ -123,6 +127,7 @@ tcp_ratios() { # METRIC SIZES CASE OTHER: of each size
 	done
 }
 
+# shellcheck disable=SC2046 # lists of numbers
 tcp_stream_goals() { # PLACEMENT CC STYLE
 	goal "TCP stream, 16 KiB to 1 MiB, $2, ${CPUS[$1]}, programs that $3, worst ratio to plain TCP" \
 		"$(smallest $(tcp_ratios "stream-$1-$2" $STREAMS "mesh-$3" "plain-$3"))" '>=' 1.00

@@ -399,28 +399,6 @@ static void what_a_worker_says_of_its_descriptors_is_not_believed(void **state)
 	supervisor_end();
 }
 
-static void those_of_nobody_are_told_to_end(void **state)
-{
-	struct sockaddr_in at;
-	int listener = listen_on_loopback(&at), kept;
-	bool closes;
-	pid_t pid;
-
-	supervisor_begin();
-	pid = start_worker("real");
-	ok(workers_listener(&fx.ws, 1, IPC_GATEWAY, 1, listener));
-	close(listener);
-	kept = connect_to(&at);
-	assert_true(asks(kept, &closes));
-	supervisor_dies();
-	alarm(DEADLINE_S);
-	assert_int_equal(takeover_end(run_dir, 10000), 1);
-	reap(pid);
-	close(kept);
-	assert_int_equal(takeover_end(run_dir, 10000), 0);
-	alarm(0);
-}
-
 static void only_its_own_superior_is_heard(void **state)
 {
 	int dir = rendezvous_open(run_dir), fd = rendezvous_bind(dir, "test"), peer, pidfd;
@@ -543,15 +521,12 @@ static int make_run_dir(void **state)
 	return mkdtemp(run_dir) ? 0 : -1;
 }
 
-/* Fails when a socket was left in there. */
+/* Fails when anything is left in there. */
 static int remove_run_dir(void **state)
 {
-	char path[64];
-
-	snprintf(path, sizeof(path), "%s/agent.sock", run_dir);
-	unlink(path);
-	snprintf(path, sizeof(path), "%s/" RENDEZVOUS_DIR, run_dir);
-	return rmdir(path) || rmdir(run_dir);
+	rendezvous_sweep(run_dir);
+	leave_remove(run_dir);
+	return rmdir(run_dir);
 }
 
 int main(int argc, char **argv)
@@ -562,7 +537,6 @@ int main(int argc, char **argv)
 		cmocka_unit_test(the_socket_of_a_dead_worker_is_removed),
 		cmocka_unit_test(a_worker_that_hangs_is_not_waited_for),
 		cmocka_unit_test(what_a_worker_says_of_its_descriptors_is_not_believed),
-		cmocka_unit_test(those_of_nobody_are_told_to_end),
 		cmocka_unit_test(only_its_own_superior_is_heard),
 		cmocka_unit_test(a_directory_of_others_is_not_used),
 		cmocka_unit_test(who_is_asked_leaves_and_gives_what_it_has),
