@@ -79,8 +79,8 @@ static __always_inline bool may_return(const struct tcp_sock *tp, const struct m
 		me->queued--;
 		return false;
 	}
-	if (patience_wait(peer, v->write_seq, true, 0, &v->queued) && look(v, tp, peer) &&
-	    !v->queued && mesh_splice_in_order(v))
+	if (patience_wait(tp, peer, true, 0, &v->queued) && look(v, tp, peer) && !v->queued &&
+	    mesh_splice_in_order(v))
 		return true;
 	me->queued = PATIENCE_PAUSE;
 	return false;
@@ -104,7 +104,7 @@ static __always_inline bool may_redirect(struct bpf_sock *sk, __u32 size,
 	if (me->path == MESH_BY_TCP ? !may_return(tp, c, me, peer, &v) : !look(&v, tp, peer))
 		return false;
 	if (!mesh_splice_has_room(&v, size, limit, c->left_out) &&
-	    (v.fixed || !patience_wait(peer, 0, false, limit / 4, &v.queued) ||
+	    (v.fixed || !patience_wait(tp, peer, false, limit / 4, &v.queued) ||
 	     !mesh_splice_has_room(&v, size, limit, c->left_out))) {
 		me->queued = PATIENCE_PAUSE;
 		return false;
