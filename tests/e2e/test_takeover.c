@@ -2,8 +2,12 @@
 /* From one agent to the next: killed, told to leave, replaced while it runs. No request is lost. */
 #include "tests/e2e/harness.h"
 
+#include <mesh/abi.h>
+
+#include <linux/bpf.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 
@@ -249,6 +253,40 @@ static void a_restart_loses_no_request(void **state)
 	close_load();
 }
 
+/* Whoever comes next finds maps that another version has laid out. */
+static void make_maps_strange(void)
+{
+	union bpf_attr get = {.pathname = (__u64)(uintptr_t) "/sys/fs/bpf/sockmesh/ctl"},
+		       attr = {0};
+	struct mesh_ctl ctl;
+	__u32 zero = 0;
+
+	attr.map_fd = (__u32)syscall(SYS_bpf, BPF_OBJ_GET, &get, sizeof(get));
+	attr.key = (__u64)(uintptr_t)&zero;
+	attr.value = (__u64)(uintptr_t)&ctl;
+	assert_int_equal(syscall(SYS_bpf, BPF_MAP_LOOKUP_ELEM, &attr, sizeof(attr)), 0);
+	ctl.abi++;
+	assert_int_equal(syscall(SYS_bpf, BPF_MAP_UPDATE_ELEM, &attr, sizeof(attr)), 0);
+	close((int)attr.map_fd);
+}
+
+static void an_upgrade_to_other_maps_loses_no_request(void **state)
+{
+	struct load *anew;
+
+	open_load();
+	anew = load_start("anew", "--to %s --rate 300 --connections 12 --fresh", web->address);
+	for (int i = 0; i < 2; i++) {
+		make_maps_strange();
+		upgrade();
+		eventually(2000, captured());
+		assert_true(gateway_works());
+		settled_on_one();
+	}
+	none_failed(anew, "new connections");
+	close_load();
+}
+
 static void without_a_successor_workers_end_by_themselves(void **state)
 {
 	struct client *kept;
@@ -260,6 +298,10 @@ static void without_a_successor_workers_end_by_themselves(void **state)
 	assert_int_equal(exit_code(agent_pid), 0);
 	agent_pid = 0;
 	assert_true(captured());
+	/* one that cannot start has taken over nothing */
+	assert_int_equal(
+		sh("mesh-agent --token-file " SCRATCH "/state/token --admin 203.0.113.7:1")->status,
+		1);
 	eventually(25000, !captured()); /* the grace time is 20 s */
 	assert_true(meshed(kept));
 	assert_string_equal(header(kept, "connection"), "close");
@@ -453,6 +495,7 @@ int main(void)
 		STORY(a_worker_that_dies_without_a_supervisor_leaves_the_others),
 		STORY(upgrades_lose_no_request),
 		STORY(a_restart_loses_no_request),
+		STORY(an_upgrade_to_other_maps_loses_no_request),
 		STORY(without_a_successor_workers_end_by_themselves),
 		STORY(an_idle_caller_is_told_with_an_answer),
 		STORY(a_pipeline_is_answered_to_its_end),
