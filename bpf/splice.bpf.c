@@ -187,6 +187,8 @@ int mesh_splice_msg(struct sk_msg_md *msg)
 		me->queued += size;
 		me->redirected += size;
 	} else {
+		if (me->queued > PATIENCE_PAUSE)
+			me->queued = PATIENCE_PAUSE; /* bytes no more, but messages */
 		me->path = MESH_BY_TCP;
 		me->tcp += size;
 	}

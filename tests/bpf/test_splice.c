@@ -416,6 +416,36 @@ static void nothing_is_lost_when_it_is_switched(void **state)
 	part(&p);
 }
 
+/* What the first connection has left unread is not the second one's. */
+static void a_socket_that_connects_again_starts_anew(void **state)
+{
+	const struct sockaddr nowhere = {.sa_family = AF_UNSPEC};
+	uint64_t before = opened(MESH_ACCEL_ENROLLED), redirected, tcp;
+	struct sockaddr_storage ss;
+	struct pollfd out = {.events = POLLOUT};
+	struct pair p;
+	socklen_t len;
+
+	enter("/app");
+	len = address("127.0.0.1", fx.port4, false, &ss);
+	p = pair_up("127.0.0.1", fx.port4, fx.worker4, false);
+	pass_on(p.server, p.client, SMALL);
+	assert_int_equal(send(p.server, "stale", 5, MSG_NOSIGNAL), 5);
+	ok(connect(p.client, &nowhere, sizeof(nowhere)));
+	close(p.server);
+	if (connect(p.client, (struct sockaddr *)&ss, len) < 0)
+		assert_int_equal(errno, EINPROGRESS);
+	out.fd = p.client;
+	assert_int_equal(poll(&out, 1, WAIT_MS), 1);
+	p.server = accept_within(fx.worker4, WAIT_MS);
+	assert_true(p.server >= 0);
+	set_blocking(p.server, false);
+	assert_int_equal(opened(MESH_ACCEL_ENROLLED), before + 2);
+	talk(&p, 3, &redirected, &tcp);
+	assert_int_equal(redirected, 6 * SMALL);
+	assert_int_equal(tcp, 0);
+}
+
 /* --- what TCP sends twice --- */
 
 /* Packets of the cgroup that are at least lo and less than hi bytes long do not arrive. */
@@ -539,6 +569,7 @@ int main(void)
 		cmocka_unit_test_setup(a_callee_that_blocks_is_never_enrolled, splice_setup),
 		cmocka_unit_test_setup(bbr_is_not_for_what_stays_on_the_host, splice_setup),
 		cmocka_unit_test_setup(nothing_is_lost_when_it_is_switched, splice_setup),
+		cmocka_unit_test_setup(a_socket_that_connects_again_starts_anew, splice_setup),
 		cmocka_unit_test_setup(what_is_sent_twice_arrives_once, splice_setup),
 	};
 
