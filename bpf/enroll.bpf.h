@@ -94,18 +94,22 @@ static __always_inline bool enroll_who(struct bpf_sock_ops *ctx, struct bpf_sock
 
 enum enroll_verdict { ENROLL_NOT, ENROLL_HOLD_BACK, ENROLL_UNFIT, ENROLL };
 
-/* Ours do not block. */
+/* Seen to work without blocking, and never otherwise. Ours do not block. */
+static __always_inline bool enroll_is_known(__u32 workload, __u32 shift)
+{
+	__u32 word = splice_style_of(workload) >> shift;
+
+	return workload == MESH_NONE ||
+	       (word & MESH_STYLE_NONBLOCK && !(word & MESH_STYLE_BLOCKING));
+}
+
+/* What is not known is held back: that a socket does not block while it connects proves nothing,
+ * since many libraries have it so for the connect() alone. */
 static __always_inline bool enroll_style(const struct sock *sk, const struct enroll_who *who)
 {
-	__u32 word = splice_style_of(who->caller);
-
-	if (splice_style_of(who->callee) >> MESH_STYLE_CALLEE & MESH_STYLE_BLOCKING)
+	if (who->caller != MESH_NONE && splice_style_seen(sk) != MESH_STYLE_NONBLOCK)
 		return false;
-	if (who->caller == MESH_NONE)
-		return true;
-	if (word & (MESH_STYLE_BLOCKING | MESH_STYLE_NONBLOCK))
-		return !(word & MESH_STYLE_BLOCKING);
-	return splice_style_seen(sk) == MESH_STYLE_NONBLOCK;
+	return enroll_is_known(who->caller, 0) && enroll_is_known(who->callee, MESH_STYLE_CALLEE);
 }
 
 static __always_inline enum enroll_verdict
@@ -129,12 +133,10 @@ enroll_steer(const struct mesh_splice_ctl *c, const struct sock *sk, const struc
 	svc = bpf_map_lookup_elem(&services, &service);
 	if (svc && svc->flags & MESH_SVC_ACCEL_OFF)
 		return ENROLL_NOT;
-	if (svc && svc->flags & MESH_SVC_ACCEL_ON) {
-		if (hold_back > MESH_SPLICE_CONTROL)
-			hold_back = MESH_SPLICE_CONTROL;
-	} else if (!(c->left_out & MESH_COVER_STYLE) && !enroll_style(sk, who)) {
+	if (!(c->left_out & MESH_COVER_STYLE) && !enroll_style(sk, who))
 		return ENROLL_UNFIT;
-	}
+	if (svc && svc->flags & MESH_SVC_ACCEL_ON && hold_back > MESH_SPLICE_CONTROL)
+		hold_back = MESH_SPLICE_CONTROL;
 	return bpf_get_prandom_u32() % 1000 < hold_back ? ENROLL_HOLD_BACK : ENROLL;
 }
 

@@ -71,9 +71,9 @@ enum mesh_splice_task { MESH_SPLICE_TASK_OFF = 1 };
  * splice_style (counts): by workload id, what its sockets were seen to be, as a caller and as a
  * callee. On an enrolled socket a recv() that blocks gives EAGAIN when it is woken for another
  * reason, such as room to send after a send() that had to wait. So programs that block stay with
- * TCP: a caller must have connected without blocking, or be known not to block; a callee must not
- * be known to block. What they are is seen at the first message of an enrolled connection, and on
- * others when their first bytes are acknowledged.
+ * TCP, and so do those that are not known yet: many set O_NONBLOCK for the connect() alone. What
+ * they are is seen when the first bytes of a connection that is held back are acknowledged, and at
+ * the first message of an enrolled one.
  */
 enum mesh_splice_style {
 	MESH_STYLE_NONBLOCK = 1, /* as a caller; shifted by MESH_STYLE_CALLEE as a callee */

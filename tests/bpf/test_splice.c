@@ -117,11 +117,23 @@ static void talk(struct pair *p, int times, uint64_t *redirected, uint64_t *tcp)
 	assert_int_equal(a->turns - b->turns, *redirected || *tcp ? 2 * times : 0);
 }
 
+/* The first connection of two workloads: with TCP, and both are known afterwards. */
+static void meet(const char *ip, uint16_t port, int listener)
+{
+	struct pair p = pair_up(ip, port, listener, false);
+	uint64_t redirected, tcp;
+
+	talk(&p, 2, &redirected, &tcp);
+}
+
 static void assert_enrolled(const char *ip, uint16_t port, int listener)
 {
-	uint64_t before = opened(MESH_ACCEL_ENROLLED), redirected, tcp;
-	struct pair p = pair_up(ip, port, listener, false);
+	uint64_t before, redirected, tcp;
+	struct pair p;
 
+	meet(ip, port, listener);
+	before = opened(MESH_ACCEL_ENROLLED);
+	p = pair_up(ip, port, listener, false);
 	assert_int_equal(opened(MESH_ACCEL_ENROLLED), before + 1);
 	assert_int_equal(kernel_splice_pairs(fx.k), 1);
 	talk(&p, 3, &redirected, &tcp);
@@ -229,8 +241,9 @@ static void who_is_held_back_is_counted_as_control(void **state)
 {
 	const struct mesh_splice_steer nobody = {.hold_back = 1000};
 
-	ok(kernel_splice_steer(fx.k, UPSTREAM, &nobody));
 	enter("/app");
+	meet("127.0.0.1", fx.port4, fx.worker4);
+	ok(kernel_splice_steer(fx.k, UPSTREAM, &nobody));
 	assert_left_alone("127.0.0.1", fx.port4, fx.worker4, false, MESH_ACCEL_CONTROL);
 }
 
@@ -239,19 +252,22 @@ static void a_service_can_opt_out_and_in(void **state)
 	const struct mesh_service out = {.flags = MESH_SVC_USED | MESH_SVC_ACCEL_OFF},
 				  in = {.flags = MESH_SVC_USED | MESH_SVC_ACCEL_ON};
 	const struct mesh_splice_steer nobody = {.hold_back = 1000};
-	uint64_t before = opened(MESH_ACCEL_ENROLLED);
+	uint64_t before;
 
-	ok(kernel_service_set(fx.k, 0, &out));
 	enter("/app");
+	meet("127.0.0.1", fx.port4, fx.worker4);
+	before = opened(MESH_ACCEL_ENROLLED);
+	ok(kernel_service_set(fx.k, 0, &out));
 	assert_left_alone("127.0.0.1", fx.port4, fx.worker4, false, MESH_ACCEL_GROUPS);
 	ok(kernel_service_set(fx.k, 0, &in));
 	ok(kernel_splice_steer(fx.k, UPSTREAM, &nobody));
 	for (int i = 0; i < 20; i++) { /* one in a hundred is of the control group */
-		struct pair p = pair_up("127.0.0.1", fx.port4, fx.worker4, i & 1);
+		struct pair p = pair_up("127.0.0.1", fx.port4, fx.worker4, false);
 
 		part(&p);
 	}
 	assert_in_range(opened(MESH_ACCEL_ENROLLED), before + 16, before + 20);
+	assert_left_alone("127.0.0.1", fx.port4, fx.worker4, true, MESH_ACCEL_UNFIT);
 }
 
 static void a_workload_can_be_left_to_tcp_at_once(void **state)
@@ -260,6 +276,7 @@ static void a_workload_can_be_left_to_tcp_at_once(void **state)
 	struct pair p;
 
 	enter("/app");
+	meet("127.0.0.1", fx.port4, fx.worker4);
 	p = pair_up("127.0.0.1", fx.port4, fx.worker4, false);
 	pass_on(p.client, p.server, SMALL);
 	ok(kernel_splice_total(fx.k, &before));
@@ -291,50 +308,46 @@ static void a_caller_that_blocks_stays_with_tcp(void **state)
 	part(&p);
 }
 
-/* It connects and only then makes its socket non-blocking: known by its second connection. */
-static void a_caller_is_seen_by_what_its_socket_becomes(void **state)
+/* As libraries do that want a limit of time for connect(): not to block meanwhile says nothing. */
+static void a_caller_that_blocks_once_it_is_connected_stays_with_tcp(void **state)
 {
-	uint64_t before = opened(MESH_ACCEL_ENROLLED);
-	struct pair p;
-
 	enter("/app");
-	p = pair_up("127.0.0.1", fx.port4, fx.worker4, true);
-	set_blocking(p.client, false);
-	for (int i = 0; i < 4; i++) {
-		pass_on(p.client, p.server, SMALL);
-		pass_on(p.server, p.client, SMALL);
+	for (int i = 0; i < 3; i++) {
+		uint64_t before = opened(MESH_ACCEL_UNFIT), redirected, tcp;
+		struct pair p = pair_up("127.0.0.1", fx.port4, fx.worker4, false);
+
+		assert_int_equal(opened(MESH_ACCEL_UNFIT), before + 1);
+		set_blocking(p.client, true);
+		talk(&p, 2, &redirected, &tcp);
 	}
-	part(&p);
-	assert_int_equal(opened(MESH_ACCEL_ENROLLED), before);
-	p = pair_up("127.0.0.1", fx.port4, fx.worker4, true);
-	assert_int_equal(opened(MESH_ACCEL_ENROLLED), before + 1);
-	part(&p);
 }
 
-/* The other way round: its first connection is in, and the last. */
+/* A program that does both. */
 static void a_caller_that_comes_to_block_is_not_enrolled_again(void **state)
 {
 	uint64_t redirected, tcp;
 	struct pair p;
 
 	enter("/app");
+	meet("127.0.0.1", fx.port4, fx.worker4);
+	assert_left_alone("127.0.0.1", fx.port4, fx.worker4, true, MESH_ACCEL_UNFIT);
 	p = pair_up("127.0.0.1", fx.port4, fx.worker4, false);
 	set_blocking(p.client, true);
-	talk(&p, 1, &redirected, &tcp);
+	talk(&p, 2, &redirected, &tcp);
 	assert_left_alone("127.0.0.1", fx.port4, fx.worker4, false, MESH_ACCEL_UNFIT);
 }
 
-static void a_callee_that_blocks_is_not_enrolled_again(void **state)
+static void a_callee_that_blocks_is_never_enrolled(void **state)
 {
-	uint64_t redirected, tcp;
-	struct pair p;
-
 	enter("/other");
-	p = pair_up("127.0.0.1", fx.port4, fx.server4, false);
-	set_blocking(p.server, true);
-	talk(&p, 1, &redirected, &tcp);
-	assert_int_equal(redirected, 2 * SMALL);
-	assert_left_alone("127.0.0.1", fx.port4, fx.server4, false, MESH_ACCEL_UNFIT);
+	for (int i = 0; i < 3; i++) {
+		uint64_t before = opened(MESH_ACCEL_UNFIT), redirected, tcp;
+		struct pair p = pair_up("127.0.0.1", fx.port4, fx.server4, false);
+
+		assert_int_equal(opened(MESH_ACCEL_UNFIT), before + 1);
+		set_blocking(p.server, true);
+		talk(&p, 2, &redirected, &tcp);
+	}
 }
 
 /* --- bytes --- */
@@ -359,6 +372,7 @@ static void bbr_is_not_for_what_stays_on_the_host(void **state)
 		skip();
 	}
 	enter("/app");
+	meet("127.0.0.1", fx.port4, fx.worker4);
 	p = pair_up("127.0.0.1", fx.port4, fx.worker4, false);
 	assert_congestion(p.server, "reno");
 	part(&p);
@@ -377,6 +391,7 @@ static void nothing_is_lost_when_it_is_switched(void **state)
 	struct pair p;
 
 	enter("/app");
+	meet("127.0.0.1", fx.port4, fx.worker4);
 	p = pair_up("127.0.0.1", fx.port4, fx.worker4, false);
 	while (got < 32u << 20) {
 		size_t n = 1 + (size_t)rand() % sizeof(out);
@@ -547,10 +562,11 @@ int main(void)
 		cmocka_unit_test_setup(a_service_can_opt_out_and_in, splice_setup),
 		cmocka_unit_test_setup(a_workload_can_be_left_to_tcp_at_once, splice_setup),
 		cmocka_unit_test_setup(a_caller_that_blocks_stays_with_tcp, splice_setup),
-		cmocka_unit_test_setup(a_caller_is_seen_by_what_its_socket_becomes, splice_setup),
+		cmocka_unit_test_setup(a_caller_that_blocks_once_it_is_connected_stays_with_tcp,
+				       splice_setup),
 		cmocka_unit_test_setup(a_caller_that_comes_to_block_is_not_enrolled_again,
 				       splice_setup),
-		cmocka_unit_test_setup(a_callee_that_blocks_is_not_enrolled_again, splice_setup),
+		cmocka_unit_test_setup(a_callee_that_blocks_is_never_enrolled, splice_setup),
 		cmocka_unit_test_setup(bbr_is_not_for_what_stays_on_the_host, splice_setup),
 		cmocka_unit_test_setup(nothing_is_lost_when_it_is_switched, splice_setup),
 		cmocka_unit_test_setup(a_socket_that_connects_again_starts_anew, splice_setup),
