@@ -14,7 +14,7 @@
 
 #define SWEEP_MS      500
 #define LOOK_AGAIN_MS 5
-#define SEEN_NS	      20000000ULL
+#define SEEN_NS	      2000000ULL
 #define EARLY_USES    16
 #define ASKED_MAX     128 /* sockets at once: what the queue to the supervisor holds safely */
 

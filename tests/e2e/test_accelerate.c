@@ -65,10 +65,10 @@ static bool has_state(const char *service, const char *state)
 /* A connection of a program that does not block, as only these are enrolled. */
 static struct client *dial(void)
 {
-	struct client *c = call(who, web->address);
+	char way[128];
 
-	assert_return_code(fcntl(c->fd, F_SETFL, O_NONBLOCK), errno);
-	return c;
+	snprintf(way, sizeof(way), "nonblock %s", web->address);
+	return call(who, way);
 }
 
 static void ask(struct client *c, int times)
