@@ -133,6 +133,7 @@ install: deps ## install to $(DESTDIR)$(PREFIX)
 	$(Q)$(MAKE) $(JOBS) programs
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/sbin $(BUILD)/meshd $(BUILD)/mesh-agent
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(BUILD)/meshctl
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system deploy/systemd/meshd.service deploy/systemd/mesh-agent.service
 
 clean: ## remove build/
 	$(Q)rm -rf $(BUILD)

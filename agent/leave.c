@@ -151,6 +151,17 @@ void leave_done(struct leave *l)
 	l->loop = NULL;
 }
 
+void leave_remove(const char *run_dir)
+{
+	struct sockaddr_un sa;
+	int dir;
+
+	if (address(run_dir, &sa, &dir))
+		return;
+	unlinkat(dir, NAME, 0); /* it may never have come to be */
+	close(dir);
+}
+
 /* --- who asks --- */
 
 /* Until something can be read there, or until_ms. */

@@ -27,6 +27,9 @@ int leave_init(struct leave *l, const char *run_dir);
 /* The socket's name stays, for the successor. */
 void leave_done(struct leave *l);
 
+/* When there will be no successor. */
+void leave_remove(const char *run_dir);
+
 /* The other side: asks the agent of run_dir to leave and waits, wait_ms at most, until its process
  * has ended. 0, and in *fd what it gave (-1: nothing); -ENOENT: nobody is there; -EBUSY: it stays;
  * -ETIMEDOUT: it says nothing, or does not end; -errno. */

@@ -145,6 +145,8 @@ int remove_run(const struct agent_config *cfg)
 	}
 	err = kernel_remove(NULL, end_workers, &r, &spliced, error);
 	remove_marks(cfg);
+	rendezvous_sweep(cfg->run_dir);
+	leave_remove(cfg->run_dir);
 	if (err && err != -ENOENT)
 		log_error("%s", error);
 	else

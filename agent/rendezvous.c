@@ -3,6 +3,7 @@
 #include "agent/rendezvous.h"
 #include "agent/ipc.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -109,6 +110,33 @@ int rendezvous_dial(int dir, const char *name, int *pidfd)
 		return fd;
 	close(fd);
 	return err == -ESRCH ? -ECONNREFUSED : err;
+}
+
+void rendezvous_sweep(const char *run_dir)
+{
+	int dir = rendezvous_open(run_dir), copy = dir < 0 ? -1 : dup(dir), fd, pidfd;
+	DIR *d = copy < 0 ? NULL : fdopendir(copy);
+	struct dirent *e;
+
+	while (d && (e = readdir(d))) {
+		if (e->d_name[0] == '.')
+			continue;
+		fd = rendezvous_dial(dir, e->d_name, &pidfd);
+		if (fd == -ECONNREFUSED)
+			rendezvous_remove(dir, e->d_name);
+		if (fd < 0)
+			continue;
+		close(fd);
+		close(pidfd);
+	}
+	if (d)
+		closedir(d);
+	else if (copy >= 0)
+		close(copy);
+	if (dir < 0)
+		return;
+	unlinkat(dir, "../" RENDEZVOUS_DIR, AT_REMOVEDIR); /* not while there is one in it */
+	close(dir);
 }
 
 int rendezvous_take(int pidfd, int fd)

@@ -25,6 +25,9 @@ void rendezvous_name(uint64_t instance, char out[RENDEZVOUS_NAME_MAX]);
 /* A socket under that name, for IPC_FD_RENDEZVOUS. Not connectable before the worker listens. */
 int rendezvous_bind(int dir, const char *name);
 void rendezvous_remove(int dir, const char *name);
+/* Removes the sockets of workers that have ended, and the directory when none is left. Whoever
+ * calls has the lock of run_dir: he is the supervisor of those who live. */
+void rendezvous_sweep(const char *run_dir);
 /* Calls on a worker: a connected socket, to hear IPC_HELLO from, and a pidfd of it. -ECONNREFUSED:
  * it does not run any more. */
 int rendezvous_dial(int dir, const char *name, int *pidfd);

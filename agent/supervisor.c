@@ -476,6 +476,10 @@ static void stop(struct supervisor *s)
 		workers_done(&s->workers);
 	takeover_done(&s->takeover);
 	leave_done(&s->leave);
+	if (!keep && s->lock_fd >= 0) {
+		leave_remove(s->cfg->run_dir);
+		rendezvous_sweep(s->cfg->run_dir);
+	}
 	health_stop(s);
 	coverage_stop(s);
 	gain_stop(s);

@@ -88,6 +88,8 @@ struct supervisor {
 	int given_fd;	  /* the predecessor's */
 	bool taking_over; /* there are workers of before */
 	bool retired;	  /* they were told to drain */
+	bool cold;	  /* they work by other maps than ours */
+	uint64_t cold_ns; /* since the last step of a cold takeover */
 	bool leaving;	  /* others serve on */
 	bool told_ready;  /* the service manager knows */
 	bool up;	  /* the start is over */

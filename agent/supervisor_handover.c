@@ -17,8 +17,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define LEAVE_WAIT_MS 10000 /* for the one that was asked to leave */
-#define FIND_WAIT_MS  5000  /* for workers to answer: as long as for our own */
+#define LEAVE_WAIT_MS  10000 /* for the one that was asked to leave */
+#define PASSED_HOOK_MS 150   /* who passed the old hook is in a listener's queue by then */
+#define EMPTIED_MS     200   /* who drains has emptied the queues by then */
+#define FIND_WAIT_MS   5000  /* for workers to answer: as long as for our own */
 
 /* --- leaving --- */
 
@@ -176,6 +178,7 @@ int handover_begin(struct supervisor *s)
 	s->taking_over = ws->holding_back = true;
 	if (!workers_old_ones(ws))
 		return 0;
+	s->cold = !s->adopting;
 	log_info("taking over from %u workers with %u listeners", workers_old_ones(ws),
 		 t->nlisteners);
 	workers_make_room(ws, SUPERVISOR_DRAIN_MS);
@@ -190,11 +193,63 @@ void handover_forget_dead(struct supervisor *s, void (*died)(void *arg, uint32_t
 			died(s, i);
 }
 
+/* Do ours accept? The hook goes by their beats, and must not meet a moment without any. */
+static bool ours_beat(const struct supervisor *s)
+{
+	const struct workers *ws = &s->workers;
+
+	for (uint32_t i = 0; i < WORKERS_MAX && ws->nlisteners; i++)
+		if (ws->w[i].ours &&
+		    !__atomic_load_n(&s->arrays->beats->worker[i], __ATOMIC_RELAXED))
+			return false;
+	return true;
+}
+
+static bool ours_know(const struct supervisor *s)
+{
+	return workers_all_ready(&s->workers) && workers_generation(&s->workers) >= s->generation;
+}
+
+static void retire(struct supervisor *s)
+{
+	struct workers *ws = &s->workers;
+
+	s->retired = true;
+	workers_retire(ws, SUPERVISOR_DRAIN_MS);
+	log_info("%u workers are ready, %u of before drain, %d s at most", workers_ours(ws),
+		 workers_old_ones(ws), SUPERVISOR_DRAIN_MS / 1000);
+}
+
+static bool has_passed(const struct supervisor *s, uint64_t ms)
+{
+	return s->loop.now_ns >= s->cold_ns + ms * 1000000;
+}
+
+/* Who was captured by the programs of before is noted in their maps, which ours cannot read, and
+ * the other way round: so the old ones empty the queues before ours look there. Old capture is off
+ * (kernel_settled()), and connections pass meanwhile. True: ours may begin. */
+static bool queues_are_ours(struct supervisor *s)
+{
+	if (!s->cold || !workers_old_ones(&s->workers))
+		return true;
+	if (!s->cold_ns)
+		s->cold_ns = s->loop.now_ns;
+	if (s->retired)
+		return has_passed(s, EMPTIED_MS);
+	if (has_passed(s, PASSED_HOOK_MS) && ours_know(s)) {
+		retire(s);
+		s->cold_ns = s->loop.now_ns;
+	}
+	return false;
+}
+
 void handover_go_on(struct supervisor *s)
 {
 	struct workers *ws = &s->workers;
 
 	if (!s->taking_over || (ws->holding_back && !s->settled))
+		return;
+	if (ws->holding_back && !queues_are_ours(s))
 		return;
 	workers_release(ws);
 	if (!workers_old_ones(ws)) {
@@ -204,15 +259,12 @@ void handover_go_on(struct supervisor *s)
 			log_info("the workers of before have ended");
 		return;
 	}
-	if (s->retired || !workers_all_ready(ws) || workers_generation(ws) < s->generation)
-		return;
-	s->retired = true;
-	workers_retire(ws, SUPERVISOR_DRAIN_MS);
-	log_info("%u workers are ready, %u of before drain, %d s at most", workers_ours(ws),
-		 workers_old_ones(ws), SUPERVISOR_DRAIN_MS / 1000);
+	if (!s->retired && ours_know(s) && ours_beat(s))
+		retire(s);
 }
 
 bool handover_others_serve(const struct supervisor *s)
 {
-	return s->leaving || (!s->up && s->taking_over);
+	return s->leaving ||
+	       (!s->up && (s->taking_over || (s->kernel && kernel_adopted(s->kernel))));
 }

@@ -5,6 +5,7 @@
 #include "agent/supervisor.h"
 
 #include "lib/cgroup.h"
+#include "lib/clock.h"
 #include "lib/log.h"
 
 #include <string.h>
@@ -16,6 +17,7 @@ enum mesh_splice_mode splice_start(struct supervisor *s, enum mesh_splice_mode m
 	uint64_t cgroup = 0;
 	int r;
 
+	s->arrays->ctl->splice_ns = 0;
 	if (mode == MESH_SPLICE_OFF) { /* a predecessor may have had it on */
 		r = kernel_splice_set(s->kernel, &c, error);
 		if (r)
@@ -34,6 +36,7 @@ enum mesh_splice_mode splice_start(struct supervisor *s, enum mesh_splice_mode m
 		log_warn("connections are not accelerated: %s", error);
 		return MESH_SPLICE_OFF;
 	}
+	s->arrays->ctl->splice_ns = cgroup ? clock_mono_ns() : 0;
 	log_info("connections on this host skip TCP (%s)",
 		 mode == MESH_SPLICE_VERDICT ? "redirect with verdict" : "redirect");
 	return mode;

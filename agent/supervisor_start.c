@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +16,9 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#define LOCK_TRIES    20
+#define LOCK_RETRY_MS 25
 
 static void ignore(uint64_t cookie, const struct mesh_listener *l, void *arg)
 {
@@ -42,6 +46,17 @@ int start_check(const struct agent_config *cfg)
 	return 0;
 }
 
+/* A child that a killed agent had just forked has the lock too, until it runs its first lines. */
+static bool take_lock(int fd)
+{
+	for (int i = 0; flock(fd, LOCK_EX | LOCK_NB) < 0; i++) {
+		if (i == LOCK_TRIES)
+			return false;
+		poll(NULL, 0, LOCK_RETRY_MS);
+	}
+	return true;
+}
+
 /* flock() goes with the process, however it ends, so a stale file is harmless. */
 int start_lock(const struct agent_config *cfg, int *out)
 {
@@ -61,7 +76,7 @@ int start_lock(const struct agent_config *cfg, int *out)
 		log_error("cannot open %s: %s; choose another --run-dir", path, strerror(errno));
 		return n;
 	}
-	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+	if (!take_lock(fd)) {
 		n = (int)read(fd, pid, sizeof(pid) - 1);
 		pid[n > 0 ? n : 0] = 0;
 		pid[strcspn(pid, "\n")] = 0;

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#define DRAIN_MS		  15000
 #define HOPE_MS			  3000 /* a supervisor that is started anew is there by then */
 
 #define container(p, type, field) ((type *)((char *)(p)-offsetof(type, field)))
@@ -37,8 +38,8 @@ void alone_serve(struct worker *w)
 	leave_supervisor(w);
 	if (w->drain.prev) /* it ends anyway */
 		return;
-	if (!w->nlisteners) { /* it was not told anything yet: nobody would miss it */
-		w->proxy.loop.stop = true;
+	if (!w->nlisteners) { /* nobody would ever come, or miss it */
+		worker_drain(w, DRAIN_MS, true, true);
 		return;
 	}
 	log_debug("worker %u: the supervisor is gone, serving on", w->proxy.id);
@@ -56,6 +57,11 @@ static void hold_over(struct timer *t)
 
 	log_info("worker %u: nobody has taken over: draining", w->proxy.id);
 	worker_drain(w, w->drain_ms, true, false);
+}
+
+void alone_no_more(struct worker *w)
+{
+	timer_cancel(&w->proxy.loop, &w->hold);
 }
 
 void alone_hold_on(struct worker *w, uint32_t grace_ms, uint32_t drain_ms)
@@ -93,14 +99,16 @@ static void meet(struct worker *w, int fd)
 	int r;
 
 	leave_supervisor(w);
-	timer_cancel(&p->loop, &w->hold);
 	p->ipc_fd = fd;
 	r = loop_add(&p->loop, &w->ipc, fd, EPOLLIN, worker_on_ipc);
 	if (!r)
 		r = greet(w);
 	if (!r)
 		return;
-	log_error("worker %u: cannot hear the new supervisor: %s", p->id, strerror(-r));
+	if (r == -EPIPE) /* it only looked who lives, see rendezvous_sweep() */
+		log_debug("worker %u: who called has gone", p->id);
+	else
+		log_error("worker %u: cannot hear the new supervisor: %s", p->id, strerror(-r));
 	alone_serve(w);
 }
 
@@ -109,6 +117,8 @@ static void on_call(struct watch *watch, uint32_t events)
 	struct worker *w = container(watch, struct worker, rendezvous);
 	int fd;
 
+	/* the supervisor before may have had a listener for us, or said how it left */
+	proxy_catch_up(&w->proxy);
 	if (w->spare >= 0)
 		close(w->spare);
 	w->spare = -1; /* the next message finds another */

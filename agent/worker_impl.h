@@ -44,6 +44,8 @@ int alone_start(struct worker *w);
 void alone_serve(struct worker *w);
 /* May an answer of a supervisor still be hoped for? */
 bool alone_hopes(const struct worker *w);
+/* A supervisor that says something is one that stays; who merely calls may have failed. */
+void alone_no_more(struct worker *w);
 void alone_hold_on(struct worker *w, uint32_t grace_ms, uint32_t drain_ms);
 void alone_tell(struct worker *w, uint32_t from);
 

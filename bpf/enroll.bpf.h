@@ -94,18 +94,22 @@ static __always_inline bool enroll_who(struct bpf_sock_ops *ctx, struct bpf_sock
 
 enum enroll_verdict { ENROLL_NOT, ENROLL_HOLD_BACK, ENROLL_UNFIT, ENROLL };
 
-/* Ours do not block. */
+/* Seen to work without blocking, and never otherwise. Ours do not block. */
+static __always_inline bool enroll_is_known(__u32 workload, __u32 shift)
+{
+	__u32 word = splice_style_of(workload) >> shift;
+
+	return workload == MESH_NONE ||
+	       (word & MESH_STYLE_NONBLOCK && !(word & MESH_STYLE_BLOCKING));
+}
+
+/* What is not known is held back: that a socket does not block while it connects proves nothing,
+ * since many libraries have it so for the connect() alone. */
 static __always_inline bool enroll_style(const struct sock *sk, const struct enroll_who *who)
 {
-	__u32 word = splice_style_of(who->caller);
-
-	if (splice_style_of(who->callee) >> MESH_STYLE_CALLEE & MESH_STYLE_BLOCKING)
+	if (who->caller != MESH_NONE && splice_style_seen(sk) != MESH_STYLE_NONBLOCK)
 		return false;
-	if (who->caller == MESH_NONE)
-		return true;
-	if (word & (MESH_STYLE_BLOCKING | MESH_STYLE_NONBLOCK))
-		return !(word & MESH_STYLE_BLOCKING);
-	return splice_style_seen(sk) == MESH_STYLE_NONBLOCK;
+	return enroll_is_known(who->caller, 0) && enroll_is_known(who->callee, MESH_STYLE_CALLEE);
 }
 
 static __always_inline enum enroll_verdict
@@ -129,12 +133,10 @@ enroll_steer(const struct mesh_splice_ctl *c, const struct sock *sk, const struc
 	svc = bpf_map_lookup_elem(&services, &service);
 	if (svc && svc->flags & MESH_SVC_ACCEL_OFF)
 		return ENROLL_NOT;
-	if (svc && svc->flags & MESH_SVC_ACCEL_ON) {
-		if (hold_back > MESH_SPLICE_CONTROL)
-			hold_back = MESH_SPLICE_CONTROL;
-	} else if (!(c->left_out & MESH_COVER_STYLE) && !enroll_style(sk, who)) {
+	if (!(c->left_out & MESH_COVER_STYLE) && !enroll_style(sk, who))
 		return ENROLL_UNFIT;
-	}
+	if (svc && svc->flags & MESH_SVC_ACCEL_ON && hold_back > MESH_SPLICE_CONTROL)
+		hold_back = MESH_SPLICE_CONTROL;
 	return bpf_get_prandom_u32() % 1000 < hold_back ? ENROLL_HOLD_BACK : ENROLL;
 }
 
@@ -267,8 +269,10 @@ static __always_inline void enroll_passive(struct bpf_sock_ops *ctx)
 		if (enroll_end(bsk, &end))
 			enroll_flags(ctx, BPF_SOCK_OPS_RTT_CB_FLAG);
 		bpf_map_delete_elem(&splice_pairs, &end.id);
-	} else if (!enroll_half(ctx, bsk, sk, &end, p)) {
-		count(MESH_C_SPLICE_FULL);
+	} else {
+		enroll_flags(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
+		if (!enroll_half(ctx, bsk, sk, &end, p))
+			count(MESH_C_SPLICE_FULL);
 	}
 }
 
@@ -304,32 +308,65 @@ static __always_inline void enroll_count_tcp(struct bpf_sock_ops *ctx, struct me
 }
 
 /* The active side is closed, and with it the connection. */
+static __always_inline void enroll_count(struct bpf_sock_ops *ctx,
+					 const struct mesh_splice_end *end,
+					 struct mesh_splice_pair *p)
+{
+	struct mesh_accel_group *g = splice_group(end->upstream, end->group);
+
+	if (!g)
+		return;
+	__sync_fetch_and_add(&g->closed, 1);
+	__sync_fetch_and_add(&g->duration_ns, bpf_ktime_get_ns() - end->start_ns);
+	if (end->group != MESH_ACCEL_ENROLLED) {
+		enroll_count_tcp(ctx, g);
+	} else if (p) {
+		splice_tell(g, &p->half[MESH_ACTIVE], &p->told[MESH_ACTIVE]);
+		splice_tell(g, &p->half[MESH_PASSIVE], &p->told[MESH_PASSIVE]);
+		__sync_fetch_and_add(&g->closed_bytes,
+				     p->told[MESH_ACTIVE] + p->told[MESH_PASSIVE]);
+	}
+}
+
+/* True: the other side is closed too, or never came, so that nobody looks at the pair any more. */
+static __always_inline bool enroll_is_last(struct mesh_splice_pair *p, __u32 side)
+{
+	__u32 bit = 1u << (side & 1);
+
+	if (!p->half[MESH_PASSIVE].cookie)
+		return true;
+	return (__sync_fetch_and_or(&p->left, bit) | bit) == 3;
+}
+
 static __always_inline void enroll_closed(struct bpf_sock_ops *ctx)
 {
 	struct bpf_sock *bsk = ctx->sk;
 	struct mesh_splice_end *end = bsk ? bpf_sk_storage_get(&splice_ends, bsk, 0, 0) : NULL;
-	struct mesh_accel_group *g;
 	struct mesh_splice_pair *p;
 	__u64 id;
 
-	if (!end || end->side != MESH_ACTIVE)
+	if (!end)
 		return;
 	id = end->id;
 	p = bpf_map_lookup_elem(&splice_pairs, &id);
-	g = splice_group(end->upstream, end->group);
-	if (g) {
-		__sync_fetch_and_add(&g->closed, 1);
-		__sync_fetch_and_add(&g->duration_ns, bpf_ktime_get_ns() - end->start_ns);
-		if (end->group != MESH_ACCEL_ENROLLED) {
-			enroll_count_tcp(ctx, g);
-		} else if (p) {
-			splice_tell(g, &p->half[MESH_ACTIVE], &p->told[MESH_ACTIVE]);
-			splice_tell(g, &p->half[MESH_PASSIVE], &p->told[MESH_PASSIVE]);
-			__sync_fetch_and_add(&g->closed_bytes,
-					     p->told[MESH_ACTIVE] + p->told[MESH_PASSIVE]);
-		}
-	}
-	bpf_map_delete_elem(&splice_pairs, &id);
+	if (end->side == MESH_ACTIVE)
+		enroll_count(ctx, end, p);
+	if (p && enroll_is_last(p, end->side))
+		bpf_map_delete_elem(&splice_pairs, &id);
+}
+
+/* This socket connects anew, after connect(AF_UNSPEC): what an earlier connection has left unread
+ * must not be read on this one, and it may be enrolled again. */
+static __always_inline void enroll_again(struct bpf_sock_ops *ctx)
+{
+	struct bpf_sock *bsk = ctx->sk;
+	__u64 cookie;
+
+	if (!bsk || !bpf_sk_storage_get(&splice_ends, bsk, 0, 0))
+		return;
+	cookie = bpf_get_socket_cookie(ctx);
+	bpf_map_delete_elem(&splice_socks, &cookie);
+	bpf_sk_storage_delete(&splice_ends, bsk);
 }
 
 #endif

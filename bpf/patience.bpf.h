@@ -4,6 +4,7 @@
  * more to send never come back; the reader on another CPU makes room within microseconds. So the
  * program looks on for as long as the reader gets on, as a mutex does for an owner that runs. It
  * gives up when nothing moves: then the reader waits for this very CPU, or does not read at all.
+ * Only for programs that would sleep in send(): who does not block has other things to do.
  * Called by splice.bpf.c, under the sender's lock.
  */
 #ifndef BPF_PATIENCE_H
@@ -48,8 +49,9 @@ static long patience_look(__u32 i, struct patience *w)
 }
 
 /* True: at most `enough` bytes are left, *left says how many. */
-static __always_inline bool patience_wait(const struct mesh_splice_half *peer, __u32 write_seq,
-					  bool by_tcp, __u32 enough, __u32 *left)
+static __always_inline bool patience_wait(const struct tcp_sock *me,
+					  const struct mesh_splice_half *peer, bool by_tcp,
+					  __u32 enough, __u32 *left)
 {
 	const struct sock *sk = (void *)peer->sk;
 	const struct sk_psock *psock = (void *)((__u64)BPF_CORE_READ(sk, sk_user_data) & ~7ULL);
@@ -58,13 +60,14 @@ static __always_inline bool patience_wait(const struct mesh_splice_half *peer, _
 		.reader = (void *)peer->sk,
 		.start_ns = now,
 		.progress_ns = now,
-		.write_seq = write_seq,
+		.write_seq = me->write_seq,
 		.by_tcp = by_tcp,
 		.enough = enough,
 		.best = ~0u,
 	};
 
-	if (!psock || !bpf_core_field_exists(psock->msg_tot_len))
+	if (!psock || !bpf_core_field_exists(psock->msg_tot_len) ||
+	    splice_style_seen((const struct sock *)me) != MESH_STYLE_BLOCKING)
 		return false;
 	w.psock = psock;
 	bpf_loop(PATIENCE_LOOKS, patience_look, &w, 0);

@@ -174,7 +174,8 @@ static __always_inline void on_balanced(struct bpf_sock_ops *ctx, struct mesh_so
 	tp = bpf_skc_to_tcp_sock(sk);
 	if (!tp)
 		return;
-	heard = tp->bytes_received || (end && end->id); /* redirected bytes are not among them */
+	/* redirected bytes are not among those of TCP */
+	heard = tp->bytes_received || (end && end->group == MESH_ACCEL_ENROLLED);
 	error = outcome_ended(s, ((struct sock *)tp)->sk_err, heard, now);
 	count(MESH_C_CLOSED);
 	send_close(ctx, s, error);
@@ -205,6 +206,7 @@ int mesh_sockops(struct bpf_sock_ops *ctx)
 {
 	switch (ctx->op) {
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+		enroll_again(ctx);
 		on_connect(ctx);
 		break;
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:

@@ -12,6 +12,7 @@
 #include <bpf/bpf_core_read.h>
 #include "bpf/patience.bpf.h"
 #include "bpf/splice.bpf.h"
+#include "bpf/trim.bpf.h"
 
 /* Messages in a row, without an answer, after which small ones are better merged by TCP. */
 #define SPLICE_RUN   16
@@ -79,8 +80,8 @@ static __always_inline bool may_return(const struct tcp_sock *tp, const struct m
 		me->queued--;
 		return false;
 	}
-	if (patience_wait(peer, v->write_seq, true, 0, &v->queued) && look(v, tp, peer) &&
-	    !v->queued && mesh_splice_in_order(v))
+	if (patience_wait(tp, peer, true, 0, &v->queued) && look(v, tp, peer) && !v->queued &&
+	    mesh_splice_in_order(v))
 		return true;
 	me->queued = PATIENCE_PAUSE;
 	return false;
@@ -104,7 +105,7 @@ static __always_inline bool may_redirect(struct bpf_sock *sk, __u32 size,
 	if (me->path == MESH_BY_TCP ? !may_return(tp, c, me, peer, &v) : !look(&v, tp, peer))
 		return false;
 	if (!mesh_splice_has_room(&v, size, limit, c->left_out) &&
-	    (v.fixed || !patience_wait(peer, 0, false, limit / 4, &v.queued) ||
+	    (v.fixed || !patience_wait(tp, peer, false, limit / 4, &v.queued) ||
 	     !mesh_splice_has_room(&v, size, limit, c->left_out))) {
 		me->queued = PATIENCE_PAUSE;
 		return false;
@@ -186,45 +187,12 @@ int mesh_splice_msg(struct sk_msg_md *msg)
 		me->queued += size;
 		me->redirected += size;
 	} else {
+		if (me->queued > PATIENCE_PAUSE)
+			me->queued = PATIENCE_PAUSE; /* bytes no more, but messages */
 		me->path = MESH_BY_TCP;
 		me->tcp += size;
 	}
 	return SK_PASS;
-}
-
-#define TRIM_STEP 4095 /* what the helper takes off at once */
-#define TRIM_MAX  17   /* steps: more than an skb of 64 KiB */
-
-/*
- * The pair of a socket that is told by nothing but itself: a stream verdict has no socket storage.
- * Its initial sequence numbers are those of now less what has gone since; the active side counts
- * its SYN as a byte that was acknowledged.
- */
-static __always_inline struct mesh_splice_pair *find_pair(const struct tcp_sock *tp, __u32 *side)
-{
-	__u32 theirs = tp->rcv_nxt - (__u32)tp->bytes_received;
-	__u32 mine = tp->snd_una - (__u32)tp->bytes_acked;
-	__u64 id = (__u64)theirs << 32 | mine;
-	struct mesh_splice_pair *p = bpf_map_lookup_elem(&splice_pairs, &id);
-
-	*side = MESH_PASSIVE;
-	if (p)
-		return p;
-	id = (__u64)(mine + 1) << 32 | theirs;
-	*side = MESH_ACTIVE;
-	return bpf_map_lookup_elem(&splice_pairs, &id);
-}
-
-/* Takes `n` bytes off the front. */
-static __always_inline void trim(struct __sk_buff *skb, __u32 n)
-{
-	for (int i = 0; i < TRIM_MAX && n; i++) {
-		__u32 step = n < TRIM_STEP ? n : TRIM_STEP;
-
-		if (bpf_skb_adjust_room(skb, -(__s32)step, 0, 0))
-			return;
-		n -= step;
-	}
 }
 
 /*

@@ -8,8 +8,9 @@
 #include <mesh/splice.h>
 
 /* Sockets that may skip TCP, by cookie. Writer: sockops, at ESTABLISHED. Reader: the kernel, at a
- * redirect. Entry: until the socket closes, which removes it; nobody else does, since that would
- * lose what is unread. Full: MESH_C_SPLICE_FULL, the connection stays with TCP. */
+ * redirect. Entry: until the socket closes, which removes it, or connects anew; nobody else
+ * does, since that would lose what is unread. Full: MESH_C_SPLICE_FULL, the connection stays with
+ * TCP. */
 struct {
 	__uint(type, BPF_MAP_TYPE_SOCKHASH);
 	__uint(max_entries, 2 * MESH_MAX_PAIRS);
@@ -17,8 +18,8 @@ struct {
 	__type(value, __u64);
 } splice_socks MESH_MAP;
 
-/* Writers: sockops and the sockets' programs. Entry: made and removed by the active side. Full: as
- * above. */
+/* Writers: sockops and the sockets' programs. Entry: made by the active side, removed by the one
+ * that closes last. Full: as above. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, MESH_MAX_PAIRS);

@@ -14,6 +14,9 @@ SEC("sockops")
 int mesh_trial_sockops(struct bpf_sock_ops *ctx)
 {
 	switch (ctx->op) {
+	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+		enroll_again(ctx);
+		break;
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
 		enroll_active(ctx);
 		break;

@@ -73,6 +73,10 @@ struct proxy {
 	uint16_t nidle[2][MESH_MAX_ENDPOINTS];
 	struct upconn *idle_oldest, **idle_newest;
 	uint32_t nidle_of[MESH_MAX_SERVICES];
+	struct { /* when a connection that could be looked at first served it, see upconn_put */
+		uint64_t ns;
+		uint32_t gen;
+	} seen[MESH_MAX_ENDPOINTS];
 	struct upconn *awaiting; /* wait for a socket from the supervisor */
 	uint32_t nawaiting;
 	struct queue { /* of exchanges that wait for a connection, by service */

@@ -14,6 +14,8 @@
 
 #define SWEEP_MS      500
 #define LOOK_AGAIN_MS 5
+#define SEEN_NS	      2000000ULL
+#define EARLY_USES    16
 #define ASKED_MAX     128 /* sockets at once: what the queue to the supervisor holds safely */
 
 static uint64_t now_ms(const struct proxy *p)
@@ -350,13 +352,31 @@ static void look_at_idle(struct timer *t)
 	upconn_look((struct proxy *)((char *)t - offsetof(struct proxy, idle_look)));
 }
 
+/* Connections may skip TCP only when both ends are known, and an endpoint gets known by what its
+ * first connection is seen to be (mesh/splice.h). Those that are as old as that stay with TCP for
+ * ever: they are not kept for ever. */
+static bool is_early(struct proxy *p, const struct upconn *u)
+{
+	uint64_t since = __atomic_load_n(&p->shared.ctl->splice_ns, __ATOMIC_RELAXED);
+	uint64_t *seen_ns = &p->seen[u->endpoint].ns;
+	uint32_t *gen = &p->seen[u->endpoint].gen;
+
+	if (!since)
+		return false;
+	if (u->begun_ns >= since && (*gen != u->gen || *seen_ns < since)) {
+		*gen = u->gen;
+		*seen_ns = p->loop.now_ns;
+	}
+	return u->used >= EARLY_USES && (u->begun_ns < since || u->begun_ns < *seen_ns + SEEN_NS);
+}
+
 void upconn_put(struct upconn *u, uint32_t max_idle_ms)
 {
 	struct proxy *p = u->conn.proxy;
 	struct upconn **head = &p->idle_by_endpoint[u->local][u->endpoint];
 
 	if (p->nidle[u->local][u->endpoint] >= UPCONN_IDLE_PER_ENDPOINT || p->draining ||
-	    u->conn.error || u->conn.hung || conn_unread(&u->conn)) {
+	    u->conn.error || u->conn.hung || conn_unread(&u->conn) || is_early(p, u)) {
 		upconn_close(u, false);
 		return;
 	}

@@ -148,7 +148,8 @@ static int addresses_check(const cJSON *v, struct schema_error *e)
 			continue;
 		for (int i = 0; i < n; i++)
 			if (a[i].port == b.port && !memcmp(a[i].ip, b.ip, sizeof(b.ip)))
-				return schema_fail(e, "", "%s stands there twice", item->valuestring);
+				return schema_fail(e, "", "%s stands there twice",
+						   item->valuestring);
 		a[n++] = b;
 	}
 	return 0;

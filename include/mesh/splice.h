@@ -71,9 +71,9 @@ enum mesh_splice_task { MESH_SPLICE_TASK_OFF = 1 };
  * splice_style (counts): by workload id, what its sockets were seen to be, as a caller and as a
  * callee. On an enrolled socket a recv() that blocks gives EAGAIN when it is woken for another
  * reason, such as room to send after a send() that had to wait. So programs that block stay with
- * TCP: a caller must have connected without blocking, or be known not to block; a callee must not
- * be known to block. What they are is seen at the first message of an enrolled connection, and on
- * others when their first bytes are acknowledged.
+ * TCP, and so do those that are not known yet: many set O_NONBLOCK for the connect() alone. What
+ * they are is seen when the first bytes of a connection that is held back are acknowledged, and at
+ * the first message of an enrolled one.
  */
 enum mesh_splice_style {
 	MESH_STYLE_NONBLOCK = 1, /* as a caller; shifted by MESH_STYLE_CALLEE as a callee */
@@ -109,9 +109,10 @@ _Static_assert(sizeof(struct mesh_accel) == 256, "abi");
 
 /* splice_pairs: two sockets that are one connection, by their initial sequence numbers: 64 bits
  * that no other connection of the host has, through NAT and between namespaces with the same
- * addresses. The active side makes the entry when it is established and removes it at its end; the
- * passive side finds it, or is none of ours. Each half has one writer: the socket's own programs,
- * under its lock. */
+ * addresses. The active side makes the entry when it is established; the passive side finds it, or
+ * is none of ours. Whoever closes last removes it: the memory of an entry may be another pair's at
+ * once, while a program of the other side is still at work on it. Each half has one writer: the
+ * socket's own programs, under its lock. */
 enum mesh_splice_side { MESH_ACTIVE = 0, MESH_PASSIVE = 1 };
 enum mesh_splice_path { MESH_BY_TCP = 0, MESH_REDIRECTED = 1 };
 struct mesh_splice_half {
@@ -134,12 +135,14 @@ struct mesh_splice_pair {
 	__u32 next[2]; /* by reader: behind the last byte by TCP that its verdict has seen */
 	__u32 seen;    /* sides (1 << side) whose style was looked at */
 	__u64 told[2]; /* bytes of each side that were added to accel */
-	__u64 reserved[2];
+	__u32 left;    /* sides (1 << side) that are closed */
+	__u32 pad;
+	__u64 reserved;
 };
 _Static_assert(sizeof(struct mesh_splice_pair) == 192, "abi");
 
-/* splice_ends: what a socket keeps of its pair, in its storage. A connection that is held back has
- * id 0 and is looked at once more, at its end. */
+/* splice_ends: what a socket keeps of its pair, in its storage. A connection that is held back is
+ * looked at once more, at its end. */
 struct mesh_splice_end {
 	__u64 id; /* key in splice_pairs */
 	__u64 start_ns;

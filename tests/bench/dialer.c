@@ -3,12 +3,14 @@
  * Makes connections on behalf of a test: started by `meshctl run`, it is a workload; the test sends
  * it an address over a unix socket (SOCK_SEQPACKET, at --socket) and gets back the connected
  * descriptor, or the error as a number. "mptcp ADDRESS" and "device ADDRESS" (bound to eth0) are
- * connections that the mesh cannot take. So the test holds a socket that was opened by a managed
+ * connections that the mesh cannot take; "nonblock ADDRESS" does not block while it connects, nor
+ * later. So the test holds a socket that was opened by a managed
  * caller, in that caller's network namespace.
  */
 #include "lib/options.h"
 #include "tests/bench/net.h"
 
+#include <poll.h>
 #include <string.h>
 #include <sys/un.h>
 
@@ -46,20 +48,39 @@ static int answer(int to, int err, int fd)
 #define IPPROTO_MPTCP 262
 #endif
 
+/* Until it is connected. Takes fd over; fd or -errno. */
+static int await(int fd)
+{
+	struct pollfd p = {.fd = fd, .events = POLLOUT};
+	int err = 0;
+	socklen_t len = sizeof(err);
+
+	if (poll(&p, 1, -1) < 0 || getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len))
+		err = errno;
+	if (err)
+		close(fd);
+	return err ? -err : fd;
+}
+
 static int dial(const char *text)
 {
 	static const struct {
 		const char *word, *device;
-		int protocol;
-	} ways[] = {{"mptcp ", NULL, IPPROTO_MPTCP}, {"device ", "eth0", 0}, {"", NULL, 0}};
+		int protocol, flags;
+	} ways[] = {{"mptcp ", NULL, IPPROTO_MPTCP, 0},
+		    {"device ", "eth0", 0, 0},
+		    {"nonblock ", NULL, 0, SOCK_NONBLOCK},
+		    {"", NULL, 0, 0}};
 	struct addr a;
 	size_t i = 0;
+	int fd;
 
 	while (strncmp(text, ways[i].word, strlen(ways[i].word)))
 		i++;
 	if (addr_parse(text + strlen(ways[i].word), &a))
 		return -EINVAL;
-	return net_connect_by(&a, 0, ways[i].protocol, ways[i].device);
+	fd = net_connect_by(&a, ways[i].flags, ways[i].protocol, ways[i].device);
+	return fd < 0 ? fd : await(fd);
 }
 
 int main(int argc, char **argv)

@@ -4,6 +4,7 @@
 # Needs: $work (a scratch directory), $BUILD, $accelerate.
 
 hosts=()
+congestion=reno # of TCP on the hosts: a default of bbr would halve it on loopback
 tools=$BUILD/tests/bench
 
 die() {
@@ -41,8 +42,8 @@ host_start() { # HOST
 	demo/vhost run --name "bench-$1" -- sleep infinity >"$work/$1.log" 2>&1 &
 	hosts+=($!)
 	until_ok "the virtual host $1" on "$1" true
-	# a default of bbr would halve TCP on loopback; thousands of connections need ports
-	on "$1" sysctl -qw net.ipv4.ip_local_port_range="20000 65000" net.ipv4.tcp_congestion_control=reno
+	# thousands of connections need ports
+	on "$1" sysctl -qw net.ipv4.ip_local_port_range="20000 65000" net.ipv4.tcp_congestion_control=$congestion
 }
 
 start() { # HOST NAME CMD...: in the background, its pid in /run/NAME.pid of the host
@@ -73,7 +74,7 @@ service_start() { # HOST NAME [FLAGS of meshctl run] -- CMD...
 	# shellcheck disable=SC2016
 	start "$where" "run-$name" "$BUILD/meshctl" run --service "$name" --instance "$name-1" "${flags[@]}" -- \
 		sh -c 'echo "${MESH_ADDRESS:-127.0.0.1}" >/run/$0.address; echo $$ >/run/$0.pid
-			sysctl -qw net.ipv4.tcp_congestion_control=reno; exec "$@"' "$name" "$@"
+			sysctl -qw net.ipv4.tcp_congestion_control=$1; shift; exec "$@"' "$name" $congestion "$@"
 	until_ok "the service $name" on "$where" sh -c "'$BUILD/meshctl' get endpoints $name | grep -q $name-1"
 }
 
@@ -91,7 +92,7 @@ pod_start() { # HOST NAME ADDRESS (in 10.202.0.0/16)
 		nsenter --net=/run/netns/$2 sh -ec 'ip link set lo up
 			ip addr add $3/16 dev eth0
 			ip link set eth0 up
-			sysctl -qw net.ipv4.tcp_congestion_control=reno'" || die "cannot make the namespace $2"
+			sysctl -qw net.ipv4.tcp_congestion_control=$congestion'" || die "cannot make the namespace $2"
 }
 
 pids() { # HOST NAME: the process and its children

@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 # Clients of HTTP for the parts of bench.sh. A case is a way to reach an origin: which host the client is on, what it is
 # there, where it connects to, and which processes on the way are ours to count.
-# Needs: hosts.sh, report.sh; $client_cpu, $seconds.
+# Needs: hosts.sh, report.sh; $client_cpu, $seconds, $congestion.
 
 declare -A host to path as proxy fresh
 
@@ -36,7 +36,7 @@ client() { # CASE CMD...: runs a client where and how that case has it
 	*) run=(nsenter "--net=/run/netns/${as[$case]}") ;;
 	esac
 	on "${host[$case]}" "${run[@]}" taskset -c "$client_cpu" sh -c 'ulimit -n 20000
-		sysctl -qw net.ipv4.tcp_congestion_control=reno; exec "$@"' x "$@"
+		sysctl -qw net.ipv4.tcp_congestion_control=$0; exec "$@"' $congestion "$@"
 }
 
 # A client of HTTP. The mesh learns from a program's connections whether its sockets may skip TCP, so every case has made

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
 # TCP services against plain TCP: round trips, streams, small one-way messages (tests/bench/tcpbench), in one network
-# namespace and between two (veth, bridge), with bbr and with cubic, by programs that poll and by programs that block in
+# namespace and between two (veth, bridge), with this machine's default congestion control and with cubic, by programs that poll and by programs that block in
 # recv(); and how long a refused connect() takes.
 #
 # `plain` has servers in its own namespace and in a pod, `mesh` the same as services of protocol tcp:
-#   poll, block            in the callers' namespace
-#   poll-veth, block-veth  in one of their own, called from another
+#   poll, block            in the callers' namespace, for streams
+#   poll-veth, block-veth  in one of their own, called from another, for streams
+#   poll-ping, block-ping  for round trips: the mesh judges by a service's traffic whether it is to skip TCP
 #   small                  enrolled whatever is measured (accelerate: on)
 #   measured               not enrolled (off): what becomes of a service whose messages were found not to gain
 #   broken                 its breaker is open
@@ -14,7 +15,8 @@
 readonly TCP_POLL=9100 TCP_BLOCK=9101 TCP_SMALL=9102 TCP_MEASURED=9103 TCP_BROKEN=9104 TCP_NET=10.202.0
 readonly PINGS=64,1024,16384,65536 STREAMS=16384,65536,262144,1048576 SMALLS=64,512,4096
 readonly TURN_MS=150
-readonly TCP_CASES="plain-poll mesh-poll plain-block mesh-block"
+TCP_DEFAULT=$(sysctl -n net.ipv4.tcp_congestion_control)
+readonly TCP_DEFAULT TCP_CASES="plain-poll mesh-poll plain-block mesh-block"
 
 service_config() { # SERVICE ACCELERATE
 	echo "{\"service\":\"$1\",\"protocol\":\"tcp\",\"accelerate\":\"$2\"}" |
@@ -32,22 +34,26 @@ tcp_service() { # NAME PORT ACCELERATE [FLAGS of meshctl run] [-- FLAGS of tcpbe
 	service_start mesh "$name" --port "$port" --protocol tcp "${flags[@]}" -- "$tools/tcpbench" --serve "$port" "${@:2}"
 }
 
-tcp_pair() { # STYLE PORT [FLAGS of tcpbench]: its servers on both hosts, its four cases
-	local style=$1 port=$2
+tcp_pair() { # STYLE PORT [FLAGS of tcpbench]: its servers on both hosts, its cases; PORT and the ten behind it
+	local style=$1 port=$2 ping=$(($2 + 10)) name
 	shift 2
 	start plain "$style" "$tools/tcpbench" --serve "$port" "$@"
+	start plain "$style-ping" "$tools/tcpbench" --serve "$ping" "$@"
 	start plain "$style-veth" nsenter --net=/run/netns/b "$tools/tcpbench" --serve "$port" "$@"
 	tcp_service "$style" "$port" auto -- "$@"
+	tcp_service "$style-ping" "$ping" auto -- "$@"
 	tcp_service "$style-veth" "$port" auto --netns -- "$@"
 	case_add "plain-$style" plain "$port"
 	case_add "mesh-$style" mesh "$port" as=workload
+	case_add "plain-$style-ping" plain "$ping"
+	case_add "mesh-$style-ping" mesh "$ping" as=workload
 	case_add "plain-$style-veth" plain "$TCP_NET.3:$port" as=a
 	case_add "mesh-$style-veth" mesh "$(on mesh cat "/run/$style-veth.address"):$port" as=netns
-	against[mesh-$style]=plain-$style
-	against[plain-$style]=plain-$style
+	for name in plain mesh; do against["$name-$style"]="plain-$style"; done
 }
 
 tcp_start() {
+	congestion=$TCP_DEFAULT
 	host_start plain
 	host_start mesh
 	pod_start plain a $TCP_NET.2
@@ -66,16 +72,16 @@ tcp_start() {
 
 tcp_place() { # CPU of the servers, CPU of the clients
 	local name
-	for name in poll poll-veth block block-veth; do
-		pin plain $name "$1"
-		pin mesh $name "$1"
+	for name in {poll,block}{,-ping,-veth}; do
+		pin plain "$name" "$1"
+		pin mesh "$name" "$1"
 	done
 	pin mesh small "$1"
 	pin mesh measured "$1"
 	client_cpu=$2
 }
 
-# All sizes of a mode: METRIC-SIZE of a case, microseconds or MB/s, measured by that case or by another, CASE-veth.
+# All sizes of a mode: METRIC-SIZE of a case, microseconds or MB/s, measured by that case or by CASE-ping, CASE-veth.
 tcp_turn() { # CASE COLUMN METRIC MODE SIZES [FLAGS of tcpbench]
 	local size first rest out flags=()
 	[[ $1 = *-block* ]] && flags=(--block)
@@ -88,20 +94,22 @@ tcp_turn() { # CASE COLUMN METRIC MODE SIZES [FLAGS of tcpbench]
 }
 
 tcp_round() {
-	local cpus case cc
+	local cpus case cc flags
 	for cpus in one two; do
-		[ $cpus = one ] && tcp_place 1 1 || tcp_place 1 0
-		for case in $TCP_CASES; do tcp_turn $case $case "ping-$cpus" ping $PINGS; done
-		for cc in bbr cubic; do
+		if [ $cpus = one ]; then tcp_place 1 1; else tcp_place 1 0; fi
+		for case in $TCP_CASES; do tcp_turn "$case-ping" "$case" "ping-$cpus" ping $PINGS; done
+		for cc in default cubic; do
+			flags=()
+			[ $cc = default ] || flags=(--cc $cc)
 			for case in $TCP_CASES; do
-				tcp_turn $case $case "stream-$cpus-$cc" stream $STREAMS --cc $cc
+				tcp_turn "$case" "$case" "stream-$cpus-$cc" stream $STREAMS "${flags[@]}"
 			done
 			for case in $TCP_CASES; do
-				tcp_turn $case-veth $case "veth-$cpus-$cc" stream $STREAMS --cc $cc
+				tcp_turn "$case-veth" "$case" "veth-$cpus-$cc" stream $STREAMS "${flags[@]}"
 			done
 		done
 		for case in plain-poll small measured; do
-			tcp_turn $case $case "small-$cpus" stream $SMALLS --nagle
+			tcp_turn "$case" "$case" "small-$cpus" stream $SMALLS --nagle
 		done
 	done
 	tcp_place 1 1
@@ -112,7 +120,7 @@ tcp_round() {
 }
 
 tcp_end() {
-	:
+	congestion=reno
 }
 
 tcp_ratios() { # METRIC SIZES CASE OTHER: of each size
@@ -123,8 +131,9 @@ tcp_ratios() { # METRIC SIZES CASE OTHER: of each size
 	done
 }
 
+# shellcheck disable=SC2046 # lists of numbers
 tcp_stream_goals() { # PLACEMENT CC STYLE
-	goal "TCP stream, 16 KiB to 1 MiB, $2, ${CPUS[$1]}, programs that $3, worst ratio to plain TCP" \
+	goal "TCP stream, 16 KiB to 1 MiB, ${2/default/default ($TCP_DEFAULT)}, ${CPUS[$1]}, programs that $3, worst ratio to plain TCP" \
 		"$(smallest $(tcp_ratios "stream-$1-$2" $STREAMS "mesh-$3" "plain-$3"))" '>=' 1.00
 	goal 'the same between namespaces' \
 		"$(smallest $(tcp_ratios "veth-$1-$2" $STREAMS "mesh-$3" "plain-$3"))" '>=' 1.50
@@ -136,7 +145,7 @@ tcp_goals() {
 	goal 'TCP round trip, 64 B to 64 KiB on one CPU, programs that block, worst ratio to plain TCP' \
 		"$(largest $(tcp_ratios ping-one $PINGS mesh-block plain-block))" '<=' 0.70
 	for cpus in one two; do
-		for cc in bbr cubic; do
+		for cc in default cubic; do
 			for style in poll block; do tcp_stream_goals $cpus $cc $style; done
 		done
 	done
@@ -170,8 +179,8 @@ tcp_report() {
 	table 'plain TCP, polling' 'TCP service' 'plain TCP, blocking' 'TCP service'
 	for cpus in one two; do
 		tcp_rows "round trip, ${CPUS[$cpus]}, us" "ping-$cpus" $PINGS '%.1f'
-		for cc in bbr cubic; do
-			tcp_rows "stream, $cc, ${CPUS[$cpus]}, MB/s" "stream-$cpus-$cc" $STREAMS '%.0f'
+		for cc in default cubic; do
+			tcp_rows "stream, ${cc/default/default ($TCP_DEFAULT)}, ${CPUS[$cpus]}, MB/s" "stream-$cpus-$cc" $STREAMS '%.0f'
 			tcp_rows 'the same between namespaces' "veth-$cpus-$cc" $STREAMS '%.0f'
 		done
 	done

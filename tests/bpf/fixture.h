@@ -15,6 +15,7 @@
 #include "lib/addr.h"
 #include "lib/cgroup.h"
 #include "lib/clock.h"
+#include "tests/bpf/kernel_has.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -46,8 +47,8 @@
 #define IPPROTO_MPTCP 262
 #endif
 
-#define WAIT_MS	  5000 /* deadline for what must happen */
-#define APP	  1    /* workload ids */
+#define WAIT_MS	  (5000 * kernel_patience()) /* deadline for what must happen */
+#define APP	  1			     /* workload ids */
 #define SERVER	  2
 #define SUB	  3
 #define CALLER_IP "10.77.0.9" /* what the supervisor says of each workload */

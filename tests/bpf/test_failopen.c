@@ -121,7 +121,8 @@ static void live_and_die(uint32_t round, bool told)
 {
 	int listener = listen_on("127.0.0.1", fx.worker_port, false);
 	struct mesh_beats *b = kernel_arrays(fx.k)->beats;
-	uint64_t captured = counter(MESH_C_CAPTURED), until = clock_mono_ns() + 2000000000;
+	uint64_t captured = counter(MESH_C_CAPTURED),
+		 until = clock_mono_ns() + WAIT_MS * 1000000ULL;
 	pid_t pid[WORKERS];
 
 	for (uint32_t i = 0; i < WORKERS; i++)

@@ -25,6 +25,7 @@
 #include <cmocka.h>
 
 #define ok(call) assert_int_equal(call, 0)
+#define OFTEN	 20
 
 static struct {
 	struct trial_env env;
@@ -66,6 +67,17 @@ static void assert_passes(const char *trial)
 static void assert_fails(const char *trial)
 {
 	assert_int_equal(outcome(trial), TRIAL_FAILED);
+	print_message("%s without its cover: %s\n", trial, fx.why);
+}
+
+/* Of what depends on who runs when: fails within so many times. */
+static void assert_may_fail(const char *trial)
+{
+	enum trial_outcome o = outcome(trial);
+
+	for (int i = 1; i < OFTEN && o == TRIAL_PASSED; i++)
+		o = outcome(trial);
+	assert_int_equal(o, TRIAL_FAILED);
 	print_message("%s without its cover: %s\n", trial, fx.why);
 }
 
@@ -265,7 +277,7 @@ static void twelve_what_sleeps_in_recv_is_for_tcp(void **state)
 	for (int i = 0; i < 2; i++)
 		for (int j = 0; j < 2; j++) {
 			enrol(both[i], 0);
-			assert_fails(names[j]);
+			assert_may_fail(names[j]);
 			ok(rig_mode(fx.rig, MESH_SPLICE_OFF, 0));
 			fx.env.steer = NULL;
 			assert_passes(names[j]);

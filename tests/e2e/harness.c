@@ -161,7 +161,7 @@ pid_t spawn(const char *name, const char *cmd)
 
 int reap(pid_t *pid, int sig)
 {
-	uint64_t until = mono_ms() + END_MS;
+	uint64_t until = mono_ms() + END_MS * slowness();
 	pid_t p = *pid;
 	int status = 0;
 
@@ -197,7 +197,8 @@ static bool answers(const char *address, const char *path)
 /* Waits for path to answer 200; fails at once when the daemon ends. */
 static void daemon_wait(pid_t *pid, const char *what, const char *address, const char *path)
 {
-	for (uint64_t until = mono_ms() + 15000; !answers(address, path); usleep(5000)) {
+	for (uint64_t until = mono_ms() + 15000 * slowness(); !answers(address, path);
+	     usleep(5000)) {
 		int status;
 
 		if (waitpid(*pid, &status, WNOHANG) == *pid) {
@@ -315,7 +316,8 @@ void workers_kill(void)
 	pid_t pids[32];
 	int n;
 
-	for (uint64_t until = mono_ms() + 5000; (n = all_workers(pids, 32)); usleep(2000)) {
+	for (uint64_t until = mono_ms() + 5000 * slowness(); (n = all_workers(pids, 32));
+	     usleep(2000)) {
 		if (mono_ms() > until)
 			fail_msg("%d workers cannot be killed", n);
 		for (int i = 0; i < n; i++)

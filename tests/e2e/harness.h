@@ -42,10 +42,15 @@ int story_end(void **state);
 /* Ends the story as skipped and says why. */
 __attribute__((noreturn)) void story_skip(const char *why);
 
+/* On an emulated machine (tests/kernels) all takes many times as long: so much longer are waits. */
+static inline unsigned slowness(void)
+{
+	return getenv("MESH_EMULATED") ? 10 : 1;
+}
 /* Polls until the condition holds; fails after ms. */
 #define eventually(ms, cond)                                                                       \
 	do {                                                                                       \
-		for (uint64_t until_ = mono_ms() + (ms); !(cond);) {                               \
+		for (uint64_t until_ = mono_ms() + (ms)*slowness(); !(cond);) {                    \
 			if (mono_ms() > until_)                                                    \
 				fail_msg("not within %d ms: %s", (int)(ms), #cond);                \
 			usleep(2000);                                                              \

@@ -36,7 +36,7 @@ struct caller *driven_start(const char *service, const char *id, const char *fla
 	assert_return_code(listen(c->listener, 1), errno);
 	c->run = instance_start(service, id, flags, cmd);
 	p = (struct pollfd){.fd = c->listener, .events = POLLIN};
-	if (poll(&p, 1, PATIENCE_S * 1000) != 1)
+	if (poll(&p, 1, PATIENCE_S * 1000 * (int)slowness()) != 1)
 		fail_msg("%s did not start", id);
 	c->fd = accept4(c->listener, NULL, NULL, SOCK_CLOEXEC);
 	assert_return_code(c->fd, errno);
@@ -67,7 +67,7 @@ int caller_dial(struct caller *c, const char *address)
 	struct cmsghdr *m;
 
 	assert_int_equal(send(c->fd, address, strlen(address), MSG_NOSIGNAL), strlen(address));
-	if (poll(&p, 1, PATIENCE_S * 1000) != 1)
+	if (poll(&p, 1, PATIENCE_S * 1000 * (int)slowness()) != 1)
 		fail_msg("no connection to %s after %d s", address, PATIENCE_S);
 	assert_int_equal(recvmsg(c->fd, &msg, MSG_CMSG_CLOEXEC), sizeof(err));
 	m = CMSG_FIRSTHDR(&msg);
@@ -81,7 +81,7 @@ int caller_dial(struct caller *c, const char *address)
 
 static struct client *client_new(int fd)
 {
-	const struct timeval patience = {.tv_sec = PATIENCE_S};
+	const struct timeval patience = {.tv_sec = PATIENCE_S * slowness()};
 	struct client *c = calloc(1, sizeof(*c));
 
 	assert_non_null(c);

@@ -53,7 +53,7 @@ if [ -z "$dir" ]; then
 	(cd "$apt" && apt_with apt-get download "$package" >&2)
 	dpkg -x "$apt/$package"_*.deb "$dir.part"
 	rm -f "$apt/$package"_*.deb
-	depmod -b "$dir.part" "$(ls "$dir.part/lib/modules")"
+	/sbin/depmod -b "$dir.part" "$(ls "$dir.part/lib/modules")"
 	mv "$dir.part" "$dir"
 fi
 echo "$dir"

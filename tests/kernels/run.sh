@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # `make test-kernels`: the BPF tests and a smoke of the main path under other kernels than this machine's: Debian 12's
-# cloud kernels in qemu, one after the other. Needs neither root nor KVM (it emulates, so it takes about two minutes a
+# cloud kernels in qemu, one after the other. Needs neither root nor KVM (it emulates, so it takes some minutes a
 # kernel) and no network but for the first download, which stays in $BUILD/kernels.
 #
 #   tests/kernels/run.sh [--e2e "NAME..."] [SERIES]...      default: --e2e smoke 6.1 6.12
@@ -13,7 +13,7 @@ set -u
 cd "$(dirname "$0")/../.." || exit 1
 BUILD=$(realpath -m "${BUILD:-build}")
 export BUILD
-readonly LIMIT=900 # seconds for one guest
+readonly LIMIT=1800 # seconds for one guest: this machine may be busy
 readonly DIR=$BUILD/kernels
 readonly MEMORY=1024 # MiB
 e2e=smoke

@@ -521,15 +521,12 @@ static int make_run_dir(void **state)
 	return mkdtemp(run_dir) ? 0 : -1;
 }
 
-/* Fails when a socket was left in there. */
+/* Fails when anything is left in there. */
 static int remove_run_dir(void **state)
 {
-	char path[64];
-
-	snprintf(path, sizeof(path), "%s/agent.sock", run_dir);
-	unlink(path);
-	snprintf(path, sizeof(path), "%s/" RENDEZVOUS_DIR, run_dir);
-	return rmdir(path) || rmdir(run_dir);
+	rendezvous_sweep(run_dir);
+	leave_remove(run_dir);
+	return rmdir(run_dir);
 }
 
 int main(int argc, char **argv)
