@@ -326,7 +326,7 @@ struct mesh_ctl {
 	__u32 abi;
 	__u32 workers;
 	__u64 agent_cgroup; /* that the agent itself runs in */
-	__u64 splice_ns;    /* CLOCK_MONOTONIC since when connections may skip TCP; 0: they may not */
+	__u64 splice_ns; /* CLOCK_MONOTONIC since when connections may skip TCP; 0: they may not */
 	__u64 reserved[5];
 };
 _Static_assert(sizeof(struct mesh_ctl) == 64, "abi");

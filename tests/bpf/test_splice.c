@@ -420,13 +420,15 @@ static void nothing_is_lost_when_it_is_switched(void **state)
 static void a_socket_that_connects_again_starts_anew(void **state)
 {
 	const struct sockaddr nowhere = {.sa_family = AF_UNSPEC};
-	uint64_t before = opened(MESH_ACCEL_ENROLLED), redirected, tcp;
+	uint64_t before, redirected, tcp;
 	struct sockaddr_storage ss;
 	struct pollfd out = {.events = POLLOUT};
 	struct pair p;
 	socklen_t len;
 
 	enter("/app");
+	meet("127.0.0.1", fx.port4, fx.worker4);
+	before = opened(MESH_ACCEL_ENROLLED);
 	len = address("127.0.0.1", fx.port4, false, &ss);
 	p = pair_up("127.0.0.1", fx.port4, fx.worker4, false);
 	pass_on(p.server, p.client, SMALL);

@@ -37,8 +37,8 @@ static void a_connection_serves_many_requests(void **state)
 	for (int i = 0; i < 100; i++)
 		assert_int_equal(get(c, "/?len=%d&seed=%d", i * 10, i), 200);
 	assert_int_equal(origin_stat(web, "requests"), 100);
-	/* over about as many connections to the origin as there are workers, and again as many while
-	 * it gets known (upconn_put); one more is this question */
+	/* over about as many connections to the origin as there are workers, and again as many
+	 * while it gets known (upconn_put); one more is this question */
 	assert_in_range(origin_stat(web, "connections"), 1, 10);
 }
 
