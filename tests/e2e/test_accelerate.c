@@ -101,10 +101,15 @@ static void pour(struct client *c)
 
 	memset(block, 'x', sizeof(block));
 	for (int i = 0; i < BURST; i++)
-		while (send(c->fd, block, sizeof(block), MSG_NOSIGNAL) != sizeof(block)) {
-			if (errno != EAGAIN)
+		for (size_t at = 0; at < sizeof(block);) {
+			ssize_t n = send(c->fd, block + at, sizeof(block) - at, MSG_NOSIGNAL);
+
+			if (n < 0 && errno != EAGAIN)
 				fail_msg("send: %s", strerror(errno));
-			usleep(1000);
+			if (n < 0)
+				usleep(1000);
+			else
+				at += (size_t)n;
 		}
 }
 
