@@ -25,7 +25,7 @@ hosts_end() {
 on() { # HOST CMD...
 	local where=$1
 	shift
-	demo/vhost enter --name "bench-$where" -- "$@"
+	demo/vhost enter --name "bench$$-$where" -- "$@"
 }
 
 until_ok() { # WHAT CMD...: polls for 10 s
@@ -39,7 +39,7 @@ until_ok() { # WHAT CMD...: polls for 10 s
 }
 
 host_start() { # HOST
-	demo/vhost run --name "bench-$1" -- sleep infinity >"$work/$1.log" 2>&1 &
+	demo/vhost run --name "bench$$-$1" -- sleep infinity >"$work/$1.log" 2>&1 &
 	hosts+=($!)
 	until_ok "the virtual host $1" on "$1" true
 	# thousands of connections need ports
