@@ -31,6 +31,8 @@ enum mesh_splice_mode splice_start(struct supervisor *s, enum mesh_splice_mode m
 			 r ? strerror(-r) : "the agent runs outside of --cgroup");
 	}
 	c.cgroup = cgroup;
+	if (mode == MESH_SPLICE_REDIRECT) /* before the first connection that needs it */
+		__atomic_store_n(&s->arrays->ctl->splice_bare, 1, __ATOMIC_RELEASE);
 	r = kernel_splice_set(s->kernel, &c, error);
 	if (r) {
 		log_warn("connections are not accelerated: %s", error);

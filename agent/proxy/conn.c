@@ -109,6 +109,13 @@ static int make_room(struct conn *c)
 	return 0;
 }
 
+/* Less than asked for: drained, and what comes later is a new edge. Not where redirected bytes and
+ * TCP's wait in queues of their own: a read takes from one of them. */
+static bool may_have_more(const struct conn *c)
+{
+	return __atomic_load_n(&c->proxy->shared.ctl->splice_bare, __ATOMIC_RELAXED);
+}
+
 ssize_t conn_fill(struct conn *c)
 {
 	size_t room;
@@ -121,8 +128,7 @@ ssize_t conn_fill(struct conn *c)
 	if (n > 0) {
 		c->in.end += (uint32_t)n;
 		c->connecting = false;
-		/* less than asked for: drained, and what comes later is a new edge */
-		c->readable = (size_t)n == room || c->hung || c->error;
+		c->readable = (size_t)n == room || c->hung || c->error || may_have_more(c);
 		return n;
 	}
 	c->readable = false;

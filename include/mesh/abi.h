@@ -327,7 +327,12 @@ struct mesh_ctl {
 	__u32 workers;
 	__u64 agent_cgroup; /* that the agent itself runs in */
 	__u64 splice_ns; /* CLOCK_MONOTONIC since when connections may skip TCP; 0: they may not */
-	__u64 reserved[5];
+	/* 1, and for good: there may be connections that have two queues, one of redirected bytes
+	 * and one of TCP's. Such a socket need not raise an edge for the second, so that less than
+	 * asked for does not mean drained. */
+	__u32 splice_bare;
+	__u32 pad;
+	__u64 reserved[4];
 };
 _Static_assert(sizeof(struct mesh_ctl) == 64, "abi");
 
