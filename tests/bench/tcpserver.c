@@ -120,7 +120,9 @@ static void on_accept(struct watch *w, uint32_t events)
 					  *opt_banner ? "\r\n" : "");
 		if (c->splice && write(c->pipe[1], c->data, c->len) != (ssize_t)c->len)
 			c->len = 0;
-		on_events(&c->w, 0);
+		/* who splices waits for the first bytes: noticed before them, it does no harm */
+		if (!c->splice || c->len)
+			on_events(&c->w, 0);
 	}
 }
 
