@@ -15,8 +15,8 @@
 
 struct flags {
 	const char *control, *cgroup, *workers, *gateway, *gateway_default, *admin, *node, *run_dir,
-		*accelerate, *accelerate_mode, *listener_port, *token_file, *user, *access_log,
-		*log_format, *log_level;
+		*accelerate, *accelerate_mode, *drain, *listener_port, *token_file, *user,
+		*access_log, *log_format, *log_level;
 };
 
 static struct flags f;
@@ -41,6 +41,8 @@ static const struct option_spec options[] = {
 	 &f.accelerate, NULL},
 	{"accelerate-mode", 0, "trials|redirect|verdict|off", "trials",
 	 "how; for tests: whatever the trials of this kernel would say", &f.accelerate_mode, NULL},
+	{"drain", 0, "SECONDS", "15", "what runs may take so long when a worker is to end",
+	 &f.drain, NULL},
 	{"listener-port", 0, "PORT", "15001", "port on loopback that captured connections go to",
 	 &f.listener_port, NULL},
 	{"token-file", 0, "FILE", "", "token for meshd (default: /var/lib/mesh/token if readable)",
@@ -162,6 +164,7 @@ static void take_flags(struct agent_config *c)
 		.upgrade = upgrade,
 		.workers = *f.workers ? number("workers", f.workers, 1, MESH_KERNEL_WORKER)
 				      : default_workers(),
+		.drain_ms = number("drain", f.drain, 1, 600) * 1000,
 		.listener_port = (uint16_t)number("listener-port", f.listener_port, 1, 65535),
 	};
 	c->gateway_on = address("gateway", f.gateway, &c->gateway);

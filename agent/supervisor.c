@@ -23,8 +23,8 @@
 
 #define BEAT_MS			  100
 #define RECONCILE_MS		  1000
-#define DRAIN_RINGS_MS		  20 /* while there is traffic */
-#define STOP_MS			  SUPERVISOR_DRAIN_MS
+#define DRAIN_RINGS_MS		  20  /* while there is traffic */
+#define LATE_MS			  500 /* for who has not ended when the time to drain is over */
 
 #define container(p, type, field) ((type *)((char *)(p)-offsetof(type, field)))
 
@@ -241,11 +241,11 @@ static void farewell(struct supervisor *s)
 /* Capture ends first: what connects from now on goes its plain way. */
 static void begin_stop(struct supervisor *s)
 {
-	log_info("stopping: waiting for what runs, %d s at most", STOP_MS / 1000);
+	log_info("stopping: waiting for what runs, %u s at most", s->cfg->drain_ms / 1000);
 	s->stopping_ns = s->loop.now_ns;
 	for (struct netns *ns = s->discovery.netns.list; ns; ns = ns->next)
 		kernel_netns_delete(s->kernel, ns->cookie);
-	workers_drain(&s->workers, STOP_MS);
+	workers_drain(&s->workers);
 	if (s->gateway_fd >= 0)
 		close(s->gateway_fd);
 	s->gateway_fd = -1;
@@ -296,7 +296,7 @@ static void beat(struct timer *t)
 	timer_arm(&s->loop, &s->beat, BEAT_MS, beat);
 	if (s->stopping_ns) {
 		if (!workers_running(&s->workers) ||
-		    s->loop.now_ns - s->stopping_ns > (STOP_MS + 500) * 1000000ULL)
+		    s->loop.now_ns - s->stopping_ns > (s->cfg->drain_ms + LATE_MS) * 1000000ULL)
 			farewell(s);
 	} else {
 		look_at_workers(s);

@@ -38,6 +38,7 @@ struct agent_config {
 	int accelerate;		     /* enum service_accelerate: what a service with "auto" gets */
 	int accelerate_mode;	     /* enum mesh_splice_mode; -1: what the trials say */
 	uint32_t workers;
+	uint32_t drain_ms; /* what runs may take so long when its worker is to end */
 	uint16_t listener_port;
 	bool gateway_on, admin_on;
 	bool upgrade; /* take over from the agent that runs */
@@ -95,7 +96,6 @@ struct supervisor {
 	bool up;	  /* the start is over */
 };
 
-#define SUPERVISOR_DRAIN_MS 15000 /* what runs may take so long when its worker is to end */
 #define SUPERVISOR_GRACE_MS 20000 /* workers whose supervisor left wait so long for the next */
 
 /* Runs until SIGTERM or SIGINT. Logs what goes wrong, leaves nothing behind. The exit code. */

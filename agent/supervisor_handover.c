@@ -36,7 +36,7 @@ static void leave(struct supervisor *s, uint32_t grace_ms)
 {
 	s->leaving = true;
 	tell_manager("STOPPING=1");
-	workers_leave(&s->workers, grace_ms, SUPERVISOR_DRAIN_MS);
+	workers_leave(&s->workers, grace_ms);
 	accesslog_flush(s->accesslog);
 	s->loop.stop = true;
 }
@@ -181,7 +181,7 @@ int handover_begin(struct supervisor *s)
 	s->cold = !s->adopting;
 	log_info("taking over from %u workers with %u listeners", workers_old_ones(ws),
 		 t->nlisteners);
-	workers_make_room(ws, SUPERVISOR_DRAIN_MS);
+	workers_make_room(ws);
 	return 0;
 }
 
@@ -215,9 +215,9 @@ static void retire(struct supervisor *s)
 	struct workers *ws = &s->workers;
 
 	s->retired = true;
-	workers_retire(ws, SUPERVISOR_DRAIN_MS);
-	log_info("%u workers are ready, %u of before drain, %d s at most", workers_ours(ws),
-		 workers_old_ones(ws), SUPERVISOR_DRAIN_MS / 1000);
+	workers_retire(ws);
+	log_info("%u workers are ready, %u of before drain, %u s at most", workers_ours(ws),
+		 workers_old_ones(ws), ws->drain_ms / 1000);
 }
 
 static bool has_passed(const struct supervisor *s, uint64_t ms)

@@ -73,6 +73,7 @@ int serve_begin(struct supervisor *s)
 	ws->n = s->cfg->workers;
 	ws->uid = s->uid;
 	ws->gid = s->gid;
+	ws->drain_ms = s->cfg->drain_ms;
 	ws->snapshot_fd = -1;
 	ws->rendezvous = s->rendezvous;
 	workers_init(ws);

@@ -368,12 +368,12 @@ void workers_done(struct workers *ws)
 	ws->nlisteners = ws->listeners_cap = 0;
 }
 
-void workers_leave(struct workers *ws, uint32_t grace_ms, uint32_t drain_ms)
+void workers_leave(struct workers *ws, uint32_t grace_ms)
 {
 	struct ipc_msg m = {.kind = IPC_HOLD_ON};
 
 	m.hold_on.grace_ms = grace_ms;
-	m.hold_on.drain_ms = drain_ms;
+	m.hold_on.drain_ms = ws->drain_ms;
 	for (uint32_t i = 0; i < WORKERS_MAX; i++) {
 		struct worker *w = &ws->w[i];
 
@@ -504,11 +504,11 @@ uint32_t workers_drain_rings(struct workers *ws)
 	return n;
 }
 
-void workers_drain(struct workers *ws, uint32_t millis)
+void workers_drain(struct workers *ws)
 {
 	struct ipc_msg m = {.kind = IPC_DRAIN};
 
-	m.drain.millis = millis;
+	m.drain.millis = ws->drain_ms;
 	ws->draining = true;
 	for (uint32_t i = 0; i < WORKERS_MAX; i++) {
 		timer_cancel(ws->loop, &ws->w[i].respawn);

@@ -78,6 +78,7 @@ struct workers {
 	struct worker w[WORKERS_MAX]; /* by gauge */
 	int map_fds[WORKERS_MAP_FDS];
 	uint32_t uid, gid;
+	uint32_t drain_ms; /* what runs may take so long when its worker is to end */
 	uint64_t instance; /* random: of the first worker; the others count on */
 	uint64_t started;
 	int rendezvous;	   /* the directory */
@@ -92,9 +93,9 @@ struct workers {
 
 /* First of all, on a zeroed one. */
 void workers_init(struct workers *ws);
-/* loop, ops, n, map_fds, uid, gid, instance and rendezvous are to be set before. Starts them, or
- * as many as have a place beside those of before; they get the snapshot and the listeners as those
- * come. 0 or -errno (nothing of ours is left running). */
+/* loop, ops, n, map_fds, uid, gid, drain_ms, instance and rendezvous are to be set before. Starts
+ * them, or as many as have a place beside those of before; they get the snapshot and the listeners
+ * as those come. 0 or -errno (nothing of ours is left running). */
 int workers_start(struct workers *ws);
 /* Kills what still runs, without waiting for anything but its end; those of before are let go,
  * unless they were told to drain with all the others. */
@@ -117,18 +118,18 @@ struct workers_old {
 int workers_adopt(struct workers *ws, const struct workers_old *o);
 /* Before workers_start(): when those of before have nearly all places, some of them drain at once.
  */
-void workers_make_room(struct workers *ws, uint32_t drain_ms);
+void workers_make_room(struct workers *ws);
 /* Tells those of before to drain. */
-void workers_retire(struct workers *ws, uint32_t drain_ms);
+void workers_retire(struct workers *ws);
 /* How many of them there are. */
 uint32_t workers_old_ones(const struct workers *ws);
 /* Are all that could be started ready? */
 bool workers_all_ready(const struct workers *ws);
 /* Tells ours of the listeners that were held back. */
 void workers_release(struct workers *ws);
-/* We go, they stay: what they have recorded is read, and they are let go. grace_ms: they drain, for
- * drain_ms, when nobody has come for them by then; 0: they wait for ever. */
-void workers_leave(struct workers *ws, uint32_t grace_ms, uint32_t drain_ms);
+/* We go, they stay: what they have recorded is read, and they are let go. grace_ms: they drain
+ * when nobody has come for them by then; 0: they wait for ever. */
+void workers_leave(struct workers *ws, uint32_t grace_ms);
 
 int workers_listener(struct workers *ws, uint32_t id, enum ipc_listener_role role, uint64_t netns,
 		     int fd);
@@ -144,7 +145,7 @@ void workers_tick(struct workers *ws);
 /* Delivers records to ops.record; returns how many. */
 uint32_t workers_drain_rings(struct workers *ws);
 /* Tells all to finish. */
-void workers_drain(struct workers *ws, uint32_t millis);
+void workers_drain(struct workers *ws);
 uint32_t workers_running(const struct workers *ws);
 
 #endif

@@ -64,8 +64,9 @@ int workers_adopt(struct workers *ws, const struct workers_old *o)
 	return err;
 }
 
-static void retire(struct worker *w, uint32_t drain_ms)
+static void retire(struct worker *w)
 {
+	uint32_t drain_ms = w->all->drain_ms;
 	struct ipc_msg m = {.kind = IPC_DRAIN};
 
 	m.drain.millis = drain_ms;
@@ -84,7 +85,7 @@ uint32_t workers_old_ones(const struct workers *ws)
 	return n;
 }
 
-void workers_make_room(struct workers *ws, uint32_t drain_ms)
+void workers_make_room(struct workers *ws)
 {
 	uint32_t old = workers_old_ones(ws), room = WORKERS_MAX - old,
 		 go = room ? 0 : (old + 1) / 2;
@@ -93,16 +94,16 @@ void workers_make_room(struct workers *ws, uint32_t drain_ms)
 		log_warn("%u workers of before leave no place: %u of them drain first", old, go);
 	for (uint32_t i = 0; i < WORKERS_MAX && go; i++)
 		if (ws->w[i].old) {
-			retire(&ws->w[i], drain_ms);
+			retire(&ws->w[i]);
 			go--;
 		}
 }
 
-void workers_retire(struct workers *ws, uint32_t drain_ms)
+void workers_retire(struct workers *ws)
 {
 	for (uint32_t i = 0; i < WORKERS_MAX; i++)
 		if (ws->w[i].old && !ws->w[i].retired)
-			retire(&ws->w[i], drain_ms);
+			retire(&ws->w[i]);
 }
 
 bool workers_all_ready(const struct workers *ws)

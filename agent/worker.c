@@ -312,7 +312,7 @@ static int begin(struct worker *w)
 	if (!r)
 		r = map_ring(w, fds[IPC_FD_RING], m.init.ring_size);
 	if (!r)
-		r = alone_init(w, fds[IPC_FD_RENDEZVOUS]);
+		r = alone_init(w, fds[IPC_FD_RENDEZVOUS], m.init.drain_ms);
 	if (!r)
 		r = own_netns(&p->netns);
 	if (!r)

@@ -3,7 +3,8 @@
  * A worker whose supervisor ended: it serves on by its last snapshot, and holds its listeners for
  * the next supervisor, which comes by the rendezvous socket (rendezvous.h) and is then obeyed like
  * the one before. If that one had announced that it left, the worker drains when nobody has come
- * within the grace time. Called by worker.c only.
+ * within the grace time; and at SIGTERM, since then the host goes down and nobody will. Called by
+ * worker.c only.
  */
 #include "agent/proxy/listener.h"
 #include "agent/proxy/upstream.h"
@@ -12,11 +13,13 @@
 #include "lib/log.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/signalfd.h>
 #include <unistd.h>
 
-#define DRAIN_MS		  15000
 #define HOPE_MS			  3000 /* a supervisor that is started anew is there by then */
+#define ALL_AT_ONCE_MS		  3000 /* who goes down with us has gone by then */
 
 #define container(p, type, field) ((type *)((char *)(p)-offsetof(type, field)))
 
@@ -33,13 +36,48 @@ static void leave_supervisor(struct worker *w)
 	upconn_unanswered(p); /* they ask again, while there is hope */
 }
 
+/* As a supervisor that is told to stop would have it, and no later than it was to end anyway. */
+static void end_alone(struct worker *w)
+{
+	uint64_t now_ms = w->proxy.loop.now_ns / 1000000, left = w->drain_ms;
+
+	if (w->drain.prev && w->drain_until_ms < now_ms + left)
+		left = w->drain_until_ms > now_ms ? w->drain_until_ms - now_ms : 0;
+	log_info("worker %u: told to end, and there is no supervisor: draining", w->proxy.id);
+	alone_no_more(w);
+	worker_drain(w, (uint32_t)left, false, false);
+}
+
+/* With a supervisor, that one was meant too, and says what is to be done: unless it has gone
+ * without a word. */
+static void on_signal(struct watch *watch, uint32_t events)
+{
+	struct worker *w = container(watch, struct worker, on_signal);
+	struct signalfd_siginfo si;
+
+	if (read(w->signal_fd, &si, sizeof(si)) != sizeof(si))
+		return;
+	w->term_ms = w->proxy.loop.now_ns / 1000000;
+	if (w->proxy.ipc_fd < 0)
+		end_alone(w);
+}
+
+static bool was_told_to_end(const struct worker *w)
+{
+	return w->term_ms && w->alone_since_ms - w->term_ms < ALL_AT_ONCE_MS;
+}
+
 void alone_serve(struct worker *w)
 {
 	leave_supervisor(w);
+	if (was_told_to_end(w)) {
+		end_alone(w);
+		return;
+	}
 	if (w->drain.prev) /* it ends anyway */
 		return;
 	if (!w->nlisteners) { /* nobody would ever come, or miss it */
-		worker_drain(w, DRAIN_MS, true, true);
+		worker_drain(w, w->drain_ms, true, true);
 		return;
 	}
 	log_debug("worker %u: the supervisor is gone, serving on", w->proxy.id);
@@ -126,14 +164,32 @@ static void on_call(struct watch *watch, uint32_t events)
 		meet(w, fd);
 }
 
-int alone_init(struct worker *w, int rendezvous_fd)
+static int open_signals(struct worker *w)
 {
+	sigset_t term;
+
+	sigemptyset(&term);
+	sigaddset(&term, SIGTERM);
+	if (sigprocmask(SIG_BLOCK, &term, NULL) < 0 || signal(SIGTERM, SIG_DFL) == SIG_ERR)
+		return -errno;
+	w->signal_fd = signalfd(-1, &term, SFD_CLOEXEC | SFD_NONBLOCK);
+	return w->signal_fd < 0 ? -errno : 0;
+}
+
+int alone_init(struct worker *w, int rendezvous_fd, uint32_t drain_ms)
+{
+	int err = open_signals(w);
+
 	w->rendezvous_fd = rendezvous_fd;
 	w->superior = geteuid();
-	return rendezvous_listen(rendezvous_fd);
+	w->drain_ms = drain_ms;
+	return err ? err : rendezvous_listen(rendezvous_fd);
 }
 
 int alone_start(struct worker *w)
 {
-	return loop_add(&w->proxy.loop, &w->rendezvous, w->rendezvous_fd, EPOLLIN, on_call);
+	struct loop *l = &w->proxy.loop;
+	int err = loop_add(l, &w->rendezvous, w->rendezvous_fd, EPOLLIN, on_call);
+
+	return err ? err : loop_add(l, &w->on_signal, w->signal_fd, EPOLLIN, on_signal);
 }

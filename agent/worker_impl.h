@@ -21,12 +21,13 @@ struct worker {
 	int error; /* why it ends before it was told to */
 
 	/* worker_alone.c; proxy.ipc_fd is -1 while there is no supervisor */
-	struct watch rendezvous;
+	struct watch rendezvous, on_signal;
 	struct timer hold;
-	int rendezvous_fd, ring_fd;
+	int rendezvous_fd, ring_fd, signal_fd;
 	uid_t superior; /* whom a supervisor is to be */
 	uint64_t ring_size, alone_since_ms;
-	uint32_t drain_ms; /* when `hold` is over */
+	uint64_t term_ms;  /* the last SIGTERM; 0: none */
+	uint32_t drain_ms; /* what runs may take so long, with nobody there to say */
 };
 
 /* worker.c */
@@ -36,8 +37,8 @@ void worker_drain(struct worker *w, uint32_t millis, bool patient, bool others);
 void worker_on_ipc(struct watch *w, uint32_t events);
 
 /* worker_alone.c */
-/* Listens for who takes over; before privileges go. 0 or -errno. */
-int alone_init(struct worker *w, int rendezvous_fd);
+/* Listens for who takes over, and for SIGTERM; before privileges go. 0 or -errno. */
+int alone_init(struct worker *w, int rendezvous_fd, uint32_t drain_ms);
 /* Watches for them; after. */
 int alone_start(struct worker *w);
 /* The supervisor is gone: serves on with what is known. */

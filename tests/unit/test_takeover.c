@@ -151,6 +151,7 @@ static void supervisor_begin(void)
 	fx.ws.loop = &fx.loop;
 	fx.ws.n = 1;
 	fx.ws.snapshot_fd = -1;
+	fx.ws.drain_ms = 5000;
 	fx.ws.instance = clock_mono_ns();
 	fx.ws.ops = (struct workers_ops){NULL, on_started, on_died, on_socket, on_record};
 	fx.ws.rendezvous = rendezvous_open(run_dir);
@@ -186,7 +187,7 @@ static pid_t start_worker(const char *part)
 /* A supervisor that dies does no more than close its descriptors. */
 static void supervisor_dies(void)
 {
-	workers_leave(&fx.ws, 0, 0);
+	workers_leave(&fx.ws, 0);
 	supervisor_end();
 }
 
@@ -293,7 +294,7 @@ static void a_worker_serves_on_alone_and_is_taken_over(void **state)
 	assert_int_equal(workers_old_ones(&fx.ws), 1);
 	assert_true(asks(kept, &closes) && !closes);
 
-	workers_retire(&fx.ws, 5000);
+	workers_retire(&fx.ws);
 	while (!closes) { /* told with an answer, and not hung up on before */
 		ok(loop_once(&fx.loop, 10));
 		assert_true(asks(kept, &closes));
@@ -323,7 +324,7 @@ static void a_worker_that_was_told_to_wait_ends_when_nobody_comes(void **state)
 	close(listener);
 	kept = connect_to(&at);
 	assert_true(asks(kept, &closes) && !closes);
-	workers_leave(&fx.ws, 500, 5000);
+	workers_leave(&fx.ws, 500);
 	assert_true(asks(kept, &closes) && !closes);
 	while (!closes)
 		assert_true(asks(kept, &closes));
@@ -392,7 +393,8 @@ static void what_a_worker_says_of_its_descriptors_is_not_believed(void **state)
 	fx.ws.n = 0;
 	t.nold = 0;
 	takeover_done(&t);
-	workers_retire(&fx.ws, 100); /* it does not listen to that either: it is killed */
+	fx.ws.drain_ms = 100;
+	workers_retire(&fx.ws); /* it does not listen to that either: it is killed */
 	while (workers_old_ones(&fx.ws))
 		ok(loop_once(&fx.loop, 100));
 	reap(pid);

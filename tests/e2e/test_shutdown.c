@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The host goes down: SIGTERM to everything, also to workers whose supervisor is gone. What runs is
+ * finished, nothing that is new fails, and it ends in time. */
+#include "tests/e2e/harness.h"
+
+#include <sys/wait.h>
+
+#define WORKERS_MAX 32
+#define QUICKLY_MS  6000 /* nothing runs but what takes SLOW_MS */
+#define SLOW_MS	    2500
+
+static struct instance *web;
+static struct caller *who;
+
+static void open_web(void)
+{
+	web = instance_ready(instance_start("web", "web-1", "--netns", "origin --port 8000"));
+	who = caller_start("client", "--netns");
+}
+
+static bool works(void)
+{
+	struct client *c = call(who, web->address);
+	bool ok = get(c, "/") == 200;
+
+	hang_up(c);
+	return ok;
+}
+
+static bool captured(void)
+{
+	struct client *c = call(who, web->address);
+	bool ok = get(c, "/") == 200 && !strcmp(header(c, "x-instance-id"), "web-1");
+
+	hang_up(c);
+	return ok;
+}
+
+static struct client *slow_request(void)
+{
+	struct client *c = call(who, web->address);
+
+	say(c, "GET /?delay=%d&seed=3&len=1000 HTTP/1.1\r\nHost: w\r\n\r\n", SLOW_MS);
+	eventually(1000, origin_stat(web, "requests") >= 1);
+	return c;
+}
+
+static int workers_now(void)
+{
+	pid_t pids[WORKERS_MAX];
+
+	return all_workers(pids, WORKERS_MAX);
+}
+
+static void terminate_workers(void)
+{
+	pid_t pids[WORKERS_MAX];
+	int n = all_workers(pids, WORKERS_MAX);
+
+	assert_true(n > 0);
+	for (int i = 0; i < n; i++)
+		assert_int_equal(kill(pids[i], SIGTERM), 0);
+}
+
+/* What ran came to its end, and what connects meanwhile is served by somebody. */
+static void all_ends_well(struct client *slow, uint64_t since_ms)
+{
+	for (int i = 0; i < 50; i++)
+		assert_true(works());
+	assert_int_equal(answer(slow, "GET"), 200);
+	assert_int_equal(slow->body_len, 1000);
+	eventually(QUICKLY_MS, !workers_now());
+	assert_in_range(mono_ms() - since_ms, SLOW_MS / 2, QUICKLY_MS * slowness());
+	assert_true(works());
+}
+
+static void workers_without_a_supervisor_drain(void **state)
+{
+	struct client *idle, *slow;
+	uint64_t since;
+
+	open_web();
+	idle = call(who, web->address);
+	assert_int_equal(get(idle, "/"), 200);
+	slow = slow_request();
+	agent_orphan();
+	assert_true(captured());
+	since = mono_ms();
+	terminate_workers();
+	all_ends_well(slow, since);
+	assert_true(hung_up(idle, 100));
+	agent_start("");
+	eventually(3000, captured());
+}
+
+/* The host goes down while they wait for a successor: systemd stops the unit by SIGUSR2 and then
+ * ends what is left. */
+static void workers_that_wait_for_a_successor_drain(void **state)
+{
+	struct client *slow;
+	uint64_t since;
+
+	open_web();
+	slow = slow_request();
+	since = mono_ms();
+	agent_stop(SIGUSR2);
+	terminate_workers();
+	all_ends_well(slow, since);
+}
+
+/* The supervisor has gone without a word just after: they were meant, too. */
+static void workers_remember_when_their_supervisor_goes_next(void **state)
+{
+	struct client *slow;
+	uint64_t since;
+
+	open_web();
+	slow = slow_request();
+	since = mono_ms();
+	kill(agent_pid, SIGSTOP);
+	terminate_workers();
+	assert_true(captured());
+	agent_orphan();
+	all_ends_well(slow, since);
+}
+
+/* One that drains for long, since nobody waits for it, is told that somebody does. */
+static void workers_that_drain_already_end_no_later(void **state)
+{
+	struct client *stuck;
+	uint64_t since;
+
+	open_web();
+	agent_stop(SIGTERM);
+	agent_start("--drain 2");
+	eventually(3000, captured());
+	stuck = call(who, web->address);
+	say(stuck, "GET /?delay=60000 HTTP/1.1\r\nHost: w\r\n\r\n");
+	eventually(1000, origin_stat(web, "requests") >= 1);
+	agent_orphan();
+	assert_int_equal(sh("timeout 1 mesh-agent --remove")->status, 124);
+	assert_true(workers_now() > 0);
+	since = mono_ms();
+	terminate_workers();
+	eventually(3000, !workers_now());
+	assert_true(mono_ms() - since >= 1900);
+	agent_start("");
+	eventually(3000, captured());
+}
+
+static void workers_with_a_supervisor_leave_it_to_that(void **state)
+{
+	pid_t before[WORKERS_MAX], after[WORKERS_MAX];
+	int n;
+
+	open_web();
+	n = agent_workers(before, WORKERS_MAX);
+	terminate_workers();
+	for (int i = 0; i < 50; i++)
+		assert_true(captured());
+	assert_int_equal(agent_workers(after, WORKERS_MAX), n);
+	assert_memory_equal(before, after, (size_t)n * sizeof(*before));
+	/* nor does it count later */
+	usleep(3500000);
+	agent_orphan();
+	usleep(500000);
+	assert_true(captured());
+	assert_int_equal(workers_now(), n);
+	agent_start("");
+}
+
+static void all_at_once_ends_within_the_time_to_drain(void **state)
+{
+	struct client *slow;
+	uint64_t since;
+
+	open_web();
+	slow = slow_request();
+	since = mono_ms();
+	kill(agent_pid, SIGTERM);
+	terminate_workers();
+	all_ends_well(slow, since);
+	agent_stop(0);
+}
+
+/* As `docker stop` wants it, which kills after 10 s. */
+static void the_time_to_drain_is_what_was_asked_for(void **state)
+{
+	struct client *stuck;
+	uint64_t since;
+
+	open_web();
+	agent_stop(SIGTERM);
+	agent_start("--drain 2");
+	eventually(3000, captured());
+	stuck = call(who, web->address);
+	say(stuck, "GET /?delay=60000 HTTP/1.1\r\nHost: w\r\n\r\n");
+	eventually(1000, origin_stat(web, "requests") >= 1);
+	since = mono_ms();
+	assert_int_equal(agent_stop(SIGTERM), 0);
+	assert_in_range(mono_ms() - since, 1900, 3500 * slowness());
+	assert_int_equal(workers_now(), 0);
+
+	agent_start("--drain 2");
+	eventually(3000, captured());
+	stuck = call(who, web->address);
+	say(stuck, "GET /?delay=60000 HTTP/1.1\r\nHost: w\r\n\r\n");
+	eventually(1000, origin_stat(web, "requests") >= 2);
+	agent_orphan();
+	since = mono_ms();
+	terminate_workers();
+	eventually(4000, !workers_now());
+	assert_true(mono_ms() - since >= 1900);
+}
+
+int main(void)
+{
+	const struct CMUnitTest stories[] = {
+		STORY(workers_without_a_supervisor_drain),
+		STORY(workers_that_wait_for_a_successor_drain),
+		STORY(workers_remember_when_their_supervisor_goes_next),
+		STORY(workers_that_drain_already_end_no_later),
+		STORY(workers_with_a_supervisor_leave_it_to_that),
+		STORY(all_at_once_ends_within_the_time_to_drain),
+		STORY(the_time_to_drain_is_what_was_asked_for),
+	};
+
+	return RUN(stories);
+}
