@@ -50,7 +50,7 @@ static void say(const struct supervisor *s, uint32_t upstream, const char *servi
 			 service, port,
 			 100 - 100 * (double)e->redirected / (double)(e->bytes ? e->bytes : 1));
 	else if (row->gain.state == MESH_GAIN_SLOWER)
-		log_info("%s:%u is slower when it skips TCP, says the control group; new "
+		log_info("%s:%u is slower when it skips TCP, or no faster, in comparison; new "
 			 "connections use plain TCP, some are measured on",
 			 service, port);
 	else
@@ -173,6 +173,8 @@ static void one_json(const struct supervisor *s, uint32_t upstream, const struct
 		   (unsigned long long)g[MESH_ACCEL_ENROLLED].opened,
 		   (unsigned long long)g[MESH_ACCEL_CONTROL].opened,
 		   (unsigned long long)g[MESH_ACCEL_UNFIT].opened);
+	buf_printf(b, ",\"judgements\":%u,\"contest\":\"%s\"", row->gain.judged,
+		   accelerate_contest_name(row->gain.contest));
 	if (e->messages)
 		buf_printf(b, ",\"messagesInARow\":%.1f,\"messageBytes\":%.0f", in_a_row(e),
 			   (double)e->bytes / (double)e->messages);
@@ -203,13 +205,16 @@ static void head(struct buf *out, const char *name, const char *type, const char
 	buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
 
-/* NAME{service="..",port="..",LABEL="VALUE"} */
+/* NAME{service="..",port="..",LABEL="VALUE"}; without the last when LABEL is NULL. */
 static void sample(struct buf *out, const char *name, const char *service, unsigned port,
 		   const char *label, const char *value)
 {
 	buf_printf(out, "%s{", name);
 	metrics_label(out, "service", service);
-	buf_printf(out, ",port=\"%u\",%s=\"%s\"} ", port, label, value);
+	buf_printf(out, ",port=\"%u\"", port);
+	if (label)
+		buf_printf(out, ",%s=\"%s\"", label, value);
+	buf_str(out, "} ");
 }
 
 static void write_state(const struct supervisor *s, uint32_t upstream, const struct service_view *v,
@@ -262,6 +267,24 @@ static void write_changes(const struct supervisor *s, uint32_t upstream,
 	buf_printf(out, "%llu\n", (unsigned long long)row->changes);
 }
 
+static void write_judgements(const struct supervisor *s, uint32_t upstream,
+			     const struct service_view *v, const struct accelerate_row *row,
+			     struct buf *out)
+{
+	sample(out, "mesh_splice_service_judgements_total", v->name, port_of(s, upstream), NULL,
+	       NULL);
+	buf_printf(out, "%u\n", row->gain.judged);
+}
+
+static void write_held_back(const struct supervisor *s, uint32_t upstream,
+			    const struct service_view *v, const struct accelerate_row *row,
+			    struct buf *out)
+{
+	sample(out, "mesh_splice_service_held_back_ratio", v->name, port_of(s, upstream), NULL,
+	       NULL);
+	buf_printf(out, "%.3f\n", (double)row->hold_back / 1000);
+}
+
 void gain_metrics(struct supervisor *s, struct buf *out)
 {
 	static const struct {
@@ -282,6 +305,12 @@ void gain_metrics(struct supervisor *s, struct buf *out)
 		 write_gain},
 		{"mesh_splice_service_changes_total", "counter",
 		 "Times that measuring has switched it on or off.", write_changes},
+		{"mesh_splice_service_judgements_total", "counter",
+		 "Times that its traffic was judged.", write_judgements},
+		{"mesh_splice_service_held_back_ratio", "gauge",
+		 "What part of its new connections measuring keeps from skipping TCP: 0.01 or 0.99 "
+		 "when that is settled, 0.5 in a contest, 0 in a trial.",
+		 write_held_back},
 	};
 
 	for (size_t f = 0; f < sizeof(families) / sizeof(families[0]); f++) {

@@ -21,6 +21,17 @@ void accelerate_done(struct accelerate *a)
 		accelerate_forget(a, i);
 }
 
+const char *accelerate_contest_name(uint32_t contest)
+{
+	static const char *const names[] = {
+		[MESH_GAIN_NO_CONTEST] = "none",   [MESH_GAIN_CONTEST] = "running",
+		[MESH_GAIN_WON] = "won",	   [MESH_GAIN_LOST] = "lost",
+		[MESH_GAIN_GIVEN_UP] = "given-up",
+	};
+
+	return names[contest];
+}
+
 const char *accelerate_state_name(uint32_t state)
 {
 	static const char *const names[] = {
@@ -98,6 +109,21 @@ static void compare(struct accelerate_row *row, uint64_t now_ms)
 	      &row->batched.group[MESH_ACCEL_CONTROL]);
 }
 
+/* What the running contest has come to. Each beat is a batch: the halves share its noise. */
+static uint32_t contest(struct accelerate_row *row, const struct mesh_accel_group *d)
+{
+	static const int group[] = {MESH_ACCEL_ENROLLED, MESH_ACCEL_CONTROL};
+	int said;
+
+	if (row->gain.contest != MESH_GAIN_CONTEST)
+		return 0;
+	for (int i = 0; i < 2; i++)
+		compare_add(&row->contest[i], d[group[i]].closed, d[group[i]].closed_bytes,
+			    d[group[i]].duration_ns);
+	said = compare_contest(&row->contest[0], &row->contest[1]);
+	return said ? (said > 0 ? MESH_GAIN_WON : MESH_GAIN_LOST) : 0;
+}
+
 static void judge(struct accelerate_row *row, const struct mesh_accel_group *d, uint64_t now_ms)
 {
 	const struct mesh_accel_group *on = &d[MESH_ACCEL_ENROLLED];
@@ -108,10 +134,13 @@ static void judge(struct accelerate_row *row, const struct mesh_accel_group *d, 
 				     .bytes = on->redirected + on->tcp,
 				     .redirected = on->redirected,
 				     .slower = compare_slower(&row->enrolled, &row->control),
+				     .contest = contest(row, d),
 				     .held_back = d[MESH_ACCEL_CONTROL].opened};
 	struct mesh_gain before = row->gain;
 
 	row->hold_back = mesh_gain_step(&row->gain, &s, now_ms);
+	if (row->gain.contests != before.contests)
+		memset(row->contest, 0, sizeof(row->contest));
 	if (row->gain.judged == before.judged)
 		return;
 	row->evidence = before;

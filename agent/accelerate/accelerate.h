@@ -23,7 +23,8 @@ struct accelerate_row { /* one upstream */
 	struct mesh_gain gain;
 	struct mesh_gain evidence; /* of the last judgement, for people */
 	struct compare_group enrolled, control;
-	uint64_t changes; /* of the state */
+	struct compare_group contest[2]; /* of the running one: enrolled, held back */
+	uint64_t changes;		 /* of the state */
 	uint32_t hold_back;
 	uint16_t told; /* hold_back as the kernel has it + 1; 0: it has not been told */
 	bool known;    /* `last` is filled in */
@@ -50,5 +51,7 @@ struct accelerate_row *accelerate_beat(struct accelerate *a, uint32_t upstream,
 
 /* "enrolled", "one-way", "new-connections", "by-tcp", "slower". */
 const char *accelerate_state_name(uint32_t state);
+/* "none", "running", "won", "lost", "given-up". */
+const char *accelerate_contest_name(uint32_t contest);
 
 #endif

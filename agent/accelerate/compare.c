@@ -31,13 +31,12 @@ void compare_add(struct compare_group *g, uint64_t connections, uint64_t bytes,
 	g->seconds2 += s * s;
 }
 
-/* Bytes a second, and the square of its relative error. */
+/* Bytes a second, and the square of its relative error. False: it carried nothing. */
 static bool rate(const struct compare_group *g, double *r, double *error2)
 {
 	double spread;
 
-	if (g->batches < COMPARE_BATCHES || g->connections < COMPARE_CONNECTIONS || g->bytes <= 0 ||
-	    g->seconds <= 0)
+	if (g->batches < 2 || g->bytes <= 0 || g->seconds <= 0)
 		return false;
 	*r = g->bytes / g->seconds;
 	spread = g->bytes2 - 2 * *r * g->both + *r * *r * g->seconds2;
@@ -47,12 +46,17 @@ static bool rate(const struct compare_group *g, double *r, double *error2)
 	return true;
 }
 
+static bool is_enough(const struct compare_group *g)
+{
+	return g->batches >= COMPARE_BATCHES && g->connections >= COMPARE_CONNECTIONS;
+}
+
 bool compare_groups(const struct compare_group *a, const struct compare_group *b,
 		    struct compare_ratio *out)
 {
 	double ra, rb, ea, eb, width;
 
-	if (!rate(a, &ra, &ea) || !rate(b, &rb, &eb))
+	if (!is_enough(a) || !is_enough(b) || !rate(a, &ra, &ea) || !rate(b, &rb, &eb))
 		return false;
 	/* on the scale of logarithms, on which twice and half are equally far from 1 */
 	width = exp(1.96 * sqrt(ea + eb));
@@ -69,4 +73,25 @@ bool compare_slower(const struct compare_group *a, const struct compare_group *b
 	if (!compare_groups(a, b, &r))
 		return false;
 	return r.high / r.ratio * r.high < 0.97;
+}
+
+/* As many batches of equal length as say as much: short ones among long ones hardly count. */
+static double length(const struct compare_group *g)
+{
+	return g->seconds2 > 0 ? g->seconds * g->seconds / g->seconds2 : 0;
+}
+
+int compare_contest(const struct compare_group *a, const struct compare_group *b)
+{
+	double ra, rb, ea, eb, lead, width;
+
+	if (length(a) < COMPARE_CONTEST || length(b) < COMPARE_CONTEST || !rate(a, &ra, &ea) ||
+	    !rate(b, &rb, &eb))
+		return 0;
+	lead = log(ra / rb / COMPARE_CONTEST_GAIN);
+	width = 3 * sqrt(ea + eb);
+	if (fabs(lead) <= width &&
+	    (a->connections < COMPARE_CONTEST_MOST || b->connections < COMPARE_CONTEST_MOST))
+		return 0;
+	return lead > 0 ? 1 : -1;
 }

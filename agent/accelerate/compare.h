@@ -41,4 +41,13 @@ bool compare_groups(const struct compare_group *a, const struct compare_group *b
  * takes twice the interval of compare_groups(): chance alone says so once in 20,000 times. */
 bool compare_slower(const struct compare_group *a, const struct compare_group *b);
 
+#define COMPARE_CONTEST	     6	  /* batches that a group's time is spread over, at least */
+#define COMPARE_CONTEST_MOST 24	  /* connections of each group after which the mean decides */
+#define COMPARE_CONTEST_GAIN 1.03 /* what the first group must be to the second to win */
+
+/* A contest of two groups of equal chance, which has to end: > 0 when the first has won, < 0 when
+ * it has lost, 0 while that is open. What is not clear by three standard errors is decided by the
+ * mean at the end. */
+int compare_contest(const struct compare_group *a, const struct compare_group *b);
+
 #endif

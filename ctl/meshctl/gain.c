@@ -12,7 +12,10 @@ static void print_why(const cJSON *a)
 {
 	const char *state = json_str(a, "state", "");
 
-	if (!strcmp(state, "one-way"))
+	if (!strcmp(json_str(a, "contest", ""), "running"))
+		printf("half of the new connections skip TCP, until it is known which half is "
+		       "faster");
+	else if (!strcmp(state, "one-way"))
 		printf("plain TCP, which is faster for small messages one way (%.0f in a row, of "
 		       "%.0f bytes); a few connections are measured on",
 		       json_num(a, "messagesInARow", 0), json_num(a, "messageBytes", 0));

@@ -9,6 +9,7 @@
 
 #define BURST 3000 /* messages */
 #define SMALL 256
+#define LARGE 16384
 
 static struct instance *web;
 static struct caller *who;
@@ -94,15 +95,15 @@ static void become_known(const char *service)
 		   }));
 }
 
-/* Small messages of an upload that never ends, each a write of its own. */
-static void pour(struct client *c)
+/* Messages of an upload that never ends, each a write of its own. */
+static void pour(struct client *c, size_t size)
 {
-	char block[SMALL];
+	char block[LARGE];
 
-	memset(block, 'x', sizeof(block));
+	memset(block, 'x', size);
 	for (int i = 0; i < BURST; i++)
-		for (size_t at = 0; at < sizeof(block);) {
-			ssize_t n = send(c->fd, block + at, sizeof(block) - at, MSG_NOSIGNAL);
+		for (size_t at = 0; at < size;) {
+			ssize_t n = send(c->fd, block + at, size - at, MSG_NOSIGNAL);
 
 			if (n < 0 && errno != EAGAIN)
 				fail_msg("send: %s", strerror(errno));
@@ -130,7 +131,7 @@ static void make_one_way(const char *service)
 		c[i] = upload();
 	eventually(30000, ({
 			   for (int i = 0; i < 3; i++)
-				   pour(c[i]);
+				   pour(c[i], SMALL);
 			   has_state(service, "one-way");
 		   }));
 	for (int i = 0; i < 3; i++)
@@ -263,10 +264,40 @@ static void the_configuration_comes_first(void **state)
 	for (int round = 0; round < 5; round++) {
 		c = upload();
 		for (int i = 0; i < 4; i++)
-			pour(c);
+			pour(c, SMALL);
 		hang_up(c);
 	}
 	assert_true(has_state("fixed", "enrolled"));
+}
+
+static double held_back(const char *service)
+{
+	return metric("mesh_splice_service_held_back_ratio", service, NULL);
+}
+
+/* Half of its connections are held back, but not for ever. */
+static void large_messages_one_way_are_settled_by_a_contest(void **state)
+{
+	bool contest = false;
+	double now, before;
+
+	open_service("stream", "{\"protocol\":\"tcp\"}");
+	become_known("stream");
+	before = connections("stream", "enrolled");
+	eventually(60000, ({
+			   struct client *c = upload();
+
+			   pour(c, LARGE);
+			   hang_up(c);
+			   now = held_back("stream");
+			   contest |= now == 0.5;
+			   contest &&now != 0.5;
+		   }));
+	assert_true(now == (has_state("stream", "enrolled") ? 0.01 : 0.99));
+	assert_true(connections("stream", "enrolled") - before <= 100);
+	printf("after %.0f and %.0f connections: %s\n", connections("stream", "enrolled"),
+	       connections("stream", "control"),
+	       has_state("stream", "enrolled") ? "enrolled" : "plain");
 }
 
 int main(void)
@@ -279,6 +310,7 @@ int main(void)
 		STORY(a_connection_for_each_request_uses_plain_tcp),
 		STORY(it_comes_back_when_its_traffic_has_changed),
 		STORY(the_configuration_comes_first),
+		STORY(large_messages_one_way_are_settled_by_a_contest),
 	};
 
 	return RUN(stories);

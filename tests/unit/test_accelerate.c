@@ -84,6 +84,43 @@ static void a_change_is_told_once(void **state)
 	assert_int_equal(row->evidence.bytes, 5000 * 200);
 }
 
+/* Streams of both halves, of which the enrolled ones are so much faster. */
+static void stream_both(double gain)
+{
+	struct mesh_accel_group *on = &now.group[MESH_ACCEL_ENROLLED],
+				*off = &now.group[MESH_ACCEL_CONTROL];
+	uint64_t bytes = (uint64_t)(gain * (300u << 20));
+
+	on->messages += bytes >> 16;
+	on->turns++;
+	on->redirected += bytes;
+	on->closed_bytes += bytes;
+	off->closed_bytes += 300u << 20;
+	on->opened++, off->opened++;
+	on->closed++, off->closed++;
+	on->duration_ns += SECOND;
+	off->duration_ns += SECOND;
+}
+
+static void a_contest_forgets_the_one_before(void **state)
+{
+	struct accelerate_row *row = beat(NULL);
+	int beats = 0;
+
+	while (row->gain.contest != MESH_GAIN_LOST && beats++ < 50) {
+		stream_both(0.8);
+		row = beat(NULL);
+	}
+	assert_int_equal(row->gain.state, MESH_GAIN_SLOWER);
+	assert_string_equal(accelerate_contest_name(row->gain.contest), "lost");
+	for (beats = 0; row->gain.contest != MESH_GAIN_WON && beats < 500; beats++) {
+		stream_both(1.5);
+		row = beat(NULL);
+	}
+	assert_int_equal(row->gain.contests, 2);
+	assert_int_equal(row->gain.state, MESH_GAIN_YES);
+}
+
 static void ping_pong_stays(void **state)
 {
 	bool changed;
@@ -210,6 +247,57 @@ static void slower_is_said_when_it_is_proven(void **state)
 	}
 }
 
+/* Connections of both halves, beat by beat, until it is decided; how many of each it took. */
+static int contest(double gain, double noise, int *connections)
+{
+	struct compare_group on = {0}, off = {0};
+	int said = 0;
+
+	for (*connections = 0; !said; (*connections)++) {
+		compare_add(&on, 1, (uint64_t)(gain * (1 + noise * (2 * uniform() - 1)) * 1e6),
+			    SECOND);
+		compare_add(&off, 1, (uint64_t)((1 + noise * (2 * uniform() - 1)) * 1e6), SECOND);
+		said = compare_contest(&on, &off);
+	}
+	return said;
+}
+
+static void a_contest_finds_who_is_faster(void **state)
+{
+	int lost = 0, won = 0, soon = 0, n;
+
+	for (int i = 0; i < 1000; i++) {
+		won += contest(1.3, 0.3, &n) > 0;
+		assert_true(n <= COMPARE_CONTEST_MOST);
+		lost += contest(0.85, 0.3, &n) < 0;
+		soon += contest(3, 0.3, &n) > 0 && n <= 2 * COMPARE_CONTEST;
+	}
+	assert_true(won > 990 && lost > 990 && soon > 990);
+}
+
+/* What neither gains nor loses is left to TCP, which is always right. */
+static void who_gains_nothing_loses_more_often(void **state)
+{
+	int lost = 0, n;
+
+	for (int i = 0; i < 1000; i++)
+		lost += contest(1, 0.1, &n) < 0;
+	assert_true(lost > 900);
+}
+
+static void a_contest_of_one_half_is_open(void **state)
+{
+	struct compare_group many = group(100, 10, 1e6, 0.1), none = {0}, brief = {0};
+
+	assert_int_equal(compare_contest(&many, &none), 0);
+	assert_int_equal(compare_contest(&none, &many), 0);
+	/* a connection among many that lasted a moment is still one */
+	compare_add(&brief, 1, 1000000, SECOND);
+	for (int i = 0; i < 100; i++)
+		compare_add(&brief, 1, 10, SECOND / 1000);
+	assert_int_equal(compare_contest(&brief, &many), 0);
+}
+
 /* What is old counts less and less: a change is seen in the end. */
 static void what_is_old_fades(void **state)
 {
@@ -237,6 +325,10 @@ int main(void)
 		TEST(a_gain_is_found),
 		TEST(the_interval_is_honest),
 		TEST(slower_is_said_when_it_is_proven),
+		TEST(a_contest_finds_who_is_faster),
+		TEST(who_gains_nothing_loses_more_often),
+		TEST(a_contest_of_one_half_is_open),
+		TEST(a_contest_forgets_the_one_before),
 		TEST(what_is_old_fades),
 	};
 

@@ -246,6 +246,115 @@ static void the_edge_does_not_flap(void **state)
 	assert_true(changes <= 1);
 }
 
+/* --- streams --- */
+
+static const struct mesh_gain_sample stream = {.opened = 2,
+					       .closed = 2,
+					       .messages = 5000,
+					       .turns = 4,
+					       .bytes = 5000ULL * 65536,
+					       .redirected = 5000ULL * 6553,
+					       .held_back = 2};
+
+static struct mesh_gain_sample with(struct mesh_gain_sample s, uint32_t contest)
+{
+	s.contest = contest;
+	return s;
+}
+
+/* Once it is seen that these are streams, half of them are held back until one half has won. */
+static void a_stream_is_decided_by_a_contest(void **state)
+{
+	const struct mesh_gain_sample won = with(stream, MESH_GAIN_WON),
+				      lost = with(stream, MESH_GAIN_LOST);
+
+	for (int i = 0; i < 2; i++) {
+		struct mesh_gain g = {0};
+		uint64_t now = 0;
+		uint32_t hold_back = i ? MESH_GAIN_MEASURED : MESH_GAIN_CONTROL;
+
+		assert_int_equal(step(&g, &nothing, &now), MESH_GAIN_CONTROL);
+		for (int k = 0; k < 10; k++) {
+			assert_int_equal(step(&g, &stream, &now), MESH_GAIN_HALF);
+			assert_int_equal(g.state, MESH_GAIN_YES);
+		}
+		assert_int_equal(step(&g, i ? &lost : &won, &now), hold_back);
+		/* that nine tenths of its bytes go by TCP says nothing against that */
+		for (int k = 0; k < 20; k++)
+			assert_int_equal(step(&g, &stream, &now), hold_back);
+		assert_int_equal(g.state, i ? MESH_GAIN_SLOWER : MESH_GAIN_YES);
+		assert_int_equal(g.contests, 1);
+	}
+}
+
+/* Connections that never close: it is given up, and what went by TCP decides. */
+static void a_contest_ends(void **state)
+{
+	struct mesh_gain g = {0};
+	uint64_t now = 0;
+	int steps = 0;
+
+	while (step(&g, &stream, &now) != MESH_GAIN_MEASURED)
+		assert_true(++steps <= MESH_GAIN_CONTEST_MOST + 1 + MESH_GAIN_JUDGEMENTS);
+	assert_int_equal(g.state, MESH_GAIN_BY_TCP);
+}
+
+static void what_was_lost_is_fought_again_and_ever_less_often(void **state)
+{
+	const struct mesh_gain_sample lost = with(stream, MESH_GAIN_LOST),
+				      won = with(stream, MESH_GAIN_WON);
+	struct mesh_gain g = {0};
+	uint64_t now = 0, gap = 0, since;
+
+	step(&g, &stream, &now);
+	step(&g, &lost, &now);
+	for (int i = 0; i < 8; i++) {
+		since = now;
+		while (step(&g, &stream, &now) != MESH_GAIN_HALF)
+			assert_true(now - since <= MESH_GAIN_WAIT_MOST_MS);
+		assert_true(now - since >= gap);
+		gap = now - since;
+		assert_int_equal(step(&g, &stream, &now), MESH_GAIN_HALF);
+		assert_int_equal(g.state, MESH_GAIN_SLOWER);
+		assert_int_equal(step(&g, &lost, &now), MESH_GAIN_MEASURED);
+	}
+	while (step(&g, &stream, &now) != MESH_GAIN_HALF)
+		;
+	assert_int_equal(step(&g, &won, &now), MESH_GAIN_CONTROL);
+	assert_int_equal(g.state, MESH_GAIN_YES);
+}
+
+/* A result holds for a while, not for ever. */
+static void what_was_won_is_asked_again(void **state)
+{
+	const struct mesh_gain_sample won = with(stream, MESH_GAIN_WON);
+	struct mesh_gain g = {0};
+	uint64_t now = 0;
+
+	step(&g, &stream, &now);
+	step(&g, &won, &now);
+	assert_int_equal(step(&g, &stream, &now), MESH_GAIN_CONTROL);
+	now += MESH_GAIN_STALE_MS;
+	assert_int_equal(step(&g, &stream, &now), MESH_GAIN_HALF);
+}
+
+/* Whoever lost as a stream, and asks and answers now, comes back by that alone. */
+static void a_stream_that_asks_and_answers_now_comes_back(void **state)
+{
+	const struct mesh_gain_sample lost = with(stream, MESH_GAIN_LOST);
+	struct mesh_gain_sample turned = ping_pong;
+	struct mesh_gain g = {0};
+	uint64_t now = 0;
+
+	turned.held_back = 1;
+	step(&g, &stream, &now);
+	step(&g, &lost, &now);
+	for (int i = 0; i < MESH_GAIN_JUDGEMENTS; i++)
+		step(&g, &turned, &now);
+	assert_int_equal(g.state, MESH_GAIN_YES);
+	assert_int_equal(g.contests, 1);
+}
+
 /* --- whatever comes --- */
 
 static uint64_t seed = 88172645463325252ULL;
@@ -268,6 +377,7 @@ static struct mesh_gain_sample any(void)
 	s.bytes = s.messages * rnd(100000);
 	s.redirected = rnd(s.bytes + 1);
 	s.slower = (uint32_t)rnd(2);
+	s.contest = rnd(10) ? 0 : rnd(2) ? MESH_GAIN_WON : MESH_GAIN_LOST;
 	return s;
 }
 
@@ -292,22 +402,25 @@ static void it_is_right_again_whatever_was_before(void **state)
 	}
 }
 
-static void what_it_says_is_always_one_of_three(void **state)
+static void what_it_says_is_always_one_of_four(void **state)
 {
 	struct mesh_gain g = {0};
 	uint64_t now = 0;
 
 	for (int i = 0; i < 300000; i++) {
 		struct mesh_gain_sample s = any();
-		uint32_t before = g.state, judged = g.judged, hold_back;
+		uint32_t before = g.state, judged = g.judged, contest = g.contest, hold_back;
 
 		now += rnd(20) ? rnd(2000) : rnd(2 * MESH_GAIN_STALE_MS);
 		hold_back = mesh_gain_step(&g, &s, now);
 		assert_true(g.state < MESH_GAIN_STATES);
-		assert_true(g.state == MESH_GAIN_YES
-				    ? hold_back == MESH_GAIN_CONTROL
-				    : hold_back == 0 || hold_back == MESH_GAIN_MEASURED);
-		if (g.state != before)
+		if (g.contest == MESH_GAIN_CONTEST)
+			assert_int_equal(hold_back, MESH_GAIN_HALF);
+		else if (g.state == MESH_GAIN_YES)
+			assert_int_equal(hold_back, MESH_GAIN_CONTROL);
+		else
+			assert_true(hold_back == 0 || hold_back == MESH_GAIN_MEASURED);
+		if (g.state != before && g.contest == contest)
 			assert_int_equal(g.judged, judged + 1);
 		assert_true(g.wait_ms <= MESH_GAIN_WAIT_MOST_MS);
 		assert_true(g.messages < MESH_GAIN_MESSAGES && g.closed < MESH_GAIN_CLOSED);
@@ -327,8 +440,13 @@ int main(void)
 		cmocka_unit_test(without_traffic_nothing_is_tried),
 		cmocka_unit_test(new_connections_are_tried_sooner),
 		cmocka_unit_test(the_edge_does_not_flap),
+		cmocka_unit_test(a_stream_is_decided_by_a_contest),
+		cmocka_unit_test(a_contest_ends),
+		cmocka_unit_test(what_was_lost_is_fought_again_and_ever_less_often),
+		cmocka_unit_test(what_was_won_is_asked_again),
+		cmocka_unit_test(a_stream_that_asks_and_answers_now_comes_back),
 		cmocka_unit_test(it_is_right_again_whatever_was_before),
-		cmocka_unit_test(what_it_says_is_always_one_of_three),
+		cmocka_unit_test(what_it_says_is_always_one_of_four),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
