@@ -5,16 +5,21 @@
 # recv(); and how long a refused connect() takes.
 #
 # `plain` has servers in its own namespace and in a pod, `mesh` the same as services of protocol tcp:
-#   poll, block            in the callers' namespace, for streams
-#   poll-veth, block-veth  in one of their own, called from another, for streams
-#   poll-ping, block-ping  for round trips: the mesh judges by a service's traffic whether it is to skip TCP
-#   small                  enrolled whatever is measured (accelerate: on)
-#   measured               not enrolled (off): what becomes of a service whose messages were found not to gain
+#   poll, block            in the callers' namespace
+#   poll-veth, block-veth  in one of their own, called from another
+#   small                  enrolled whatever is measured (accelerate: on), what a service is before it was measured
+#   measured               small messages of a service that was measured
 #   broken                 its breaker is open
+#
+# The mesh judges by the traffic of a service's port whether its connections are to skip TCP, and a service has one
+# pattern. So each row of the table has a port of its own, and before it is measured it gets connections that are not,
+# until the agent says that it has been judged and that nothing is being tried (tcp_settle). What it came to is in the
+# table. Programs that block are never enrolled, so there is nothing to wait for.
 
-readonly TCP_POLL=9100 TCP_BLOCK=9101 TCP_SMALL=9102 TCP_MEASURED=9103 TCP_BROKEN=9104 TCP_NET=10.202.0
+readonly TCP_POLL=9200 TCP_BLOCK=9300 TCP_SMALL=9102 TCP_MEASURED=9400 TCP_BROKEN=9104 TCP_NET=10.202.0
+readonly TCP_PORTS=24 # of a server: tcp_port
 readonly PINGS=64,1024,16384,65536 STREAMS=16384,65536,262144,1048576 SMALLS=64,512,4096
-readonly TURN_MS=150
+readonly TURN_MS=150 SETTLE_MS=50
 TCP_DEFAULT=$(sysctl -n net.ipv4.tcp_congestion_control)
 readonly TCP_DEFAULT TCP_CASES="plain-poll mesh-poll plain-block mesh-block"
 
@@ -34,19 +39,16 @@ tcp_service() { # NAME PORT ACCELERATE [FLAGS of meshctl run] [-- FLAGS of tcpbe
 	service_start mesh "$name" --port "$port" --protocol tcp "${flags[@]}" -- "$tools/tcpbench" --serve "$port" "${@:2}"
 }
 
-tcp_pair() { # STYLE PORT [FLAGS of tcpbench]: its servers on both hosts, its cases; PORT and the ten behind it
-	local style=$1 port=$2 ping=$(($2 + 10)) name
+tcp_pair() { # STYLE PORT [FLAGS of tcpbench]: its servers on both hosts, its cases; PORT and those behind it
+	local style=$1 port=$2 name
 	shift 2
+	set -- --ports $TCP_PORTS "$@"
 	start plain "$style" "$tools/tcpbench" --serve "$port" "$@"
-	start plain "$style-ping" "$tools/tcpbench" --serve "$ping" "$@"
 	start plain "$style-veth" nsenter --net=/run/netns/b "$tools/tcpbench" --serve "$port" "$@"
 	tcp_service "$style" "$port" auto -- "$@"
-	tcp_service "$style-ping" "$ping" auto -- "$@"
 	tcp_service "$style-veth" "$port" auto --netns -- "$@"
 	case_add "plain-$style" plain "$port"
 	case_add "mesh-$style" mesh "$port" as=workload
-	case_add "plain-$style-ping" plain "$ping"
-	case_add "mesh-$style-ping" mesh "$ping" as=workload
 	case_add "plain-$style-veth" plain "$TCP_NET.3:$port" as=a
 	case_add "mesh-$style-veth" mesh "$(on mesh cat "/run/$style-veth.address"):$port" as=netns
 	for name in plain mesh; do against["$name-$style"]="plain-$style"; done
@@ -62,7 +64,7 @@ tcp_start() {
 	tcp_pair poll $TCP_POLL
 	tcp_pair block $TCP_BLOCK --block
 	tcp_service small $TCP_SMALL on
-	tcp_service measured $TCP_MEASURED off
+	tcp_service measured $TCP_MEASURED auto -- --ports $TCP_PORTS
 	tcp_service broken $TCP_BROKEN auto
 	case_add small mesh $TCP_SMALL as=workload
 	case_add measured mesh $TCP_MEASURED as=workload
@@ -70,9 +72,62 @@ tcp_start() {
 	on mesh "$BUILD/meshctl" breaker open broken >/dev/null || die "cannot open the breaker"
 }
 
+# The row's number among the ports of a server.
+tcp_port() { # METRIC SIZE SIZES: ping-CPUS, small-CPUS, stream-CPUS-CC or veth-CPUS-CC
+	local n i=0 size
+	case $1 in
+	*-one) n=0 ;;
+	*-two) n=4 ;;
+	*-one-default) n=8 ;;
+	*-one-cubic) n=12 ;;
+	*-two-default) n=16 ;;
+	*-two-cubic) n=20 ;;
+	esac
+	for size in ${3//,/ }; do
+		[ "$size" = "$2" ] && break
+		i=$((i + 1))
+	done
+	echo $((n + i))
+}
+
+# A number that the agent of `mesh` tells of a service's port: the sum of its samples with these words; 0: none yet.
+tcp_metric() { # METRIC SERVICE PORT
+	on mesh curl -sf http://127.0.0.1:15020/metrics |
+		awk -v name="$1{service=\"$2\",port=\"$3\"" 'index($0, name) == 1 { n += $NF } END { print n + 0 }'
+}
+
+tcp_state() { # SERVICE PORT
+	on mesh curl -sf http://127.0.0.1:15020/metrics |
+		sed -n "s/^mesh_splice_service_state{service=\"$1\",port=\"$2\",state=\"\(.*\)\"}.*/\1/p"
+}
+
+tcp_is_seen() { # SERVICE PORT CONNECTIONS: more were counted
+	[ "$(tcp_metric mesh_splice_service_connections_total "$1" "$2")" -gt "$3" ]
+}
+
+tcp_is_settled() { # SERVICE PORT
+	local held
+	[ "$(tcp_metric mesh_splice_service_judgements_total "$1" "$2")" -ge 3 ] || return
+	held=$(tcp_metric mesh_splice_service_held_back_ratio "$1" "$2")
+	[ "$held" = 0.01 ] || [ "$held" = 0.99 ]
+}
+
+# Connections that are not measured, until the agent has counted them, has judged, and tries nothing.
+tcp_settle() { # SERVICE PORT CMD...: one turn of connections
+	local service=$1 port=$2 before _
+	shift 2
+	for _ in {1..30}; do
+		before=$(tcp_metric mesh_splice_service_connections_total "$service" "$port")
+		"$@" >/dev/null || die "tcpbench ($service $port)"
+		until_ok "what $service:$port did" tcp_is_seen "$service" "$port" "$before"
+		tcp_is_settled "$service" "$port" && return
+	done
+	echo "bench: $service:$port does not settle" >&2
+}
+
 tcp_place() { # CPU of the servers, CPU of the clients
 	local name
-	for name in {poll,block}{,-ping,-veth}; do
+	for name in {poll,block}{,-veth}; do
 		pin plain "$name" "$1"
 		pin mesh "$name" "$1"
 	done
@@ -81,36 +136,51 @@ tcp_place() { # CPU of the servers, CPU of the clients
 	client_cpu=$2
 }
 
-# All sizes of a mode: METRIC-SIZE of a case, microseconds or MB/s, measured by that case or by CASE-ping, CASE-veth.
-tcp_turn() { # CASE COLUMN METRIC MODE SIZES [FLAGS of tcpbench]
-	local size first rest out flags=()
-	[[ $1 = *-block* ]] && flags=(--block)
-	out=$(client "$1" "$tools/tcpbench" --to "${to[$1]}" --mode "$4" --sizes "$5" --ms $TURN_MS "${flags[@]}" "${@:6}") ||
-		die "tcpbench ($1 $4)"
-	while read -r size first rest; do
-		add "$2" "$3-$size" "$first"
-	done <<<"$out"
-	: "$rest"
+tcp_client() { # CASE PORT MODE SIZES MS [FLAGS of tcpbench]
+	local case=$1 flags=()
+	[[ $case = *-block* ]] && flags=(--block)
+	client "$case" "$tools/tcpbench" --to "${to[$case]%:*}:$2" --mode "$3" --sizes "$4" --ms "$5" "${flags[@]}" "${@:6}"
+}
+
+# One row: METRIC-SIZE of a column, microseconds or MB/s, measured by a case; state-METRIC-SIZE: what the mesh made of it.
+tcp_size() { # CASE COLUMN METRIC MODE SIZE PORT [FLAGS of tcpbench]
+	local case=$1 column=$2 metric=$3-$5 mode=$4 size=$5 port=$6 service=${1#mesh-} out
+	shift 6
+	case $case in
+	mesh-poll* | measured)
+		tcp_settle "$service" "$port" tcp_client "$case" "$port" "$mode" "$size,$size,$size,$size,$size,$size" \
+			$SETTLE_MS "$@"
+		add "$column" "state-$metric" "$(tcp_state "$service" "$port")"
+		;;
+	esac
+	out=$(tcp_client "$case" "$port" "$mode" "$size" $TURN_MS "$@") || die "tcpbench ($case $mode)"
+	read -r _ out _ <<<"$out"
+	add "$column" "$metric" "$out"
+}
+
+tcp_turn() { # CASES SUFFIX METRIC MODE SIZES [FLAGS of tcpbench]: each size by each case, whose columns have no suffix
+	local case size port
+	for size in ${5//,/ }; do
+		for case in $1; do
+			port=${to[$case$2]##*:}
+			[ "$case" = small ] || port=$((port + $(tcp_port "$3" "$size" "$5")))
+			tcp_size "$case$2" "$case" "$3" "$4" "$size" "$port" "${@:6}"
+		done
+	done
 }
 
 tcp_round() {
-	local cpus case cc flags
+	local cpus cc flags
 	for cpus in one two; do
 		if [ $cpus = one ]; then tcp_place 1 1; else tcp_place 1 0; fi
-		for case in $TCP_CASES; do tcp_turn "$case-ping" "$case" "ping-$cpus" ping $PINGS; done
+		tcp_turn "$TCP_CASES" '' "ping-$cpus" ping $PINGS
 		for cc in default cubic; do
 			flags=()
 			[ $cc = default ] || flags=(--cc $cc)
-			for case in $TCP_CASES; do
-				tcp_turn "$case" "$case" "stream-$cpus-$cc" stream $STREAMS "${flags[@]}"
-			done
-			for case in $TCP_CASES; do
-				tcp_turn "$case-veth" "$case" "veth-$cpus-$cc" stream $STREAMS "${flags[@]}"
-			done
+			tcp_turn "$TCP_CASES" '' "stream-$cpus-$cc" stream $STREAMS "${flags[@]}"
+			tcp_turn "$TCP_CASES" -veth "veth-$cpus-$cc" stream $STREAMS "${flags[@]}"
 		done
-		for case in plain-poll small measured; do
-			tcp_turn "$case" "$case" "small-$cpus" stream $SMALLS --nagle
-		done
+		tcp_turn 'plain-poll small measured' '' "small-$cpus" stream $SMALLS --nagle
 	done
 	tcp_place 1 1
 	read -r p50 p99 _ < <(client broken "$tools/tcpbench" --to "${to[broken]}" --mode refused --ms $TURN_MS) ||
@@ -167,28 +237,33 @@ size_name() { # BYTES
 	fi
 }
 
-tcp_rows() { # TITLE METRIC SIZES FORMAT
+tcp_rows() { # TITLE METRIC SIZES FORMAT COLUMN, of whose services it is told whether they skip TCP
 	local size
 	for size in ${3//,/ }; do
-		row "$1, $(size_name "$size")" "$2-$size" "$4"
+		row "$1, $(size_name "$size")" "$2-$size" "$4" "$(tcp_states "$5" "$2-$size")"
 	done
+}
+
+# What the mesh made of a row's service, in each round in which that was another than before.
+tcp_states() { # COLUMN METRIC
+	tr ' ' '\n' <<<"${value[$1.state-$2]:-}" | sed '/^$/d; s/^enrolled$/yes/; s/^\([^y].*\)/no: \1/' | uniq | paste -sd ';' | sed 's/;/; /g'
 }
 
 tcp_report() {
 	local CASES=$TCP_CASES cpus cc
-	table 'plain TCP, polling' 'TCP service' 'plain TCP, blocking' 'TCP service'
+	table 'plain TCP, polling' 'TCP service' 'plain TCP, blocking' 'TCP service' 'polling: skips TCP'
 	for cpus in one two; do
-		tcp_rows "round trip, ${CPUS[$cpus]}, us" "ping-$cpus" $PINGS '%.1f'
+		tcp_rows "round trip, ${CPUS[$cpus]}, us" "ping-$cpus" $PINGS '%.1f' mesh-poll
 		for cc in default cubic; do
-			tcp_rows "stream, ${cc/default/default ($TCP_DEFAULT)}, ${CPUS[$cpus]}, MB/s" "stream-$cpus-$cc" $STREAMS '%.0f'
-			tcp_rows 'the same between namespaces' "veth-$cpus-$cc" $STREAMS '%.0f'
+			tcp_rows "stream, ${cc/default/default ($TCP_DEFAULT)}, ${CPUS[$cpus]}, MB/s" "stream-$cpus-$cc" $STREAMS '%.0f' mesh-poll
+			tcp_rows 'the same between namespaces' "veth-$cpus-$cc" $STREAMS '%.0f' mesh-poll
 		done
 	done
 	echo
 	CASES='plain-poll small measured'
-	table 'plain TCP' 'TCP service, enrolled' 'not enrolled any more'
+	table 'plain TCP' 'TCP service, enrolled' 'once it was measured' 'then: skips TCP'
 	for cpus in one two; do
-		tcp_rows "small one-way messages, ${CPUS[$cpus]}, MB/s" "small-$cpus" $SMALLS '%.1f'
+		tcp_rows "small one-way messages, ${CPUS[$cpus]}, MB/s" "small-$cpus" $SMALLS '%.1f' measured
 	done
 	tcp_goals
 }

@@ -44,7 +44,7 @@ smallest() {
 	printf '%s\n' "$@" | sort -g | head -n 1
 }
 
-row() { # TITLE METRIC FORMAT
+row() { # TITLE METRIC FORMAT [WORDS of a last column]
 	local case m base other
 	printf '| %s |' "$1"
 	for case in $CASES; do
@@ -61,6 +61,7 @@ row() { # TITLE METRIC FORMAT
 			printf " $3 (%s) |" "$m" "$(ratio "$m" "$base")"
 		fi
 	done
+	[ $# -lt 4 ] || printf ' %s |' "$4"
 	echo
 }
 

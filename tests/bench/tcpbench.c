@@ -27,6 +27,7 @@
 #define CHECKED_BYTES  (1u << 20)
 #define CHECKED_PINGS  64
 #define KEPT	       4000000
+#define PORTS_MAX      64
 #define PATIENCE_MS    10000 /* nothing for so long is a stall: the run fails */
 
 enum mode { PING, STREAM };
@@ -43,10 +44,12 @@ struct result {
 	uint64_t bytes, wrong, cpu_ns;
 };
 
-static const char *opt_serve, *opt_listen, *opt_to, *opt_mode, *opt_sizes, *opt_ms, *opt_cc;
+static const char *opt_serve, *opt_ports, *opt_listen, *opt_to, *opt_mode, *opt_sizes, *opt_ms,
+	*opt_cc;
 static bool opt_nagle, opt_block;
 static const struct option_spec options[] = {
 	{"serve", 0, "PORT", NULL, "be the server", &opt_serve},
+	{"ports", 0, "N", "1", "with --serve: so many from PORT on, 64 at most", &opt_ports},
 	{"listen", 0, "IP", "0.0.0.0", "where the server listens", &opt_listen},
 	{"to", 't', "ADDR:PORT", NULL, "be a client", &opt_to},
 	{"mode", 'm', "NAME", "ping", "ping, stream or refused", &opt_mode},
@@ -212,10 +215,25 @@ static void message_fill(size_t size)
 	memcpy(twice + size, twice, size);
 }
 
-static int serve(void)
+static void serve_one(int fd)
 {
-	struct addr a = {.port = (uint16_t)atoi(opt_serve)};
-	int l, fd;
+	struct hello h;
+
+	net_nodelay(fd);
+	if (socket_prepare(fd) || recv_all(fd, &h, sizeof(h)) || h.size < 8 ||
+	    h.size > SIZE_MAX_BYTES || h.cc[sizeof(h.cc) - 1] || congestion(fd, h.cc))
+		return;
+	message_fill(h.size);
+	if (h.mode == PING)
+		serve_pings(fd, h.size);
+	else
+		serve_stream(fd, &h);
+}
+
+static int listen_at(uint16_t port)
+{
+	struct addr a = {.port = port};
+	int l;
 
 	if (addr_parse_ip(opt_listen, a.ip))
 		options_usage(&program, "--listen: not an address");
@@ -224,22 +242,28 @@ static int serve(void)
 		errno = -l;
 		fail("cannot listen");
 	}
-	for (;;) {
-		struct pollfd p = {.fd = l, .events = POLLIN};
-		struct hello h;
+	return l;
+}
 
-		if (poll(&p, 1, -1) < 0 || (fd = accept4(l, NULL, NULL, SOCK_CLOEXEC)) < 0)
+static int serve(void)
+{
+	int n = atoi(opt_ports), fd;
+	struct pollfd p[PORTS_MAX];
+
+	if (n < 1 || n > PORTS_MAX)
+		options_usage(&program, "--ports: 1 to 64");
+	for (int i = 0; i < n; i++)
+		p[i] = (struct pollfd){.fd = listen_at((uint16_t)(atoi(opt_serve) + i)),
+				       .events = POLLIN};
+	for (;;) {
+		if (poll(p, (nfds_t)n, -1) < 0)
 			continue;
-		net_nodelay(fd);
-		if (!socket_prepare(fd) && !recv_all(fd, &h, sizeof(h)) && h.size >= 8 &&
-		    h.size <= SIZE_MAX_BYTES && !h.cc[sizeof(h.cc) - 1] && !congestion(fd, h.cc)) {
-			message_fill(h.size);
-			if (h.mode == PING)
-				serve_pings(fd, h.size);
-			else
-				serve_stream(fd, &h);
+		for (int i = 0; i < n; i++) {
+			if (!p[i].revents || (fd = accept4(p[i].fd, NULL, NULL, SOCK_CLOEXEC)) < 0)
+				continue;
+			serve_one(fd);
+			close(fd);
 		}
-		close(fd);
 	}
 }
 
