@@ -204,6 +204,7 @@ static void settle(struct loop *l)
 	if (!s->settled && !adopt_settle(s))
 		return;
 	if (supervisor_flush(s)) {
+		gateway_go_on(s);
 		handover_go_on(s);
 		handover_tell_ready(s);
 		if (workers_answering(&s->workers))
@@ -246,9 +247,7 @@ static void begin_stop(struct supervisor *s)
 	for (struct netns *ns = s->discovery.netns.list; ns; ns = ns->next)
 		kernel_netns_delete(s->kernel, ns->cookie);
 	workers_drain(&s->workers);
-	if (s->gateway_fd >= 0)
-		close(s->gateway_fd);
-	s->gateway_fd = -1;
+	gateway_close(s);
 	timer_cancel(&s->loop, &s->reconcile);
 }
 
@@ -432,7 +431,7 @@ static int start(struct supervisor *s)
 		const char *what; /* NULL: it says itself what went wrong */
 		int (*fn)(struct supervisor *s);
 	} steps[] = {{"the workers", serve_begin},
-		     {NULL, serve_gateway},
+		     {NULL, gateway_start},
 		     {"the workers", serve_start},
 		     {"discovery", start_discovery},
 		     {"the control session", start_session}};
@@ -492,7 +491,7 @@ static void stop(struct supervisor *s)
 	accesslog_free(&s->accesslog);
 	metrics_free(&s->metrics);
 	close_fd(&s->snapshot_fd);
-	close_fd(&s->gateway_fd);
+	gateway_close(s);
 	close_fd(&s->admin_fd);
 	close_fd(&s->given_fd);
 	close_fd(&s->rendezvous);
@@ -510,7 +509,6 @@ int supervisor_run(const struct agent_config *cfg)
 				.started_ms = clock_wall_ms(),
 				.signal_fd = -1,
 				.lock_fd = -1,
-				.gateway_fd = -1,
 				.admin_fd = -1,
 				.given_fd = -1,
 				.rendezvous = -1,
@@ -518,6 +516,7 @@ int supervisor_run(const struct agent_config *cfg)
 				.loop.epfd = -1,
 				.on_signal.fd = -1};
 	whys_init(&s.whys);
+	gateway_init(&s.gateway);
 	err = loop_init(&s.loop);
 	if (!err)
 		err = start_signals(&s);

@@ -16,6 +16,7 @@
 #include "agent/supervisor_accelerate.h"
 #include "agent/supervisor_coverage.h"
 #include "agent/supervisor_gain.h"
+#include "agent/supervisor_gateway.h"
 #include "agent/supervisor_health.h"
 #include "agent/supervisor_tcp.h"
 #include "agent/supervisor_why.h"
@@ -58,6 +59,7 @@ struct supervisor {
 	struct gain_watch gain;
 	struct whys whys;
 	struct acceleration acceleration;
+	struct gateway gateway;
 	struct tcp tcp;
 	struct metrics *metrics;
 	struct admin *admin;
@@ -65,7 +67,7 @@ struct supervisor {
 	struct session *session;
 	struct watch on_signal;
 	struct timer beat, drain, reconcile;
-	int signal_fd, lock_fd, gateway_fd, snapshot_fd;
+	int signal_fd, lock_fd, snapshot_fd;
 	uint32_t answering; /* workers, as of the last beat */
 	uint64_t generation, own_netns;
 	uint64_t revision; /* of the configuration that all workers work by */
@@ -106,15 +108,17 @@ int supervisor_run(const struct agent_config *cfg);
 int start_check(const struct agent_config *cfg);
 int start_lock(const struct agent_config *cfg, int *fd);
 int start_user(const struct agent_config *cfg, uint32_t *uid, uint32_t *gid);
-/* A listening socket; the address stands in the message. */
+/* A listening socket. shared: with others of ours on that port, who allow it for the moment. 0 or
+ * -errno. */
+int start_listen(const struct addr *a, bool shared, int *fd);
+/* The same; the address stands in the message. */
 int start_listener(const char *what, const char *flag, const struct addr *a, int *fd);
 
 /* supervisor.c: what a worker has recorded. */
 void supervisor_record(const struct record *rec, void *arg);
 
-/* supervisor_serve.c, in this order. 0 or -errno; the gateway's logs. */
+/* supervisor_serve.c, in this order, gateway_start() in between. 0 or -errno. */
 int serve_begin(struct supervisor *s); /* finds the workers of an agent before */
-int serve_gateway(struct supervisor *s);
 int serve_start(struct supervisor *s);
 
 /* supervisor_handover.c: from one supervisor to the next. 0 or -errno, logged where said. */
@@ -123,7 +127,6 @@ int handover_admin(struct supervisor *s); /* admin_fd: the old listener or a new
 /* Becomes the supervisor of the workers that are there. Before ours start. */
 int handover_begin(struct supervisor *s);
 void handover_forget_dead(struct supervisor *s, void (*died)(void *arg, uint32_t worker));
-int handover_gateway(struct supervisor *s); /* logs */
 int handover_inherited(void *arg, uint64_t netns, int family);
 /* After each round in which everything was published. */
 void handover_go_on(struct supervisor *s);

@@ -142,14 +142,6 @@ int handover_admin(struct supervisor *s)
 
 /* --- taking over --- */
 
-int handover_gateway(struct supervisor *s)
-{
-	s->gateway_fd = takeover_listener(&s->takeover, true, s->own_netns, &s->cfg->gateway);
-	return s->gateway_fd >= 0
-		       ? 0
-		       : start_listener("gateway", "--gateway", &s->cfg->gateway, &s->gateway_fd);
-}
-
 int handover_inherited(void *arg, uint64_t netns, int family)
 {
 	struct supervisor *s = arg;
@@ -216,6 +208,7 @@ static void retire(struct supervisor *s)
 
 	s->retired = true;
 	workers_retire(ws);
+	takeover_forget_gateways(&s->takeover); /* nobody accepts there any more */
 	log_info("%u workers are ready, %u of before drain, %u s at most", workers_ours(ws),
 		 workers_old_ones(ws), ws->drain_ms / 1000);
 }
@@ -236,7 +229,7 @@ static bool queues_are_ours(struct supervisor *s)
 		s->cold_ns = s->loop.now_ns;
 	if (s->retired)
 		return has_passed(s, EMPTIED_MS);
-	if (has_passed(s, PASSED_HOOK_MS) && ours_know(s)) {
+	if (has_passed(s, PASSED_HOOK_MS) && ours_know(s) && gateway_has_moved(s)) {
 		retire(s);
 		s->cold_ns = s->loop.now_ns;
 	}
@@ -259,7 +252,7 @@ void handover_go_on(struct supervisor *s)
 			log_info("the workers of before have ended");
 		return;
 	}
-	if (!s->retired && ours_know(s) && ours_beat(s))
+	if (!s->retired && ours_know(s) && ours_beat(s) && gateway_has_moved(s))
 		retire(s);
 }
 

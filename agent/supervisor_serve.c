@@ -11,8 +11,6 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-#define GATEWAY_LISTENER 0 /* id; those of namespaces start at 1 */
-
 static int worker_started(void *arg, uint32_t worker, int pidfd)
 {
 	return kernel_worker_started(((struct supervisor *)arg)->kernel, pidfd, worker);
@@ -87,19 +85,13 @@ int serve_begin(struct supervisor *s)
 	return err;
 }
 
-int serve_gateway(struct supervisor *s)
-{
-	return s->cfg->gateway_on ? handover_gateway(s) : 0;
-}
-
 int serve_start(struct supervisor *s)
 {
 	struct workers *ws = &s->workers;
 	int err = workers_start(ws);
 
-	if (!err && s->gateway_fd >= 0)
-		err = workers_listener(ws, GATEWAY_LISTENER, IPC_GATEWAY, s->own_netns,
-				       s->gateway_fd);
+	if (!err)
+		err = gateway_tell(s);
 	/* empty as yet, but a worker has a snapshot from the start */
 	return err ? err : publish_services(s);
 }

@@ -19,6 +19,7 @@
 
 #define LOCK_TRIES    20
 #define LOCK_RETRY_MS 25
+#define BACKLOG	      4096
 
 static void ignore(uint64_t cookie, const struct mesh_listener *l, void *arg)
 {
@@ -134,24 +135,35 @@ int start_user(const struct agent_config *cfg, uint32_t *uid, uint32_t *gid)
 	return 0;
 }
 
-int start_listener(const char *what, const char *flag, const struct addr *a, int *out)
+static int set(int fd, int option, int value)
+{
+	return setsockopt(fd, SOL_SOCKET, option, &value, sizeof(value));
+}
+
+int start_listen(const struct addr *a, bool shared, int *out)
 {
 	struct sockaddr_storage ss;
 	socklen_t len = addr_to_sockaddr(a, &ss);
-	int one = 1, err = 0,
-	    fd = socket(ss.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	char text[ADDR_TEXT_MAX];
+	int err = 0, fd = socket(ss.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
-	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
-	    bind(fd, (struct sockaddr *)&ss, len) < 0 || listen(fd, 4096) < 0)
+	if (fd < 0 || set(fd, SO_REUSEADDR, 1) < 0 || (shared && set(fd, SO_REUSEPORT, 1) < 0) ||
+	    bind(fd, (struct sockaddr *)&ss, len) < 0 || listen(fd, BACKLOG) < 0 ||
+	    (shared && set(fd, SO_REUSEPORT, 0) < 0))
 		err = -errno;
-	if (err) {
+	if (!err)
+		*out = fd;
+	else if (fd >= 0)
+		close(fd);
+	return err;
+}
+
+int start_listener(const char *what, const char *flag, const struct addr *a, int *out)
+{
+	char text[ADDR_TEXT_MAX];
+	int err = start_listen(a, false, out);
+
+	if (err)
 		log_error("cannot listen on %s for the %s: %s; free it or choose another %s",
 			  addr_format(a, text), what, strerror(-err), flag);
-		if (fd >= 0)
-			close(fd);
-		return err;
-	}
-	*out = fd;
-	return 0;
+	return err;
 }

@@ -103,7 +103,7 @@ char *state_json(struct supervisor *s)
 		   workers_answering(&s->workers));
 	acceleration_json(s, &b);
 	buf_char(&b, ',');
-	address(&b, "gateway", s->cfg->gateway_on, &s->cfg->gateway);
+	address(&b, "gateway", s->cfg->gateway_on && !s->gateway.due, &s->cfg->gateway);
 	buf_char(&b, ',');
 	address(&b, "admin", s->cfg->admin_on, &s->cfg->admin);
 	buf_printf(&b, ",\"configRevision\":%llu,", (unsigned long long)s->revision);

@@ -296,19 +296,62 @@ int takeover_find(struct takeover *t, int rendezvous, int wait_ms)
 	return r;
 }
 
+static bool is_there(const struct takeover_listener *l, bool gateway, uint64_t netns, uint16_t port)
+{
+	return l->fd >= 0 && l->gateway == gateway && (!netns || l->netns == netns) &&
+	       l->at.port == port;
+}
+
+static int give(struct takeover_listener *l)
+{
+	int fd = l->fd;
+
+	l->fd = -1;
+	return fd;
+}
+
 int takeover_listener(struct takeover *t, bool gateway, uint64_t netns, const struct addr *at)
 {
-	for (uint32_t i = 0; i < t->nlisteners; i++) {
-		struct takeover_listener *l = &t->listeners[i];
-		int fd = l->fd;
-
-		if (fd < 0 || l->gateway != gateway || (netns && l->netns != netns) ||
-		    l->at.port != at->port || memcmp(l->at.ip, at->ip, sizeof(at->ip)))
-			continue;
-		l->fd = -1;
-		return fd;
-	}
+	for (uint32_t i = 0; i < t->nlisteners; i++)
+		if (is_there(&t->listeners[i], gateway, netns, at->port) &&
+		    !memcmp(t->listeners[i].at.ip, at->ip, sizeof(at->ip)))
+			return give(&t->listeners[i]);
 	return -1;
+}
+
+/* [::] hears both families. */
+static bool covers(const struct addr *by, const struct addr *at)
+{
+	return addr_is_any(by->ip) && (!addr_is_v4(by->ip) || addr_is_v4(at->ip));
+}
+
+int takeover_covered(struct takeover *t, uint64_t netns, const struct addr *by)
+{
+	for (uint32_t i = 0; i < t->nlisteners; i++)
+		if (is_there(&t->listeners[i], true, netns, by->port) &&
+		    covers(by, &t->listeners[i].at))
+			return give(&t->listeners[i]);
+	return -1;
+}
+
+uint32_t takeover_share(struct takeover *t, uint64_t netns, uint16_t port, bool on)
+{
+	uint32_t n = 0;
+	int value = on;
+
+	for (uint32_t i = 0; i < t->nlisteners; i++)
+		if (is_there(&t->listeners[i], true, netns, port) &&
+		    !setsockopt(t->listeners[i].fd, SOL_SOCKET, SO_REUSEPORT, &value,
+				sizeof(value)))
+			n++;
+	return n;
+}
+
+void takeover_forget_gateways(struct takeover *t)
+{
+	for (uint32_t i = 0; i < t->nlisteners; i++)
+		if (t->listeners[i].fd >= 0 && t->listeners[i].gateway)
+			close(give(&t->listeners[i]));
 }
 
 void takeover_done(struct takeover *t)

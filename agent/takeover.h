@@ -29,6 +29,13 @@ struct takeover {
 int takeover_find(struct takeover *t, int rendezvous, int wait_ms);
 /* The listener there (the caller's from now on), or -1. netns 0: any. */
 int takeover_listener(struct takeover *t, bool gateway, uint64_t netns, const struct addr *at);
+/* A gateway's there that whoever listens on `by` hears too, likewise. */
+int takeover_covered(struct takeover *t, uint64_t netns, const struct addr *by);
+/* Lets others of this user listen on that port beside the gateways, or no more. How many there are.
+ */
+uint32_t takeover_share(struct takeover *t, uint64_t netns, uint16_t port, bool on);
+/* Gives up the gateways that were not asked for. */
+void takeover_forget_gateways(struct takeover *t);
 /* Gives up what was not asked for. Those in old[] are given to workers_adopt() before. */
 void takeover_done(struct takeover *t);
 

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See supervisor_gateway.h. */
+#include "agent/supervisor_gateway.h"
+#include "agent/supervisor.h"
+
+#include "lib/log.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#define GATEWAY_LISTENER 0	    /* id; those of namespaces start at 1 */
+#define COVERED_LISTENER UINT32_MAX /* of the first; the others count down */
+#define AGAIN_MS	 100
+#define HANDSHAKE_MS	 200 /* who has met the old listener is in its queue by then */
+
+void gateway_init(struct gateway *g)
+{
+	*g = (struct gateway){.fd = -1};
+}
+
+static void take_covered(struct supervisor *s)
+{
+	struct gateway *g = &s->gateway;
+	int fd;
+
+	while (g->ncovered < GATEWAYS_COVERED) {
+		fd = takeover_covered(&s->takeover, s->own_netns, &s->cfg->gateway);
+		if (fd < 0)
+			return;
+		g->covered[g->ncovered++] = fd;
+	}
+}
+
+int gateway_start(struct supervisor *s)
+{
+	const struct addr *at = &s->cfg->gateway;
+	struct gateway *g = &s->gateway;
+
+	if (!s->cfg->gateway_on)
+		return 0;
+	g->fd = takeover_listener(&s->takeover, true, s->own_netns, at);
+	g->due = g->fd < 0 && workers_old_ones(&s->workers);
+	if (g->fd >= 0)
+		take_covered(s);
+	return g->fd >= 0 || g->due ? 0 : start_listener("gateway", "--gateway", at, &g->fd);
+}
+
+int gateway_tell(struct supervisor *s)
+{
+	struct workers *ws = &s->workers;
+	struct gateway *g = &s->gateway;
+	int err = g->fd < 0 ? 0
+			    : workers_listener(ws, GATEWAY_LISTENER, IPC_GATEWAY, s->own_netns,
+					       g->fd);
+
+	for (uint32_t i = 0; !err && i < g->ncovered; i++)
+		err = workers_listener(ws, COVERED_LISTENER - i, IPC_GATEWAY, s->own_netns,
+				       g->covered[i]);
+	return err;
+}
+
+/* Shared only where one of before is in the way: with others it is no port of ours. */
+static int open_beside(struct supervisor *s)
+{
+	const struct addr *at = &s->cfg->gateway;
+	struct takeover *t = &s->takeover;
+	int *fd = &s->gateway.fd, err = start_listen(at, false, fd);
+
+	if (err != -EADDRINUSE || !takeover_share(t, s->own_netns, at->port, true))
+		return err;
+	err = start_listen(at, true, fd);
+	(void)takeover_share(t, s->own_netns, at->port, false);
+	return err;
+}
+
+static void say_failed(struct gateway *g, const struct addr *at, int err)
+{
+	char text[ADDR_TEXT_MAX];
+
+	if (!g->said)
+		log_error("cannot listen on %s for the gateway: %s; the agent goes on without, and "
+			  "tries again",
+			  addr_format(at, text), strerror(-err));
+	g->said = true;
+}
+
+static void say_open(const struct gateway *g, const struct addr *at)
+{
+	char text[ADDR_TEXT_MAX];
+
+	if (g->said)
+		log_info("the gateway listens on %s", addr_format(at, text));
+}
+
+void gateway_go_on(struct supervisor *s)
+{
+	struct gateway *g = &s->gateway;
+	int err;
+
+	if (!g->due || !s->settled || s->loop.now_ns < g->again_ns)
+		return;
+	err = open_beside(s);
+	if (err) {
+		g->again_ns = s->loop.now_ns + AGAIN_MS * 1000000ULL;
+		say_failed(g, &s->cfg->gateway, err);
+		return;
+	}
+	g->due = false;
+	g->open_ns = s->loop.now_ns;
+	take_covered(s);
+	say_open(g, &s->cfg->gateway);
+	err = gateway_tell(s);
+	if (err)
+		log_error("nobody accepts for the gateway: %s", strerror(-err));
+}
+
+bool gateway_has_moved(const struct supervisor *s)
+{
+	const struct gateway *g = &s->gateway;
+
+	return !g->open_ns || s->loop.now_ns >= g->open_ns + HANDSHAKE_MS * 1000000ULL;
+}
+
+void gateway_close(struct supervisor *s)
+{
+	struct gateway *g = &s->gateway;
+
+	if (g->fd >= 0)
+		close(g->fd);
+	while (g->ncovered)
+		close(g->covered[--g->ncovered]);
+	gateway_init(g);
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The gateway's listener, from one supervisor to the next. Where the address stays, the socket
+ * does. Where it changes, the new one is opened beside the old one, which old workers still hold:
+ * both may listen on one port if both allow it (SO_REUSEPORT), and the kernel prefers the narrower
+ * address. So whoever connects finds somebody all the time.
+ */
+#ifndef AGENT_SUPERVISOR_GATEWAY_H
+#define AGENT_SUPERVISOR_GATEWAY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define GATEWAYS_COVERED 4 /* in fact two: an address under 0.0.0.0, and that under [::] */
+
+struct supervisor;
+
+struct gateway {
+	int fd; /* -1: none */
+	/* listeners of before at addresses that ours covers: nobody can close one without cutting
+	 * off who is connecting there, so they stay */
+	int covered[GATEWAYS_COVERED];
+	uint32_t ncovered;
+	bool due;	   /* to be opened yet */
+	bool said;	   /* that it cannot be */
+	uint64_t again_ns; /* not before */
+	uint64_t open_ns;  /* since when it listens beside one of before; 0: it does not */
+};
+
+void gateway_init(struct gateway *g);
+/* Before workers start. With workers of before, one at another address waits until all is ready.
+ * 0 or -errno after it logged. */
+int gateway_start(struct supervisor *s);
+/* Once the workers have started: they get what there is. 0 or -errno. */
+int gateway_tell(struct supervisor *s);
+/* In each round in which everything is published: opens it if it is due, and tries again where it
+ * cannot be. */
+void gateway_go_on(struct supervisor *s);
+/* Do all who connect reach the new one, so that the old ones can go? */
+bool gateway_has_moved(const struct supervisor *s);
+void gateway_close(struct supervisor *s);
+
+#endif
