@@ -102,6 +102,11 @@ __attribute__((unused)) static void stop_serving(uint32_t i)
 	rig.server[i] = -1;
 }
 
+__attribute__((unused)) static void serve_again(uint32_t ep)
+{
+	rig.server[ep] = listen_on("127.0.0.1", rig.port[ep], false);
+}
+
 __attribute__((unused)) static uint32_t open_at(uint32_t ep)
 {
 	return __atomic_load_n(&arrays->ep_inflight[ep].worker[MESH_KERNEL_WORKER],
@@ -134,6 +139,18 @@ __attribute__((unused)) static struct mesh_tally endpoint_tally(uint32_t ep)
 __attribute__((unused)) static struct mesh_tally service_tally(void)
 {
 	return tally((const uint64_t *)arrays->svc_stats[SERVICE].window);
+}
+
+__attribute__((unused)) static void assert_tally(struct mesh_tally t, uint32_t total,
+						 uint32_t failed)
+{
+	if (t.total != total || t.failed != failed)
+		fail_msg("%u of %u failed, expected %u of %u", t.failed, t.total, failed, total);
+}
+
+__attribute__((unused)) static uint64_t in_a_row(uint32_t ep)
+{
+	return __atomic_load_n(&arrays->ep_stats[ep].consecutive, __ATOMIC_RELAXED);
 }
 
 __attribute__((unused)) static uint32_t breaker_state(void)
@@ -194,6 +211,39 @@ __attribute__((unused)) static uint32_t who_has(int *accepted)
 		}
 	fail();
 	return MESH_NONE;
+}
+
+__attribute__((unused)) static void reset(int fd)
+{
+	const struct linger now = {.l_onoff = 1};
+
+	ok(setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now)));
+	close(fd);
+}
+
+/* The endpoint drops the SYNs of whoever comes from now on: its queue is full. */
+__attribute__((unused)) static void go_deaf(uint32_t ep, int filler[2])
+{
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+
+	enter(NULL);
+	ok(getsockname(rig.server[ep], (struct sockaddr *)&ss, &len));
+	ok(listen(rig.server[ep], 0));
+	for (int i = 0; i < 2; i++) {
+		filler[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		connect(filler[i], (struct sockaddr *)&ss, len); /* the first fills it */
+	}
+	enter("/app");
+}
+
+__attribute__((unused)) static void hear_again(uint32_t ep, int filler[2])
+{
+	ok(listen(rig.server[ep], 64));
+	for (int i = 0; i < 2; i++)
+		reset(filler[i]);
+	for (int fd; (fd = accept_within(rig.server[ep], 0)) >= 0;)
+		close(fd);
 }
 
 /* n connections, one after the other, counted by endpoint. */
