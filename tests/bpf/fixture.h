@@ -66,6 +66,17 @@ static struct {
 
 #define ok(call) assert_int_equal(call, 0)
 
+/* What becomes of sockets, links and the words that programs write is done by the kernel in its own
+ * time, and it has no event for that: so it is looked at. */
+#define eventually(cond)                                                                           \
+	do {                                                                                       \
+		for (uint64_t until_ = clock_mono_ns() + WAIT_MS * 1000000ULL; !(cond);) {         \
+			if (clock_mono_ns() > until_)                                              \
+				fail_msg("not within %d ms: %s", WAIT_MS, #cond);                  \
+			usleep(1000);                                                              \
+		}                                                                                  \
+	} while (0)
+
 __attribute__((unused)) static void path_of(const char *sub, char out[PATH_MAX])
 {
 	snprintf(out, PATH_MAX, "%s%s", fx.base, sub);
@@ -120,6 +131,16 @@ __attribute__((unused)) static socklen_t address(const char *ip, uint16_t port, 
 	four->sin_port = htons(port);
 	assert_int_equal(inet_pton(AF_INET, ip, &four->sin_addr), 1);
 	return sizeof(*four);
+}
+
+__attribute__((unused)) static void assert_peer(int fd, const char *ip, uint16_t port)
+{
+	struct sockaddr_storage ss = {0}, want;
+	socklen_t len = sizeof(ss), want_len = address(ip, port, strchr(ip, ':'), &want);
+
+	ok(getpeername(fd, (struct sockaddr *)&ss, &len));
+	assert_int_equal(len, want_len);
+	assert_memory_equal(&ss, &want, len);
 }
 
 __attribute__((unused)) static uint16_t local_port(int fd)

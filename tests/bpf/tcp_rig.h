@@ -260,15 +260,6 @@ __attribute__((unused)) static void spread(int n, uint32_t got[ENDPOINTS])
 	}
 }
 
-#define eventually(cond)                                                                           \
-	do {                                                                                       \
-		for (uint64_t until_ = clock_mono_ns() + WAIT_MS * 1000000ULL; !(cond);) {         \
-			if (clock_mono_ns() > until_)                                              \
-				fail_msg("not within %d ms: %s", WAIT_MS, #cond);                  \
-			usleep(1000);                                                              \
-		}                                                                                  \
-	} while (0)
-
 /* A clean sheet: one address of a service that nobody serves yet. */
 __attribute__((unused)) static int rig_setup(void **state)
 {

@@ -23,16 +23,6 @@ static int lookup_origdst(int accepted, struct mesh_origdst *out)
 	return bpf_map_lookup_elem(fds[KERNEL_WORKER_FDS - 1], &key, out) < 0 ? -errno : 0;
 }
 
-static void assert_peer(int fd, const char *ip, uint16_t port)
-{
-	struct sockaddr_storage ss = {0}, want;
-	socklen_t len = sizeof(ss), want_len = address(ip, port, strchr(ip, ':'), &want);
-
-	ok(getpeername(fd, (struct sockaddr *)&ss, &len));
-	assert_int_equal(len, want_len);
-	assert_memory_equal(&ss, &want, len);
-}
-
 /* A connect() that must land at `listener` as one to ip:port by `workload`. */
 static void assert_captured(const char *ip, uint16_t port, int listener, const char *as,
 			    uint32_t workload)
@@ -361,7 +351,6 @@ static uint32_t origdst_entries(void)
 
 static void origdst_is_empty_when_all_is_over(void **state)
 {
-	uint64_t deadline = clock_mono_ns() + WAIT_MS * 1000000ULL;
 	int error, fd[64], accepted[64];
 
 	enter("/app");
@@ -377,9 +366,7 @@ static void origdst_is_empty_when_all_is_over(void **state)
 		close(i & 2 ? fd[i] : accepted[i]);
 		close(i & 2 ? accepted[i] : fd[i]);
 	}
-	while (origdst_entries() && clock_mono_ns() < deadline)
-		sched_yield();
-	assert_int_equal(origdst_entries(), 0);
+	eventually(!origdst_entries());
 	assert_int_equal(counter(MESH_C_ORIGDST_LOST), 0);
 }
 

@@ -14,16 +14,6 @@ static void assert_share(uint32_t got, uint32_t n, double chance)
 		fail_msg("%u of %u, expected %.0f", got, n, n * chance);
 }
 
-static void assert_peer(int fd, const char *ip, uint16_t port)
-{
-	struct sockaddr_storage ss = {0}, want;
-	socklen_t len = sizeof(ss), want_len = address(ip, port, strchr(ip, ':'), &want);
-
-	ok(getpeername(fd, (struct sockaddr *)&ss, &len));
-	assert_int_equal(len, want_len);
-	assert_memory_equal(&ss, &want, len);
-}
-
 /* The address that the accepted socket's peer came to. */
 static void assert_came_to(int accepted, const char *ip)
 {

@@ -26,8 +26,7 @@ static void no_byte_is_wrong_through_two_hops(void **state)
 	relay = instance_ready(instance_start("soak-a", "soak-a-1", "--netns", cmd));
 	snprintf(cmd, sizeof(cmd), "soakclient --to %s --requests %s", relay->address, n);
 	client = instance_start("soak-client", "soak-client-1", "--netns", cmd);
-	while (waitpid(client->run, &status, WNOHANG) == 0)
-		usleep(100000);
+	assert_int_equal(waitpid(client->run, &status, 0), client->run);
 	client->run = 0;
 	printf("%s", sh("cat " SCRATCH "/soak-client-1.log")->out);
 	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
