@@ -16,11 +16,9 @@
 #include <unistd.h>
 
 #define FIND_WAIT_MS 5000
-#define PASSED_HOOK_MS                                                                             \
-	150		/* whoever passed the hook before it went is in a listener's queue then */
-#define DRAIN_MS 600000 /* what runs through workers may take so long */
-#define WAIT_MS	 15000	/* and is waited for so long */
-#define WALK_FDS 16
+#define DRAIN_MS     600000 /* what runs through workers may take so long */
+#define WAIT_MS	     15000  /* and is waited for so long */
+#define WALK_FDS     16
 
 struct removal {
 	const struct agent_config *cfg;
@@ -63,7 +61,7 @@ static void end_workers(void *arg)
 	struct takeover *t = &r->takeover;
 	int64_t until;
 
-	poll(NULL, 0, PASSED_HOOK_MS);
+	poll(NULL, 0, KERNEL_PASSED_HOOK_MS);
 	for (uint32_t i = 0; i < t->nold; i++)
 		tell_to_drain(&t->old[i]);
 	r->workers = t->nold;

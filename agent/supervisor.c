@@ -203,6 +203,7 @@ static void settle(struct loop *l)
 	discovery_settle(&s->discovery);
 	if (!s->settled && !adopt_settle(s))
 		return;
+	adopt_sweep(s, KERNEL_PASSED_HOOK_MS);
 	if (supervisor_flush(s)) {
 		gateway_go_on(s);
 		handover_go_on(s);

@@ -82,6 +82,8 @@ struct supervisor {
 	bool flush_failed, farewell;
 	bool adopting; /* what an agent before us has left is in force, and not looked at yet */
 	bool settled;  /* our own is */
+	uint64_t unswept_ns; /* since then what is left of another version captures nothing; 0: that
+				is gone */
 	uint64_t names_hash[MESH_MAX_SERVICES]; /* of what the next one is told; 0: nothing yet */
 
 	struct leave leave;
@@ -146,6 +148,8 @@ int publish_services(struct supervisor *s); /* a new snapshot to all workers; 0 
  * written yet. */
 void adopt_begin(struct supervisor *s);
 bool adopt_settle(struct supervisor *s);
+/* So long after that: what another version has left goes. */
+void adopt_sweep(struct supervisor *s, uint64_t after_ms);
 
 /* supervisor.c, for supervisor_adopt.c: into the maps with it. */
 bool supervisor_flush(struct supervisor *s);

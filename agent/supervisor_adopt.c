@@ -59,8 +59,6 @@ static void drop_netns(const void *key, const void *value, void *arg)
 
 bool adopt_settle(struct supervisor *s)
 {
-	int err;
-
 	if (!discovery_is_complete(&s->discovery) && s->loop.now_ns - s->begun_ns < LOOK_NS)
 		return !s->adopting;
 	s->settled = true;
@@ -70,8 +68,19 @@ bool adopt_settle(struct supervisor *s)
 	if (s->adopting)
 		kernel_each_netns(s->kernel, drop_netns, s);
 	s->adopting = false;
-	err = kernel_settled(s->kernel);
+	kernel_settled(s->kernel);
+	s->unswept_ns = s->loop.now_ns;
+	return true;
+}
+
+void adopt_sweep(struct supervisor *s, uint64_t after_ms)
+{
+	int err;
+
+	if (!s->unswept_ns || s->loop.now_ns - s->unswept_ns < after_ms * 1000000)
+		return;
+	s->unswept_ns = 0;
+	err = kernel_sweep(s->kernel);
 	if (err)
 		log_warn("programs of another version stay attached: %s", strerror(-err));
-	return true;
 }

@@ -17,10 +17,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define LEAVE_WAIT_MS  10000 /* for the one that was asked to leave */
-#define PASSED_HOOK_MS 150   /* who passed the old hook is in a listener's queue by then */
-#define EMPTIED_MS     200   /* who drains has emptied the queues by then */
-#define FIND_WAIT_MS   5000  /* for workers to answer: as long as for our own */
+#define LEAVE_WAIT_MS 10000 /* for the one that was asked to leave */
+#define EMPTIED_MS    200   /* who drains has emptied the queues by then */
+#define FIND_WAIT_MS  5000  /* for workers to answer: as long as for our own */
 
 /* --- leaving --- */
 
@@ -36,6 +35,7 @@ static void leave(struct supervisor *s, uint32_t grace_ms)
 {
 	s->leaving = true;
 	tell_manager("STOPPING=1");
+	adopt_sweep(s, 0); /* the next one would not know that ours were filled */
 	workers_leave(&s->workers, grace_ms);
 	accesslog_flush(s->accesslog);
 	s->loop.stop = true;
@@ -229,7 +229,7 @@ static bool queues_are_ours(struct supervisor *s)
 		s->cold_ns = s->loop.now_ns;
 	if (s->retired)
 		return has_passed(s, EMPTIED_MS);
-	if (has_passed(s, PASSED_HOOK_MS) && ours_know(s) && gateway_has_moved(s)) {
+	if (has_passed(s, KERNEL_PASSED_HOOK_MS) && ours_know(s) && gateway_has_moved(s)) {
 		retire(s);
 		s->cold_ns = s->loop.now_ns;
 	}

@@ -49,8 +49,8 @@ struct kernel;
  * child cgroup made for that purpose meets the hook. Maps that an agent left there are adopted with
  * all that is in them if their layout and ABI version are ours (kernel_adopted), its links get our
  * programs at once; -EBUSY when that agent is alive. Those of another version stay attached until
- * kernel_settled(). Until the maps are filled and workers write their beats, every connection
- * passes untouched.
+ * kernel_settled() and kernel_sweep(). Until the maps are filled and workers write their beats,
+ * every connection passes untouched.
  *
  * LISTEN events flow from here on, so sockets that are older are found by a scan made after this
  * call (sockdiag.h) without a gap. On failure nothing is left behind that was not there, and
@@ -80,8 +80,13 @@ int kernel_remove(const char *pin_dir, void (*between)(void *arg), void *arg, ui
 /* The maps were those of an agent that is gone: arrays and entries are what it wrote, and what its
  * workers, if they live, go by. */
 bool kernel_adopted(const struct kernel *k);
-/* The maps are filled: what another version has left is detached and removed. 0 or -errno. */
-int kernel_settled(struct kernel *k);
+/* The maps are filled: what another version has left captures nothing any more. The rest of it
+ * stays for those who have passed its hook and not sent their SYN yet. */
+void kernel_settled(struct kernel *k);
+/* KERNEL_PASSED_HOOK_MS later: the rest goes, too. 0 or -errno. */
+int kernel_sweep(struct kernel *k);
+/* Whoever passed a hook before it went is in a listener's queue by then. */
+#define KERNEL_PASSED_HOOK_MS 150
 /* What is in the maps. Entries that come or go meanwhile may be missed; fn may delete the one that
  * it is given. Keys and values as of abi.h. 0 or -errno. */
 int kernel_each_dest(struct kernel *k, void (*fn)(const void *key, const void *value, void *arg),

@@ -217,7 +217,23 @@ void kernel_pins_undo(struct kernel *k)
 		rename(old, k->pin_dir); /* if not, the next start removes it */
 }
 
-int kernel_settled(struct kernel *k)
+static void detach_link(const struct kernel *k, bool old, const char *link)
+{
+	char dir[PATH_MAX + 8], name[64];
+
+	dir_of(k, old, dir);
+	snprintf(name, sizeof(name), KERNEL_LINK_PREFIX "%s", link);
+	detach(dir, name);
+}
+
+/* Not all at once: a connection that is captured and not noted, as sockops does it, is reset. */
+void kernel_settled(struct kernel *k)
+{
+	detach_link(k, true, kernel_link_names[KL_CONNECT4]);
+	detach_link(k, true, kernel_link_names[KL_CONNECT6]);
+}
+
+int kernel_sweep(struct kernel *k)
 {
 	char old[PATH_MAX + 8];
 
@@ -232,7 +248,7 @@ int kernel_unpin(struct kernel *k)
 	if (k->pin_fd < 0)
 		return 0;
 	r = empty(k->pin_dir);
-	old = kernel_settled(k);
+	old = kernel_sweep(k);
 	close(k->pin_fd);
 	k->pin_fd = -1;
 	return r ? r : old;
@@ -240,11 +256,6 @@ int kernel_unpin(struct kernel *k)
 
 void kernel_pins_detach(struct kernel *k, const char *link)
 {
-	char dir[PATH_MAX + 8], name[64];
-
-	snprintf(name, sizeof(name), KERNEL_LINK_PREFIX "%s", link);
-	for (int old = 0; old < 2; old++) {
-		dir_of(k, old, dir);
-		detach(dir, name);
-	}
+	for (int old = 0; old < 2; old++)
+		detach_link(k, old, link);
 }

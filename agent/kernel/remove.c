@@ -80,8 +80,8 @@ int kernel_remove(const char *pin_dir, void (*between)(void *arg), void *arg, ui
 	}
 	r = kernel_pins_lock(k, error);
 	if (!r) {
-		kernel_pins_detach(k, "mesh_connect4");
-		kernel_pins_detach(k, "mesh_connect6");
+		kernel_pins_detach(k, kernel_link_names[KL_CONNECT4]);
+		kernel_pins_detach(k, kernel_link_names[KL_CONNECT6]);
 		splice_off(k);
 		between(arg);
 		*spliced = count_spliced(k);
