@@ -199,6 +199,8 @@ struct client *call(struct caller *who, const char *address);
 struct client *call_directly(const char *address); /* not from a workload */
 struct client *gateway(void);
 void hang_up(struct client *c); /* early; the end of the story does it too */
+/* A service of two origins, with ids a and b; a connection to the gateway, by which they answer. */
+struct client *two_origins(const char *service, struct instance **a, struct instance **b);
 
 PRINTF(2, 3) void say(struct client *c, const char *fmt, ...);
 void say_bytes(struct client *c, const void *p, size_t n);
@@ -227,6 +229,8 @@ cJSON *api(const char *method, const char *path, const char *body);
 int healthy(const char *service); /* healthy endpoints in the registry */
 /* What the registry says of it: "healthy" ...; "" when it is not there. */
 const char *endpoint_status(const char *service, const char *id);
+/* Of the service's breaker: "closed" ...; "" when there is none. */
+const char *breaker_state(const char *service);
 /* PUT of a service's configuration, which the end of the story deletes. Fails the story when it is
  * refused. Returns when the agent has it. */
 PRINTF(2, 3) void configure(const char *service, const char *json_fmt, ...);

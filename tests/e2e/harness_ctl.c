@@ -69,6 +69,19 @@ void settled(void)
 	eventually(3000, agents_revision() >= latest);
 }
 
+const char *breaker_state(const char *service)
+{
+	char path[96];
+	const cJSON *all, *b;
+
+	snprintf(path, sizeof(path), "/api/breakers/%s", service);
+	all = cJSON_GetObjectItem(api("GET", path, NULL), "breakers");
+	cJSON_ArrayForEach (b, all)
+		if (cJSON_IsNull(cJSON_GetObjectItem(b, "endpoint")))
+			return json_str(b, "state", "");
+	return "";
+}
+
 void configure(const char *service, const char *json_fmt, ...)
 {
 	char path[128], body[4096];

@@ -313,3 +313,16 @@ size_t take(struct client *c, void *out, size_t n)
 	}
 	return got;
 }
+
+struct client *two_origins(const char *service, struct instance **a, struct instance **b)
+{
+	struct client *c;
+
+	*a = instance_start(service, "a", "--netns", "origin --port 8000");
+	*b = instance_start(service, "b", "--netns", "origin --port 8000");
+	instance_ready(*a);
+	instance_ready(*b);
+	c = gateway();
+	eventually(2000, get(c, "/%s/", service) == 200);
+	return c;
+}

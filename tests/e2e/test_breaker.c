@@ -23,19 +23,6 @@ static int ask(struct client *c, const char *target)
 	return get(c, "/%s/%s", service, target);
 }
 
-static const char *breaker_state(void)
-{
-	char path[64];
-	const cJSON *all, *b;
-
-	snprintf(path, sizeof(path), "/api/breakers/%s", service);
-	all = cJSON_GetObjectItem(api("GET", path, NULL), "breakers");
-	cJSON_ArrayForEach (b, all)
-		if (cJSON_IsNull(cJSON_GetObjectItem(b, "endpoint")))
-			return json_str(b, "state", "");
-	return "";
-}
-
 static bool is_refused(const struct client *c)
 {
 	return c->status == 503 && !strcmp(header(c, "x-circuit-status"), "open");
@@ -63,7 +50,7 @@ static void break_it(struct client *c)
 	for (int i = 0; i < 40 && !is_refused(c); i++)
 		(void)ask(c, "?status=500");
 	assert_refusal(c);
-	eventually(1000, !strcmp(breaker_state(), "open"));
+	eventually(1000, !strcmp(breaker_state(service), "open"));
 }
 
 static void it_opens_when_four_of_five_fail_and_answers_at_once(void **state)
@@ -109,7 +96,7 @@ static void its_state_is_shown(void **state)
 	eventually(2000, metric("mesh_circuit_breaker_state", label, "endpoint=\"\"", NULL) == 2);
 	eventually(2000, metric("mesh_circuit_breaker_transitions_total", label, "to=\"open\"",
 				NULL) == opened + 1);
-	eventually(2000, !strcmp(breaker_state(), "open"));
+	eventually(2000, !strcmp(breaker_state(service), "open"));
 	assert_non_null(strstr(sh("meshctl breaker show %s", service)->out, "open"));
 	assert_non_null(strstr(sh("meshctl breaker show")->out, service));
 	eventually(2000, metric("mesh_requests_total", label, "cause=\"breaker-open\"", NULL) >= 1);
@@ -129,7 +116,7 @@ static void one_probe_decides_for_all_workers(void **state)
 	start = now_us();
 	origin_set(backend, "delay=500");
 	l = load_start(NULL, "--to " GATEWAY_ADDRESS " --path /%s/ --rate 400 -c 64", service);
-	eventually(5000, !strcmp(breaker_state(), "closed"));
+	eventually(5000, !strcmp(breaker_state(service), "closed"));
 	closed = now_us();
 	load_end(l);
 	/* the first one to come, 500 ms later it is back */

@@ -10,12 +10,7 @@ static struct client *c;
 static void start_both(void)
 {
 	snprintf(service, sizeof(service), "sick%u", services++);
-	a = instance_start(service, "a", "--netns", "origin --port 8000");
-	b = instance_start(service, "b", "--netns", "origin --port 8000");
-	instance_ready(a);
-	instance_ready(b);
-	c = gateway();
-	eventually(2000, get(c, "/%s/", service) == 200);
+	c = two_origins(service, &a, &b);
 }
 
 /* Of n requests, all answered 200: how many by a. */

@@ -87,19 +87,6 @@ static int sum(const int got[SERVERS])
 	return got[0] + got[1] + got[2];
 }
 
-static const char *breaker_state(void)
-{
-	char path[64];
-	const cJSON *all, *b;
-
-	snprintf(path, sizeof(path), "/api/breakers/%s", service);
-	all = cJSON_GetObjectItem(api("GET", path, NULL), "breakers");
-	cJSON_ArrayForEach (b, all)
-		if (cJSON_IsNull(cJSON_GetObjectItem(b, "endpoint")))
-			return json_str(b, "state", "");
-	return "";
-}
-
 /* Registered by hand at an address where nobody listens, and not checked. */
 static void register_dead(const char *id, const char *ip, int port)
 {
@@ -201,7 +188,7 @@ static void an_endpoint_that_refuses_is_ejected(void **state)
 	eventually(2000, connections("outcome=\"refused\"") == refused);
 	spread(server[0]->address, 200, got);
 	assert_int_equal(sum(got), 200);
-	assert_string_equal(breaker_state(), "closed");
+	assert_string_equal(breaker_state(service), "closed");
 }
 
 static void a_killed_server_costs_next_to_nothing(void **state)
@@ -241,7 +228,7 @@ static void the_breaker_opens_refuses_and_closes(void **state)
 			   assert_int_equal(whom(address), -ECONNREFUSED);
 			   connections("outcome=\"breaker-open\"") > 0;
 		   }));
-	eventually(2000, !strcmp(breaker_state(), "open"));
+	eventually(2000, !strcmp(breaker_state(service), "open"));
 	assert_in_range((int)connections("outcome=\"refused\""), 8, 12);
 	refused = captured("path=\"refused\"");
 	passed = connections("outcome=\"breaker-open\"");
@@ -259,7 +246,7 @@ static void the_breaker_opens_refuses_and_closes(void **state)
 	eventually(8000, whom(address) == 0);
 	for (int i = 0; i < 50; i++)
 		assert_int_equal(whom(address), 0);
-	eventually(2000, !strcmp(breaker_state(), "closed"));
+	eventually(2000, !strcmp(breaker_state(service), "closed"));
 	assert_true(metric("mesh_circuit_breaker_transitions_total", label, "to=\"closed\"",
 			   NULL) >= 1);
 	reap(&late, SIGTERM);
@@ -331,7 +318,7 @@ static void what_the_caller_cannot_reach_goes_by_way_of_a_worker(void **state)
 	assert_int_equal(sum(got), 60);
 	assert_true(captured("path=\"worker\"") == worker + 60);
 	assert_int_equal(healthy(service), 3);
-	assert_string_equal(breaker_state(), "closed");
+	assert_string_equal(breaker_state(service), "closed");
 }
 
 static void it_goes_on_without_supervisor_and_workers(void **state)

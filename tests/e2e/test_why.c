@@ -10,12 +10,7 @@ static struct client *c;
 static void start_both(void)
 {
 	snprintf(service, sizeof(service), "puzzle%u", services++);
-	a = instance_start(service, "a", "--netns", "origin --port 8000");
-	b = instance_start(service, "b", "--netns", "origin --port 8000");
-	instance_ready(a);
-	instance_ready(b);
-	c = gateway();
-	eventually(2000, get(c, "/%s/", service) == 200);
+	c = two_origins(service, &a, &b);
 }
 
 /* The explanation of the last answer, by its request id and by its trace id. */

@@ -36,26 +36,6 @@ static uint64_t ms(void)
 	return now / 1000000;
 }
 
-static uint32_t id_of(const char *name)
-{
-	for (uint32_t i = 0; i < MESH_MAX_ENDPOINTS; i++)
-		if (k.endpoints[i].flags & MESH_EP_USED && !strcmp(k.endpoints[i].id, name))
-			return i;
-	fail_msg("no endpoint %s", name);
-	return 0;
-}
-
-static uint32_t service_of(uint32_t n)
-{
-	for (uint32_t i = 0; i < n; i++) {
-		char name[2] = {(char)('a' + i), 0};
-
-		listens(workload("s", name, "v1", 0, HOST_NS), "0.0.0.0", (uint16_t)(81 + i));
-	}
-	flush();
-	return upstream_of("127.0.0.1", 81, HOST_NS);
-}
-
 /* As a worker counts a try. */
 static void tries(const char *name, uint32_t n, bool failed)
 {

@@ -65,15 +65,6 @@ static void round_of(void)
 	flush();
 }
 
-static uint32_t id_of(const char *name)
-{
-	for (uint32_t i = 0; i < MESH_MAX_ENDPOINTS; i++)
-		if (k.endpoints[i].flags & MESH_EP_USED && !strcmp(k.endpoints[i].id, name))
-			return i;
-	fail_msg("no endpoint %s", name);
-	return 0;
-}
-
 static const char *status_of(const char *name)
 {
 	struct endpoint_view v;
