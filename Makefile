@@ -29,7 +29,7 @@ UNIT_SRC   := $(wildcard tests/unit/test_*.c)
 BPFT_SRC   := $(wildcard tests/bpf/test_*.c)
 E2E_SRC    := $(wildcard tests/e2e/test_*.c)
 HARNESS    := $(filter-out $(E2E_SRC),$(wildcard tests/e2e/*.c))
-TOOL_SRC   := $(wildcard tests/bench/*.c tests/fuzz/*.c)
+TOOL_SRC   := $(filter-out %.bpf.c,$(wildcard tests/bench/*.c tests/fuzz/*.c))
 
 PROGRAMS   := $(BUILD)/meshd $(BUILD)/mesh-agent $(BUILD)/meshctl
 DEMOS      := $(DEMO_SRC:%.c=$(BUILD)/%)
@@ -101,7 +101,7 @@ e2e-modes: deps ## end-to-end tests in each mode of skipping TCP; T=name runs on
 	$(Q)for mode in redirect verdict off; do \
 		MESH_ACCELERATE_MODE=$$mode BUILD=$(BUILD) tests/run.sh e2e $(T) || exit 1; done
 
-bench: deps ## compare with no mesh, nginx, HAProxy and sidecars, interleaved (PART=http|tcp|accelerate|sidecar)
+bench: deps ## compare with no mesh, nginx, HAProxy and sidecars, interleaved (PART=http|tcp|accelerate|sidecar|floor)
 	$(Q)$(MAKE) $(JOBS) programs $(TOOLS)
 	$(Q)BUILD=$(BUILD) tests/bench/bench.sh $(if $(PART),--only $(PART))
 
@@ -139,7 +139,7 @@ clean: ## remove build/
 	$(Q)rm -rf $(BUILD)
 
 # --- BPF: each hook is one object; they are linked into one, and that becomes a skeleton ------------
-$(BUILD)/bpf/%.o: bpf/%.c vmlinux.h
+$(BUILD)/%.bpf.o: %.bpf.c vmlinux.h
 	$(call say,BPF,$<)
 	@mkdir -p $(@D)
 	$(Q)$(CLANG) -target bpf -mcpu=v3 -O2 -g -Wall -Werror -I. -Iinclude -D__TARGET_ARCH_$(BPF_ARCH) -MMD -MP -c $< -o $@
@@ -148,6 +148,8 @@ $(BUILD)/bpf/mesh.linked.o: $(BPF_SRC:%.c=$(BUILD)/%.o)
 $(BUILD)/bpf/decide.linked.o: $(BUILD)/bpf/decide.test.bpf.o
 	$(Q)$(BPFTOOL) gen object $@ $^
 $(BUILD)/bpf/trial.linked.o: $(BUILD)/bpf/splice.trial.bpf.o $(BUILD)/bpf/splice.bpf.o
+	$(Q)$(BPFTOOL) gen object $@ $^
+$(BUILD)/bpf/floor.linked.o: $(BUILD)/tests/bench/floor.bpf.o
 	$(Q)$(BPFTOOL) gen object $@ $^
 $(BUILD)/bpf/%.skel.h: $(BUILD)/bpf/%.linked.o
 	$(call say,SKEL,$@)
@@ -181,6 +183,8 @@ $(BUILD)/meshctl: $(call obj,ctl/meshctl/main.c agent/kernel/qualify.c) $(BUILD)
 	$(Q)$(CC) $(CFLAGS) -o $@ $^ $(lib_libs) -lbpf -lelf -lz
 
 $(BUILD)/tests/bench/parse $(BUILD)/tests/fuzz/http1: $(BUILD)/AGENT.a
+$(BUILD)/obj/tests/bench/floor.o: $(BUILD)/bpf/floor.skel.h
+$(BUILD)/tests/bench/floor: lib_libs += -lbpf -lelf -lz
 $(DEMOS): $(BUILD)/%: $(BUILD)/obj/%.o $(BUILD)/obj/demo/app.o
 	$(call say,LD,$@)
 	@mkdir -p $(@D)

@@ -204,23 +204,27 @@ tcp_ratios() { # METRIC SIZES CASE OTHER: of each size
 # shellcheck disable=SC2046 # lists of numbers
 tcp_stream_goals() { # PLACEMENT CC STYLE
 	goal "TCP stream, 16 KiB to 1 MiB, ${2/default/default ($TCP_DEFAULT)}, ${CPUS[$1]}, programs that $3, worst ratio to plain TCP" \
-		"$(smallest $(tcp_ratios "stream-$1-$2" $STREAMS "mesh-$3" "plain-$3"))" '>=' 1.00
+		"$(smallest $(tcp_ratios "stream-$1-$2" $STREAMS "mesh-$3" "plain-$3"))" '>=' 1.00 \
+		"$(smallest $(floor_ratios largest "stream-$1-$2" $STREAMS "$3"))"
 	goal 'the same between namespaces' \
-		"$(smallest $(tcp_ratios "veth-$1-$2" $STREAMS "mesh-$3" "plain-$3"))" '>=' 1.50
+		"$(smallest $(tcp_ratios "veth-$1-$2" $STREAMS "mesh-$3" "plain-$3"))" '>=' 1.50 \
+		"$(smallest $(floor_ratios largest "veth-$1-$2" $STREAMS "$3"))"
 }
 
 # shellcheck disable=SC2046 # lists of numbers
 tcp_goals() {
 	local cc cpus style
 	goal 'TCP round trip, 64 B to 64 KiB on one CPU, programs that block, worst ratio to plain TCP' \
-		"$(largest $(tcp_ratios ping-one $PINGS mesh-block plain-block))" '<=' 0.70
+		"$(largest $(tcp_ratios ping-one $PINGS mesh-block plain-block))" '<=' 0.70 \
+		"$(largest $(floor_ratios smallest ping-one $PINGS block))"
 	for cpus in one two; do
 		for cc in default cubic; do
 			for style in poll block; do tcp_stream_goals $cpus $cc $style; done
 		done
 	done
 	goal 'small one-way messages before the service was measured, worst ratio to plain TCP' \
-		"$(smallest $(tcp_ratios small-one $SMALLS small plain-poll) $(tcp_ratios small-two $SMALLS small plain-poll))" '>=' 0.50
+		"$(smallest $(tcp_ratios small-one $SMALLS small plain-poll) $(tcp_ratios small-two $SMALLS small plain-poll))" '>=' 0.50 \
+		"$(smallest $(floor_ratios largest small-one $SMALLS poll) $(floor_ratios largest small-two $SMALLS poll))"
 	goal 'the same once it is not enrolled any more' \
 		"$(smallest $(tcp_ratios small-one $SMALLS measured plain-poll) $(tcp_ratios small-two $SMALLS measured plain-poll))" '>=' 0.95
 	goal 'refused connect() with an open breaker, p50 in us' "$(median broken refused-p50)" '<=' 50

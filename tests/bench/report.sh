@@ -73,14 +73,39 @@ table() { # TITLE-OF-COLUMN...
 	echo
 }
 
-# Rows of the one table of goals that ends the report.
-goal() { # WHAT VALUE REL LIMIT
+# What part_floor.sh found, for the goals: of its modes the best, ratios to its host without them. `-`: not measured.
+readonly FLOOR_MODES="pass redirect verdict"
+
+floor_best() { # largest|smallest METRIC WHAT BASE: floor-MODE-WHAT to floor-plain-BASE
+	local mode ratios=()
+	for mode in $FLOOR_MODES; do
+		[ -z "${value[floor-$mode-$3.$2]:-}" ] || ratios+=("$(paired "$2" "floor-$mode-$3" "floor-plain-$4")")
+	done
+	[ ${#ratios[@]} -gt 0 ] && "$1" "${ratios[@]}"
+}
+
+floor_median() { # METRIC WHAT: of the mode where it is least
+	local mode medians=()
+	for mode in $FLOOR_MODES; do
+		[ -z "${value[floor-$mode-$2.$1]:-}" ] || medians+=("$(median "floor-$mode-$2" "$1")")
+	done
+	[ ${#medians[@]} -gt 0 ] && smallest "${medians[@]}"
+}
+
+floor_ratios() { # largest|smallest METRIC SIZES STYLE: that of each size
+	local size
+	for size in ${3//,/ }; do floor_best "$1" "$2-$size" "$4" "$4"; done
+}
+
+# Rows of the one table of goals that ends the report. FLOOR: the same of part_floor.sh.
+goal() { # WHAT VALUE REL LIMIT [FLOOR]
 	local ok=no
 	awk -v a="$2" -v b="$4" "BEGIN { exit !(a $3 b) }" && ok=yes
-	printf '| %s | %s | %s %s | %s |\n' "$1" "$2" "${3/=/}=" "$4" "$ok" >>"$work/goals"
+	printf '| %s | %s | %s %s | %s | %s |\n' "$1" "$2" "${3/=/}=" "$4" "${5:--}" "$ok" >>"$work/goals"
 }
 
 report_head() { # what was run
+	: >"$work/goals"
 	echo "$(date -u +%F), Linux $(uname -r), $(awk -F': ' '/^model name/ { print $2; exit }' /proc/cpuinfo), $(nproc) CPUs;"
 	echo "$(nginx -v 2>&1 | cut -d/ -f2 | sed 's/^/nginx /'), HAProxy $(haproxy -v | awk 'NR == 1 { print $3 }'), sockmesh $("$BUILD/mesh-agent" --version | awk '{ print $NF }');"
 	echo "$1, medians, in brackets the ratio to the first column."
@@ -88,8 +113,8 @@ report_head() { # what was run
 
 # Prints the table of goals; false when one was not reached.
 report_goals() {
-	echo '| goal | measured | limit | reached |'
-	echo '|---|---|---|---|'
+	echo '| goal | measured | limit | floor | reached |'
+	echo '|---|---|---|---|---|'
 	cat "$work/goals"
 	! grep -q '| no |$' "$work/goals"
 }
