@@ -83,11 +83,13 @@ struct ipc_msg {
 			uint64_t instance; /* random; makes request ids unique */
 			uint64_t ring_size;
 			uint32_t drain_ms; /* what runs may take so long when it ends alone */
+			uint32_t maps;	   /* which they are, see hello */
 		} init;
 		struct {
 			uint32_t id;
-			uint32_t role;	/* enum ipc_listener_role */
-			uint64_t netns; /* cookie of the namespace it is in */
+			uint32_t role;	   /* enum ipc_listener_role */
+			uint64_t netns;	   /* cookie of the namespace it is in */
+			uint32_t after_ms; /* not before: others empty its queue */
 		} listener;
 		struct {
 			uint64_t generation;
@@ -114,6 +116,7 @@ struct ipc_msg {
 			int32_t ring_fd; /* as the worker numbers it: pidfd_getfd() */
 			uint64_t ring_size;
 			uint32_t draining; /* 1: it has no listeners any more */
+			uint32_t maps;	   /* that it works by: the kernel's id of the first */
 		} hello;
 		struct {
 			uint32_t from, n, fd[IPC_HOLDS_MAX];

@@ -447,6 +447,7 @@ static int start(struct supervisor *s)
 	}
 	acceleration_start(s);
 	s->loop.after = settle;
+	s->loop.now_ns = clock_mono_ns(); /* all of that took its time */
 	s->begun_ns = s->loop.now_ns;
 	beat(&s->beat);
 	timer_arm(&s->loop, &s->reconcile, RECONCILE_MS, reconcile);

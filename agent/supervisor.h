@@ -94,7 +94,7 @@ struct supervisor {
 	bool taking_over; /* there are workers of before */
 	bool retired;	  /* they were told to drain */
 	bool cold;	  /* they work by other maps than ours */
-	uint64_t cold_ns; /* since the last step of a cold takeover */
+	uint64_t cold_ns; /* since when nobody is captured for them */
 	bool leaving;	  /* others serve on */
 	bool told_ready;  /* the service manager knows */
 	bool up;	  /* the start is over */

@@ -151,12 +151,23 @@ int handover_inherited(void *arg, uint64_t netns, int family)
 	return takeover_listener(&s->takeover, false, netns, &at);
 }
 
+/* Those of a takeover to other maps that came to no end: the maps that this supervisor adopts are
+ * not theirs, however much they are of one version. */
+static bool work_by_others(const struct takeover *t, uint32_t maps)
+{
+	for (uint32_t i = 0; i < t->nold; i++)
+		if (t->old[i].listeners && t->old[i].maps != maps)
+			return true;
+	return false;
+}
+
 int handover_begin(struct supervisor *s)
 {
 	struct workers *ws = &s->workers;
 	struct takeover *t = &s->takeover;
 	int err = takeover_find(t, s->rendezvous, FIND_WAIT_MS);
 
+	s->cold = work_by_others(t, ws->maps);
 	for (; !err && t->nold; t->nold--) {
 		int r = workers_adopt(ws, &t->old[t->nold - 1]);
 
@@ -170,9 +181,8 @@ int handover_begin(struct supervisor *s)
 	s->taking_over = ws->holding_back = true;
 	if (!workers_old_ones(ws))
 		return 0;
-	s->cold = !s->adopting;
-	log_info("taking over from %u workers with %u listeners", workers_old_ones(ws),
-		 t->nlisteners);
+	log_info("taking over from %u workers with %u listeners%s", workers_old_ones(ws),
+		 t->nlisteners, s->cold ? ", which work by other maps" : "");
 	workers_make_room(ws);
 	return 0;
 }
@@ -213,27 +223,21 @@ static void retire(struct supervisor *s)
 		 workers_old_ones(ws), ws->drain_ms / 1000);
 }
 
-static bool has_passed(const struct supervisor *s, uint64_t ms)
-{
-	return s->loop.now_ns >= s->cold_ns + ms * 1000000;
-}
-
 /* Who was captured by the programs of before is noted in their maps, which ours cannot read, and
  * the other way round: so the old ones empty the queues before ours look there. Old capture is off
- * (kernel_settled()), and connections pass meanwhile. True: ours may begin. */
+ * (kernel_settled()), and connections pass meanwhile. Ours are told at once when to begin: should
+ * we die, they do it by themselves. True: they may be told. */
 static bool queues_are_ours(struct supervisor *s)
 {
-	if (!s->cold || !workers_old_ones(&s->workers))
+	if (!s->cold || s->retired || !workers_old_ones(&s->workers))
 		return true;
 	if (!s->cold_ns)
 		s->cold_ns = s->loop.now_ns;
-	if (s->retired)
-		return has_passed(s, EMPTIED_MS);
-	if (has_passed(s, KERNEL_PASSED_HOOK_MS) && ours_know(s) && gateway_has_moved(s)) {
-		retire(s);
-		s->cold_ns = s->loop.now_ns;
-	}
-	return false;
+	if (s->loop.now_ns < s->cold_ns + KERNEL_PASSED_HOOK_MS * 1000000ULL || !ours_know(s) ||
+	    !gateway_has_moved(s))
+		return false;
+	retire(s);
+	return true;
 }
 
 void handover_go_on(struct supervisor *s)
@@ -244,7 +248,7 @@ void handover_go_on(struct supervisor *s)
 		return;
 	if (ws->holding_back && !queues_are_ours(s))
 		return;
-	workers_release(ws);
+	workers_release(ws, s->cold ? EMPTIED_MS : 0);
 	if (!workers_old_ones(ws)) {
 		takeover_done(&s->takeover);
 		s->taking_over = false;

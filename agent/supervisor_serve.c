@@ -76,6 +76,7 @@ int serve_begin(struct supervisor *s)
 	ws->rendezvous = s->rendezvous;
 	workers_init(ws);
 	kernel_worker_fds(s->kernel, ws->map_fds);
+	ws->maps = kernel_maps_id(s->kernel);
 	if (getrandom(&ws->instance, sizeof(ws->instance), 0) != sizeof(ws->instance))
 		return -EIO;
 	__atomic_store_n(&s->arrays->ctl->workers, ws->n, __ATOMIC_RELAXED);

@@ -77,6 +77,7 @@ struct workers {
 	uint32_t n;
 	struct worker w[WORKERS_MAX]; /* by gauge */
 	int map_fds[WORKERS_MAP_FDS];
+	uint32_t maps; /* the kernel's id of the first; 0: not known */
 	uint32_t uid, gid;
 	uint32_t drain_ms; /* what runs may take so long when its worker is to end */
 	uint64_t instance; /* random: of the first worker; the others count on */
@@ -93,9 +94,9 @@ struct workers {
 
 /* First of all, on a zeroed one. */
 void workers_init(struct workers *ws);
-/* loop, ops, n, map_fds, uid, gid, drain_ms, instance and rendezvous are to be set before. Starts
- * them, or as many as have a place beside those of before; they get the snapshot and the listeners
- * as those come. 0 or -errno (nothing of ours is left running). */
+/* loop, ops, n, map_fds, uid, gid, drain_ms, maps, instance and rendezvous are to be set before.
+ * Starts them, or as many as have a place beside those of before; they get the snapshot and the
+ * listeners as those come. 0 or -errno (nothing of ours is left running). */
 int workers_start(struct workers *ws);
 /* Kills what still runs, without waiting for anything but its end; those of before are let go,
  * unless they were told to drain with all the others. */
@@ -111,6 +112,8 @@ struct workers_old {
 	pid_t pid;
 	int pidfd, ipc, ring_fd; /* ring_fd -1: there is none that can be read */
 	uint32_t id;
+	uint32_t listeners, maps; /* as it says; maps 0: it does not. listeners 0: it accepts
+				     nothing more */
 	bool stranger;
 };
 /* Becomes its supervisor; takes its descriptors over (also on failure). 0; -EEXIST: there is
@@ -125,8 +128,8 @@ void workers_retire(struct workers *ws);
 uint32_t workers_old_ones(const struct workers *ws);
 /* Are all that could be started ready? */
 bool workers_all_ready(const struct workers *ws);
-/* Tells ours of the listeners that were held back. */
-void workers_release(struct workers *ws);
+/* Tells ours of the listeners that were held back. They accept after_ms from now. */
+void workers_release(struct workers *ws, uint32_t after_ms);
 /* We go, they stay: what they have recorded is read, and they are let go. grace_ms: they drain
  * when nobody has come for them by then; 0: they wait for ever. */
 void workers_leave(struct workers *ws, uint32_t grace_ms);

@@ -3,6 +3,7 @@
  * theirs to their end. */
 #include "agent/supervisor_workers_impl.h"
 
+#include "lib/clock.h"
 #include "lib/log.h"
 
 #include <errno.h>
@@ -72,7 +73,7 @@ static void retire(struct worker *w)
 	m.drain.millis = drain_ms;
 	m.drain.others = 1;
 	w->retired = true;
-	w->end_by_ns = w->all->loop->now_ns + drain_ms * 1000000ULL + LATE_NS;
+	w->end_by_ns = clock_mono_ns() + drain_ms * 1000000ULL + LATE_NS;
 	worker_tell(w, &m, NULL, 0);
 }
 

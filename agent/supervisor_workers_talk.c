@@ -118,19 +118,21 @@ void worker_tell_init(struct worker *w, int rendezvous)
 	m.init.instance = w->instance;
 	m.init.ring_size = RING_DATA + RING_SIZE;
 	m.init.drain_ms = ws->drain_ms;
+	m.init.maps = ws->maps;
 	memcpy(fds, ws->map_fds, sizeof(ws->map_fds));
 	fds[IPC_FD_RING] = w->ring_fd;
 	fds[IPC_FD_RENDEZVOUS] = rendezvous;
 	worker_tell(w, &m, fds, IPC_INIT_FDS);
 }
 
-void worker_tell_listener(struct worker *w, const struct workers_listener *l)
+void worker_tell_listener(struct worker *w, const struct workers_listener *l, uint32_t after_ms)
 {
 	struct ipc_msg m = {.kind = IPC_LISTENER};
 
 	m.listener.id = l->id;
 	m.listener.role = l->role;
 	m.listener.netns = l->netns;
+	m.listener.after_ms = after_ms;
 	worker_tell(w, &m, &l->fd, 1);
 }
 

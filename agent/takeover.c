@@ -223,6 +223,8 @@ static int greet(struct takeover *t, struct workers_old *o, uint64_t until_ms)
 		return err;
 	o->id = m.hello.worker;
 	o->stranger = m.hello.version != IPC_VERSION;
+	o->listeners = m.hello.draining ? 0 : m.hello.listeners;
+	o->maps = o->stranger ? 0 : m.hello.maps;
 	if (!o->stranger && m.hello.ring_size == RING_DATA + RING_SIZE)
 		o->ring_fd = take_ring(o, m.hello.ring_fd);
 	return take_listeners(t, o, m.hello.listeners, until_ms);

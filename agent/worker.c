@@ -97,7 +97,8 @@ static void beat(struct loop *l)
 	struct proxy *p = &w->proxy;
 	__u64 last = w->beat_ns;
 
-	if (l->now_ns - w->beat_ns >= BEAT_LEAST_NS && w->nlisteners && !p->draining &&
+	if (l->now_ns - w->beat_ns >= BEAT_LEAST_NS && l->now_ns >= w->begin_ns && w->nlisteners &&
+	    !p->draining &&
 	    __atomic_compare_exchange_n(&p->shared.beats->worker[p->id], &last, l->now_ns, false,
 					__ATOMIC_RELAXED, __ATOMIC_RELAXED))
 		w->beat_ns = l->now_ns;
@@ -161,12 +162,19 @@ static void count_listener(struct worker *w, bool more)
 
 static void on_listener(struct proxy *p, const struct ipc_msg *m, int fd)
 {
-	int r = listener_add(p, fd, m->listener.id, m->listener.role, m->listener.netns);
+	struct worker *w = worker_of(p);
+	int r;
+
+	if (m->listener.after_ms) {
+		w->begin_ns = p->loop.now_ns + m->listener.after_ms * 1000000ULL;
+		listener_wait(p, m->listener.after_ms);
+	}
+	r = listener_add(p, fd, m->listener.id, m->listener.role, m->listener.netns);
 
 	if (r)
 		log_error("cannot use a listener: %s", strerror(-r));
 	else
-		count_listener(worker_of(p), true);
+		count_listener(w, true);
 }
 
 /* The answer may be dropped where the supervisor has not heard yet what was said before. */
@@ -329,6 +337,7 @@ static int begin(struct worker *w)
 		return r;
 	p->loop.spins = true;
 	w->most_clients = p->max_clients;
+	w->maps = m.init.maps;
 	start_beating(w);
 	ready.ready.pid = getpid();
 	return worker_send(p, &ready);

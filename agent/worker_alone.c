@@ -127,6 +127,7 @@ static int greet(struct worker *w)
 	m.hello.ring_fd = w->ring_fd;
 	m.hello.ring_size = w->ring_size;
 	m.hello.draining = w->proxy.draining;
+	m.hello.maps = w->maps;
 	return worker_send(&w->proxy, &m);
 }
 

@@ -12,7 +12,8 @@ struct worker {
 	struct proxy proxy;
 	struct watch ipc;
 	struct timer beat;
-	uint64_t beat_ns; /* the last one */
+	uint64_t beat_ns;  /* the last one */
+	uint64_t begin_ns; /* others accept until then */
 	void (*after)(struct loop *l);
 	struct timer drain;
 	uint64_t drain_until_ms;
@@ -27,6 +28,7 @@ struct worker {
 	uid_t superior; /* whom a supervisor is to be */
 	uint64_t ring_size, alone_since_ms;
 	uint64_t term_ms;  /* the last SIGTERM; 0: none */
+	uint32_t maps;	   /* which they are, for who takes over */
 	uint32_t drain_ms; /* what runs may take so long, with nobody there to say */
 };
 

@@ -195,6 +195,8 @@ size_t kernel_map_use(struct kernel *k, struct kernel_map_use *out, size_t cap);
  * look-ups only). They stay the kernel's. */
 #define KERNEL_WORKER_FDS 12
 void kernel_worker_fds(const struct kernel *k, int out[KERNEL_WORKER_FDS]);
+/* What tells these maps from all others that live: the kernel's id of the first. */
+uint32_t kernel_maps_id(const struct kernel *k);
 
 /* --- events.c --- */
 

@@ -355,6 +355,14 @@ size_t kernel_map_use(struct kernel *k, struct kernel_map_use *out, size_t cap)
 	return n;
 }
 
+uint32_t kernel_maps_id(const struct kernel *k)
+{
+	struct bpf_map_info info = {};
+	__u32 len = sizeof(info);
+
+	return bpf_obj_get_info_by_fd(k->map[KM_CTL], &info, &len) < 0 ? 0 : info.id;
+}
+
 void kernel_worker_fds(const struct kernel *k, int out[KERNEL_WORKER_FDS])
 {
 	memcpy(out, k->map, KM_ARRAYS * sizeof(int));

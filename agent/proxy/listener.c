@@ -65,6 +65,14 @@ static void pause_all(struct proxy *p, const char *why)
 	timer_arm(&p->loop, &p->resume, RESUME_MS, resume);
 }
 
+void listener_wait(struct proxy *p, uint32_t ms)
+{
+	for (struct listener *l = p->listeners; l; l = l->next)
+		loop_del(&p->loop, &l->watch);
+	p->paused = true;
+	timer_arm(&p->loop, &p->resume, ms, resume);
+}
+
 void listener_resume(struct proxy *p)
 {
 	if (p->paused && p->nclients + ACCEPT_ROUND < p->max_clients)

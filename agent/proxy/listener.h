@@ -18,6 +18,8 @@ void listener_drain(struct proxy *p);
 void listener_look(struct proxy *p);
 /* Their descriptors from number `from` on, with IPC_HOLDS_GATEWAY, at most max. How many. */
 uint32_t listener_list(const struct proxy *p, uint32_t from, uint32_t *fds, uint32_t max);
+/* Accepts nothing for so long: a worker that has no clients yet. */
+void listener_wait(struct proxy *p, uint32_t ms);
 /* A client has gone: accepts again if that was paused. */
 void listener_resume(struct proxy *p);
 

@@ -287,6 +287,41 @@ static void an_upgrade_to_other_maps_loses_no_request(void **state)
 	close_load();
 }
 
+/* What it leaves: its own maps, in which the next one finds itself, and workers that know others.
+ */
+static void a_successor_with_other_maps_that_dies_on_the_way_stops_nothing(void **state)
+{
+	static const char *const steps[] = {"taking over from", "is up: cgroup", "of before drain"};
+	struct load *anew;
+
+	open_load();
+	anew = load_start("anew", "--to %s --rate 1000 --connections 12 --fresh", web->address);
+	for (size_t i = 0; i < 3; i++) {
+		long from = log_size();
+		pid_t before;
+
+		make_maps_strange();
+		before = agent_succeed("--upgrade");
+		eventually(10000, logged(from, steps[i]));
+		agent_orphan();
+		assert_int_equal(exit_code(before), 0);
+		for (int j = 0; j < 50; j++) {
+			assert_true(works());
+			assert_true(gateway_works());
+		}
+		if (i == 2) /* the new workers begin by themselves */
+			eventually(1000, captured());
+		from = log_size();
+		agent_start("");
+		assert_int_equal(logged(from, "which work by other maps"), i < 2);
+		eventually(5000, logged(from, "of before drain"));
+		eventually(2000, captured());
+		settled_on_one();
+	}
+	none_failed(anew, "new connections");
+	close_load();
+}
+
 static void without_a_successor_workers_end_by_themselves(void **state)
 {
 	struct client *kept;
@@ -496,6 +531,7 @@ int main(void)
 		STORY(upgrades_lose_no_request),
 		STORY(a_restart_loses_no_request),
 		STORY(an_upgrade_to_other_maps_loses_no_request),
+		STORY(a_successor_with_other_maps_that_dies_on_the_way_stops_nothing),
 		STORY(without_a_successor_workers_end_by_themselves),
 		STORY(an_idle_caller_is_told_with_an_answer),
 		STORY(a_pipeline_is_answered_to_its_end),
