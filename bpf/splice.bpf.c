@@ -152,6 +152,10 @@ static __always_inline bool wants_redirect(const struct mesh_splice_ctl *c,
 		return false;
 	if (me->run > SPLICE_RUN && size < SPLICE_SMALL)
 		return false;
+	/* A reader that has never answered by TCP acknowledges whenever it has read all, and then
+	 * small messages are not merged, as Nagle's algorithm has nothing to wait for. */
+	if (me->run == 1 && peer->run > SPLICE_RUN && peer->path == MESH_BY_TCP)
+		return false;
 	return !splice_forbidden(me->workload) && !splice_forbidden(peer->workload);
 }
 

@@ -249,6 +249,29 @@ static void eight_only_who_is_accelerated_is_enrolled(void **state)
 	end(&r);
 }
 
+/* Small messages one way are TCP's to merge, which it does once the reader has answered by it. */
+static void eight_a_row_of_small_messages_is_answered_by_tcp(void **state)
+{
+	struct trial_run r = begin();
+	struct trial_pair p;
+	uint64_t before;
+
+	enrol(MESH_SPLICE_REDIRECT, 0);
+	assert_true(trial_pair(&r, &p));
+	for (int i = 0; i < 40; i++)
+		if (!trial_give(&r, &p.a, 64, TRIAL_ANY) || !trial_take(&r, &p.b, 64))
+			fail_msg("%s", fx.why);
+	assert_in_range(trial_tcp_bytes(p.a.fd), 10 * 64, 30 * 64);
+	before = trial_tcp_bytes(p.b.fd);
+	assert_true(trial_give(&r, &p.b, 100, TRIAL_ANY) && trial_take(&r, &p.a, 100));
+	assert_int_equal(trial_tcp_bytes(p.b.fd) - before, 100);
+	/* what follows may be redirected again, both ways */
+	if (!trial_give(&r, &p.b, 100, TRIAL_REDIRECT) || !trial_take(&r, &p.a, 100) ||
+	    !trial_give(&r, &p.a, 100, TRIAL_REDIRECT) || !trial_take(&r, &p.b, 100))
+		fail_msg("%s", fx.why);
+	end(&r);
+}
+
 static void ten_a_short_read_is_the_last_one_with_the_verdict(void **state)
 {
 	enrol(MESH_SPLICE_VERDICT, 0);
@@ -354,6 +377,7 @@ int main(void)
 		cmocka_unit_test(seven_switching_off_loses_nothing),
 		cmocka_unit_test(seven_deleting_an_entry_loses_what_is_unread),
 		cmocka_unit_test(eight_only_who_is_accelerated_is_enrolled),
+		cmocka_unit_test(eight_a_row_of_small_messages_is_answered_by_tcp),
 		cmocka_unit_test(ten_a_short_read_is_the_last_one_with_the_verdict),
 		cmocka_unit_test(eleven_a_fixed_receive_buffer_is_not_overfilled),
 		cmocka_unit_test(twelve_what_sleeps_in_recv_is_for_tcp),
