@@ -28,7 +28,8 @@ on() { # HOST CMD...
 	demo/vhost enter --name "bench$$-$where" -- "$@"
 }
 
-until_ok() { # WHAT CMD...: polls for 10 s
+# What is served, over HTTP or in a registry, has no event that a shell could wait for: polls for 10 s.
+until_ok() { # WHAT CMD...
 	local what=$1 _
 	shift
 	for _ in {1..200}; do
@@ -39,9 +40,12 @@ until_ok() { # WHAT CMD...: polls for 10 s
 }
 
 host_start() { # HOST
-	demo/vhost run --name "bench$$-$1" -- sleep infinity >"$work/$1.log" 2>&1 &
+	local up
+	exec {up}<> <(:) # a pipe, by which it says that it is there
+	demo/vhost run --name "bench$$-$1" -- sh -c 'echo; exec sleep infinity' >&"$up" 2>"$work/$1.log" &
 	hosts+=($!)
-	until_ok "the virtual host $1" on "$1" true
+	read -r -t 10 -u "$up" || die "the virtual host $1 is not there after 10 s"
+	exec {up}<&-
 	# thousands of connections need ports
 	on "$1" sysctl -qw net.ipv4.ip_local_port_range="20000 65000" net.ipv4.tcp_congestion_control=$congestion
 }

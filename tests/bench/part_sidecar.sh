@@ -7,27 +7,6 @@
 readonly SIDE_CASES="side-direct side-mesh side-pair"
 readonly SIDE_PORT=9000 SIDE_OUT=15001 SIDE_IN=15006 SIDE_USER=65534 SIDE_NET=10.203.0
 
-side_haproxy() { # NAME BIND SERVER
-	cat >"$work/$1.cfg" <<-END
-		global
-			nbthread 1
-			maxconn 1000
-		defaults
-			mode http
-			timeout connect 5s
-			timeout client 600s
-			timeout server 600s
-			timeout http-keep-alive 600s
-			http-reuse always
-		frontend in
-			bind $2
-			default_backend next
-		backend next
-			server o $3
-	END
-	chmod 644 "$work/$1.cfg"
-}
-
 side_redirect() { # POD HOOK MATCH PORT
 	printf 'table ip sidecar { chain calls {\ntype nat hook %s priority -100\ntcp dport %s %s redirect to :%s\n}\n}\n' \
 		"$2" $SIDE_PORT "$3" "$4" | on plain nsenter "--net=/run/netns/$1" nft -f - || die "nft in $1"
@@ -39,8 +18,8 @@ side_plain_start() {
 	for pod in a b c d; do pod_start plain $pod "$SIDE_NET.$(printf %d "'$pod")"; done
 	side_redirect c output "meta skuid != $SIDE_USER" $SIDE_OUT
 	side_redirect d prerouting '' $SIDE_IN
-	side_haproxy out 0.0.0.0:$SIDE_OUT "${to[side-pair]}"
-	side_haproxy in 0.0.0.0:$SIDE_IN 127.0.0.1:$SIDE_PORT
+	haproxy_config out 0.0.0.0:$SIDE_OUT "${to[side-pair]}"
+	haproxy_config in 0.0.0.0:$SIDE_IN 127.0.0.1:$SIDE_PORT
 	start plain side-origin nsenter --net=/run/netns/b "$tools/origin" --port $SIDE_PORT
 	start plain pair-origin nsenter --net=/run/netns/d "$tools/origin" --port $SIDE_PORT
 	start plain pair-out nsenter --net=/run/netns/c setpriv --reuid=$SIDE_USER --clear-groups haproxy -db -f "$work/out.cfg"

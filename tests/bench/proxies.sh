@@ -6,6 +6,27 @@
 
 readonly ORIGIN=9000 NGINX=9001 HAPROXY=9002
 
+haproxy_config() { # NAME BIND SERVER: $work/NAME.cfg
+	cat >"$work/$1.cfg" <<-END
+		global
+			nbthread 1
+			maxconn 9000
+		defaults
+			mode http
+			timeout connect 5s
+			timeout client 600s
+			timeout server 600s
+			timeout http-keep-alive 600s
+			http-reuse always
+		frontend in
+			bind $2
+			default_backend next
+		backend next
+			server o $3
+	END
+	chmod 644 "$work/$1.cfg" # not all that run it are root
+}
+
 proxies_start() { # HOST
 	cat >"$work/$1-nginx.conf" <<-END
 		worker_processes 1; daemon off; pid $work/$1-nginx.pid; error_log $work/$1-nginx.err crit;
@@ -24,23 +45,7 @@ proxies_start() { # HOST
 			}
 		}
 	END
-	cat >"$work/haproxy.cfg" <<-END
-		global
-			nbthread 1
-			maxconn 9000
-		defaults
-			mode http
-			timeout connect 5s
-			timeout client 600s
-			timeout server 600s
-			timeout http-keep-alive 600s
-			http-reuse always
-		frontend in
-			bind :$HAPROXY backlog 4096
-			default_backend origin
-		backend origin
-			server o 127.0.0.1:$ORIGIN
-	END
+	haproxy_config haproxy ":$HAPROXY backlog 4096" 127.0.0.1:$ORIGIN
 	start "$1" nginx nginx -c "$work/$1-nginx.conf"
 	start "$1" haproxy haproxy -db -f "$work/haproxy.cfg"
 	until_ok "nginx on $1" on "$1" curl -sf http://127.0.0.1:$NGINX/
