@@ -14,9 +14,11 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#define END_MS	 20000
-#define TAIL_MAX 6000 /* of a log that is shown after a failure */
-#define LOGS	 32
+#define AGENT_LOG SCRATCH "/agent.log"
+
+#define END_MS	  20000
+#define TAIL_MAX  6000 /* of a log that is shown after a failure */
+#define LOGS	  32
 
 pid_t meshd_pid, agent_pid;
 char harness_root[PATH_MAX]; /* of cgroup2 */
@@ -101,6 +103,20 @@ static bool died(pid_t *pid, const char *what)
 	return true;
 }
 
+/* The next story may have one of the same name at another address: as long as the registry has this
+ * one, which an agent that was not there has not seen go, it would be taken for that. */
+static void instances_end(void)
+{
+	uint64_t until = mono_ms() + END_MS * slowness();
+
+	for (struct instance *i; (i = instances);) {
+		while (!strcmp(endpoint_status(i->service, i->id), "healthy") && mono_ms() < until)
+			usleep(2000);
+		instances = i->next;
+		free(i);
+	}
+}
+
 int story_end(void **state)
 {
 	bool dead = died(&meshd_pid, "meshd");
@@ -113,13 +129,9 @@ int story_end(void **state)
 	loads_end();
 	if (meshd_pid)
 		configure_end();
-	for (struct instance *i; (i = instances);) {
-		instances = i->next;
+	for (struct instance *i = instances; i; i = i->next)
 		if (i->run)
 			reap(&i->run, SIGTERM);
-		free(i);
-	}
-	api_end();
 	nlogs = nlogs > 2 ? 2 : nlogs; /* the daemons' stay */
 	if (!meshd_pid)
 		meshd_start();
@@ -127,6 +139,8 @@ int story_end(void **state)
 		workers_kill(); /* of an agent that the story killed */
 		agent_start("");
 	}
+	instances_end();
+	api_end();
 	return dead ? -1 : 0;
 }
 
@@ -230,6 +244,28 @@ static void agent_spawn(const char *flags)
 void agent_wait(void)
 {
 	daemon_wait(&agent_pid, "mesh-agent", ADMIN_ADDRESS, "/readyz");
+}
+
+long agent_log_size(void)
+{
+	struct stat st;
+
+	return stat(AGENT_LOG, &st) ? 0 : st.st_size;
+}
+
+bool agent_logged(long from, const char *text)
+{
+	FILE *f = fopen(AGENT_LOG, "re");
+	char line[1024];
+	bool found = false;
+
+	if (!f)
+		return false;
+	if (!fseek(f, from, SEEK_SET))
+		while (!found && fgets(line, sizeof(line), f))
+			found = strstr(line, text);
+	fclose(f);
+	return found;
 }
 
 void agent_start(const char *flags)

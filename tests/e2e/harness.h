@@ -89,6 +89,9 @@ void agent_orphan(void);
 pid_t agent_succeed(const char *flags);
 /* Returns when /readyz says so. */
 void agent_wait(void);
+/* Bytes of the agents' log, and has it this in a line from that place on? */
+long agent_log_size(void);
+bool agent_logged(long from, const char *text);
 /* Fills pids[] with the agent's workers; how many. */
 int agent_workers(pid_t *pids, int max);
 /* With all workers that there are, whoever started them. */

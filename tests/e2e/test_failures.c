@@ -1,39 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Parts of the mesh die. Traffic does not. */
-#include "tests/e2e/harness.h"
+#include "tests/e2e/web.h"
 
 #include <mesh/abi.h>
 #include <sys/wait.h>
-
-static struct instance *web;
-static struct caller *who;
-
-static void open_web(void)
-{
-	web = instance_ready(instance_start("web", "web-1", "--netns", "origin --port 8000"));
-	who = caller_start("client", "--netns");
-}
-
-/* One request over a connection of its own; true when the origin answered, whichever way it went.
- */
-static bool works(void)
-{
-	struct client *c = call(who, web->address);
-	bool ok = get(c, "/") == 200;
-
-	hang_up(c);
-	return ok;
-}
-
-/* As works(), and through the mesh. */
-static bool captured(void)
-{
-	struct client *c = call(who, web->address);
-	bool ok = get(c, "/") == 200 && !strcmp(header(c, "x-instance-id"), "web-1");
-
-	hang_up(c);
-	return ok;
-}
 
 static bool is_among(pid_t pid, const pid_t *pids, int n)
 {

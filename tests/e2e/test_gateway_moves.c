@@ -6,9 +6,6 @@
 #include "lib/addr.h"
 
 #include <sys/socket.h>
-#include <sys/stat.h>
-
-#define AGENT_LOG SCRATCH "/agent.log"
 
 static struct instance *web;
 static struct load *load;
@@ -36,28 +33,6 @@ static void close_load(void)
 			       load->shots[i].status, load->shots[i].cause);
 	assert_int_equal(good, all);
 	assert_true(all > 100);
-}
-
-static long log_size(void)
-{
-	struct stat st;
-
-	return stat(AGENT_LOG, &st) ? 0 : st.st_size;
-}
-
-static bool logged(long from, const char *text)
-{
-	FILE *f = fopen(AGENT_LOG, "re");
-	char line[1024];
-	bool found = false;
-
-	if (!f)
-		return false;
-	if (!fseek(f, from, SEEK_SET))
-		while (!found && fgets(line, sizeof(line), f))
-			found = strstr(line, text);
-	fclose(f);
-	return found;
 }
 
 static int try_address(const char *text, bool to_listen)
@@ -105,7 +80,7 @@ enum way { UPGRADE, RESTART, CRASH };
 
 static void succeed(enum way way, const char *gateway)
 {
-	long from = log_size();
+	long from = agent_log_size();
 	char flags[128];
 
 	snprintf(flags, sizeof(flags), "%s--gateway %s", way == UPGRADE ? "--upgrade " : "",
@@ -122,7 +97,7 @@ static void succeed(enum way way, const char *gateway)
 			agent_orphan();
 		agent_start(flags);
 	}
-	eventually(5000, logged(from, "of before drain"));
+	eventually(5000, agent_logged(from, "of before drain"));
 	assert_true(serves(GATEWAY_ADDRESS));
 }
 
@@ -165,7 +140,7 @@ static void a_wildcard_that_covers_an_old_address_goes_on(void **state)
 static void a_gateway_that_cannot_be_had_is_done_without_for_now(void **state)
 {
 	int taken = try_address("127.0.0.1:8099", true);
-	long from = log_size();
+	long from = agent_log_size();
 	pid_t before;
 
 	assert_true(taken >= 0);
@@ -173,12 +148,12 @@ static void a_gateway_that_cannot_be_had_is_done_without_for_now(void **state)
 	before = agent_succeed("--upgrade --gateway 127.0.0.1:8099");
 	reap(&before, 0);
 	agent_wait();
-	eventually(5000, logged(from, "the agent goes on without, and tries again"));
-	eventually(5000, logged(from, "of before drain"));
+	eventually(5000, agent_logged(from, "the agent goes on without, and tries again"));
+	eventually(5000, agent_logged(from, "of before drain"));
 	eventually(2000, refuses(GATEWAY_ADDRESS)); /* nobody waits there for ever */
 	close(taken);
 	eventually(2000, serves("127.0.0.1:8099"));
-	assert_true(logged(from, "the gateway listens on 127.0.0.1:8099"));
+	assert_true(agent_logged(from, "the gateway listens on 127.0.0.1:8099"));
 	agent_stop(SIGUSR2);
 	agent_start("");
 	eventually(2000, serves(GATEWAY_ADDRESS));

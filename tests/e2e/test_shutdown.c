@@ -1,40 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The host goes down: SIGTERM to everything, also to workers whose supervisor is gone. What runs is
  * finished, nothing that is new fails, and it ends in time. */
-#include "tests/e2e/harness.h"
+#include "tests/e2e/web.h"
 
 #include <sys/wait.h>
 
-#define WORKERS_MAX 32
-#define QUICKLY_MS  6000 /* nothing runs but what takes SLOW_MS */
-#define SLOW_MS	    2500
-
-static struct instance *web;
-static struct caller *who;
-
-static void open_web(void)
-{
-	web = instance_ready(instance_start("web", "web-1", "--netns", "origin --port 8000"));
-	who = caller_start("client", "--netns");
-}
-
-static bool works(void)
-{
-	struct client *c = call(who, web->address);
-	bool ok = get(c, "/") == 200;
-
-	hang_up(c);
-	return ok;
-}
-
-static bool captured(void)
-{
-	struct client *c = call(who, web->address);
-	bool ok = get(c, "/") == 200 && !strcmp(header(c, "x-instance-id"), "web-1");
-
-	hang_up(c);
-	return ok;
-}
+#define QUICKLY_MS 6000 /* nothing runs but what takes SLOW_MS */
+#define SLOW_MS	   2500
 
 static struct client *slow_request(void)
 {
@@ -43,13 +15,6 @@ static struct client *slow_request(void)
 	say(c, "GET /?delay=%d&seed=3&len=1000 HTTP/1.1\r\nHost: w\r\n\r\n", SLOW_MS);
 	eventually(1000, origin_stat(web, "requests") >= 1);
 	return c;
-}
-
-static int workers_now(void)
-{
-	pid_t pids[WORKERS_MAX];
-
-	return all_workers(pids, WORKERS_MAX);
 }
 
 static void terminate_workers(void)

@@ -1,32 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* From one agent to the next: killed, told to leave, replaced while it runs. No request is lost. */
-#include "tests/e2e/harness.h"
+#include "tests/e2e/web.h"
 
 #include <mesh/abi.h>
 
 #include <linux/bpf.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 
-#define AGENT_LOG   SCRATCH "/agent.log"
-#define RENDEZVOUS  "/run/mesh/workers"
-#define DRAIN_MS    15000
-#define SETTLED_MS  (DRAIN_MS + 10000)
-#define WORKERS_MAX 32
+#define RENDEZVOUS "/run/mesh/workers"
+#define DRAIN_MS   15000
+#define SETTLED_MS (DRAIN_MS + 10000)
 
-static struct instance *web;
-static struct caller *who;
 static struct load *captured_load, *gateway_load;
 static uint64_t began_us;
-
-static void open_web(void)
-{
-	web = instance_ready(instance_start("web", "web-1", "--netns", "origin --port 8000"));
-	who = caller_start("client", "--netns");
-}
 
 static void open_load(void)
 {
@@ -63,30 +52,6 @@ static void close_load(void)
 	none_failed(gateway_load, "gateway");
 }
 
-static bool meshed(struct client *c)
-{
-	return get(c, "/") == 200 && !strcmp(header(c, "x-instance-id"), "web-1");
-}
-
-/* By a connection of its own, through the mesh. */
-static bool captured(void)
-{
-	struct client *c = call(who, web->address);
-	bool ok = meshed(c);
-
-	hang_up(c);
-	return ok;
-}
-
-static bool works(void)
-{
-	struct client *c = call(who, web->address);
-	bool ok = get(c, "/") == 200;
-
-	hang_up(c);
-	return ok;
-}
-
 static bool gateway_works(void)
 {
 	struct client *c = gateway();
@@ -94,13 +59,6 @@ static bool gateway_works(void)
 
 	hang_up(c);
 	return ok;
-}
-
-static int workers_now(void)
-{
-	pid_t pids[WORKERS_MAX];
-
-	return all_workers(pids, WORKERS_MAX);
 }
 
 static int own_workers(void)
@@ -120,29 +78,6 @@ static void settled_on_one(void)
 	eventually(2000, atoi(sh("ls " RENDEZVOUS " | wc -l")->out) == n);
 }
 
-static long log_size(void)
-{
-	struct stat st;
-
-	return stat(AGENT_LOG, &st) ? 0 : st.st_size;
-}
-
-/* Has the agent's log this in it, from that place on? */
-static bool logged(long from, const char *text)
-{
-	FILE *f = fopen(AGENT_LOG, "re");
-	char line[1024];
-	bool found = false;
-
-	if (!f)
-		return false;
-	if (!fseek(f, from, SEEK_SET))
-		while (!found && fgets(line, sizeof(line), f))
-			found = strstr(line, text);
-	fclose(f);
-	return found;
-}
-
 static int exit_code(pid_t pid)
 {
 	int status = reap(&pid, 0);
@@ -152,12 +87,12 @@ static int exit_code(pid_t pid)
 
 static void upgrade(void)
 {
-	long from = log_size();
+	long from = agent_log_size();
 	pid_t before = agent_succeed("--upgrade");
 
 	assert_int_equal(exit_code(before), 0);
 	agent_wait();
-	eventually(5000, logged(from, "of before drain"));
+	eventually(5000, agent_logged(from, "of before drain"));
 }
 
 /* --- stories -----------------------------------------------------------------------------------
@@ -180,7 +115,7 @@ static void workers_serve_on_when_their_supervisor_is_killed(void **state)
 		assert_true(gateway_works());
 	}
 	agent_start("");
-	assert_true(logged(0, "taking over from"));
+	assert_true(agent_logged(0, "taking over from"));
 	assert_true(captured());
 	assert_true(meshed(kept));
 	assert_int_equal(get(through, "/web/"), 200);
@@ -297,12 +232,12 @@ static void a_successor_with_other_maps_that_dies_on_the_way_stops_nothing(void 
 	open_load();
 	anew = load_start("anew", "--to %s --rate 1000 --connections 12 --fresh", web->address);
 	for (size_t i = 0; i < 3; i++) {
-		long from = log_size();
+		long from = agent_log_size();
 		pid_t before;
 
 		make_maps_strange();
 		before = agent_succeed("--upgrade");
-		eventually(10000, logged(from, steps[i]));
+		eventually(10000, agent_logged(from, steps[i]));
 		agent_orphan();
 		assert_int_equal(exit_code(before), 0);
 		for (int j = 0; j < 50; j++) {
@@ -311,10 +246,10 @@ static void a_successor_with_other_maps_that_dies_on_the_way_stops_nothing(void 
 		}
 		if (i == 2) /* the new workers begin by themselves */
 			eventually(1000, captured());
-		from = log_size();
+		from = agent_log_size();
 		agent_start("");
-		assert_int_equal(logged(from, "which work by other maps"), i < 2);
-		eventually(5000, logged(from, "of before drain"));
+		assert_int_equal(agent_logged(from, "which work by other maps"), i < 2);
+		eventually(5000, agent_logged(from, "of before drain"));
 		eventually(2000, captured());
 		settled_on_one();
 	}
@@ -405,10 +340,10 @@ static void a_successor_that_dies_on_the_way_stops_nothing(void **state)
 
 	open_load();
 	for (size_t i = 0; i < sizeof(steps) / sizeof(*steps); i++) {
-		long from = log_size();
+		long from = agent_log_size();
 		pid_t before = agent_succeed("--upgrade");
 
-		eventually(10000, logged(from, steps[i]));
+		eventually(10000, agent_logged(from, steps[i]));
 		agent_orphan();
 		assert_int_equal(exit_code(before), 0);
 		for (int j = 0; j < 20; j++) {
@@ -416,10 +351,10 @@ static void a_successor_that_dies_on_the_way_stops_nothing(void **state)
 			assert_true(gateway_works());
 		}
 		printf("killed after '%s': %d workers\n", steps[i], workers_now());
-		from = log_size();
+		from = agent_log_size();
 		agent_start("");
 		assert_true(captured());
-		eventually(5000, logged(from, "of before drain"));
+		eventually(5000, agent_logged(from, "of before drain"));
 	}
 	settled_on_one();
 	close_load();
