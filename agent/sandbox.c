@@ -12,6 +12,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 static int drop_bounding_set(void)
@@ -63,7 +64,7 @@ static const int allowed[] = {
 
 /* Allowed with some arguments: socket() for TCP only, so that a worker that was taken over opens no
  * packet or netlink socket; mmap() of memory that is not executable, or of a file to read; bpf() to
- * look up; tgkill() of itself, for abort().
+ * look up; tgkill() of itself, for abort(); timerfd_settime() as the loop does it.
  */
 static int allow_narrowed(scmp_filter_ctx ctx)
 {
@@ -88,6 +89,9 @@ static int allow_narrowed(scmp_filter_ctx ctx)
 	if (!r)
 		r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(bpf), 1,
 				     SCMP_A0(SCMP_CMP_EQ, BPF_MAP_LOOKUP_ELEM));
+	if (!r)
+		r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(timerfd_settime), 1,
+				     SCMP_A1(SCMP_CMP_EQ, TFD_TIMER_ABSTIME));
 	return r;
 }
 

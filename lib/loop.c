@@ -6,24 +6,52 @@
 #include <errno.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
+
+static void alarm_rang(struct watch *w, uint32_t events)
+{
+	struct loop *l = (struct loop *)((char *)w - offsetof(struct loop, alarm));
+
+	l->alarm_ms = 0; /* not read: it is edge-triggered, and setting it anew clears it */
+}
+
+static int alarm_init(struct loop *l)
+{
+	int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK), r;
+
+	if (fd < 0)
+		return -errno;
+	r = loop_add(l, &l->alarm, fd, EPOLLIN | EPOLLET, alarm_rang);
+	if (r)
+		close(fd);
+	return r;
+}
 
 int loop_init(struct loop *l)
 {
+	int r;
+
 	memset(l, 0, sizeof(*l));
+	l->alarm.fd = -1;
 	l->epfd = epoll_create1(EPOLL_CLOEXEC);
 	if (l->epfd < 0)
 		return -errno;
 	l->now_ns = clock_mono_ns();
 	l->tick = l->now_ns / 1000000 / LOOP_TICK_MS;
-	return 0;
+	r = alarm_init(l);
+	if (r)
+		loop_done(l);
+	return r;
 }
 
 void loop_done(struct loop *l)
 {
 	if (l->epfd >= 0)
 		close(l->epfd);
-	l->epfd = -1;
+	if (l->alarm.fd >= 0)
+		close(l->alarm.fd);
+	l->epfd = l->alarm.fd = -1;
 }
 
 int loop_add(struct loop *l, struct watch *w, int fd, uint32_t events,
@@ -148,16 +176,45 @@ static unsigned slots_ahead(const struct loop *l, unsigned slot)
 	return LOOP_WHEEL;
 }
 
-/* Until the end of the next slot in use: then everything in it is due. */
-static int wait_ms(const struct loop *l, int timeout_ms)
+/* The end of the next slot in use: then everything in it is due. */
+static uint64_t due_ms(const struct loop *l)
 {
-	uint64_t now_ms = l->now_ns / 1000000, end;
+	return (l->tick + slots_ahead(l, l->tick % LOOP_WHEEL) + 1) * LOOP_TICK_MS;
+}
+
+/* epoll_wait() with a timeout starts and stops a timer of the kernel at each call, for half a
+ * microsecond and more; the alarm stays set over many, and rings in vain when a timer was
+ * cancelled.
+ */
+static bool set_alarm(struct loop *l, uint64_t due)
+{
+	struct itimerspec at = {
+		.it_value = {.tv_sec = (time_t)(due / 1000),
+			     .tv_nsec = (long)(due % 1000) * 1000000},
+	};
+
+	if (l->alarm_ms && l->alarm_ms <= due)
+		return true;
+	if (timerfd_settime(l->alarm.fd, TFD_TIMER_ABSTIME, &at, NULL) < 0)
+		return false;
+	l->alarm_ms = due;
+	return true;
+}
+
+/* What epoll_wait() is told, so that it ends when a timer is due. */
+static int wait_ms(struct loop *l, int timeout_ms)
+{
+	uint64_t now_ms = l->now_ns / 1000000, due;
 
 	if (!l->armed)
 		return timeout_ms;
-	end = (l->tick + slots_ahead(l, l->tick % LOOP_WHEEL) + 1) * LOOP_TICK_MS;
-	end = end > now_ms ? end - now_ms : 0;
-	return timeout_ms >= 0 && (uint64_t)timeout_ms < end ? timeout_ms : (int)end;
+	due = due_ms(l);
+	if (due <= now_ms)
+		return 0;
+	if (timeout_ms < 0 && set_alarm(l, due))
+		return -1;
+	due -= now_ms;
+	return timeout_ms >= 0 && (uint64_t)timeout_ms < due ? timeout_ms : (int)due;
 }
 
 static int fetch(struct loop *l, int timeout_ms)

@@ -47,7 +47,9 @@ struct loop {
 	int nready, next;
 	struct timer *wheel[LOOP_WHEEL];
 	uint64_t used[LOOP_WHEEL / 64]; /* slots that may hold timers */
-	void (*after)(struct loop *l);	/* optional: runs once after each batch of events */
+	struct watch alarm; /* a timerfd that ends a wait without end when a timer is due */
+	uint64_t alarm_ms;  /* when it rings; 0: it is not set */
+	void (*after)(struct loop *l); /* optional: runs once after each batch of events */
 };
 
 /* 0 or -errno. */

@@ -237,6 +237,68 @@ static void readable(struct watch *w, uint32_t events)
 	e->events++;
 }
 
+/* A wait without end that ends at once; timers that are far are no reason to set the alarm anew. */
+static void round_with_an_event(struct loop *l, struct end *e)
+{
+	assert_int_equal(write(e->fds[1], "x", 1), 1);
+	assert_int_equal(loop_once(l, -1), 0);
+}
+
+static void alarm_stays_set_over_many_rounds(void **state)
+{
+	struct loop *l = *state;
+	struct probe far = {0}, farther = {0};
+	struct end e;
+	uint64_t set;
+
+	end_open(&e, l, readable);
+	timer_arm(l, &far.timer, 4000, fired);
+	round_with_an_event(l, &e);
+	set = l->alarm_ms;
+	assert_true(set >= far.timer.when_ms);
+	timer_arm(l, &farther.timer, 5000, fired);
+	timer_cancel(l, &far.timer);
+	for (int i = 0; i < 3; i++)
+		round_with_an_event(l, &e);
+	assert_int_equal(l->alarm_ms, set);
+	timer_cancel(l, &farther.timer);
+	end_close(&e);
+}
+
+static void alarm_is_set_earlier_for_an_earlier_timer(void **state)
+{
+	struct loop *l = *state;
+	struct probe far = {0}, soon = {0};
+	struct end e;
+
+	end_open(&e, l, readable);
+	timer_arm(l, &far.timer, 7000, fired);
+	round_with_an_event(l, &e);
+	timer_arm(l, &soon.timer, 20, fired);
+	while (!soon.fired)
+		assert_int_equal(loop_once(l, -1), 0);
+	assert_int_equal(far.fired, 0);
+	timer_cancel(l, &far.timer);
+	end_close(&e);
+}
+
+static void alarm_rings_in_vain_for_a_cancelled_timer_and_then_for_the_next(void **state)
+{
+	struct loop *l = *state;
+	struct probe gone = {0}, next = {0};
+	struct end e;
+
+	end_open(&e, l, readable);
+	timer_arm(l, &gone.timer, 20, fired);
+	round_with_an_event(l, &e);
+	timer_cancel(l, &gone.timer);
+	timer_arm(l, &next.timer, 100, fired);
+	while (!next.fired)
+		assert_int_equal(loop_once(l, -1), 0);
+	assert_int_equal(gone.fired, 0);
+	end_close(&e);
+}
+
 static void delete_other(struct watch *w, uint32_t events)
 {
 	struct end *e = (struct end *)w;
@@ -344,6 +406,9 @@ int main(void)
 		TEST(handler_cancels_a_timer_of_the_same_slot),
 		TEST(handler_that_rearms_at_once_does_not_starve_the_loop),
 		TEST(handler_frees_its_own_timer),
+		TEST(alarm_stays_set_over_many_rounds),
+		TEST(alarm_is_set_earlier_for_an_earlier_timer),
+		TEST(alarm_rings_in_vain_for_a_cancelled_timer_and_then_for_the_next),
 		TEST(event_of_a_watch_deleted_in_the_same_round_is_not_delivered),
 		TEST(handler_frees_its_own_watch),
 		TEST(modified_watch_follows_its_new_events),
