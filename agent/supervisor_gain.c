@@ -31,25 +31,26 @@ static void say(const struct supervisor *s, uint32_t upstream, const char *servi
 		const struct accelerate_row *row)
 {
 	const struct mesh_gain *e = &row->evidence;
+	uint32_t state = mesh_gain_said(&row->gain);
 	unsigned port = port_of(s, upstream);
 
-	if (row->gain.state == MESH_GAIN_ONE_WAY)
+	if (state == MESH_GAIN_ONE_WAY)
 		log_info("%s:%u gains nothing by skipping TCP: %.1f messages in a row, of %.0f "
 			 "bytes; new connections use plain TCP, some are measured on",
 			 service, port, in_a_row(e),
 			 (double)e->bytes / (double)(e->messages ? e->messages : 1));
-	else if (row->gain.state == MESH_GAIN_NEW)
+	else if (state == MESH_GAIN_NEW)
 		log_info("%s:%u gains nothing by skipping TCP: %.1f messages on a connection; new "
 			 "ones use plain TCP, some are measured on",
 			 service, port, (double)e->messages / (double)(e->closed ? e->closed : 1));
-	else if (row->gain.state == MESH_GAIN_BY_TCP)
+	else if (state == MESH_GAIN_BY_TCP)
 		log_info("%s:%u gains nothing by skipping TCP: its streams fill the queue, %.0f%% "
 			 "of "
 			 "the bytes went by TCP; new connections use plain TCP, some are measured "
 			 "on",
 			 service, port,
 			 100 - 100 * (double)e->redirected / (double)(e->bytes ? e->bytes : 1));
-	else if (row->gain.state == MESH_GAIN_SLOWER)
+	else if (state == MESH_GAIN_SLOWER)
 		log_info("%s:%u is slower when it skips TCP, or no faster, in comparison; new "
 			 "connections use plain TCP, some are measured on",
 			 service, port);
@@ -117,7 +118,11 @@ void gain_beat(struct supervisor *s)
 
 void gain_fresh(struct supervisor *s, uint32_t upstream)
 {
+	int err = kernel_splice_upstream(s->kernel, upstream);
+
 	accelerate_forget(&s->gain.books, upstream);
+	if (err)
+		log_error("cannot clear what was counted of an upstream: %s", strerror(-err));
 }
 
 void gain_stop(struct supervisor *s)
@@ -138,7 +143,7 @@ static const char *state_name(uint32_t flags, const struct accelerate_row *row)
 {
 	return flags & MESH_SVC_ACCEL_OFF  ? "off"
 	       : flags & MESH_SVC_ACCEL_ON ? "enrolled"
-					   : accelerate_state_name(row->gain.state);
+					   : accelerate_state_name(mesh_gain_said(&row->gain));
 }
 
 /* The row of an upstream of which anything is to be said, NULL: none. */
@@ -263,7 +268,7 @@ static void write_changes(const struct supervisor *s, uint32_t upstream,
 			  struct buf *out)
 {
 	sample(out, "mesh_splice_service_changes_total", v->name, port_of(s, upstream), "to",
-	       row->gain.state == MESH_GAIN_YES ? "enrolled" : "plain");
+	       mesh_gain_said(&row->gain) == MESH_GAIN_YES ? "enrolled" : "plain");
 	buf_printf(out, "%llu\n", (unsigned long long)row->changes);
 }
 

@@ -8,6 +8,7 @@
 #define BPF_DECIDE_H
 
 #include <mesh/breaker.h>
+#include <mesh/brief.h>
 #include <mesh/budget.h>
 #include <mesh/bulkhead.h>
 #include <mesh/ewma.h>
@@ -26,8 +27,8 @@ struct decide_in {
 };
 
 struct decide_out {
-	__u64 fade, read, update, cost, load;
-	__u32 stamp, age, split, among, slot_a, slot_b, p2c, pad;
+	__u64 fade, read, update, cost, load, brief;
+	__u32 stamp, age, split, among, slot_a, slot_b, p2c, hold_back;
 };
 
 struct decide_case {
@@ -46,7 +47,8 @@ static inline void decide(const struct decide_in *in, struct decide_out *out)
 	out->load = mesh_pick_load(in->inflight, in->weight);
 	out->split = mesh_pick_split(&in->up, in->rnd);
 	out->among = mesh_pick_split_among(&in->up, in->serving, in->rnd >> 16);
-	out->pad = 0;
+	out->brief = mesh_brief_add(in->word, mesh_brief_of_segments(in->inflight, in->rnd & 15));
+	out->hold_back = mesh_brief_hold_back(out->brief, in->weight);
 	out->slot_a = mesh_pick_slot_a(in->rnd);
 	out->slot_b = mesh_pick_slot_b(in->rnd);
 	out->p2c = mesh_pick_p2c(out->slot_a, in->cost_a, out->slot_b, in->cost_b);

@@ -62,16 +62,66 @@ static __always_inline void enroll_flags(struct bpf_sock_ops *ctx, __u32 flags)
 	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | flags);
 }
 
+/* The entry by which the passive side finds this connection, NULL: there is no room. */
+static __always_inline struct mesh_splice_pair *enroll_pair(const struct mesh_splice_end *end,
+							    const struct mesh_splice_ctl *c,
+							    __u32 callee, bool watch)
+{
+	struct mesh_splice_pair fresh = {
+		.last = MESH_PASSIVE,
+		.watch = watch,
+		.start_ns = end->start_ns,
+		.upstream = end->upstream,
+	};
+	__u64 id = end->id;
+
+	fresh.half[MESH_ACTIVE].workload = end->workload;
+	fresh.half[MESH_PASSIVE].workload = callee;
+	if (bpf_map_update_elem(&splice_pairs, &id, &fresh,
+				c->left_out & MESH_COVER_PROOF ? BPF_ANY : BPF_NOEXIST))
+		return NULL;
+	return bpf_map_lookup_elem(&splice_pairs, &id);
+}
+
+/* Stays with TCP, and is looked at: its end, and the style of those ends that are not ours. */
+static __always_inline bool enroll_watch(struct bpf_sock_ops *ctx, struct bpf_sock *bsk,
+					 const struct mesh_splice_end *end,
+					 const struct mesh_splice_ctl *c, __u32 callee)
+{
+	if (callee != MESH_NONE && !enroll_pair(end, c, callee, true))
+		return false;
+	enroll_flags(ctx, BPF_SOCK_OPS_STATE_CB_FLAG |
+				  (end->workload != MESH_NONE ? BPF_SOCK_OPS_RTT_CB_FLAG : 0));
+	return enroll_end(bsk, end);
+}
+
+static __always_inline bool enroll_first(struct bpf_sock_ops *ctx, struct bpf_sock *bsk,
+					 const struct sock *sk, const struct mesh_splice_end *end,
+					 const struct mesh_splice_ctl *c, __u32 callee)
+{
+	struct mesh_splice_pair *p = enroll_pair(end, c, callee, false);
+
+	if (!p)
+		return false;
+	enroll_flags(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
+	return enroll_half(ctx, bsk, sk, end, p);
+}
+
+static __always_inline __u32 enroll_group(enum enroll_verdict v)
+{
+	if (v == ENROLL)
+		return MESH_ACCEL_ENROLLED;
+	return v == ENROLL_BLOCKS || v == ENROLL_UNKNOWN ? MESH_ACCEL_UNFIT : MESH_ACCEL_CONTROL;
+}
+
 static __always_inline void enroll_active(struct bpf_sock_ops *ctx)
 {
 	struct mesh_splice_end end = {.side = MESH_ACTIVE};
-	struct mesh_splice_pair fresh = {.last = MESH_PASSIVE}, *p;
 	const struct mesh_splice_ctl *c = splice_control();
 	struct bpf_sock *bsk = ctx->sk;
 	const struct sock *sk;
 	struct enroll_who who;
 	enum enroll_verdict v;
-	bool taken;
 
 	if (!c || c->mode == MESH_SPLICE_OFF || !bsk)
 		return;
@@ -81,33 +131,21 @@ static __always_inline void enroll_active(struct bpf_sock_ops *ctx)
 	v = enroll_steer(c, sk, &who);
 	if (v == ENROLL_NOT)
 		return;
-	fresh.watch = v != ENROLL;
-	end.group = v == ENROLL		? MESH_ACCEL_ENROLLED
-		    : v == ENROLL_UNFIT ? MESH_ACCEL_UNFIT
-					: MESH_ACCEL_CONTROL;
-	fresh.start_ns = end.start_ns = bpf_ktime_get_ns();
-	fresh.upstream = end.upstream = who.upstream;
-	fresh.half[MESH_ACTIVE].workload = end.workload = who.caller;
-	fresh.half[MESH_PASSIVE].workload = who.callee;
-	end.id = enroll_id(sk, c, true);
-	enroll_flags(ctx,
-		     BPF_SOCK_OPS_STATE_CB_FLAG | (fresh.watch ? BPF_SOCK_OPS_RTT_CB_FLAG : 0));
-	if (bpf_map_update_elem(&splice_pairs, &end.id, &fresh,
-				c->left_out & MESH_COVER_PROOF ? BPF_ANY : BPF_NOEXIST)) {
-		count(MESH_C_SPLICE_FULL);
-		return;
+	end.group = enroll_group(v);
+	if (v != ENROLL_HELD_BACK && v != ENROLL_BLOCKS) {
+		end.hop = splice_hop(who.callee);
+		end.start_ns = bpf_ktime_get_ns();
+		end.upstream = who.upstream;
+		end.workload = who.caller;
+		end.id = enroll_id(sk, c, true);
+		if (v == ENROLL ? !enroll_first(ctx, bsk, sk, &end, c, who.callee)
+				: !enroll_watch(ctx, bsk, &end, c, who.callee)) {
+			count(MESH_C_SPLICE_FULL);
+			bpf_map_delete_elem(&splice_pairs, &end.id);
+			return;
+		}
 	}
-	p = bpf_map_lookup_elem(&splice_pairs, &end.id);
-	if (fresh.watch)
-		taken = enroll_end(bsk, &end);
-	else
-		taken = p && enroll_half(ctx, bsk, sk, &end, p);
-	if (taken) {
-		enroll_opened(who.upstream, end.group);
-		return;
-	}
-	count(MESH_C_SPLICE_FULL);
-	bpf_map_delete_elem(&splice_pairs, &end.id);
+	enroll_opened(who.upstream, end.group);
 }
 
 static __always_inline void enroll_passive(struct bpf_sock_ops *ctx)

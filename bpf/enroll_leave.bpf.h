@@ -36,20 +36,32 @@ static __always_inline void enroll_count_tcp(struct bpf_sock_ops *ctx, struct me
 	__sync_fetch_and_add(&g->closed_bytes, bytes);
 }
 
+/* Messages that an enrolled connection has not told of yet, and that many when it told before. */
+static __always_inline __u64 enroll_untold(const struct mesh_splice_pair *p)
+{
+	return p->half[MESH_ACTIVE].messages + p->half[MESH_PASSIVE].messages +
+	       (p->told[MESH_ACTIVE] + p->told[MESH_PASSIVE] ? MESH_SPLICE_TELL : 0);
+}
+
 /* The active side is closed, and with it the connection. */
 static __always_inline void enroll_count(struct bpf_sock_ops *ctx,
 					 const struct mesh_splice_end *end,
 					 struct mesh_splice_pair *p)
 {
 	struct mesh_accel_group *g = splice_group(end->upstream, end->group);
+	__u64 *brief = splice_brief(end->upstream, end->hop);
+	__u32 sent = ctx->data_segs_out, received = ctx->data_segs_in;
 
 	if (!g)
 		return;
 	__sync_fetch_and_add(&g->closed, 1);
 	__sync_fetch_and_add(&g->duration_ns, bpf_ktime_get_ns() - end->start_ns);
 	if (end->group != MESH_ACCEL_ENROLLED) {
+		if (end->group == MESH_ACCEL_CONTROL)
+			splice_brief_note(brief, mesh_brief_of_segments(sent, received));
 		enroll_count_tcp(ctx, g);
 	} else if (p) {
+		splice_brief_note(brief, enroll_untold(p));
 		splice_tell(g, &p->half[MESH_ACTIVE], &p->told[MESH_ACTIVE]);
 		splice_tell(g, &p->half[MESH_PASSIVE], &p->told[MESH_PASSIVE]);
 		__sync_fetch_and_add(&g->closed_bytes,

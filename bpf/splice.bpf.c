@@ -139,6 +139,9 @@ static __always_inline void note(struct mesh_splice_pair *p, struct mesh_splice_
 	if (me->messages >= MESH_SPLICE_TELL) {
 		struct mesh_accel_group *g = splice_group(p->upstream, MESH_ACCEL_ENROLLED);
 
+		splice_brief_note(
+			splice_brief(p->upstream, splice_hop(p->half[MESH_PASSIVE].workload)),
+			me->messages);
 		if (g)
 			splice_tell(g, me, &p->told[side & 1]);
 	}

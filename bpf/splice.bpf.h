@@ -106,6 +106,34 @@ static __always_inline struct mesh_accel_group *splice_group(__u32 upstream, __u
 	return &a->group[which & 3];
 }
 
+/* Callees are workloads; ours are not. */
+static __always_inline __u32 splice_hop(__u32 callee)
+{
+	return callee == MESH_NONE ? MESH_TO_WORKER : MESH_TO_ENDPOINT;
+}
+
+static __always_inline __u64 *splice_brief(__u32 upstream, __u32 hop)
+{
+	struct mesh_accel *a = bpf_map_lookup_elem(&accel, &upstream);
+
+	if (!a)
+		return NULL;
+	return hop == MESH_TO_WORKER ? &a->brief[MESH_TO_WORKER] : &a->brief[MESH_TO_ENDPOINT];
+}
+
+/* A race lost is a connection not counted. */
+static __always_inline void splice_brief_note(__u64 *word, __u64 messages)
+{
+	__u64 old, next;
+
+	if (!word)
+		return;
+	old = *(const volatile __u64 *)word;
+	next = mesh_brief_add(old, messages);
+	if (next != old)
+		__sync_val_compare_and_swap(word, old, next);
+}
+
 /* What one side did since it last told. Its owner may be at work on another CPU when its connection
  * ends: a message may then be counted twice. */
 static __always_inline void splice_tell(struct mesh_accel_group *g, struct mesh_splice_half *h,

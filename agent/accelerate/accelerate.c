@@ -88,25 +88,38 @@ static struct accelerate_row *row_of(struct accelerate *a, uint32_t upstream)
 }
 
 static void batch(struct compare_group *g, const struct mesh_accel_group *now,
-		  struct mesh_accel_group *before)
+		  struct mesh_accel_group *before, bool brief)
 {
 	struct mesh_accel_group d;
 
 	difference(now, before, &d);
-	compare_add(g, d.closed, d.closed_bytes, d.duration_ns);
+	if (!brief)
+		compare_add(g, d.closed, d.closed_bytes, d.duration_ns);
 	*before = *now;
 }
 
-/* A second is a batch, however often the counters are looked at. */
+static bool is_brief(const struct mesh_accel *now)
+{
+	bool any = false;
+
+	for (int i = 0; i < MESH_HOPS; i++)
+		any |= mesh_brief_is(now->brief[i]);
+	return any;
+}
+
+/* A second is a batch, however often the counters are looked at. Brief connections are slower when
+ * they are enrolled: that is known, and is not to be held against those that come later. */
 static void compare(struct accelerate_row *row, uint64_t now_ms)
 {
+	bool brief = is_brief(&row->last);
+
 	if (now_ms - row->batch_ms < BATCH_MS)
 		return;
 	row->batch_ms = now_ms;
 	batch(&row->enrolled, &row->sum.group[MESH_ACCEL_ENROLLED],
-	      &row->batched.group[MESH_ACCEL_ENROLLED]);
+	      &row->batched.group[MESH_ACCEL_ENROLLED], brief);
 	batch(&row->control, &row->sum.group[MESH_ACCEL_CONTROL],
-	      &row->batched.group[MESH_ACCEL_CONTROL]);
+	      &row->batched.group[MESH_ACCEL_CONTROL], brief);
 }
 
 /* What the running contest has come to. Each beat is a batch: the halves share its noise. */
@@ -135,7 +148,8 @@ static void judge(struct accelerate_row *row, const struct mesh_accel_group *d, 
 				     .redirected = on->redirected,
 				     .slower = compare_slower(&row->enrolled, &row->control),
 				     .contest = contest(row, d),
-				     .held_back = d[MESH_ACCEL_CONTROL].opened};
+				     .held_back = d[MESH_ACCEL_CONTROL].opened,
+				     .brief = is_brief(&row->last)};
 	struct mesh_gain before = row->gain;
 
 	row->hold_back = mesh_gain_step(&row->gain, &s, now_ms);
@@ -171,9 +185,9 @@ struct accelerate_row *accelerate_beat(struct accelerate *a, uint32_t upstream,
 	}
 	row->last = *now;
 	compare(row, now_ms);
-	before = row->gain.state;
+	before = mesh_gain_said(&row->gain);
 	judge(row, d, now_ms);
-	*changed = (before == MESH_GAIN_YES) != (row->gain.state == MESH_GAIN_YES);
+	*changed = (before == MESH_GAIN_YES) != (mesh_gain_said(&row->gain) == MESH_GAIN_YES);
 	row->changes += *changed;
 	return row;
 }

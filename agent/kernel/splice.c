@@ -82,6 +82,15 @@ int kernel_splice_steer(struct kernel *k, uint32_t upstream, const struct mesh_s
 	return put(k, KM_SPLICE_STEER, upstream, s);
 }
 
+int kernel_splice_upstream(struct kernel *k, uint32_t upstream)
+{
+	const struct mesh_splice_steer everybody = {0};
+	const struct mesh_accel nothing = {0};
+	int r = put(k, KM_ACCEL, upstream, &nothing);
+
+	return r ? r : kernel_splice_steer(k, upstream, &everybody);
+}
+
 int kernel_splice_task(struct kernel *k, uint32_t workload, bool off)
 {
 	uint32_t word = off ? MESH_SPLICE_TASK_OFF : 0;

@@ -8,7 +8,6 @@
  *   - small messages that follow each other one way: TCP merges them, redirect does not;
  *   - streams that redirect cannot hold (a sender faster than its reader): they go by TCP, and more
  *     slowly than without;
- *   - connections that carry a few messages only: to enrol both ends costs more than these save;
  *   - those that are slower than the control group, whatever the reason, when the caller can prove
  * it. Who gains nothing is not enrolled any more, but for a few connections, by which it is
  * measured on; when these are too rare to tell, all new ones are enrolled for a moment, ever less
@@ -20,6 +19,9 @@
  * connections are held back until the two halves are told apart, or so many have closed that the
  * faster one on average is right often enough. Its result holds for a while. Connections that do
  * not close decide nothing; then what part of the bytes went by TCP has to do.
+ *
+ * Whether connections are too brief is not judged here: the kernel has that word (mesh/brief.h) and
+ * holds back by itself. Here it is said, once for each change that lasts.
  */
 #ifndef MESH_GAIN_H
 #define MESH_GAIN_H
@@ -29,9 +31,9 @@
 enum mesh_gain_state {
 	MESH_GAIN_YES,	   /* or not known yet */
 	MESH_GAIN_ONE_WAY, /* small messages one way */
-	MESH_GAIN_NEW,	   /* mostly new connections */
-	MESH_GAIN_BY_TCP,  /* streams that mostly went by TCP all the same */
-	MESH_GAIN_SLOWER,  /* than the control group */
+	MESH_GAIN_NEW,	  /* mostly new connections, says mesh/brief.h; never in struct mesh_gain */
+	MESH_GAIN_BY_TCP, /* streams that mostly went by TCP all the same */
+	MESH_GAIN_SLOWER, /* than the control group */
 	MESH_GAIN_STATES,
 };
 
@@ -42,12 +44,11 @@ enum mesh_gain_state {
 
 #define MESH_GAIN_JUDGEMENTS 3	    /* in a row that end a state */
 #define MESH_GAIN_STALE_MS   600000 /* incomplete evidence older than this is forgotten */
-/* Before the first trial, and at most; doubled by each that fails. A trial of new connections costs
- * next to nothing, one of a stream its connection's speed for as long as it lives. */
+#define MESH_GAIN_BRIEF_MS   5000   /* after which what was brief is said to be no more */
+/* Before the first trial, and at most; doubled by each that fails: it costs a stream its speed for
+ * as long as its connection lives. */
 #define MESH_GAIN_WAIT_MS      30000
 #define MESH_GAIN_WAIT_MOST_MS 600000
-#define MESH_GAIN_WAIT_NEW_MS  5000
-#define MESH_GAIN_MOST_NEW_MS  60000
 #define MESH_GAIN_TRIAL_MS     5000 /* how long a trial may last */
 #define MESH_GAIN_TRIAL	       16   /* connections enrolled in a trial, after which no more are */
 
@@ -74,6 +75,8 @@ struct mesh_gain_sample {
 	__u64 held_back;  /* connections that were opened and not enrolled, though they could be */
 	__u32 slower;	  /* 1: it is proven that they are slower than the control group */
 	__u32 contest;	  /* MESH_GAIN_WON or _LOST: what the running contest has come to; else 0 */
+	__u32 brief;	  /* 1: the kernel holds back since they are brief */
+	__u32 pad;
 };
 
 /* All zero: nothing known. */
@@ -83,7 +86,8 @@ struct mesh_gain {
 	__u64 retry_ms;					  /* next trial, while it does not gain */
 	__u64 trial_ms;					  /* since when one runs; 0: none does */
 	__u64 since_ms;					  /* of the state */
-	__u32 state;					  /* enum mesh_gain_state */
+	__u64 brief_ms;	  /* when the kernel last held back; 0: not lately */
+	__u32 state;	  /* enum mesh_gain_state */
 	__u32 against;	  /* judgements in a row that contradict it */
 	__u32 wait_ms;	  /* between trials */
 	__u32 trials;	  /* connections of the running one */
@@ -121,11 +125,8 @@ static inline __u32 mesh_gain_judge_stream(const struct mesh_gain *g)
 /* What this evidence says. Coming back to YES takes half as much again as staying there. */
 static inline __u32 mesh_gain_judge(const struct mesh_gain *g)
 {
-	__u64 few = g->state == MESH_GAIN_YES ? 6 : 9;
 	__u32 said = MESH_GAIN_YES;
 
-	if (g->closed >= MESH_GAIN_CLOSED / 2 && g->messages < few * g->closed)
-		return MESH_GAIN_NEW;
 	if (mesh_gain_is_stream(g))
 		said = mesh_gain_judge_stream(g);
 	else if (mesh_gain_is_row(g))
@@ -135,10 +136,9 @@ static inline __u32 mesh_gain_judge(const struct mesh_gain *g)
 
 static inline void mesh_gain_wait(struct mesh_gain *g, __u64 wait_ms, __u64 now_ms)
 {
-	__u64 least = g->state == MESH_GAIN_NEW ? MESH_GAIN_WAIT_NEW_MS : MESH_GAIN_WAIT_MS;
-	__u64 most = g->state == MESH_GAIN_NEW ? MESH_GAIN_MOST_NEW_MS : MESH_GAIN_WAIT_MOST_MS;
-
-	g->wait_ms = (__u32)(wait_ms < least ? least : wait_ms > most ? most : wait_ms);
+	g->wait_ms = (__u32)(wait_ms < MESH_GAIN_WAIT_MS	? MESH_GAIN_WAIT_MS
+			     : wait_ms > MESH_GAIN_WAIT_MOST_MS ? MESH_GAIN_WAIT_MOST_MS
+								: wait_ms);
 	g->retry_ms = now_ms + g->wait_ms;
 }
 
@@ -246,6 +246,12 @@ static inline void mesh_gain_try(struct mesh_gain *g, const struct mesh_gain_sam
 	}
 }
 
+/* What is said of it. The supervisor's own state comes first. */
+static inline __u32 mesh_gain_said(const struct mesh_gain *g)
+{
+	return g->state == MESH_GAIN_YES && g->brief_ms ? MESH_GAIN_NEW : g->state;
+}
+
 static inline void mesh_gain_add(struct mesh_gain *g, const struct mesh_gain_sample *s,
 				 __u64 now_ms)
 {
@@ -256,6 +262,10 @@ static inline void mesh_gain_add(struct mesh_gain *g, const struct mesh_gain_sam
 	g->turns += s->turns;
 	g->bytes += s->bytes;
 	g->redirected += s->redirected;
+	if (s->brief)
+		g->brief_ms = now_ms ? now_ms : 1;
+	else if (now_ms - g->brief_ms > MESH_GAIN_BRIEF_MS)
+		g->brief_ms = 0;
 	g->slower = s->slower;
 }
 

@@ -10,6 +10,7 @@
 #define MESH_SPLICE_H
 
 #include <mesh/abi.h>
+#include <mesh/brief.h>
 
 #define MESH_MAX_PAIRS 65536 /* connections that may skip TCP at once */
 
@@ -53,8 +54,9 @@ struct mesh_splice_ctl {
 _Static_assert(sizeof(struct mesh_splice_ctl) == 64, "abi");
 
 /* splice_steer (steers): by upstream: who of its new connections is enrolled. Written by system
- * call. All zero: everybody. A service's MESH_SVC_ACCEL_OFF comes before it, and MESH_SVC_ACCEL_ON
- * leaves it no more than the control group. */
+ * call. All zero: everybody. Who is brief (mesh/brief.h) is held back besides, by the kernel's own
+ * word: enrolled is who neither holds back. A service's MESH_SVC_ACCEL_OFF comes before both, and
+ * MESH_SVC_ACCEL_ON leaves them no more than the control group. */
 struct mesh_splice_steer {
 	__u16 hold_back; /* of 1000 new connections, so many are not enrolled; 1000: none is */
 	__u16 pad;
@@ -62,6 +64,8 @@ struct mesh_splice_steer {
 };
 _Static_assert(sizeof(struct mesh_splice_steer) == 8, "abi");
 #define MESH_SPLICE_CONTROL 10 /* hold_back of a service that gains: the control group */
+#define MESH_SPLICE_MEASURED                                                                       \
+	60 /* of 1000: held-back ones looked at are no more than this, or than the enrolled */
 
 /* splice_tasks (steers): by workload id: what is not to be accelerated from now on, whichever side
  * of a connection it is: no new connections, and no redirect on those that are enrolled. */
@@ -87,7 +91,7 @@ enum mesh_splice_style {
  * MESH_SPLICE_TELL messages of a side) and at their end; nothing is known of a held-back one before
  * its end. */
 struct mesh_accel_group {
-	__u64 opened, closed; /* connections */
+	__u64 opened, closed; /* connections; closed: of those that are looked at */
 	__u64 duration_ns;    /* of those closed */
 	__u64 messages; /* sendmsg() calls, large ones in pieces; held back: segments with data */
 	__u64 turns; /* messages that were the first after some of the other side; enrolled only */
@@ -95,14 +99,18 @@ struct mesh_accel_group {
 	__u64 closed_bytes;    /* of those closed, whichever way they went */
 };
 enum mesh_accel_which {
-	MESH_ACCEL_CONTROL, /* held back by the draw */
+	MESH_ACCEL_CONTROL, /* held back by the draw, of which some are looked at */
 	MESH_ACCEL_ENROLLED,
-	MESH_ACCEL_UNFIT, /* held back: a program at one end blocks, or is not known */
+	MESH_ACCEL_UNFIT, /* held back: a program at one end blocks, or is not known and looked at
+			   */
 	MESH_ACCEL_GROUPS,
 };
+/* The two hops of a connection through a worker live for different times. */
+enum mesh_splice_hop { MESH_TO_WORKER, MESH_TO_ENDPOINT, MESH_HOPS };
 struct mesh_accel {
 	struct mesh_accel_group group[MESH_ACCEL_GROUPS];
-	__u64 reserved[8];
+	__u64 brief[MESH_HOPS]; /* mesh/brief.h */
+	__u64 reserved[6];
 };
 _Static_assert(sizeof(struct mesh_accel) == 256, "abi");
 #define MESH_SPLICE_TELL 1024
@@ -141,15 +149,16 @@ struct mesh_splice_pair {
 };
 _Static_assert(sizeof(struct mesh_splice_pair) == 192, "abi");
 
-/* splice_ends: what a socket keeps of its pair, in its storage. A connection that is held back is
- * looked at once more, at its end. */
+/* splice_ends: what a socket keeps of its pair, in its storage. A connection that is held back has
+ * none, unless it is looked at once more, at its end. */
 struct mesh_splice_end {
 	__u64 id; /* key in splice_pairs */
 	__u64 start_ns;
 	__u32 side;
 	__u32 upstream;
 	__u32 workload; /* whose style is to be seen, MESH_NONE: nobody's */
-	__u32 group;	/* enum mesh_accel_which */
+	__u16 group;	/* enum mesh_accel_which */
+	__u16 hop;	/* enum mesh_splice_hop */
 };
 _Static_assert(sizeof(struct mesh_splice_end) == 32, "abi");
 

@@ -155,14 +155,13 @@ static void assert_left_alone(const char *ip, uint16_t port, int listener, bool 
 
 static int splice_setup(void **state)
 {
-	const struct mesh_splice_steer everybody = {.hold_back = 0};
 	const struct mesh_service plain = {.flags = MESH_SVC_USED};
 	struct mesh_upstream *u = &kernel_arrays(fx.k)->upstreams[UPSTREAM];
 
 	test_setup(state);
 	u->service = 0;
 	ok(kernel_service_set(fx.k, 0, &plain));
-	ok(kernel_splice_steer(fx.k, UPSTREAM, &everybody));
+	ok(kernel_splice_upstream(fx.k, UPSTREAM));
 	for (uint32_t w = APP; w <= SUB; w++)
 		ok(kernel_splice_forget(fx.k, w));
 	usual.cgroup = id_of("/other");
@@ -242,6 +241,80 @@ static void who_is_held_back_is_counted_as_control(void **state)
 	meet("127.0.0.1", fx.port4, fx.worker4);
 	ok(kernel_splice_steer(fx.k, UPSTREAM, &nobody));
 	assert_left_alone("127.0.0.1", fx.port4, fx.worker4, false, MESH_ACCEL_CONTROL);
+}
+
+static uint64_t word_of(enum mesh_splice_hop hop)
+{
+	struct mesh_accel a;
+
+	ok(kernel_splice_accel(fx.k, UPSTREAM, &a));
+	return a.brief[hop];
+}
+
+/* So many connections to a worker with so many requests on each. Returns how many were enrolled. */
+static uint64_t connect_often(int connections, int requests)
+{
+	uint64_t before = opened(MESH_ACCEL_ENROLLED), redirected, tcp;
+
+	for (int i = 0; i < connections; i++) {
+		struct pair p = pair_up("127.0.0.1", fx.port4, fx.worker4, false);
+
+		talk(&p, requests, &redirected, &tcp);
+	}
+	return opened(MESH_ACCEL_ENROLLED) - before;
+}
+
+/* Without a word of the supervisor's: some dozens say so, and some dozens take it back. */
+static void brief_connections_are_held_back_until_others_come(void **state)
+{
+	uint64_t control;
+
+	enter("/app");
+	meet("127.0.0.1", fx.port4, fx.worker4);
+	assert_int_equal(connect_often(30, 1), 30);
+	assert_false(mesh_brief_is(word_of(MESH_TO_WORKER)));
+	connect_often(40, 1);
+	assert_true(mesh_brief_is(word_of(MESH_TO_WORKER)));
+	assert_int_equal(word_of(MESH_TO_ENDPOINT), 0);
+	control = opened(MESH_ACCEL_CONTROL);
+	assert_in_range(connect_often(200, 1), 0, 40); /* 12 on average */
+	assert_in_range(opened(MESH_ACCEL_CONTROL) - control, 160, 200);
+	for (int i = 0; i < 500 && mesh_brief_is(word_of(MESH_TO_WORKER)); i++)
+		connect_often(1, 20);
+	assert_int_equal(connect_often(10, 1), 10);
+}
+
+static void nothing_of_another_upstream_holds_for_the_next(void **state)
+{
+	enter("/app");
+	meet("127.0.0.1", fx.port4, fx.worker4);
+	connect_often(80, 1);
+	assert_true(mesh_brief_is(word_of(MESH_TO_WORKER)));
+	ok(kernel_splice_upstream(fx.k, UPSTREAM));
+	assert_int_equal(connect_often(10, 1), 10);
+}
+
+/* One that lives for long tells while it does. */
+static void a_long_connection_is_heard_before_its_end(void **state)
+{
+	struct pair p;
+
+	enter("/app");
+	meet("127.0.0.1", fx.port4, fx.worker4);
+	p = pair_up("127.0.0.1", fx.port4, fx.worker4, false);
+	for (int i = 0; i < 20; i++) {
+		struct pair brief = pair_up("127.0.0.1", fx.port4, fx.worker4, false);
+
+		close(brief.client);
+		close(brief.server);
+	}
+	assert_true(word_of(MESH_TO_WORKER) > 0);
+	for (int i = 0; i < MESH_SPLICE_TELL; i++) {
+		pass_on(p.client, p.server, SMALL);
+		pass_on(p.server, p.client, SMALL);
+	}
+	assert_int_equal(word_of(MESH_TO_WORKER), 0);
+	part(&p);
 }
 
 static void a_service_can_opt_out_and_in(void **state)
@@ -582,6 +655,11 @@ int main(void)
 		cmocka_unit_test_setup(who_shares_the_workers_cgroup_is_left_alone, splice_setup),
 		cmocka_unit_test_setup(off_enrolls_nobody, splice_setup),
 		cmocka_unit_test_setup(who_is_held_back_is_counted_as_control, splice_setup),
+		cmocka_unit_test_setup(brief_connections_are_held_back_until_others_come,
+				       splice_setup),
+		cmocka_unit_test_setup(nothing_of_another_upstream_holds_for_the_next,
+				       splice_setup),
+		cmocka_unit_test_setup(a_long_connection_is_heard_before_its_end, splice_setup),
 		cmocka_unit_test_setup(a_service_can_opt_out_and_in, splice_setup),
 		cmocka_unit_test_setup(a_workload_can_be_left_to_tcp_at_once, splice_setup),
 		cmocka_unit_test_setup(a_caller_that_blocks_stays_with_tcp, splice_setup),

@@ -220,18 +220,34 @@ static void requests_of_an_http_service_skip_tcp_on_both_hops(void **state)
 	hang_up(c);
 }
 
+static void connect_often(int connections, int requests)
+{
+	for (int i = 0; i < connections; i++) {
+		struct client *c = dial();
+
+		ask(c, requests);
+		hang_up(c);
+	}
+}
+
 static void a_connection_for_each_request_uses_plain_tcp(void **state)
 {
+	double enrolled, control;
+
 	open_service("short", "{\"protocol\":\"tcp\"}");
 	become_known("short");
 	eventually(30000, ({
-			   for (int i = 0; i < 50; i++) {
-				   struct client *c = dial();
-
-				   ask(c, 1);
-				   hang_up(c);
-			   }
+			   connect_often(50, 1);
 			   has_state("short", "new-connections");
+		   }));
+	enrolled = connections("short", "enrolled");
+	control = connections("short", "control");
+	connect_often(200, 1);
+	eventually(3000, connections("short", "control") >= control + 150);
+	assert_true(connections("short", "enrolled") <= enrolled + 50);
+	eventually(30000, ({
+			   connect_often(50, 20);
+			   has_state("short", "enrolled");
 		   }));
 }
 

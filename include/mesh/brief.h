@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Are an upstream's connections too brief to gain by skipping TCP? To enrol both ends costs more
+ * than a few messages save. Asked by the kernel at each new connection and told at the end of those
+ * that are measured, so that a service to which callers connect anew for each request pays for
+ * some dozens of connections, and not until the supervisor has looked. Pure.
+ *
+ * Rule: the sum of (few - messages) over connections, between 0 and a bound, says that they are
+ * brief when it reaches the bound, and that they are not at 0. So it is the mean that counts: one
+ * connection with many messages outweighs many with two. Held back are most, not all: those that
+ * are measured on bring it back.
+ */
+#ifndef MESH_BRIEF_H
+#define MESH_BRIEF_H
+
+#include <mesh/abi.h>
+
+#define MESH_BRIEF_FEW	     6	 /* messages a connection, on average: less is brief */
+#define MESH_BRIEF_TOP	     256 /* about 64 connections with a request and its answer */
+#define MESH_BRIEF_HOLD_BACK 940 /* of 1000 new connections, while they are brief */
+
+#define MESH_BRIEF	     (1ULL << 32) /* of the word: they are; the sum is below */
+
+MESH_INLINE int mesh_brief_is(__u64 word)
+{
+	return (word & MESH_BRIEF) != 0;
+}
+
+/* A connection has carried so many messages. All zero: nothing is known yet. */
+MESH_INLINE __u64 mesh_brief_add(__u64 word, __u64 messages)
+{
+	__u64 sum = (__u32)word + (__u64)MESH_BRIEF_FEW;
+
+	sum = sum > messages ? sum - messages : 0;
+	if (sum >= MESH_BRIEF_TOP)
+		return MESH_BRIEF | MESH_BRIEF_TOP;
+	return sum ? (word & MESH_BRIEF) | sum : 0;
+}
+
+/* Messages of a connection by TCP, as far as its segments say: a large one is many segments one
+ * way, so those of the other way count. */
+MESH_INLINE __u64 mesh_brief_of_segments(__u32 sent, __u32 received)
+{
+	return 2ULL * (sent < received ? sent : received);
+}
+
+/* What hold_back is to be, by this word. */
+MESH_INLINE __u32 mesh_brief_hold_back(__u64 word, __u32 hold_back)
+{
+	return mesh_brief_is(word) && hold_back < MESH_BRIEF_HOLD_BACK ? MESH_BRIEF_HOLD_BACK
+								       : hold_back;
+}
+
+#endif

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The kernel's word on connections that are too brief to skip TCP: when it comes, when it goes, and
+ * that nothing else is in it. */
+#include <mesh/brief.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+/* after the types that it needs */
+#include <cmocka.h>
+
+/* How many connections of so many messages it takes from `word` until the answer changes; -1: it
+ * does not. */
+static int until_other(uint64_t *word, uint64_t messages)
+{
+	int before = mesh_brief_is(*word);
+
+	for (int n = 1; n < 10000; n++) {
+		*word = mesh_brief_add(*word, messages);
+		if (mesh_brief_is(*word) != before)
+			return n;
+	}
+	return -1;
+}
+
+static void some_dozens_of_requests_say_so(void **state)
+{
+	uint64_t word = 0;
+
+	assert_false(mesh_brief_is(word));
+	assert_in_range(until_other(&word, 2), 32, 64);
+	word = 0;
+	assert_in_range(until_other(&word, 0), 32, 64);
+}
+
+static void who_carries_more_is_never_brief(void **state)
+{
+	uint64_t word = 0;
+
+	assert_int_equal(until_other(&word, MESH_BRIEF_FEW), -1);
+	assert_int_equal(until_other(&word, MESH_BRIEF_FEW + 1), -1);
+	assert_int_equal(word, 0);
+}
+
+static void one_long_connection_outweighs_the_brief_ones(void **state)
+{
+	uint64_t word = 0;
+
+	until_other(&word, 2);
+	assert_int_equal(until_other(&word, 1024), 1);
+	until_other(&word, 2);
+	assert_in_range(until_other(&word, 40), 5, 10);
+}
+
+/* One in 20 is long: the mean counts, however they are mixed. */
+static void the_mean_decides(void **state)
+{
+	uint64_t few = 0, many = 0;
+	int said = 0;
+
+	for (int i = 0; i < 2000; i++) {
+		few = mesh_brief_add(few, i % 20 ? 2 : 40);    /* 3.9 */
+		many = mesh_brief_add(many, i % 20 ? 2 : 120); /* 7.9 */
+		if (i > 1000)
+			said += mesh_brief_is(few) - mesh_brief_is(many);
+	}
+	assert_int_equal(said, 999);
+}
+
+static void it_does_not_flap(void **state)
+{
+	uint64_t word = 0;
+	int changes = 0;
+
+	for (int i = 0; i < 100000; i++) {
+		uint64_t before = word;
+
+		word = mesh_brief_add(word, i & 1 ? 2 : 2 * MESH_BRIEF_FEW - 2);
+		changes += mesh_brief_is(before) != mesh_brief_is(word);
+	}
+	assert_true(changes <= 1);
+}
+
+static void whatever_the_word_it_ends(void **state)
+{
+	static const uint64_t words[] = {~0ULL, 1ULL << 63, MESH_BRIEF, 0xffffffff, 1ULL << 32};
+
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		uint64_t word = mesh_brief_add(words[i], 2);
+
+		assert_true((word & ~MESH_BRIEF) <= MESH_BRIEF_TOP);
+		assert_int_equal(mesh_brief_add(words[i], ~0ULL), 0);
+	}
+}
+
+static void it_holds_back_no_less_than_the_supervisor(void **state)
+{
+	assert_int_equal(mesh_brief_hold_back(0, 10), 10);
+	assert_int_equal(mesh_brief_hold_back(MESH_BRIEF, 10), MESH_BRIEF_HOLD_BACK);
+	assert_int_equal(mesh_brief_hold_back(MESH_BRIEF, 990), 990);
+	assert_int_equal(mesh_brief_hold_back(MESH_BRIEF, 1000), 1000);
+}
+
+static void large_answers_are_one_message(void **state)
+{
+	assert_int_equal(mesh_brief_of_segments(1, 1), 2);
+	assert_int_equal(mesh_brief_of_segments(1, 500), 2);
+	assert_int_equal(mesh_brief_of_segments(500, 0), 0);
+	assert_int_equal(mesh_brief_of_segments(~0U, ~0U), 2ULL * ~0U);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(some_dozens_of_requests_say_so),
+		cmocka_unit_test(who_carries_more_is_never_brief),
+		cmocka_unit_test(one_long_connection_outweighs_the_brief_ones),
+		cmocka_unit_test(the_mean_decides),
+		cmocka_unit_test(it_does_not_flap),
+		cmocka_unit_test(whatever_the_word_it_ends),
+		cmocka_unit_test(it_holds_back_no_less_than_the_supervisor),
+		cmocka_unit_test(large_answers_are_one_message),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
