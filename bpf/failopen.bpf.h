@@ -85,7 +85,6 @@ static __always_inline bool worker_waits(struct bpf_sock_addr *ctx, bool v4,
 /* The callback of bpf_loop: the first from b->from on that is alive and can be reached. */
 static long failopen_look(__u32 i, void *arg)
 {
-	const __u32 lives = MESH_EP_USED | MESH_EP_ALIVE;
 	struct balance *b = arg;
 	struct mesh_slots *t = array_at(&slots, b->subset);
 	struct mesh_endpoint *e;
@@ -93,13 +92,9 @@ static long failopen_look(__u32 i, void *arg)
 
 	if (!t)
 		return 1;
-	ep = slot_of(t, b->from + i);
-	if (ep == b->seen)
-		return 0;
-	b->seen = ep;
+	ep = balance_next(b, t, i);
 	e = bpf_map_lookup_elem(&endpoints, &ep);
-	if (!e || (*(volatile __u32 *)&e->flags & (lives | MESH_EP_DRAINING)) != lives ||
-	    e->service != b->service || !can_go(b, e))
+	if (!e || !takes_calls(e, b->service) || !can_go(b, e))
 		return 0;
 	b->best = ep;
 	return 1;
