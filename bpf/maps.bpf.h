@@ -103,14 +103,15 @@ struct {
 
 /* The shared arrays. Writer and readers as abi.h says at each type ("steers", "counts"); fixed
  * size, indexed by id, so they are never full: whoever gives out ids refuses the one too many. */
-#define MESH_ARRAY(name, entries, type_)                                                           \
+#define MESH_ARRAY_OF(name, entries, type_, flags)                                                 \
 	struct {                                                                                   \
 		__uint(type, BPF_MAP_TYPE_ARRAY);                                                  \
 		__uint(max_entries, entries);                                                      \
-		__uint(map_flags, BPF_F_MMAPABLE);                                                 \
+		__uint(map_flags, flags);                                                          \
 		__type(key, __u32);                                                                \
 		__type(value, type_);                                                              \
 	} name MESH_MAP
+#define MESH_ARRAY(name, entries, type_) MESH_ARRAY_OF(name, entries, type_, BPF_F_MMAPABLE)
 
 MESH_ARRAY(ctl, 1, struct mesh_ctl);
 MESH_ARRAY(upstreams, MESH_MAX_UPSTREAMS, struct mesh_upstream);

@@ -37,19 +37,11 @@ struct {
 } splice_ends MESH_MAP;
 
 /* Fixed size, by index; by system call only: the supervisor has no need of them mapped. */
-#define SPLICE_ARRAY(name, entries, type_)                                                         \
-	struct {                                                                                   \
-		__uint(type, BPF_MAP_TYPE_ARRAY);                                                  \
-		__uint(max_entries, entries);                                                      \
-		__type(key, __u32);                                                                \
-		__type(value, type_);                                                              \
-	} name MESH_MAP
-
-SPLICE_ARRAY(splice_ctl, 1, struct mesh_splice_ctl);
-SPLICE_ARRAY(splice_steer, MESH_MAX_UPSTREAMS, struct mesh_splice_steer);
-SPLICE_ARRAY(splice_tasks, MESH_MAX_WORKLOADS, __u32);
-SPLICE_ARRAY(splice_style, MESH_MAX_WORKLOADS, __u32);
-SPLICE_ARRAY(accel, MESH_MAX_UPSTREAMS, struct mesh_accel);
+MESH_ARRAY_OF(splice_ctl, 1, struct mesh_splice_ctl, 0);
+MESH_ARRAY_OF(splice_steer, MESH_MAX_UPSTREAMS, struct mesh_splice_steer, 0);
+MESH_ARRAY_OF(splice_tasks, MESH_MAX_WORKLOADS, __u32, 0);
+MESH_ARRAY_OF(splice_style, MESH_MAX_WORKLOADS, __u32, 0);
+MESH_ARRAY_OF(accel, MESH_MAX_UPSTREAMS, struct mesh_accel, 0);
 
 static __always_inline struct mesh_splice_ctl *splice_control(void)
 {
