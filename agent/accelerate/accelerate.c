@@ -64,18 +64,6 @@ static void difference(const struct mesh_accel_group *now, const struct mesh_acc
 	};
 }
 
-static void add(struct mesh_accel_group *sum, const struct mesh_accel_group *g)
-{
-	sum->opened += g->opened;
-	sum->closed += g->closed;
-	sum->duration_ns += g->duration_ns;
-	sum->messages += g->messages;
-	sum->turns += g->turns;
-	sum->redirected += g->redirected;
-	sum->tcp += g->tcp;
-	sum->closed_bytes += g->closed_bytes;
-}
-
 static struct accelerate_row *row_of(struct accelerate *a, uint32_t upstream)
 {
 	struct accelerate_row **row = &a->row[upstream];
@@ -181,7 +169,7 @@ struct accelerate_row *accelerate_beat(struct accelerate *a, uint32_t upstream,
 	row->known = true;
 	for (int i = 0; i < MESH_ACCEL_GROUPS; i++) {
 		difference(&now->group[i], &row->last.group[i], &d[i]);
-		add(&row->sum.group[i], &d[i]);
+		mesh_accel_add(&row->sum.group[i], &d[i]);
 	}
 	row->last = *now;
 	compare(row, now_ms);

@@ -121,18 +121,6 @@ int kernel_splice_accel(struct kernel *k, uint32_t upstream, struct mesh_accel *
 	return bpf_map_lookup_elem(k->map[KM_ACCEL], &upstream, out) < 0 ? -errno : 0;
 }
 
-static void add(struct mesh_accel_group *sum, const struct mesh_accel_group *g)
-{
-	sum->opened += g->opened;
-	sum->closed += g->closed;
-	sum->duration_ns += g->duration_ns;
-	sum->messages += g->messages;
-	sum->turns += g->turns;
-	sum->redirected += g->redirected;
-	sum->tcp += g->tcp;
-	sum->closed_bytes += g->closed_bytes;
-}
-
 #define BATCH 256
 
 int kernel_splice_total(struct kernel *k, struct mesh_accel *out)
@@ -151,7 +139,7 @@ int kernel_splice_total(struct kernel *k, struct mesh_accel *out)
 			r = -errno;
 		for (uint32_t i = 0; (!r || r == -ENOENT) && i < n; i++)
 			for (int g = 0; g < MESH_ACCEL_GROUPS; g++)
-				add(&out->group[g], &values[i].group[g]);
+				mesh_accel_add(&out->group[g], &values[i].group[g]);
 	}
 	free(keys);
 	free(values);

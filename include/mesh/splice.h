@@ -115,6 +115,18 @@ struct mesh_accel {
 _Static_assert(sizeof(struct mesh_accel) == 256, "abi");
 #define MESH_SPLICE_TELL 1024
 
+MESH_INLINE void mesh_accel_add(struct mesh_accel_group *sum, const struct mesh_accel_group *g)
+{
+	sum->opened += g->opened;
+	sum->closed += g->closed;
+	sum->duration_ns += g->duration_ns;
+	sum->messages += g->messages;
+	sum->turns += g->turns;
+	sum->redirected += g->redirected;
+	sum->tcp += g->tcp;
+	sum->closed_bytes += g->closed_bytes;
+}
+
 /* splice_pairs: two sockets that are one connection, by their initial sequence numbers: 64 bits
  * that no other connection of the host has, through NAT and between namespaces with the same
  * addresses. The active side makes the entry when it is established; the passive side finds it, or
