@@ -224,8 +224,8 @@ void acceleration_spliced(struct supervisor *s, const struct mesh_event *e)
 
 static void text(struct buf *b, const char *key, const char *value)
 {
-	buf_printf(b, ",\"%s\":", key);
-	buf_json(b, value, strlen(value));
+	buf_char(b, ',');
+	buf_member(b, key, value);
 }
 
 static void trial_json(const struct acceleration *a, size_t i, struct buf *b)
@@ -262,8 +262,7 @@ void acceleration_json(const struct supervisor *s, struct buf *b)
 		if (!w)
 			continue;
 		buf_str(b, n++ ? ",{" : "{");
-		buf_printf(b, "\"service\":");
-		buf_json(b, w->service, strlen(w->service));
+		buf_member(b, "service", w->service);
 		text(b, "instance", w->instance);
 		text(b, "why", "splice");
 		buf_char(b, '}');
@@ -289,26 +288,22 @@ void acceleration_metrics(const struct supervisor *s, struct buf *out)
 {
 	const struct acceleration *a = &s->acceleration;
 
-	buf_str(out,
-		"# HELP mesh_acceleration_mode 1 for the way in which connections of this host "
-		"skip TCP.\n# TYPE mesh_acceleration_mode gauge\n");
+	metrics_head(out, "mesh_acceleration_mode", "gauge",
+		     "1 for the way in which connections of this host skip TCP.");
 	for (unsigned m = 0; m < QUALIFY_MODES; m++)
 		buf_printf(out, "mesh_acceleration_mode{mode=\"%s\"} %d\n", qualify_mode_name(m),
 			   m == a->mode);
+	metrics_head(out, "mesh_acceleration_splicers_total", "counter",
+		     "Workloads that were seen to use splice(2) and stay with plain TCP.");
+	buf_printf(out, "mesh_acceleration_splicers_total %llu\n", (unsigned long long)a->noticed);
+	metrics_head(out, "mesh_acceleration_ended_total", "counter",
+		     "Connections that would have hung with splice(2), by what became of them.");
 	buf_printf(out,
-		   "# HELP mesh_acceleration_splicers_total Workloads that were seen to use "
-		   "splice(2) and stay with plain TCP.\n"
-		   "# TYPE mesh_acceleration_splicers_total counter\n"
-		   "mesh_acceleration_splicers_total %llu\n"
-		   "# HELP mesh_acceleration_ended_total Connections that would have hung with "
-		   "splice(2), by what became of them.\n"
-		   "# TYPE mesh_acceleration_ended_total counter\n"
 		   "mesh_acceleration_ended_total{result=\"reset\"} %llu\n"
 		   "mesh_acceleration_ended_total{result=\"failed\"} %llu\n",
-		   (unsigned long long)a->noticed, (unsigned long long)a->ended,
-		   (unsigned long long)a->not_ended);
-	buf_str(out, "# HELP mesh_acceleration_trial What the trials of this kernel said.\n"
-		     "# TYPE mesh_acceleration_trial gauge\n");
+		   (unsigned long long)a->ended, (unsigned long long)a->not_ended);
+	metrics_head(out, "mesh_acceleration_trial", "gauge",
+		     "What the trials of this kernel said.");
 	if (!a->attempts)
 		return;
 	trial_metrics(a, MESH_SPLICE_REDIRECT, out);

@@ -7,15 +7,6 @@
 
 #define REPORTED_MAX 64 /* workloads; of more than these only the number */
 
-static void string(struct buf *b, const char *key, const char *value)
-{
-	buf_printf(b, "\"%s\":", key);
-	if (value)
-		buf_json(b, value, strlen(value));
-	else
-		buf_str(b, "null");
-}
-
 static unsigned long long ago_ms(const struct supervisor *s, uint64_t ns)
 {
 	return (unsigned long long)(s->loop.now_ns > ns ? (s->loop.now_ns - ns) / 1000000 : 0);
@@ -26,7 +17,7 @@ static void to_service(struct supervisor *s, struct buf *b, uint32_t upstream)
 	const char *name = registry_service_name(s->registry,
 						 registry_upstream_service(s->registry, upstream));
 
-	string(b, "to", *name ? name : NULL);
+	buf_member(b, "to", *name ? name : NULL);
 }
 
 static void reason(struct supervisor *s, const struct coverage_row *row, uint32_t i, struct buf *b)
@@ -41,7 +32,7 @@ static void reason(struct supervisor *s, const struct coverage_row *row, uint32_
 	if (row->open[i])
 		to_service(s, b, row->upstream[i]);
 	else
-		string(b, "to", NULL);
+		buf_member(b, "to", NULL);
 	buf_char(b, '}');
 }
 
@@ -49,11 +40,11 @@ static void escaping(struct supervisor *s, const struct workload_info *w,
 		     const struct coverage_row *row, struct buf *b)
 {
 	buf_str(b, b->data[b->len - 1] == '[' ? "{" : ",{");
-	string(b, "service", w->service);
+	buf_member(b, "service", w->service);
 	buf_char(b, ',');
-	string(b, "instance", w->instance);
+	buf_member(b, "instance", w->instance);
 	buf_char(b, ',');
-	string(b, "cgroup", w->path);
+	buf_member(b, "cgroup", w->path);
 	buf_str(b, ",\"reasons\":[");
 	for (uint32_t i = 0; i < COVERAGE_REASONS; i++)
 		if (coverage_escapes(row, i, s->loop.now_ns))
@@ -64,7 +55,7 @@ static void escaping(struct supervisor *s, const struct workload_info *w,
 static void stranger(struct supervisor *s, const struct coverage_stranger *st, struct buf *b)
 {
 	buf_str(b, b->data[b->len - 1] == '[' ? "{" : ",{");
-	string(b, "cgroup", discovery_path(&s->discovery, st->cgroup));
+	buf_member(b, "cgroup", discovery_path(&s->discovery, st->cgroup));
 	buf_printf(b, ",\"id\":%llu,\"connects\":%llu,\"open\":%u,", (unsigned long long)st->cgroup,
 		   (unsigned long long)st->n, st->open);
 	to_service(s, b, st->upstream);
@@ -77,7 +68,7 @@ void coverage_json(struct supervisor *s, struct buf *b)
 	uint32_t n = 0;
 
 	buf_printf(b, "{\"rounds\":%llu,", (unsigned long long)c->rounds);
-	string(b, "error", s->coverage.error ? strerror(-s->coverage.error) : NULL);
+	buf_member(b, "error", s->coverage.error ? strerror(-s->coverage.error) : NULL);
 	buf_str(b, ",\"escaping\":[");
 	for (uint32_t i = 0; i < MESH_MAX_WORKLOADS; i++) {
 		const struct workload_info *w = registry_workload(s->registry, i, NULL);
@@ -125,15 +116,10 @@ void coverage_connects_json(struct supervisor *s, uint32_t workload, struct buf 
 
 /* --- metrics --- */
 
-static void head(struct buf *out, const char *name, const char *type, const char *help)
-{
-	buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
-}
-
 static void write_connects(const struct coverage *c, struct buf *out)
 {
-	head(out, "mesh_coverage_connects_total", "counter",
-	     "connect() calls of a service's workloads, by where they went and why.");
+	metrics_head(out, "mesh_coverage_connects_total", "counter",
+		     "connect() calls of a service's workloads, by where they went and why.");
 	for (uint32_t i = 0; i < c->nservices; i++)
 		for (uint32_t way = 0; way < MESH_COV_WAYS; way++) {
 			const struct coverage_service *v = &c->services[i];
@@ -149,8 +135,9 @@ static void write_connects(const struct coverage *c, struct buf *out)
 
 static void write_open(const struct coverage *c, struct buf *out)
 {
-	head(out, "mesh_coverage_escaped_connections", "gauge",
-	     "Connections of a service's workloads to services that go past the mesh, by why.");
+	metrics_head(
+		out, "mesh_coverage_escaped_connections", "gauge",
+		"Connections of a service's workloads to services that go past the mesh, by why.");
 	for (uint32_t i = 0; i < c->nservices; i++)
 		for (uint32_t k = 0; k < COVERAGE_REASONS; k++) {
 			const struct coverage_service *v = &c->services[i];
@@ -170,13 +157,13 @@ void coverage_metrics(struct supervisor *s, struct buf *out)
 
 	write_connects(c, out);
 	write_open(c, out);
-	head(out, "mesh_coverage_escaping_workloads", "gauge",
-	     "Workloads whose traffic goes past the mesh, or did within a minute.");
+	metrics_head(out, "mesh_coverage_escaping_workloads", "gauge",
+		     "Workloads whose traffic goes past the mesh, or did within a minute.");
 	buf_printf(out, "mesh_coverage_escaping_workloads %u\n", s->coverage.escaping);
-	head(out, "mesh_coverage_rounds_total", "counter",
-	     "Times that all connections of all workloads were looked at.");
+	metrics_head(out, "mesh_coverage_rounds_total", "counter",
+		     "Times that all connections of all workloads were looked at.");
 	buf_printf(out, "mesh_coverage_rounds_total %llu\n", (unsigned long long)c->rounds);
-	head(out, "mesh_coverage_lost_total", "counter",
-	     "Times that something of this could not be kept for want of room.");
+	metrics_head(out, "mesh_coverage_lost_total", "counter",
+		     "Times that something of this could not be kept for want of room.");
 	buf_printf(out, "mesh_coverage_lost_total %llu\n", (unsigned long long)c->lost);
 }

@@ -205,11 +205,6 @@ void gain_json(struct supervisor *s, struct buf *b)
 	buf_char(b, ']');
 }
 
-static void head(struct buf *out, const char *name, const char *type, const char *help)
-{
-	buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
-}
-
 /* NAME{service="..",port="..",LABEL="VALUE"}; without the last when LABEL is NULL. */
 static void sample(struct buf *out, const char *name, const char *service, unsigned port,
 		   const char *label, const char *value)
@@ -319,7 +314,7 @@ void gain_metrics(struct supervisor *s, struct buf *out)
 	};
 
 	for (size_t f = 0; f < sizeof(families) / sizeof(families[0]); f++) {
-		head(out, families[f].name, families[f].type, families[f].help);
+		metrics_head(out, families[f].name, families[f].type, families[f].help);
 		for (uint32_t i = 0; i < MESH_MAX_UPSTREAMS; i++) {
 			struct service_view v;
 			const struct accelerate_row *row = row_of(s, i, &v);

@@ -52,15 +52,15 @@ void splice_metrics(struct supervisor *s, struct buf *out)
 	if (kernel_splice_total(s->kernel, &a))
 		return;
 	g = &a.group[MESH_ACCEL_ENROLLED];
+	metrics_head(out, "mesh_splice_bytes_total", "counter",
+		     "Bytes sent on enrolled connections, by the way they took.");
 	buf_printf(out,
-		   "# HELP mesh_splice_bytes_total Bytes sent on enrolled connections, by the way "
-		   "they took.\n# TYPE mesh_splice_bytes_total counter\n"
 		   "mesh_splice_bytes_total{path=\"redirect\"} %llu\n"
 		   "mesh_splice_bytes_total{path=\"tcp\"} %llu\n",
 		   (unsigned long long)g->redirected, (unsigned long long)g->tcp);
+	metrics_head(out, "mesh_splice_connections_total", "counter",
+		     "Connections that could skip TCP, by what became of them.");
 	buf_printf(out,
-		   "# HELP mesh_splice_connections_total Connections that could skip TCP, by what "
-		   "became of them.\n# TYPE mesh_splice_connections_total counter\n"
 		   "mesh_splice_connections_total{group=\"enrolled\"} %llu\n"
 		   "mesh_splice_connections_total{group=\"control\"} %llu\n"
 		   "mesh_splice_connections_total{group=\"unfit\"} %llu\n",

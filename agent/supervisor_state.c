@@ -16,15 +16,6 @@
 #define STATE_MAX (8u << 20)
 #define PORTS_MAX 64 /* of one workload that are reported */
 
-static void string(struct buf *b, const char *key, const char *value)
-{
-	buf_printf(b, "\"%s\":", key);
-	if (value)
-		buf_json(b, value, strlen(value));
-	else
-		buf_str(b, "null");
-}
-
 static const char *protocol_name(uint8_t protocol)
 {
 	return protocol == MESH_PROTO_HTTP ? "http" : protocol == MESH_PROTO_TCP ? "tcp" : "auto";
@@ -41,13 +32,13 @@ static void endpoint(struct supervisor *s, struct buf *b, const struct endpoint_
 	if ((!w && !e->external) || !registry_service(s->registry, e->service, &v))
 		return;
 	buf_str(b, b->data[b->len - 1] == '[' ? "{" : ",{");
-	string(b, "service", v.name);
+	buf_member(b, "service", v.name);
 	buf_char(b, ',');
-	string(b, "id", e->id);
+	buf_member(b, "id", e->id);
 	buf_char(b, ',');
-	string(b, "address", addr_format_ip(e->ip, text));
+	buf_member(b, "address", addr_format_ip(e->ip, text));
 	buf_printf(b, ",\"port\":%u,", e->port);
-	string(b, "version", e->version);
+	buf_member(b, "version", e->version);
 	buf_printf(b, ",\"weight\":%u,\"protocol\":\"%s\",\"status\":\"%s\",\"primary\":true",
 		   e->weight, protocol_name(v.protocol), endpoint_status_name(e->status));
 	if (e->external) { /* meshd knows the rest */
@@ -59,7 +50,7 @@ static void endpoint(struct supervisor *s, struct buf *b, const struct endpoint_
 	for (uint32_t i = 0; i < n && i < PORTS_MAX; i++)
 		buf_printf(b, "%s%u", i ? "," : "", ports[i]);
 	buf_str(b, "],");
-	string(b, "cgroup", w->path);
+	buf_member(b, "cgroup", w->path);
 	buf_printf(b, ",\"pid\":%d}", w->pid);
 }
 
@@ -69,13 +60,13 @@ static void workload(struct supervisor *s, struct buf *b, uint32_t id,
 	uint16_t port;
 
 	buf_str(b, b->data[b->len - 1] == '[' ? "{" : ",{");
-	string(b, "service", w->service);
+	buf_member(b, "service", w->service);
 	buf_char(b, ',');
-	string(b, "instance", w->instance);
+	buf_member(b, "instance", w->instance);
 	buf_char(b, ',');
-	string(b, "version", w->version);
+	buf_member(b, "version", w->version);
 	buf_char(b, ',');
-	string(b, "cgroup", w->path);
+	buf_member(b, "cgroup", w->path);
 	buf_printf(b, ",\"pid\":%d,\"listens\":%s,\"connects\":", w->pid,
 		   registry_ports(s->registry, id, &port, 1) ? "true" : "false");
 	coverage_connects_json(s, id, b);
@@ -86,7 +77,7 @@ static void address(struct buf *b, const char *key, bool on, const struct addr *
 {
 	char text[ADDR_TEXT_MAX];
 
-	string(b, key, on ? addr_format(a, text) : NULL);
+	buf_member(b, key, on ? addr_format(a, text) : NULL);
 }
 
 char *state_json(struct supervisor *s)
@@ -96,9 +87,9 @@ char *state_json(struct supervisor *s)
 
 	buf_init(&b, STATE_MAX);
 	buf_char(&b, '{');
-	string(&b, "epoch", s->epoch);
+	buf_member(&b, "epoch", s->epoch);
 	buf_printf(&b, ",\"version\":\"%s\",\"pid\":%d,", MESH_VERSION, (int)getpid());
-	string(&b, "cgroup", kernel_cgroup(s->kernel));
+	buf_member(&b, "cgroup", kernel_cgroup(s->kernel));
 	buf_printf(&b, ",\"workers\":%u,\"workersAnswering\":%u,", s->cfg->workers,
 		   workers_answering(&s->workers));
 	acceleration_json(s, &b);
@@ -107,7 +98,7 @@ char *state_json(struct supervisor *s)
 	buf_char(&b, ',');
 	address(&b, "admin", s->cfg->admin_on, &s->cfg->admin);
 	buf_printf(&b, ",\"configRevision\":%llu,", (unsigned long long)s->revision);
-	string(&b, "configError", session_error(s->session));
+	buf_member(&b, "configError", session_error(s->session));
 	buf_str(&b, ",\"endpoints\":[");
 	for (uint32_t i = 0; i < MESH_MAX_ENDPOINTS; i++)
 		if (registry_endpoint(s->registry, i, &e) && e.primary)
@@ -131,15 +122,10 @@ char *state_json(struct supervisor *s)
 
 /* --- metrics --- */
 
-static void head(struct buf *out, const char *name, const char *type, const char *help)
-{
-	buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
-}
-
 static void single(struct buf *out, const char *name, const char *type, const char *help,
 		   double value)
 {
-	head(out, name, type, help);
+	metrics_head(out, name, type, help);
 	buf_printf(out, "%s %.17g\n", name, value);
 }
 
@@ -170,7 +156,7 @@ static void write_endpoints(struct supervisor *s, struct buf *out)
 			v[n++] = (struct version_count){e.version, status, e.service, 0};
 		v[k].n++;
 	}
-	head(out, "mesh_endpoints", "gauge", "Endpoints of primary ports.");
+	metrics_head(out, "mesh_endpoints", "gauge", "Endpoints of primary ports.");
 	for (k = 0; k < n; k++) {
 		if (!registry_service(s->registry, v[k].service, &sv))
 			continue;
@@ -196,8 +182,8 @@ static void write_inflight(struct supervisor *s, struct buf *out)
 			per_service[e.service] += __atomic_load_n(
 				&s->arrays->ep_inflight[i].worker[w], __ATOMIC_RELAXED);
 	}
-	head(out, "mesh_requests_in_flight", "gauge",
-	     "Requests that wait for an endpoint's answer.");
+	metrics_head(out, "mesh_requests_in_flight", "gauge",
+		     "Requests that wait for an endpoint's answer.");
 	for (uint32_t i = 0; i < MESH_MAX_SERVICES; i++) {
 		if (!registry_service(s->registry, i, &v) || v.upstream == MESH_NONE)
 			continue;
@@ -216,8 +202,8 @@ static void write_counters(struct supervisor *s, struct buf *out)
 		passed += c[i];
 	passed += c[MESH_C_PASSED] + c[MESH_C_PASSED_NO_STORAGE] + c[MESH_C_PASSED_NO_ENDPOINT] +
 		  c[MESH_C_PASSED_PROTOCOL];
-	head(out, "mesh_connections_captured_total", "counter",
-	     "connect() calls of workloads, by where they went.");
+	metrics_head(out, "mesh_connections_captured_total", "counter",
+		     "connect() calls of workloads, by where they went.");
 	buf_printf(out, "mesh_connections_captured_total{path=\"worker\"} %llu\n",
 		   (unsigned long long)c[MESH_C_CAPTURED]);
 	buf_printf(out, "mesh_connections_captured_total{path=\"kernel\"} %llu\n",
@@ -226,7 +212,8 @@ static void write_counters(struct supervisor *s, struct buf *out)
 		   (unsigned long long)passed);
 	buf_printf(out, "mesh_connections_captured_total{path=\"refused\"} %llu\n",
 		   (unsigned long long)c[MESH_C_REFUSED]);
-	head(out, "mesh_hook_total", "counter", "What the kernel programs counted, in detail.");
+	metrics_head(out, "mesh_hook_total", "counter",
+		     "What the kernel programs counted, in detail.");
 	for (unsigned i = 0; i < MESH_C_MAX; i++)
 		buf_printf(out, "mesh_hook_total{what=\"%s\"} %llu\n", kernel_counter_name(i),
 			   (unsigned long long)c[i]);
@@ -234,7 +221,7 @@ static void write_counters(struct supervisor *s, struct buf *out)
 		lost += s->workers.w[i].ring
 				? __atomic_load_n(&s->workers.w[i].ring->lost, __ATOMIC_RELAXED)
 				: 0;
-	head(out, "mesh_ring_lost_total", "counter", "Records that found no room.");
+	metrics_head(out, "mesh_ring_lost_total", "counter", "Records that found no room.");
 	buf_printf(out, "mesh_ring_lost_total{ring=\"worker\"} %llu\n", (unsigned long long)lost);
 	buf_printf(out, "mesh_ring_lost_total{ring=\"kernel\"} %llu\n",
 		   (unsigned long long)c[MESH_C_EVENTS_LOST]);
@@ -264,13 +251,14 @@ static void write_maps(struct supervisor *s, struct buf *out)
 	used[1] = u.upstreams;
 	used[2] = u.endpoints;
 	used[3] = u.subsets;
-	head(out, "mesh_bpf_map_entries", "gauge", "Entries in use of a map or a shared table.");
+	metrics_head(out, "mesh_bpf_map_entries", "gauge",
+		     "Entries in use of a map or a shared table.");
 	for (size_t i = 0; i < n; i++)
 		buf_printf(out, "mesh_bpf_map_entries{map=\"%s\"} %u\n", use[i].name,
 			   use[i].entries);
 	for (size_t i = 0; i < 4; i++)
 		buf_printf(out, "mesh_bpf_map_entries{map=\"%s\"} %u\n", tables[i].name, used[i]);
-	head(out, "mesh_bpf_map_max_entries", "gauge", "Entries that it can hold.");
+	metrics_head(out, "mesh_bpf_map_max_entries", "gauge", "Entries that it can hold.");
 	for (size_t i = 0; i < n; i++)
 		buf_printf(out, "mesh_bpf_map_max_entries{map=\"%s\"} %u\n", use[i].name,
 			   use[i].max_entries);
@@ -289,7 +277,7 @@ static void write_netns(struct supervisor *s, struct buf *out)
 		captured += ns->listener[0].fd >= 0 || ns->listener[1].fd >= 0;
 		taken += ns->port_taken;
 	}
-	head(out, "mesh_network_namespaces", "gauge", "Network namespaces of workloads.");
+	metrics_head(out, "mesh_network_namespaces", "gauge", "Network namespaces of workloads.");
 	buf_printf(out, "mesh_network_namespaces{state=\"captured\"} %u\n", captured);
 	buf_printf(out, "mesh_network_namespaces{state=\"port-taken\"} %u\n", taken);
 }
@@ -365,7 +353,7 @@ void state_metrics(void *arg, struct buf *out)
 	       (double)s->revision);
 	single(out, "mesh_config_last_reload_successful", "gauge",
 	       "0: the last configuration from meshd was refused.", !session_error(s->session));
-	head(out, "mesh_build_info", "gauge", "Version of this program.");
+	metrics_head(out, "mesh_build_info", "gauge", "Version of this program.");
 	buf_printf(out, "mesh_build_info{version=\"%s\",abi=\"%d\"} 1\n", MESH_VERSION,
 		   MESH_ABI_VERSION);
 	write_process(s, out);

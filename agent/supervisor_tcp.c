@@ -132,9 +132,8 @@ void tcp_metrics(struct supervisor *s, struct buf *out)
 {
 	struct service_view v;
 
-	buf_str(out,
-		"# HELP mesh_tcp_connections_open Connections that the kernel sent to endpoints "
-		"and that are open.\n# TYPE mesh_tcp_connections_open gauge\n");
+	metrics_head(out, "mesh_tcp_connections_open", "gauge",
+		     "Connections that the kernel sent to endpoints and that are open.");
 	for (uint32_t i = 0; i < MESH_MAX_SERVICES; i++) {
 		uint32_t n = __atomic_load_n(
 			&s->arrays->svc_inflight[i].worker[MESH_KERNEL_WORKER].connections,

@@ -12,12 +12,6 @@
 
 #define WHYS_MAX (4u << 20) /* bytes that wait */
 
-static void string(struct buf *b, const char *key, const char *value)
-{
-	buf_printf(b, "\"%s\":", key);
-	buf_json(b, value, strlen(value));
-}
-
 static void text(struct buf *b, const char *key, const char *value, uint16_t len)
 {
 	buf_printf(b, "\"%s\":", key);
@@ -60,11 +54,11 @@ static void candidate(struct supervisor *s, const struct why_candidate *c, struc
 		addr_format(&a, address);
 	}
 	buf_char(b, '{');
-	string(b, "id", id);
+	buf_member(b, "id", id);
 	buf_char(b, ',');
-	string(b, "address", address);
+	buf_member(b, "address", address);
 	buf_char(b, ',');
-	string(b, "version", version);
+	buf_member(b, "version", version);
 	buf_printf(b, ",\"status\":\"%s\",\"latencyMs\":%.3f,\"inFlight\":%u,\"costMs\":%.3f",
 		   flag_status(c), ms(c->latency_ns), c->in_flight, ms(c->cost));
 	if (mesh_breaker_state(c->breaker) != MESH_CLOSED)
@@ -112,9 +106,9 @@ void why_json(struct supervisor *s, const struct record_why *rec, struct buf *b)
 		t += rec->trace_id_len;
 	}
 	buf_printf(b, ",\"time\":\"%s\",", clock_iso(wall_ms(rec->start_ns), iso));
-	string(b, "service", service);
+	buf_member(b, "service", service);
 	buf_char(b, ',');
-	string(b, "source", source);
+	buf_member(b, "source", source);
 	if (rec->route_len) {
 		buf_char(b, ',');
 		text(b, "route", t, rec->route_len);
@@ -186,9 +180,9 @@ void whys_beat(struct supervisor *s)
 	w->waiting = 0;
 	buf_init(&b, WHYS_MAX + 4096);
 	buf_char(&b, '{');
-	string(&b, "node", s->cfg->node);
+	buf_member(&b, "node", s->cfg->node);
 	buf_char(&b, ',');
-	string(&b, "epoch", s->epoch);
+	buf_member(&b, "epoch", s->epoch);
 	buf_str(&b, ",\"whys\":[");
 	if (w->text.failed)
 		b.failed = true;

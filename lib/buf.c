@@ -127,6 +127,15 @@ void buf_json(struct buf *b, const char *s, size_t len)
 	buf_char(b, '"');
 }
 
+void buf_member(struct buf *b, const char *key, const char *value)
+{
+	buf_printf(b, "\"%s\":", key);
+	if (value)
+		buf_json(b, value, strlen(value));
+	else
+		buf_str(b, "null");
+}
+
 char *buf_take(struct buf *b)
 {
 	char *data;

@@ -22,6 +22,8 @@ void buf_char(struct buf *b, char c);
 __attribute__((format(printf, 2, 3))) void buf_printf(struct buf *b, const char *fmt, ...);
 /* A JSON string with its quotes; invalid UTF-8 becomes U+FFFD. */
 void buf_json(struct buf *b, const char *s, size_t len);
+/* "key":"value", of a key that needs no escaping; a value of NULL: null. */
+void buf_member(struct buf *b, const char *key, const char *value);
 /* Gives the string away (caller frees); NULL if it failed. The buffer is empty afterwards. */
 char *buf_take(struct buf *b);
 

@@ -309,7 +309,7 @@ void metrics_label(struct buf *out, const char *name, const char *value)
 	buf_char(out, '"');
 }
 
-static void head(struct buf *out, const char *name, const char *type, const char *help)
+void metrics_head(struct buf *out, const char *name, const char *type, const char *help)
 {
 	buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
@@ -330,7 +330,7 @@ static void pair_labels(struct buf *out, const struct pair *p)
 
 static void write_requests(const struct metrics *m, struct buf *out)
 {
-	head(out, "mesh_requests_total", "counter", "Requests, as their callers saw them.");
+	metrics_head(out, "mesh_requests_total", "counter", "Requests, as their callers saw them.");
 	each_series(m, s)
 	{
 		const char *destination = after(s->names);
@@ -349,7 +349,7 @@ static void write_requests(const struct metrics *m, struct buf *out)
 static void write_histogram(const struct metrics *m, struct buf *out, const char *name,
 			    const char *help, size_t field)
 {
-	head(out, name, "histogram", help);
+	metrics_head(out, name, "histogram", help);
 	each_pair(m, p)
 	{
 		const struct histogram *h = (const void *)((const char *)p + field);
@@ -376,7 +376,7 @@ static void write_histogram(const struct metrics *m, struct buf *out, const char
 static void write_pairs(const struct metrics *m, struct buf *out, const char *name,
 			const char *help, size_t field, bool tcp)
 {
-	head(out, name, "counter", help);
+	metrics_head(out, name, "counter", help);
 	each_pair(m, p)
 	{
 		if (tcp ? !p->connects.count : !p->requests.count)
@@ -389,8 +389,8 @@ static void write_pairs(const struct metrics *m, struct buf *out, const char *na
 
 static void write_connections(const struct metrics *m, struct buf *out)
 {
-	head(out, "mesh_tcp_connections_total", "counter",
-	     "Captured connections that ended, or were refused.");
+	metrics_head(out, "mesh_tcp_connections_total", "counter",
+		     "Captured connections that ended, or were refused.");
 	each_pair(m, p)
 	{
 		for (int i = 0; i < OUTCOMES; i++) {
@@ -440,8 +440,8 @@ static void write_quantiles(struct buf *out, const struct total *t, uint32_t n)
 {
 	static const char *const q[] = {"0.5", "0.95", "0.99"};
 
-	head(out, "http_request_duration_ms", "gauge",
-	     "Quantiles since the start of the agent, by service.");
+	metrics_head(out, "http_request_duration_ms", "gauge",
+		     "Quantiles since the start of the agent, by service.");
 	for (uint32_t i = 0; i < n; i++)
 		for (uint32_t k = 0; t[i].count && k < sizeof(q) / sizeof(*q); k++) {
 			buf_str(out, "http_request_duration_ms{");
@@ -455,7 +455,7 @@ static void write_counts(struct buf *out, const struct total *t, uint32_t n)
 {
 	for (int c = 0; c < COUNTS; c++) {
 		if (count_names[c].help)
-			head(out, count_names[c].metric, "counter", count_names[c].help);
+			metrics_head(out, count_names[c].metric, "counter", count_names[c].help);
 		for (uint32_t i = 0; i < n; i++) {
 			buf_printf(out, "%s{", count_names[c].metric);
 			metrics_label(out, "destination", t[i].name);
@@ -490,14 +490,14 @@ static void write_totals(const struct metrics *m, struct buf *out)
 			x->bucket[i] += p->requests.bucket[i];
 	}
 	write_counts(out, t, n);
-	head(out, "http_requests_total", "counter", "Requests by service.");
+	metrics_head(out, "http_requests_total", "counter", "Requests by service.");
 	for (uint32_t i = 0; i < n; i++) {
 		buf_str(out, "http_requests_total{");
 		metrics_label(out, "service", t[i].name);
 		buf_printf(out, "} %llu\n", (unsigned long long)t[i].requests);
 	}
-	head(out, "http_errors_total", "counter",
-	     "Requests answered with 5xx, or not at all, by service.");
+	metrics_head(out, "http_errors_total", "counter",
+		     "Requests answered with 5xx, or not at all, by service.");
 	for (uint32_t i = 0; i < n; i++) {
 		buf_str(out, "http_errors_total{");
 		metrics_label(out, "service", t[i].name);
@@ -528,7 +528,7 @@ void metrics_write(const struct metrics *m, struct buf *out)
 			"From connect() of a captured connection to its being established.",
 			offsetof(struct pair, connects));
 	write_totals(m, out);
-	head(out, "mesh_metrics_overflow_total", "counter",
-	     "Observations counted under \"other\" for want of room.");
+	metrics_head(out, "mesh_metrics_overflow_total", "counter",
+		     "Observations counted under \"other\" for want of room.");
 	buf_printf(out, "mesh_metrics_overflow_total %llu\n", (unsigned long long)m->overflow);
 }

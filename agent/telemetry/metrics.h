@@ -45,6 +45,8 @@ void metrics_connection(struct metrics *m, const struct metrics_connection *c);
 void metrics_refused(struct metrics *m, const char *source, const char *destination,
 		     const char *outcome, uint64_t n);
 void metrics_write(const struct metrics *m, struct buf *out);
+/* What stands above the lines of a metric; type: "counter", "gauge", ... */
+void metrics_head(struct buf *out, const char *name, const char *type, const char *help);
 /* name="value" with value escaped. */
 void metrics_label(struct buf *out, const char *name, const char *value);
 

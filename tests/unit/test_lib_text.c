@@ -101,6 +101,18 @@ static void json_string_is_escaped(void **state)
 	}
 }
 
+static void a_member_may_be_null(void **state)
+{
+	struct buf b;
+
+	buf_init(&b, 100);
+	buf_member(&b, "why", "\"x\"");
+	buf_char(&b, ',');
+	buf_member(&b, "error", NULL);
+	assert_string_equal(b.data, "\"why\":\"\\\"x\\\"\",\"error\":null");
+	buf_done(&b);
+}
+
 /* What log_write() puts on stderr, into out. */
 static size_t logged(bool json, enum log_level level, const char *message, char *out, size_t cap)
 {
@@ -195,6 +207,7 @@ int main(void)
 		cmocka_unit_test(buf_does_nothing_after_a_failure_until_it_is_reset),
 		cmocka_unit_test(buf_take_gives_the_string_away),
 		cmocka_unit_test(json_string_is_escaped),
+		cmocka_unit_test(a_member_may_be_null),
 		cmocka_unit_test(text_line_has_time_level_and_program),
 		cmocka_unit_test(control_characters_never_make_a_second_line),
 		cmocka_unit_test(json_line_is_one_valid_object),
