@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See discovery.h. */
 #include "agent/discovery/discovery.h"
+#include "agent/discovery/impl.h"
 
 #include "agent/discovery/identity.h"
 #include "lib/log.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -14,40 +14,10 @@
 #include <unistd.h>
 
 #define MS		1000000ULL
-#define RETRY_MS	8	  /* how often a silent process is asked again */
-#define SILENT_NS	(60 * MS) /* how long it may stay silent where the path names it anyway */
+#define RETRY_MS	8	     /* how often a silent process is asked again */
+#define SILENT_NS	(60 * MS)    /* how long it may be silent if its path says who it is */
 #define YOUNG_NS	(10000 * MS) /* how long a change of mind is looked for */
-#define ASKED_NS	(100 * MS)   /* how long it counts that a cgroup is nobody's */
 #define SCANS_PER_ROUND 32	     /* namespaces that one reconciliation looks at */
-
-struct member {		   /* what we know of a populated cgroup; cgroup->user */
-	uint32_t workload; /* MESH_NONE: none */
-	struct netns *ns;
-	uint64_t since_ns; /* populated */
-	uint64_t asked_ns; /* for an event: it was nobody then */
-	int pid;
-	bool waiting, marked;
-	bool refused; /* it could not be taken in: asked again until it can */
-};
-
-#define container(p, type, field) ((type *)((char *)(p)-offsetof(type, field)))
-
-static struct member *member_of(const struct cgroup *c)
-{
-	return c->user;
-}
-
-static bool is_workload(const struct cgroup *c)
-{
-	return c->user && member_of(c)->workload != MESH_NONE;
-}
-
-static const struct cgroup *nearest_workload(const struct cgroup *c)
-{
-	while (c && !is_workload(c))
-		c = c->parent;
-	return c;
-}
 
 /* --- namespaces --- */
 
@@ -280,9 +250,7 @@ static void keep_instance(struct discovery *d, const struct member *m, struct id
 
 static void retry(struct timer *t);
 
-/* Decides what a cgroup is now. `now`: without waiting for a process to say more than the path
- * does. */
-static void evaluate(struct discovery *d, struct cgroup *c, bool now)
+void discovery_evaluate(struct discovery *d, struct cgroup *c, bool now)
 {
 	struct identity path = {0}, env, id;
 	struct member *m = member_of(c);
@@ -331,12 +299,12 @@ static void each_cgroup(struct discovery *d,
 static void retry_one(struct discovery *d, struct cgroup *c, struct member *m)
 {
 	if (m && m->waiting)
-		evaluate(d, c, false);
+		discovery_evaluate(d, c, false);
 }
 
 static void retry(struct timer *t)
 {
-	each_cgroup(container(t, struct discovery, retry), retry_one);
+	each_cgroup((struct discovery *)((char *)t - offsetof(struct discovery, retry)), retry_one);
 }
 
 static void cgroup_changed(void *arg, struct cgroup *c)
@@ -358,7 +326,7 @@ static void cgroup_changed(void *arg, struct cgroup *c)
 		m->since_ns = d->loop->now_ns;
 		c->user = m;
 	}
-	evaluate(d, c, false);
+	discovery_evaluate(d, c, false);
 }
 
 static void cgroup_gone(void *arg, struct cgroup *c)
@@ -368,20 +336,11 @@ static void cgroup_gone(void *arg, struct cgroup *c)
 	c->user = NULL;
 }
 
-/* --- sockets --- */
-
-static const struct member *owner_of(struct discovery *d, uint64_t cgroup)
+uint32_t discovery_workload(struct discovery *d, uint64_t cgroup)
 {
 	const struct cgroup *c = nearest_workload(cgroups_find(&d->tree, cgroup));
 
-	return c ? member_of(c) : NULL;
-}
-
-uint32_t discovery_workload(struct discovery *d, uint64_t cgroup)
-{
-	const struct member *m = owner_of(d, cgroup);
-
-	return m ? m->workload : MESH_NONE;
+	return c ? member_of(c)->workload : MESH_NONE;
 }
 
 const char *discovery_path(struct discovery *d, uint64_t cgroup)
@@ -389,138 +348,6 @@ const char *discovery_path(struct discovery *d, uint64_t cgroup)
 	const struct cgroup *c = cgroups_find(&d->tree, cgroup);
 
 	return c ? c->path : NULL;
-}
-
-static void take_listener(struct discovery *d, const struct member *m, uint64_t cookie,
-			  const struct mesh_listener *l)
-{
-	struct listen_info info = {.cookie = cookie, .port = ntohs(l->port), .v6only = l->v6only};
-	int err;
-
-	memcpy(info.ip, l->ip, 16);
-	err = registry_listen(d->registry, m->workload, &info);
-	if (err && !d->said_full)
-		log_error("not every listening socket can be taken in: %s; see "
-			  "mesh_table_full_total in /metrics",
-			  strerror(-err));
-	d->said_full |= err != 0;
-}
-
-/* Anybody may listen in a loop, and to ask costs us more than that costs him. If he becomes a
- * workload in the meantime, then what listens is looked for. */
-static bool asked_lately(struct discovery *d, const struct member *m)
-{
-	return m && m->asked_ns && d->loop->now_ns - m->asked_ns < ASKED_NS;
-}
-
-/* The event may be ahead of inotify, or of what the process says about itself. */
-static const struct member *owner_of_event(struct discovery *d, uint64_t cgroup)
-{
-	const struct member *m = owner_of(d, cgroup);
-	struct cgroup *c = cgroups_find(&d->tree, cgroup);
-
-	if (m || (c && asked_lately(d, member_of(c))))
-		return m;
-	cgroups_catch_up(&d->tree);
-	for (c = cgroups_find(&d->tree, cgroup); c && !is_workload(c); c = c->parent) {
-		if (asked_lately(d, member_of(c)))
-			continue;
-		evaluate(d, c, true);
-		if (c->user)
-			member_of(c)->asked_ns = d->loop->now_ns;
-	}
-	return owner_of(d, cgroup);
-}
-
-void discovery_event(struct discovery *d, const struct mesh_event *e)
-{
-	struct mesh_listener l = {
-		.cgroup = e->cgroup, .netns = e->netns, .port = e->port, .v6only = e->v6only};
-	const struct member *m;
-
-	if (e->kind == MESH_EV_UNLISTEN) {
-		registry_unlisten(d->registry, e->cookie);
-		return;
-	}
-	m = owner_of_event(d, e->cgroup);
-	if (!m)
-		return;
-	memcpy(l.ip, e->ip, 16);
-	if (m->ns->cookie == e->netns)
-		take_listener(d, m, e->cookie, &l);
-}
-
-struct scan {
-	struct discovery *d;
-	uint64_t netns;
-	uint64_t *seen;
-	size_t n, cap;
-	bool failed;
-};
-
-static void scan_found(uint64_t cookie, const struct mesh_listener *l, void *arg)
-{
-	struct scan *s = arg;
-	const struct member *m = owner_of(s->d, l->cgroup);
-
-	if (!m || m->ns->cookie != s->netns)
-		return;
-	if (s->n == s->cap) {
-		size_t cap = s->cap ? s->cap * 2 : 64;
-		uint64_t *v = realloc(s->seen, cap * sizeof(*v));
-
-		if (!v) {
-			s->failed = true;
-			return;
-		}
-		s->seen = v;
-		s->cap = cap;
-	}
-	s->seen[s->n++] = cookie;
-	if (registry_listens(s->d->registry, cookie))
-		return;
-	s->d->ops.listener_found(s->d->ops.arg, cookie, l);
-	take_listener(s->d, m, cookie, l);
-}
-
-static int by_value(const void *a, const void *b)
-{
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-	return x < y ? -1 : x > y;
-}
-
-static void scan(struct discovery *d, struct netns *ns)
-{
-	struct scan s = {.d = d, .netns = ns->cookie};
-	int err;
-
-	ns->scan = false;
-	err = d->ops.scan(ns->fd, scan_found, &s);
-	if (err == -EINTR) /* what was found is true, what was not may be there */
-		ns->scan = d->any_scan = true;
-	else if (err == -ENOTRECOVERABLE) {
-		log_error("cannot return to the own network namespace");
-		abort();
-	} else if (err)
-		log_warn("cannot list the listening sockets of the network namespace %s: %s",
-			 ns->owner, strerror(-err));
-	else if (!s.failed) {
-		if (s.n)
-			qsort(s.seen, s.n, sizeof(*s.seen), by_value);
-		registry_sweep(d->registry, ns->cookie, s.seen, s.n);
-	}
-	free(s.seen);
-}
-
-void discovery_settle(struct discovery *d)
-{
-	if (!d->any_scan)
-		return;
-	d->any_scan = false;
-	for (struct netns *ns = d->netns.list; ns; ns = ns->next)
-		if (ns->scan)
-			scan(d, ns);
 }
 
 bool discovery_is_complete(const struct discovery *d)
@@ -564,7 +391,7 @@ static void reconcile_one(struct discovery *d, struct cgroup *c, struct member *
 	if (!m)
 		return;
 	if (m->workload == MESH_NONE ? young || m->refused : young || !netns_is(m->ns, m->pid))
-		evaluate(d, c, true);
+		discovery_evaluate(d, c, true);
 }
 
 void discovery_reconcile(struct discovery *d)
