@@ -262,9 +262,14 @@ static void write_changes(const struct supervisor *s, uint32_t upstream,
 			  const struct service_view *v, const struct accelerate_row *row,
 			  struct buf *out)
 {
-	sample(out, "mesh_splice_service_changes_total", v->name, port_of(s, upstream), "to",
-	       mesh_gain_said(&row->gain) == MESH_GAIN_YES ? "enrolled" : "plain");
-	buf_printf(out, "%llu\n", (unsigned long long)row->changes);
+	static const char *const to[] = {"plain", "enrolled"};
+
+	/* it begins enrolled, so every odd one led away */
+	for (uint64_t i = 0; i < 2; i++) {
+		sample(out, "mesh_splice_service_changes_total", v->name, port_of(s, upstream),
+		       "to", to[i]);
+		buf_printf(out, "%llu\n", (unsigned long long)((row->changes + 1 - i) / 2));
+	}
 }
 
 static void write_judgements(const struct supervisor *s, uint32_t upstream,

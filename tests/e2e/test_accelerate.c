@@ -63,6 +63,15 @@ static bool has_state(const char *service, const char *state)
 	return metric("mesh_splice_service_state", a, b, NULL) == 1;
 }
 
+static double changes(const char *service, const char *to)
+{
+	char a[96], b[64];
+
+	snprintf(a, sizeof(a), "service=\"%s\"", service);
+	snprintf(b, sizeof(b), "to=\"%s\"", to);
+	return metric("mesh_splice_service_changes_total", a, b, NULL);
+}
+
 /* A connection of a program that does not block, as only these are enrolled. */
 static struct client *dial(void)
 {
@@ -254,7 +263,10 @@ static void a_connection_for_each_request_uses_plain_tcp(void **state)
 static void it_comes_back_when_its_traffic_has_changed(void **state)
 {
 	open_service("moody", "{\"protocol\":\"tcp\"}");
+	assert_true(changes("moody", "plain") <= 0);
 	make_one_way("moody");
+	assert_true(changes("moody", "plain") == 1);
+	assert_true(changes("moody", "enrolled") == 0);
 	eventually(120000, ({
 			   struct client *c = dial();
 
@@ -262,6 +274,8 @@ static void it_comes_back_when_its_traffic_has_changed(void **state)
 			   hang_up(c);
 			   has_state("moody", "enrolled");
 		   }));
+	assert_true(changes("moody", "enrolled") >= 1);
+	assert_true(changes("moody", "plain") == changes("moody", "enrolled"));
 }
 
 static void the_configuration_comes_first(void **state)
