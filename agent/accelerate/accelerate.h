@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Whether skipping TCP pays for each upstream: counters in, who is to be enrolled and what was
- * gained out. Books only; the supervisor (supervisor_gain.c) reads the counters once a second
- * and writes the steering words. Knows no kernel and no clock.
+ * gained out. Books only; the supervisor (supervisor_gain.c) reads the counters some times a
+ * second and writes the steering words. Knows no kernel and no clock.
  */
 #ifndef AGENT_ACCELERATE_ACCELERATE_H
 #define AGENT_ACCELERATE_ACCELERATE_H
@@ -33,7 +33,6 @@ struct accelerate_row { /* one upstream */
 
 struct accelerate {
 	struct accelerate_row *row[MESH_MAX_UPSTREAMS]; /* NULL: nothing known yet */
-	uint64_t lost;					/* what found no memory */
 };
 
 void accelerate_done(struct accelerate *a);
@@ -42,8 +41,8 @@ void accelerate_forget(struct accelerate *a, uint32_t upstream);
 
 /*
  * One beat of an upstream: what the kernel has counted by now. Enters who is to be enrolled into
- * row->hold_back. Returns the row, NULL without memory, which is counted. *changed: the state is
- * another than before.
+ * row->hold_back. Returns the row, NULL without memory: the next beat tries again. *changed: the
+ * state is another than before.
  */
 struct accelerate_row *accelerate_beat(struct accelerate *a, uint32_t upstream,
 				       const struct mesh_accel *now, uint64_t now_ms,

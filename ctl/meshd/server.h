@@ -56,7 +56,7 @@ struct request {
 	unsigned refusal; /* status decided from the head alone */
 	const char *why;  /* its text, unless the status says it all */
 	char allow[64];	  /* with 405: the methods, by commas */
-	bool local, head_seen, answered;
+	bool local, answered;
 	enum MHD_Result queued;
 	size_t dropped; /* bytes of an oversized body */
 };

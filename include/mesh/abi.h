@@ -170,7 +170,7 @@ enum mesh_service_flags {
 	MESH_SVC_USED = 1,
 	MESH_SVC_FAIL_CLOSED = 2,  /* refuse what cannot be served */
 	MESH_SVC_ACCEL_OFF = 4,	   /* never enrolled in the sockhash */
-	MESH_SVC_ACCEL_ON = 8,	   /* always, whatever was measured */
+	MESH_SVC_ACCEL_ON = 8,	   /* whatever was measured, of whom can bear it */
 	MESH_SVC_NO_FALLBACK = 16, /* what falls to a version that nobody serves fails */
 };
 /* Policy of the breaker of a service and of its endpoints; breaker.h says how it is applied. */

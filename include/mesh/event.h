@@ -13,11 +13,11 @@ enum mesh_event_kind {
 	MESH_EV_LISTEN = 1,   /* a socket in a cgroup under ours began to listen: cookie, cgroup,
 				 netns, local */
 	MESH_EV_UNLISTEN = 2, /* it stopped: cookie, cgroup, netns, local */
+	MESH_EV_CLOSE = 3,    /* a captured client socket closed: upstream, workload, bytes,
+				 duration, remote */
 	MESH_EV_SPLICE = 4,   /* a workload calls splice(2) on its socket: cookie, workload, netns,
-				 remote,   local; error: EIO when bytes are, or may come, where
-				 splice(2) does   not see them */
-	MESH_EV_CLOSE = 3, /* a captured client socket closed: upstream, workload, bytes, duration,
-			      remote */
+				 remote, local; error: EIO when bytes are, or may come, where
+				 splice(2) does not see them */
 };
 
 struct mesh_event {
