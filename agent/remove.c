@@ -47,14 +47,6 @@ static bool has_ended(const struct workers_old *o, int wait_ms)
 	return poll(&p, 1, wait_ms < 0 ? 0 : wait_ms) == 1;
 }
 
-static void close_worker(struct workers_old *o)
-{
-	close(o->pidfd);
-	close(o->ipc);
-	if (o->ring_fd >= 0)
-		close(o->ring_fd);
-}
-
 static void end_workers(void *arg)
 {
 	struct removal *r = arg;
@@ -76,7 +68,7 @@ static void end_workers(void *arg)
 				 o->id, (int)o->pid, DRAIN_MS / 60000);
 			r->left++;
 		}
-		close_worker(o);
+		workers_old_close(o);
 	}
 	takeover_done(t);
 }

@@ -116,6 +116,7 @@ struct workers_old {
 				     nothing more */
 	bool stranger;
 };
+void workers_old_close(const struct workers_old *o);
 /* Becomes its supervisor; takes its descriptors over (also on failure). 0; -EEXIST: there is
  * another with this gauge; -errno: it goes on without us. */
 int workers_adopt(struct workers *ws, const struct workers_old *o);

@@ -26,7 +26,7 @@ static int adopt_ring(struct worker *w, int fd)
 	return worker_map_ring(w);
 }
 
-static void refuse(const struct workers_old *o)
+void workers_old_close(const struct workers_old *o)
 {
 	close(o->pidfd);
 	close(o->ipc);
@@ -47,7 +47,7 @@ int workers_adopt(struct workers *ws, const struct workers_old *o)
 	int err;
 
 	if (o->id >= WORKERS_MAX || w->ours || w->old) {
-		refuse(o);
+		workers_old_close(o);
 		return -EEXIST;
 	}
 	w->old = w->ready = true;

@@ -195,14 +195,6 @@ static int take_ring(const struct workers_old *o, int fd)
 /* --- all of them -------------------------------------------------------------------------------
  */
 
-static void let_go(struct workers_old *o)
-{
-	close(o->ipc);
-	close(o->pidfd);
-	if (o->ring_fd >= 0)
-		close(o->ring_fd);
-}
-
 static int pid_of(int ipc, pid_t *pid)
 {
 	struct ucred who;
@@ -292,7 +284,7 @@ int takeover_find(struct takeover *t, int rendezvous, int wait_ms)
 		if (err != -EPIPE) /* it has just ended by itself */
 			end(o, err);
 		rendezvous_remove(rendezvous, o->name);
-		let_go(o);
+		workers_old_close(o);
 	}
 	t->nold = met;
 	return r;
@@ -359,7 +351,7 @@ void takeover_forget_gateways(struct takeover *t)
 void takeover_done(struct takeover *t)
 {
 	for (uint32_t i = 0; i < t->nold; i++)
-		let_go(&t->old[i]);
+		workers_old_close(&t->old[i]);
 	for (uint32_t i = 0; i < t->nlisteners; i++)
 		if (t->listeners[i].fd >= 0)
 			close(t->listeners[i].fd);
