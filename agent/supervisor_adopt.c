@@ -59,14 +59,17 @@ static void drop_netns(const void *key, const void *value, void *arg)
 
 bool adopt_settle(struct supervisor *s)
 {
+	int err;
+
 	if (!discovery_is_complete(&s->discovery) && s->loop.now_ns - s->begun_ns < LOOK_NS)
 		return !s->adopting;
 	s->settled = true;
 	if (s->adopting)
 		registry_adopted(s->registry, s->loop.now_ns);
 	supervisor_flush(s);
-	if (s->adopting)
-		kernel_each_netns(s->kernel, drop_netns, s);
+	err = s->adopting ? kernel_each_netns(s->kernel, drop_netns, s) : 0;
+	if (err)
+		log_warn("namespaces that are gone stay in the maps: %s", strerror(-err));
 	s->adopting = false;
 	kernel_settled(s->kernel);
 	s->unswept_ns = s->loop.now_ns;

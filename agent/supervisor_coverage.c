@@ -28,6 +28,7 @@ static void look(struct supervisor *s)
 {
 	struct coverage *c = &s->coverage.books;
 	uint32_t escaping = 0;
+	int err;
 
 	coverage_look(c);
 	for (uint32_t i = 0; i < MESH_MAX_WORKLOADS; i++) {
@@ -45,7 +46,9 @@ static void look(struct supervisor *s)
 		coverage_counted(c, row, w->service, &now, s->loop.now_ns);
 		escaping += coverage_escapes_any(row, s->loop.now_ns);
 	}
-	kernel_strangers(s->kernel, on_stranger, s);
+	err = kernel_strangers(s->kernel, on_stranger, s);
+	if (err)
+		log_debug("who is no workload and calls one cannot be read: %s", strerror(-err));
 	if (escaping != s->coverage.escaping && s->session)
 		session_changed(s->session);
 	s->coverage.escaping = escaping;

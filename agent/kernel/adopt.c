@@ -96,15 +96,15 @@ int kernel_adopt_link(struct kernel *k, enum kernel_link i, int prog)
 static int each(struct kernel *k, enum kernel_map m, void *key, void *next, void *value,
 		size_t size, void (*fn)(const void *key, const void *value, void *arg), void *arg)
 {
-	bool more = bpf_map_get_next_key(k->map[m], NULL, key) == 0;
+	int r = bpf_map_get_next_key(k->map[m], NULL, key) < 0 ? -errno : 0;
 
-	while (more) {
-		more = bpf_map_get_next_key(k->map[m], key, next) == 0;
+	while (!r) {
+		r = bpf_map_get_next_key(k->map[m], key, next) < 0 ? -errno : 0;
 		if (bpf_map_lookup_elem(k->map[m], key, value) == 0)
 			fn(key, value, arg);
 		memcpy(key, next, size);
 	}
-	return 0;
+	return r == -ENOENT ? 0 : r; /* the end of the map */
 }
 
 int kernel_each_dest(struct kernel *k, void (*fn)(const void *key, const void *value, void *arg),

@@ -106,7 +106,6 @@ int kernel_service_set(struct kernel *k, uint32_t service, const struct mesh_ser
 	return bpf_map_update_elem(k->map[KM_SERVICES], &service, s, BPF_ANY) < 0 ? -errno : 0;
 }
 
-/* What is counted of it has its place first, and keeps it when the workload changes. */
 int kernel_names_set(struct kernel *k, uint32_t service, const struct mesh_names *n)
 {
 	return bpf_map_update_elem(k->map[KM_NAMES], &service, n, BPF_ANY) < 0 ? -errno : 0;
@@ -117,6 +116,7 @@ int kernel_names_get(struct kernel *k, uint32_t service, struct mesh_names *n)
 	return bpf_map_lookup_elem(k->map[KM_NAMES], &service, n) < 0 ? -errno : 0;
 }
 
+/* What is counted of it has its place first, and keeps it when the workload changes. */
 int kernel_workload_set(struct kernel *k, uint64_t cgroup, const struct mesh_workload *w)
 {
 	static const struct mesh_coverage none;
@@ -346,6 +346,7 @@ size_t kernel_map_use(struct kernel *k, struct kernel_map_use *out, size_t cap)
 		 kernel_count_entries(k->map[KM_LISTENERS], sizeof(__u64),
 				      sizeof(struct mesh_listener)),
 		 MESH_MAX_LISTENERS},
+		{"splice_pairs", kernel_splice_pairs(k), MESH_MAX_PAIRS},
 	};
 	size_t n = sizeof(use) / sizeof(use[0]);
 
