@@ -122,7 +122,7 @@ int remove_run(const struct agent_config *cfg)
 	static struct removal r;
 	char error[KERNEL_ERROR_MAX];
 	uint32_t spliced;
-	int lock, err = start_lock(cfg, &lock);
+	int lock, err = start_lock(cfg, "stop it: it takes everything along", &lock);
 
 	if (err)
 		return 1;

@@ -108,7 +108,8 @@ int supervisor_run(const struct agent_config *cfg);
 /* supervisor_start.c: what must hold before anything is touched. Each returns 0 or -errno after it
  * logged one line that says what is missing and what to do. */
 int start_check(const struct agent_config *cfg);
-int start_lock(const struct agent_config *cfg, int *fd);
+/* remedy: what to do when another agent has it. */
+int start_lock(const struct agent_config *cfg, const char *remedy, int *fd);
 int start_user(const struct agent_config *cfg, uint32_t *uid, uint32_t *gid);
 /* A listening socket. shared: with others of ours on that port, who allow it for the moment. 0 or
  * -errno. */

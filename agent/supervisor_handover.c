@@ -100,7 +100,8 @@ int handover_lock(struct supervisor *s)
 	if (s->cfg->upgrade)
 		err = ask_to_leave(s);
 	if (!err)
-		err = start_lock(s->cfg, &s->lock_fd);
+		err = start_lock(s->cfg, "there is one per host: stop it, or take over (--upgrade)",
+				 &s->lock_fd);
 	if (err)
 		return err;
 	s->leave = (struct leave){.loop = &s->loop, .arg = s, .asked = asked};

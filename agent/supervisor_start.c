@@ -59,7 +59,7 @@ static bool take_lock(int fd)
 }
 
 /* flock() goes with the process, however it ends, so a stale file is harmless. */
-int start_lock(const struct agent_config *cfg, int *out)
+int start_lock(const struct agent_config *cfg, const char *remedy, int *out)
 {
 	char path[4096], pid[16];
 	int fd, n;
@@ -81,8 +81,8 @@ int start_lock(const struct agent_config *cfg, int *out)
 		n = (int)read(fd, pid, sizeof(pid) - 1);
 		pid[n > 0 ? n : 0] = 0;
 		pid[strcspn(pid, "\n")] = 0;
-		log_error("another agent (pid %s) uses %s; stop it: there is one per host",
-			  *pid ? pid : "unknown", cfg->run_dir);
+		log_error("another agent (pid %s) uses %s; %s", *pid ? pid : "unknown",
+			  cfg->run_dir, remedy);
 		close(fd);
 		return -EBUSY;
 	}

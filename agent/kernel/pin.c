@@ -1,9 +1,9 @@
 /*
- * Pins: every map and link as a file on the bpffs, so that `bpftool` and `meshctl bpf` find them by
- * name, and the hooks stay when the supervisor goes: the next one takes them over (adopt.c). A
- * directory of pins belongs to one agent, which holds a lock on it for as long as it lives: nobody
- * detaches the programs of an agent that runs. What another version left there is put aside, under
- * the same name with "-old", and goes when the new ones are filled.
+ * Pins: every map and link as a file on the bpffs, so that `bpftool` finds them by name, and the
+ * hooks stay when the supervisor goes: the next one takes them over (adopt.c). A directory of pins
+ * belongs to one agent, which holds a lock on it for as long as it lives: nobody detaches the
+ * programs of an agent that runs. What another version left there is put aside, under the same name
+ * with "-old", and goes when the new ones are filled.
  */
 #include "agent/kernel/impl.h"
 

@@ -15,6 +15,9 @@
 #define ADMIN_TIMEOUT_MS 2000
 #define WORKERS_END	 "read mesh-agent's log: it says why its workers end"
 #define START_AGENT	 "start it (mesh-agent, as root); when it runs, its log says what is wrong"
+#define NO_ADMIN                                                                                   \
+	"does mesh-agent run? If not, start it: its workers serve on without it. If it does, is "  \
+	"--admin right?"
 
 static bool check_meshd(struct check *c)
 {
@@ -93,15 +96,18 @@ static bool check_admin(struct check *c, const cJSON *agent)
 	static const char *const paths[] = {"/healthz", "/readyz"};
 	const char *admin = json_str(agent, "admin", NULL);
 	char text[160];
+	int status;
 
 	if (!admin)
 		return check_add(c, "ready", CHECK_SKIPPED, NULL,
 				 "not asked: the agent's --admin is off");
-	for (int i = 0; i < 2; i++)
-		if (ask_admin(admin, paths[i], text, sizeof(text)) != 200)
+	for (int i = 0; i < 2; i++) {
+		status = ask_admin(admin, paths[i], text, sizeof(text));
+		if (status != 200)
 			return check_add(c, "ready", CHECK_FAILED,
-					 "read mesh-agent's log; is --admin right?",
+					 status ? "read mesh-agent's log" : NO_ADMIN,
 					 "http://%s%s: %s", admin, paths[i], text);
+	}
 	return check_add(c, "ready", CHECK_PASSED, NULL, "http://%s says healthy and ready", admin);
 }
 
