@@ -82,7 +82,8 @@ static __always_inline bool worker_waits(struct bpf_sock_addr *ctx, bool v4,
 	return true;
 }
 
-/* The callback of bpf_loop: the first from b->from on that is alive and can be reached. */
+/* The callback of bpf_loop: the first from b->from on that is alive and suits the socket; better
+ * one to which a way is known. */
 static long failopen_look(__u32 i, void *arg)
 {
 	struct balance *b = arg;
@@ -94,10 +95,15 @@ static long failopen_look(__u32 i, void *arg)
 		return 1;
 	ep = balance_next(b, t, i);
 	e = bpf_map_lookup_elem(&endpoints, &ep);
-	if (!e || !takes_calls(e, b->service) || !can_go(b, e))
+	if (!e || !takes_calls(e, b->service) || !suits_socket(b, e))
 		return 0;
-	b->best = ep;
-	return 1;
+	if (leads_there(b, e)) {
+		b->best = ep;
+		return 1;
+	}
+	if (b->best == MESH_NONE)
+		b->best = ep;
+	return 0;
 }
 
 static __always_inline bool failopen_resolve(struct bpf_sock_addr *ctx, __u32 upstream, __u64 here,
@@ -116,6 +122,7 @@ static __always_inline bool failopen_resolve(struct bpf_sock_addr *ctx, __u32 up
 	if (!t || !t->n)
 		return false;
 	look_at_socket(ctx, &b);
+	b.now_ns = bpf_ktime_get_ns();
 	b.from = bpf_get_prandom_u32() >> 16;
 	bpf_loop(MESH_SLOTS, failopen_look, &b, 0);
 	e = bpf_map_lookup_elem(&endpoints, &b.best);

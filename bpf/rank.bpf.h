@@ -56,15 +56,20 @@ static __always_inline bool is_abroad(const struct balance *b, const struct mesh
 	return e->netns != b->here && e->workload != MESH_NONE;
 }
 
-static __always_inline bool can_go(const struct balance *b, const struct mesh_endpoint *e)
+/* Can the caller's socket have such a peer? */
+static __always_inline bool suits_socket(const struct balance *b, const struct mesh_endpoint *e)
 {
 	if (ip_is_v4(e->ip) ? !b->can4 : !b->can6)
 		return false;
 	if (balance_is_loopback(e->ip))
 		return e->netns == b->here;
-	if (is_abroad(b, e) && !reach_leads(b->here, e->netns, b->now_ns))
-		return false;
 	return !b->bound_to_loop || keeps_to_loopback(b, e);
+}
+
+/* Is there a way, as far as anybody has seen? */
+static __always_inline bool leads_there(const struct balance *b, const struct mesh_endpoint *e)
+{
+	return !is_abroad(b, e) || reach_leads(b->here, e->netns, b->now_ns);
 }
 
 /* It is the service's, alive, and nobody drains it. */
@@ -96,7 +101,7 @@ MESH_FN __u32 balance_rank(const struct balance *b, __u32 ep)
 	word = word_load(&st->breaker);
 	if (mesh_breaker_state(word) != MESH_CLOSED && word & MESH_BREAKER_HELD)
 		return BALANCE_NEVER;
-	if (!can_go(b, e))
+	if (!suits_socket(b, e) || !leads_there(b, e))
 		return BALANCE_ELSEWHERE;
 	if (b->panic)
 		return 0;

@@ -2,6 +2,8 @@
  * is a worker, and when there is none. */
 #include "tests/bpf/fixture.h"
 
+#include <bpf/bpf.h>
+
 #define SERVICE 5
 #define SUBSET	9
 #define EP	11
@@ -123,6 +125,37 @@ static void another_namespaces_loopback_is_out_of_reach(void **state)
 	assert_refused(VIRTUAL, 80);
 }
 
+/* Somebody is on the way to that namespace, and has not come about yet. */
+static void nobody_has_come_about(uint64_t netns)
+{
+	uint64_t key[2] = {fx.netns, netns}, value[2] = {clock_mono_ns(), 0};
+	char path[128];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/reach", fx.pins);
+	fd = bpf_obj_get(path);
+	assert_true(fd >= 0);
+	ok(bpf_map_update_elem(fd, key, value, BPF_ANY));
+	close(fd);
+}
+
+static void where_a_way_is_known_comes_first(void **state)
+{
+	int error;
+
+	set_endpoint(EP, "10.99.8.8", fx.port4, ALIVE);
+	kernel_arrays(fx.k)->endpoints[EP].netns = fx.netns + 1;
+	nobody_has_come_about(fx.netns + 1);
+	no_worker();
+	enter("/app");
+	for (int i = 0; i < 50; i++)
+		assert_lands(VIRTUAL, 80, fx.server4);
+	/* but it is better than nobody */
+	set_endpoint(EP + 1, "127.0.0.1", fx.port4, MESH_EP_USED);
+	close(try_connect(VIRTUAL, 80, &error));
+	assert_int_equal(error, -ENETUNREACH);
+}
+
 static void who_is_no_workload_is_left_alone(void **state)
 {
 	struct sockaddr_storage ss;
@@ -169,6 +202,7 @@ int main(void)
 		cmocka_unit_test_setup(who_is_not_alive_is_not_chosen, before),
 		cmocka_unit_test_setup(with_nobody_alive_it_is_refused, before),
 		cmocka_unit_test_setup(another_namespaces_loopback_is_out_of_reach, before),
+		cmocka_unit_test_setup(where_a_way_is_known_comes_first, before),
 		cmocka_unit_test_setup(who_is_no_workload_is_left_alone, before),
 		cmocka_unit_test_setup(of_a_tcp_service_too, before),
 		cmocka_unit_test_setup(who_fails_closed_is_refused_without_a_worker, before),
