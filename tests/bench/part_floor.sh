@@ -94,7 +94,7 @@ floor_tcp_round() { # PLACEMENT
 }
 
 floor_round() {
-	local CASES='' seconds=1 where what
+	local CASES='' where what
 	congestion=$TCP_DEFAULT
 	floor_place 1 1
 	floor_tcp poll ping-one ping "$PINGS"
@@ -107,8 +107,8 @@ floor_round() {
 	for what in $FLOOR_HTTP; do
 		for where in $FLOOR_HOSTS; do CASES+="floor-$where-$what "; done
 	done
-	in_turn latency floor1
-	in_turn latency floor32 '' 32
+	seconds=$STEADY in_turn latency floor1
+	seconds=1 in_turn latency floor32 '' 32
 }
 
 floor_end() {

@@ -95,14 +95,14 @@ http_start() {
 }
 
 http_round() {
-	local CASES=$HTTP_CASES case
+	local CASES=$HTTP_CASES
 	http_place 0 1
 	in_turn throughput rps
 	in_turn connections conns
 	http_place 1 1
 	in_turn throughput rps1
 	in_turn connections conns1
-	for case in $CASES; do latency "$case" c1; done
+	seconds=$STEADY in_turn latency c1
 }
 
 http_end() {

@@ -46,7 +46,7 @@ sidecar_start() {
 
 sidecar_round() {
 	local CASES=$SIDE_CASES
-	in_turn latency side
+	seconds=$STEADY in_turn latency side
 	in_turn throughput side32
 }
 
