@@ -43,7 +43,7 @@ add_project() { # E2E-TEST...
 		cp --parents "tests/e2e/test_$test.c" "$root/mesh"
 	done
 	cp --parents -t "$root/mesh" tests/run.sh demo/vhost tests/bpf/test_*.c
-	find "$root/mesh/build" -type f -name '*.d' -delete
+	find "$root/mesh/build" -type f \( -name '*.d' -o -name '*.o' \) -delete
 	find "$root/mesh/build" -type f -exec strip {} +
 }
 
