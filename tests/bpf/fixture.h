@@ -174,8 +174,8 @@ __attribute__((unused)) static int listen_on(const char *ip, uint16_t port, bool
 		ok(setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)));
 	on = 1;
 	ok(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)));
-	ok(bind(fd, (struct sockaddr *)&ss, len));
-	ok(listen(fd, 64));
+	if (bind(fd, (struct sockaddr *)&ss, len) || listen(fd, 64))
+		fail_msg("cannot listen on %s, port %u: %s", ip, port, strerror(errno));
 	return fd;
 }
 
@@ -287,9 +287,10 @@ static int fixture_setup(void **state)
 	own_network();
 	enter("/server");
 	fx.server4 = listen_on("127.0.0.1", 0, false);
-	fx.server6 = listen_on("::1", 0, true);
 	fx.port4 = local_port(fx.server4);
-	fx.port6 = local_port(fx.server6);
+	/* one port of both families, or that of the workers could be this one's */
+	fx.port6 = fx.port4;
+	fx.server6 = listen_on("::1", fx.port6, true);
 	enter(NULL);
 	if (kernel_open(&cfg, &fx.k, error)) {
 		fprintf(stderr, "%s\n", error);
