@@ -137,6 +137,13 @@ static __always_inline void target(const struct balance *b, const struct mesh_en
 		w[0] = w[1] = w[2] = 0;
 }
 
+static __always_inline __u64 *probe_of(__u32 ep)
+{
+	struct mesh_ep_stat *st = bpf_map_lookup_elem(&ep_stats, &ep);
+
+	return st ? &st->breaker : NULL;
+}
+
 /*
  * key: what was asked for; here: the cookie of the caller's namespace. BALANCE_SENT: *to is where
  * it goes, and the socket's storage says so.
@@ -191,8 +198,11 @@ static __always_inline __u32 balance(struct bpf_sock_addr *ctx, const struct mes
 	}
 	if (pass.verdict == MESH_PROBE)
 		word_dropped(&st->breaker, pass.lease);
-	if (e)
+	if (e) {
+		if (b.pass.verdict == MESH_PROBE)
+			word_dropped(probe_of(ep), b.pass.lease);
 		return BALANCE_NO_STORAGE;
+	}
 	if (b.elsewhere)
 		return BALANCE_WORKER;
 	if (svc->flags & MESH_SVC_FAIL_CLOSED)

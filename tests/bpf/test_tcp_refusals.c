@@ -144,6 +144,40 @@ static void ejected_endpoint_is_probed_by_one_connection(void **state)
 	assert_true(got[1] > 10);
 }
 
+static void set_option_memory(const char *bytes)
+{
+	FILE *f = fopen("/proc/sys/net/core/optmem_max", "we");
+
+	assert_non_null(f);
+	fputs(bytes, f);
+	ok(fclose(f));
+}
+
+/* A connect() for which there is no memory goes its plain way, and nobody's probe with it. */
+static void probe_of_an_endpoint_without_memory_is_given_back(void **state)
+{
+	uint64_t before = counter(MESH_C_PASSED_NO_STORAGE);
+	uint32_t got[ENDPOINTS];
+	int failed = 0;
+
+	serve_three();
+	rig.service.breaker.open_ms = 60000;
+	put_service();
+	arrays->ep_stats[1].breaker =
+		mesh_breaker_word(MESH_OPEN, 0, 0, 0, clock_mono_ns() / 1000000 - 120000);
+	enter("/app");
+	set_option_memory("1");
+	for (int i = 0; i < 100; i++)
+		failed += dial(ASKED) < 0; /* nobody is there by that address */
+	set_option_memory("131072");
+	assert_int_equal(failed, 100);
+	assert_int_equal(counter(MESH_C_PASSED_NO_STORAGE), before + 100);
+	assert_int_equal(mesh_breaker_state(arrays->ep_stats[1].breaker), MESH_HALF_OPEN);
+	spread(100, got);
+	assert_int_equal(mesh_breaker_state(arrays->ep_stats[1].breaker), MESH_CLOSED);
+	assert_true(got[1] > 10);
+}
+
 /* --- the bulkhead --- */
 
 static void bulkhead_is_exact(void **state)
@@ -220,6 +254,7 @@ int main(void)
 		T(failed_probe_opens_it_again),
 		T(probe_that_never_left_is_given_back),
 		T(ejected_endpoint_is_probed_by_one_connection),
+		T(probe_of_an_endpoint_without_memory_is_given_back),
 		T(bulkhead_is_exact),
 		T(refusal_takes_less_than_50_us),
 	};
