@@ -96,8 +96,8 @@ static __always_inline void enroll_closed(struct bpf_sock_ops *ctx)
 		bpf_map_delete_elem(&splice_pairs, &id);
 }
 
-/* This socket connects anew, after connect(AF_UNSPEC): what an earlier connection has left unread
- * must not be read on this one, and it may be enrolled again. */
+/* This socket connects anew, or listens, after connect(AF_UNSPEC): what an earlier connection has
+ * left unread must not be read on this one, and it may be enrolled again. */
 static __always_inline void enroll_again(struct bpf_sock_ops *ctx)
 {
 	struct bpf_sock *bsk = ctx->sk;

@@ -222,6 +222,7 @@ int mesh_sockops(struct bpf_sock_ops *ctx)
 		on_state(ctx);
 		break;
 	case BPF_SOCK_OPS_TCP_LISTEN_CB:
+		enroll_again(ctx);
 		on_listen(ctx);
 		break;
 	}

@@ -518,6 +518,45 @@ static void a_socket_that_connects_again_starts_anew(void **state)
 	assert_int_equal(tcp, 0);
 }
 
+static bool is_in_the_map(uint64_t cookie)
+{
+	char path[128];
+	uint64_t value;
+	int map, r;
+
+	snprintf(path, sizeof(path), "%s/splice_socks", fx.pins);
+	map = bpf_obj_get(path);
+	assert_true(map >= 0);
+	r = bpf_map_lookup_elem(map, &cookie, &value);
+	close(map);
+	return !r;
+}
+
+/* A listener is nobody's other end. */
+static void a_socket_that_listens_next_is_out_of_the_map(void **state)
+{
+	const struct sockaddr nowhere = {.sa_family = AF_UNSPEC};
+	struct pair p, other;
+	uint64_t cookie;
+
+	enter("/app");
+	meet("127.0.0.1", fx.port4, fx.worker4);
+	p = pair_up("127.0.0.1", fx.port4, fx.worker4, false);
+	cookie = cookie_of(p.client, SO_COOKIE);
+	pass_on(p.server, p.client, SMALL);
+	assert_true(is_in_the_map(cookie));
+	assert_int_equal(send(p.server, "stale", 5, MSG_NOSIGNAL), 5);
+	ok(connect(p.client, &nowhere, sizeof(nowhere)));
+	ok(listen(p.client, 1));
+	assert_false(is_in_the_map(cookie));
+	other.client = connect_as("127.0.0.1", local_port(p.client), false);
+	other.server = accept_within(p.client, WAIT_MS);
+	assert_true(other.server >= 0);
+	pass_on(other.client, other.server, SMALL);
+	part(&other);
+	part(&p);
+}
+
 /* --- what TCP sends twice --- */
 
 /* Packets of the cgroup that are at least lo and less than hi bytes long do not arrive. */
@@ -671,6 +710,7 @@ int main(void)
 		cmocka_unit_test_setup(bbr_is_not_for_what_stays_on_the_host, splice_setup),
 		cmocka_unit_test_setup(nothing_is_lost_when_it_is_switched, splice_setup),
 		cmocka_unit_test_setup(a_socket_that_connects_again_starts_anew, splice_setup),
+		cmocka_unit_test_setup(a_socket_that_listens_next_is_out_of_the_map, splice_setup),
 		cmocka_unit_test_setup(what_is_sent_twice_arrives_once, splice_setup),
 	};
 
