@@ -71,7 +71,7 @@ int start_lock(const struct agent_config *cfg, const char *remedy, int *out)
 		return n;
 	}
 	snprintf(path, sizeof(path), "%s/agent.lock", cfg->run_dir);
-	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+	fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644);
 	if (fd < 0) {
 		n = -errno;
 		log_error("cannot open %s: %s; choose another --run-dir", path, strerror(errno));

@@ -419,6 +419,12 @@ static void a_second_agent_is_refused_and_disturbs_nothing(void **state)
 	o = sh("mesh-agent --token-file " SCRATCH "/state/token");
 	assert_int_equal(o->status, 1);
 	assert_non_null(strstr(o->err, "another agent (pid "));
+	/* nor is a link followed: it might lead to any file of root's */
+	o = sh("mkdir " SCRATCH "/linked && ln -s " SCRATCH "/victim " SCRATCH
+	       "/linked/agent.lock && mesh-agent --run-dir " SCRATCH "/linked");
+	assert_int_equal(o->status, 1);
+	assert_non_null(strstr(o->err, "cannot open"));
+	assert_int_not_equal(access(SCRATCH "/victim", F_OK), 0);
 	assert_true(captured());
 	assert_int_equal(workers_now(), own_workers());
 }
