@@ -17,6 +17,7 @@
 #include "bpf/coverage.bpf.h"
 #include "bpf/failopen.bpf.h"
 #include "bpf/outcome.bpf.h"
+#include "bpf/waiting.bpf.h"
 
 #define LOOPBACK_IFINDEX 1
 
@@ -117,7 +118,7 @@ static __always_inline int steer(struct bpf_sock_addr *ctx, struct mesh_dest_key
 	if (tcp != STEER_WORKER)
 		return tcp;
 	n = bpf_map_lookup_elem(&netns, &here);
-	if (!worker_waits(ctx, v4, n, now))
+	if (!worker_waits(ctx, v4, n, now) || waiting_is_crowded(cgroup))
 		return steer_alone(ctx, caller, cgroup, d->upstream, is_virtual, to);
 	s = bpf_sk_storage_get(&sockets, sock_of(ctx), 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!s) {
@@ -137,6 +138,7 @@ static __always_inline int steer(struct bpf_sock_addr *ctx, struct mesh_dest_key
 	s->v4 = v4;
 	s->endpoint = MESH_NONE;
 	s->held = 0;
+	s->cgroup = cgroup;
 	count(MESH_C_CAPTURED);
 	cover(ctx, cgroup, MESH_COV_WORKER);
 	if (v4)
@@ -157,6 +159,8 @@ static __always_inline bool is_ours_to_judge(struct bpf_sock_addr *ctx)
 	s = bpf_sk_storage_get(&sockets, sock_of(ctx), 0, 0);
 	if (s && s->endpoint != MESH_NONE)
 		outcome_forget(s);
+	else if (s)
+		waiting_ends(s);
 	bpf_sk_storage_delete(&sockets, sock_of(ctx));
 	cover_again(ctx);
 	return true;

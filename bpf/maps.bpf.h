@@ -47,8 +47,9 @@ struct {
 } netns MESH_MAP;
 
 /* Writer: sockops. Reader: workers. Entry: from the SYN to the end of the worker's side. Full: the
- * least recently written goes, which a worker has read long ago unless 65,536 connections wait to
- * be accepted; an insertion that fails all the same is MESH_C_ORIGDST_LOST. */
+ * least recently written goes, which a worker has read long ago, since no workload can make more
+ * than a part of it wait (waiting.bpf.h); an insertion that fails all the same is
+ * MESH_C_ORIGDST_LOST. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, MESH_MAX_ORIGDST);
@@ -137,9 +138,10 @@ struct {
 } worker_tasks MESH_MAP;
 
 enum mesh_held {
-	MESH_HELD_GAUGES = 1, /* it counts as a connection of its endpoint and service */
-	MESH_HELD_SVC = 2,    /* a probe of the service's breaker */
-	MESH_HELD_EP = 4,     /* ... of the endpoint's */
+	MESH_HELD_GAUGES = 1,  /* it counts as a connection of its endpoint and service */
+	MESH_HELD_SVC = 2,     /* a probe of the service's breaker */
+	MESH_HELD_EP = 4,      /* ... of the endpoint's */
+	MESH_HELD_WAITING = 8, /* it counts as one that waits for a worker */
 };
 
 /* A client socket that was sent elsewhere: what was asked for, and when the kernel itself chose the
@@ -157,6 +159,7 @@ struct mesh_socket {
 	__u64 abroad;	   /* namespace of the endpoint, 0: the caller's own, or not known */
 	__u32 consecutive; /* of the endpoint, before it was established */
 	__u32 service;	   /* of the endpoint */
+	__u64 cgroup;	   /* of the caller, when it goes to a worker */
 };
 
 struct {

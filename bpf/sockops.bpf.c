@@ -10,6 +10,7 @@
 #include "bpf/enroll.bpf.h"
 #include "bpf/events.bpf.h"
 #include "bpf/outcome.bpf.h"
+#include "bpf/waiting.bpf.h"
 
 /* So many bytes of close events waiting wake the reader up; else it comes by itself. */
 #define EVENTS_WAKE (MESH_EVENTS_BYTES / 8)
@@ -85,10 +86,12 @@ static __always_inline void on_connect(struct bpf_sock_ops *ctx)
 
 	if (!s)
 		return;
-	if (s->endpoint == MESH_NONE)
+	if (s->endpoint == MESH_NONE) {
+		waiting_begins(s);
 		publish(ctx, s);
-	else
+	} else {
 		outcome_begins(s);
+	}
 	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
 }
 
@@ -101,6 +104,7 @@ static __always_inline void on_established(struct bpf_sock_ops *ctx, struct mesh
 	struct mesh_origdst_key key = {};
 
 	s->established_ns = bpf_ktime_get_ns();
+	waiting_ends(s);
 	client_key(ctx, s, &key);
 	if (!bpf_map_lookup_elem(&origdst, &key) && publish(ctx, s))
 		count(MESH_C_ORIGDST_LOST);
@@ -138,12 +142,13 @@ static __always_inline void send_close(struct bpf_sock_ops *ctx, const struct me
 				      : BPF_RB_NO_WAKEUP);
 }
 
-static __always_inline void on_closed(struct bpf_sock_ops *ctx, const struct mesh_socket *s)
+static __always_inline void on_closed(struct bpf_sock_ops *ctx, struct mesh_socket *s)
 {
 	struct mesh_origdst_key key = {};
 
 	count(MESH_C_CLOSED);
 	send_close(ctx, s, 0);
+	waiting_ends(s);
 	if (s->established_ns)
 		return; /* the end of the worker's side removes it */
 	client_key(ctx, s, &key);

@@ -146,13 +146,16 @@ int kernel_coverage(struct kernel *k, uint64_t cgroup, struct mesh_coverage *out
 
 void kernel_coverage_reset(struct kernel *k)
 {
-	static const struct mesh_coverage none;
+	struct mesh_coverage was, none = {0};
 	uint64_t key, *last = NULL;
 
 	for (uint32_t i = 0; i < MESH_MAX_WORKLOADS; i++) {
 		if (bpf_map_get_next_key(k->map[KM_COVERAGE], last, &key) < 0)
 			return;
 		last = &key;
+		if (bpf_map_lookup_elem(k->map[KM_COVERAGE], &key, &was) < 0)
+			continue;
+		none.waiting = was.waiting; /* those go on waiting */
 		bpf_map_update_elem(k->map[KM_COVERAGE], &key, &none, BPF_EXIST);
 	}
 }
@@ -274,6 +277,7 @@ static const char *const counter_names[MESH_C_MAX] = {
 	[MESH_C_STRANGER] = "stranger",
 	[MESH_C_COVERAGE_LOST] = "coverage-lost",
 	[MESH_C_RESOLVED] = "resolved",
+	[MESH_C_PASSED_CROWDED] = "passed-crowded",
 };
 
 const char *kernel_counter_name(unsigned counter)

@@ -27,6 +27,8 @@
 #define MESH_MAX_NETNS	   1024	 /* network namespaces with a capture listener */
 #define MESH_MAX_DESTS	   65536 /* addresses that are captured */
 #define MESH_MAX_ORIGDST   65536 /* captured connections that no worker has accepted yet */
+#define MESH_MAX_WAITING                                                                           \
+	(MESH_MAX_ORIGDST / 4)	 /* of those that are not established, of one workload */
 #define MESH_MAX_LISTENERS 16384 /* listening sockets of workloads */
 #define MESH_MAX_REFUSALS  4096	 /* (caller, upstream, reason) with refusals that nobody has read */
 #define MESH_MAX_EDGES	   4096	 /* (caller, callee) pairs with requests in flight */
@@ -358,6 +360,7 @@ enum mesh_counter {
 	MESH_C_STRANGER,	   /* nobody's connect() to what a workload offers */
 	MESH_C_COVERAGE_LOST,	   /* a workload's connect() that has no place in `coverage` */
 	MESH_C_RESOLVED,	   /* no worker: a virtual address, sent to an endpoint */
+	MESH_C_PASSED_CROWDED,	   /* failed open: too many of that workload wait for a worker */
 	MESH_C_MAX,
 };
 

@@ -20,7 +20,8 @@ enum mesh_coverage_way {
 	MESH_COV_SELF,	  /* passed: the workload calls itself */
 	MESH_COV_IDLE,	  /* passed: a service that nobody serves */
 	/* passed, though a service was meant: what escapes the mesh */
-	MESH_COV_NOBODY,   /* no worker listens in that namespace, or none shows a sign of life */
+	MESH_COV_NOBODY,   /* no worker listens in that namespace, or none shows a sign of life, or
+			      too many wait for one already */
 	MESH_COV_DEVICE,   /* the socket is bound to a device */
 	MESH_COV_STORAGE,  /* no memory for what was asked for */
 	MESH_COV_PROTOCOL, /* MPTCP */
@@ -28,10 +29,13 @@ enum mesh_coverage_way {
 };
 #define MESH_COV_ESCAPES MESH_COV_NOBODY /* the first of those that escape */
 
-/* coverage: by cgroup id of the workload. Changed by atomic addition. */
+/* coverage: by cgroup id of the workload. Changed by atomic addition. `waiting` is no count of what
+ * was, but of what is: see MESH_MAX_WAITING. */
 struct mesh_coverage {
 	__u64 n[MESH_COV_WAYS];
-	__u64 reserved[2];
+	__u32 waiting;
+	__u32 pad;
+	__u64 reserved;
 };
 _Static_assert(sizeof(struct mesh_coverage) == 96, "abi");
 
