@@ -27,7 +27,7 @@ static const struct option_spec options[] = {
 	 &f.control, NULL},
 	{"cgroup", 0, "PATH", "", "cgroup2 directory to take care of (default: the cgroup2 root)",
 	 &f.cgroup, NULL},
-	{"workers", 0, "N", "", "proxy processes (default: one per core, 16 at most)", &f.workers,
+	{"workers", 0, "N", "", "proxy processes (default: one per core, 15 at most)", &f.workers,
 	 NULL},
 	{"gateway", 0, "ADDR:PORT", "127.0.0.1:8080",
 	 "where requests from outside enter; off: nowhere", &f.gateway, NULL},

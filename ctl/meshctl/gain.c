@@ -31,6 +31,8 @@ static void print_why(const cJSON *a)
 		       "on");
 	else if (!strcmp(state, "off"))
 		printf("plain TCP: switched off for this service");
+	else if (json_num(words_get(a, "connections"), "enrolled", 0) < 1)
+		printf("plain TCP until its programs are known not to block");
 	else
 		printf("new connections skip TCP%s",
 		       strcmp(json_str(a, "accelerate", ""), "on") ? "" : ": switched on");
