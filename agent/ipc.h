@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Between the supervisor and a worker: one SOCK_SEQPACKET pair per worker, one struct ipc_msg a
  * packet, descriptors beside it by SCM_RIGHTS. The supervisor re-executes its own binary as

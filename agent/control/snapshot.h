@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The compiled configuration: one immutable, position-independent block in a sealed memfd that the
  * supervisor makes and every worker maps read-only. Offsets are from the start of the block; 0 is

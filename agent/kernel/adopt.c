@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Taking over what an agent that is gone has left in the kernel: its maps, if they are laid out as
  * ours would be, become ours with all that is in them, and its links get our programs. Whatever

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Attaching, and the proof that it took effect: "attached" is what the kernel says and what a
  * connect() meets, not what was asked for.

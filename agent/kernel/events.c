@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The kernel's events, from the ring buffer to a callback on the loop. */
 #include "agent/kernel/impl.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the files of agent/kernel share. Included by nobody else. */
 #ifndef AGENT_KERNEL_IMPL_H
 #define AGENT_KERNEL_IMPL_H

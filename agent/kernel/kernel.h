@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The mesh's part in the kernel, as the supervisor sees it: check what this kernel can do, load and
  * attach the programs, fill the maps, read what comes back. The only header of agent/kernel that

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Loading: from the skeleton to descriptors. libbpf's object is thrown away as soon as everything
  * is loaded: what stays are descriptors and mapped arrays, so that an idle supervisor stays small.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The maps from user space: shared arrays mapped, the others by system call. */
 #include "agent/kernel/impl.h"
 #include "agent/kernel/splice.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Pins: every map and link as a file on the bpffs, so that `bpftool` finds them by name, and the
  * hooks stay when the supervisor goes: the next one takes them over (adopt.c). A directory of pins

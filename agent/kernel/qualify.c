@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What this machine must have, checked one by one without loading anything of ours: used by the
  * agent before it starts and by `meshctl check --pre`. Each line of the answer can be acted upon.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Taking away what an agent that is gone has left in the kernel, for `mesh-agent --remove`. First
  * nothing more is captured, last everything is detached; in between the caller lets the workers

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* See sockdiag.h; the protocol is sock_diag(7). */
 #include "agent/kernel/sockdiag.h"
 

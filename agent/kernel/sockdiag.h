@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The sockets that listen now, asked of the kernel: what events cannot tell because it is older
  * than the agent or was lost. Called by discovery at start-up and when it reconciles. Blocks for

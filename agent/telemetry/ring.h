@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A worker's records on their way to the supervisor: a ring in shared memory with one writer (the
  * worker) and one reader (the supervisor). Never blocks, never allocates; what does not fit is

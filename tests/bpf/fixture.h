@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the tests of the hooks share: a private network namespace, cgroups under the root that is
  * found, the programs attached to one of them, the worker's listeners, and sockets made in the

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What an agent that is gone has left in the kernel, and the next one makes its own: maps and links
  * as they were, programs anew, without a moment at which nothing is attached. */
 #include "tests/bpf/fixture.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Endpoints that end while nobody of ours looks: the kernel itself takes their bit away, and gives
  * away nobody else's. */
 #include "tests/bpf/fixture.h"

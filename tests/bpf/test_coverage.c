@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the hook counts of each workload's connections, and what the sockets that exist tell of
  * them. */
 #include "tests/bpf/fixture.h"

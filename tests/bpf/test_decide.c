@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The decision code gives the same answers in the kernel and natively: random and extreme inputs,
  * worked out by BPF_PROG_TEST_RUN and here; and random sequences, in which each step begins with
  * what the one before has left, on either side its own. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Events of the kernel: listeners that come and go, captured sockets that close; and the life of
  * the attachment itself: what is refused, what a dead agent leaves, what is left at the end. */
 #include "tests/bpf/fixture.h"

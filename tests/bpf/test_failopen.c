@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Workers that are killed while callers connect without a pause: whoever calls connect() after that
  * gets through, whatever the moment; of those that are under way, all but the very few that the

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The connect and getpeername hooks with real sockets in real cgroups: what is captured, what
  * passes, and what is written down about it. */
 #include "tests/bpf/fixture.h"

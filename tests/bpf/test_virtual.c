@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Addresses that nobody has, and services that fail closed: what the connect hook does when there
  * is a worker, and when there is none. */
 #include "tests/bpf/fixture.h"
