@@ -15,12 +15,13 @@ usage() {
 	sed -n '6s/^# *//p' "$0" >&2
 	exit 2
 }
+# shellcheck disable=SC2034 # idle is of part_http.sh, accelerate of hosts.sh
 while [ $# -gt 0 ]; do
 	[ $# -ge 2 ] || usage
 	case $1 in
 	--rounds) rounds=$2 ;;
 	--seconds) seconds=$2 ;;
-	--idle) idle=$2 ;; # of part_http
+	--idle) idle=$2 ;;
 	--only) parts=$2 ;;
 	--accelerate) accelerate=$2 ;;
 	*) usage ;;
