@@ -284,7 +284,7 @@ int worker_map_ring(struct worker *w)
 	return 0;
 }
 
-static struct worker *free_place(struct workers *ws)
+struct worker *workers_free_place(struct workers *ws)
 {
 	for (uint32_t i = 0; i < WORKERS_MAX; i++)
 		if (!ws->w[i].ours && !ws->w[i].old)
@@ -306,7 +306,7 @@ int workers_fill(struct workers *ws)
 	uint32_t n = workers_ours(ws);
 
 	for (; n < ws->n && !ws->draining; n++) {
-		struct worker *w = free_place(ws);
+		struct worker *w = workers_free_place(ws);
 		int err;
 
 		if (!w) {

@@ -117,8 +117,8 @@ struct workers_old {
 	bool stranger;
 };
 void workers_old_close(const struct workers_old *o);
-/* Becomes its supervisor; takes its descriptors over (also on failure). 0; -EEXIST: there is
- * another with this gauge; -errno: it goes on without us. */
+/* Becomes its supervisor; takes its descriptors over (also on failure). 0 or -errno: it goes
+ * on without us. */
 int workers_adopt(struct workers *ws, const struct workers_old *o);
 /* Before workers_start(): when those of before have nearly all places, some of them drain at once.
  */

@@ -41,21 +41,30 @@ static int watch_old(struct worker *w)
 	return err ? err : loop_add(w->all->loop, &w->on_ipc, w->ipc, EPOLLIN, worker_ipc_event);
 }
 
+/* That of its gauge. One that lies about it has another: who is not watched could serve on for
+ * ever, with all that it holds. */
+static struct worker *place_for(struct workers *ws, uint32_t id)
+{
+	struct worker *w = id < WORKERS_MAX ? &ws->w[id] : NULL;
+
+	return w && !w->ours && !w->old ? w : workers_free_place(ws);
+}
+
 int workers_adopt(struct workers *ws, const struct workers_old *o)
 {
-	struct worker *w = &ws->w[o->id < WORKERS_MAX ? o->id : 0];
+	struct worker *w = place_for(ws, o->id);
 	int err;
 
-	if (o->id >= WORKERS_MAX || w->ours || w->old) {
+	if (!w) {
 		workers_old_close(o);
-		return -EEXIST;
+		return -ENOSPC;
 	}
 	w->old = w->ready = true;
 	w->stranger = o->stranger;
 	w->pid = o->pid;
 	w->pidfd = o->pidfd;
 	w->ipc = o->ipc;
-	w->answered_ns = ws->loop->now_ns;
+	w->answered_ns = clock_mono_ns(); /* the loop's is old while we start */
 	memcpy(w->name, o->name, sizeof(w->name));
 	if (o->ring_fd >= 0 && adopt_ring(w, o->ring_fd))
 		log_warn("the records of worker %u (pid %d) cannot be read", w->id, (int)w->pid);

@@ -47,7 +47,7 @@ static struct {
 /* --- a worker that lies ------------------------------------------------------------------------
  */
 
-static void lie(int to)
+static void lie(int to, uint32_t id)
 {
 	int pipes[2], memory = memfd_create("ring", 0), s = socket(AF_INET, SOCK_STREAM, 0);
 	struct ipc_msg m = {.kind = IPC_HELLO}, in;
@@ -57,7 +57,7 @@ static void lie(int to)
 	if (pipe(pipes) || ftruncate(memory, RING_DATA + RING_SIZE))
 		_exit(1);
 	m.hello.version = IPC_VERSION;
-	m.hello.worker = 3;
+	m.hello.worker = id;
 	m.hello.listeners = UINT32_MAX;
 	m.hello.ring_fd = memory; /* it could be made smaller */
 	m.hello.ring_size = RING_DATA + RING_SIZE;
@@ -82,7 +82,7 @@ static void lie(int to)
 	}
 }
 
-static int be_a_liar(void)
+static int be_a_liar(uint32_t id)
 {
 	int fds[IPC_MAX_FDS], to;
 	struct pollfd p = {.fd = IPC_FD, .events = POLLIN};
@@ -99,7 +99,7 @@ static int be_a_liar(void)
 		return 1;
 	to = rendezvous_accept(p.fd, geteuid());
 	if (to >= 0)
-		lie(to);
+		lie(to, id);
 	for (;;)
 		pause();
 }
@@ -108,7 +108,9 @@ static int be_a_liar(void)
 static int play(const char *part)
 {
 	if (!strcmp(part, "liar"))
-		return be_a_liar();
+		return be_a_liar(3);
+	if (!strcmp(part, "impostor"))
+		return be_a_liar(UINT32_MAX);
 	syscall(SYS_exit_group, worker_main());
 	return 1;
 }
@@ -401,6 +403,31 @@ static void what_a_worker_says_of_its_descriptors_is_not_believed(void **state)
 	supervisor_end();
 }
 
+/* One that names a gauge that there is not, or another's, is watched and ended all the same. */
+static void a_worker_that_lies_about_its_gauge_is_ended(void **state)
+{
+	struct takeover t = {0};
+	pid_t pid;
+
+	supervisor_begin();
+	pid = start_worker("impostor");
+	supervisor_dies();
+	supervisor_begin();
+	ok(takeover_find(&t, fx.ws.rendezvous, FIND_MS));
+	assert_int_equal(t.nold, 1);
+	ok(workers_adopt(&fx.ws, &t.old[0]));
+	fx.ws.n = 0;
+	t.nold = 0;
+	takeover_done(&t);
+	assert_int_equal(workers_old_ones(&fx.ws), 1);
+	fx.ws.drain_ms = 100;
+	workers_retire(&fx.ws);
+	while (workers_old_ones(&fx.ws))
+		ok(loop_once(&fx.loop, 100));
+	reap(pid);
+	supervisor_end();
+}
+
 static void only_its_own_superior_is_heard(void **state)
 {
 	int dir = rendezvous_open(run_dir), fd = rendezvous_bind(dir, "test"), peer, pidfd;
@@ -539,6 +566,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(the_socket_of_a_dead_worker_is_removed),
 		cmocka_unit_test(a_worker_that_hangs_is_not_waited_for),
 		cmocka_unit_test(what_a_worker_says_of_its_descriptors_is_not_believed),
+		cmocka_unit_test(a_worker_that_lies_about_its_gauge_is_ended),
 		cmocka_unit_test(only_its_own_superior_is_heard),
 		cmocka_unit_test(a_directory_of_others_is_not_used),
 		cmocka_unit_test(who_is_asked_leaves_and_gives_what_it_has),
