@@ -47,7 +47,8 @@ static inline void decide(const struct decide_in *in, struct decide_out *out)
 	out->load = mesh_pick_load(in->inflight, in->weight);
 	out->split = mesh_pick_split(&in->up, in->rnd);
 	out->among = mesh_pick_split_among(&in->up, in->serving, in->rnd >> 16);
-	out->brief = mesh_brief_add(in->word, mesh_brief_of_segments(in->inflight, in->rnd & 15));
+	out->brief =
+		mesh_brief_add(in->word, mesh_brief_by_tcp(in->inflight, in->rnd & 15, in->cost_a));
 	out->hold_back = mesh_brief_hold_back(out->brief, in->weight);
 	out->slot_a = mesh_pick_slot_a(in->rnd);
 	out->slot_b = mesh_pick_slot_b(in->rnd);

@@ -51,6 +51,7 @@ static __always_inline void enroll_count(struct bpf_sock_ops *ctx,
 	struct mesh_accel_group *g = splice_group(end->upstream, end->group);
 	__u64 *brief = splice_brief(end->upstream, end->hop);
 	__u32 sent = ctx->data_segs_out, received = ctx->data_segs_in;
+	__u64 out = ctx->bytes_acked, in = ctx->bytes_received;
 
 	if (!g)
 		return;
@@ -58,7 +59,7 @@ static __always_inline void enroll_count(struct bpf_sock_ops *ctx,
 	__sync_fetch_and_add(&g->duration_ns, bpf_ktime_get_ns() - end->start_ns);
 	if (end->group != MESH_ACCEL_ENROLLED) {
 		if (end->group == MESH_ACCEL_CONTROL)
-			splice_brief_note(brief, mesh_brief_of_segments(sent, received));
+			splice_brief_note(brief, mesh_brief_by_tcp(sent, received, out + in));
 		enroll_count_tcp(ctx, g);
 	} else if (p) {
 		splice_brief_note(brief, enroll_untold(p));

@@ -15,9 +15,10 @@
 
 #include <mesh/abi.h>
 
-#define MESH_BRIEF_FEW	     6	 /* messages a connection, on average: less is brief */
-#define MESH_BRIEF_TOP	     256 /* about 64 connections with a request and its answer */
-#define MESH_BRIEF_HOLD_BACK 940 /* of 1000 new connections, while they are brief */
+#define MESH_BRIEF_FEW	     6		  /* messages a connection, on average: less is brief */
+#define MESH_BRIEF_TOP	     256	  /* about 64 connections with a request and its answer */
+#define MESH_BRIEF_HOLD_BACK 940	  /* of 1000 new connections, while they are brief */
+#define MESH_BRIEF_LARGE     (256u << 10) /* bytes by TCP that count as one more message */
 
 #define MESH_BRIEF	     (1ULL << 32) /* of the word: they are; the sum is below */
 
@@ -37,11 +38,11 @@ MESH_INLINE __u64 mesh_brief_add(__u64 word, __u64 messages)
 	return sum ? (word & MESH_BRIEF) | sum : 0;
 }
 
-/* Messages of a connection by TCP, as far as its segments say: a large one is many segments one
- * way, so those of the other way count. */
-MESH_INLINE __u64 mesh_brief_of_segments(__u32 sent, __u32 received)
+/* Messages of a connection by TCP, as far as its segments with data and its bytes say: a large one
+ * is many segments one way, so those of the other way count; streams one way have bytes. */
+MESH_INLINE __u64 mesh_brief_by_tcp(__u32 sent, __u32 received, __u64 bytes)
 {
-	return 2ULL * (sent < received ? sent : received);
+	return 2ULL * (sent < received ? sent : received) + bytes / MESH_BRIEF_LARGE;
 }
 
 /* What hold_back is to be, by this word. */

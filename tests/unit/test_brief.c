@@ -102,12 +102,13 @@ static void it_holds_back_no_less_than_the_supervisor(void **state)
 	assert_int_equal(mesh_brief_hold_back(MESH_BRIEF, 1000), 1000);
 }
 
-static void large_answers_are_one_message(void **state)
+static void large_answers_are_one_message_and_streams_are_many(void **state)
 {
-	assert_int_equal(mesh_brief_of_segments(1, 1), 2);
-	assert_int_equal(mesh_brief_of_segments(1, 500), 2);
-	assert_int_equal(mesh_brief_of_segments(500, 0), 0);
-	assert_int_equal(mesh_brief_of_segments(~0U, ~0U), 2ULL * ~0U);
+	assert_int_equal(mesh_brief_by_tcp(1, 1, 600), 2);
+	assert_int_equal(mesh_brief_by_tcp(1, 100, 150000), 2);
+	assert_int_equal(mesh_brief_by_tcp(1, 3, 200), 2);
+	assert_true(mesh_brief_by_tcp(500, 0, 64 << 20) > 40 * MESH_BRIEF_FEW);
+	assert_int_equal(mesh_brief_by_tcp(~0U, ~0U, 0), 2ULL * ~0U);
 }
 
 int main(void)
@@ -120,7 +121,7 @@ int main(void)
 		cmocka_unit_test(it_does_not_flap),
 		cmocka_unit_test(whatever_the_word_it_ends),
 		cmocka_unit_test(it_holds_back_no_less_than_the_supervisor),
-		cmocka_unit_test(large_answers_are_one_message),
+		cmocka_unit_test(large_answers_are_one_message_and_streams_are_many),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
