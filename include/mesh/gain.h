@@ -14,7 +14,7 @@
  * often. A state ends when three judgements in a row contradict it, and it takes a clearer pattern
  * to come back than to stay.
  *
- * Of a stream of large messages the pattern says too little: whether it gains is a matter of its
+ * Of a stream of larger messages the pattern says too little: whether it gains is a matter of its
  * congestion control, of the CPUs and of its reader. So there is a contest: half of its new
  * connections are held back until the two halves are told apart, or so many have closed that the
  * faster one on average is right often enough. Its result holds for a while. Connections that do
@@ -52,7 +52,8 @@ enum mesh_gain_state {
 #define MESH_GAIN_TRIAL_MS     5000 /* how long a trial may last */
 #define MESH_GAIN_TRIAL	       16   /* connections enrolled in a trial, after which no more are */
 
-#define MESH_GAIN_CONTEST_MOST 64 /* judgements in a contest, then it is given up */
+#define MESH_GAIN_LARGE	       2048 /* bytes of a message from which a row is a stream */
+#define MESH_GAIN_CONTEST_MOST 64   /* judgements in a contest, then it is given up */
 
 /* hold_back of mesh_splice_steer, in thousandths of new connections. */
 #define MESH_GAIN_HALF	   500 /* in a contest */
@@ -105,11 +106,12 @@ static inline __u32 mesh_gain_is_row(const struct mesh_gain *g)
 	       g->messages >= (g->state == MESH_GAIN_YES ? 8 : 5) * g->turns;
 }
 
-/* Large messages one way. */
+/* Messages one way that TCP has little to merge of. */
 static inline __u32 mesh_gain_is_stream(const struct mesh_gain *g)
 {
-	return mesh_gain_is_row(g) &&
-	       g->bytes >= (g->state == MESH_GAIN_YES ? 8192 : 12288) * g->messages;
+	__u64 large = g->state == MESH_GAIN_YES ? MESH_GAIN_LARGE : MESH_GAIN_LARGE * 3 / 2;
+
+	return mesh_gain_is_row(g) && g->bytes >= large * g->messages;
 }
 
 static inline __u32 mesh_gain_judge_stream(const struct mesh_gain *g)
