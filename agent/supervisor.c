@@ -6,6 +6,7 @@
 #include "agent/supervisor.h"
 
 #include "lib/clock.h"
+#include "lib/code.h"
 #include "lib/log.h"
 
 #include <arpa/inet.h>
@@ -453,6 +454,7 @@ static int start(struct supervisor *s)
 	timer_arm(&s->loop, &s->reconcile, RECONCILE_MS, reconcile);
 	settle(&s->loop);
 	s->up = true;
+	code_release();
 	return 0;
 }
 
