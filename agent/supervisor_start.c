@@ -19,6 +19,7 @@
 
 #define LOCK_TRIES    20
 #define LOCK_RETRY_MS 25
+#define LOCK_MODE     0600 /* whoever can open it, if only to read, can take the lock */
 #define BACKLOG	      4096
 
 static void ignore(uint64_t cookie, const struct mesh_listener *l, void *arg)
@@ -71,7 +72,7 @@ int start_lock(const struct agent_config *cfg, const char *remedy, int *out)
 		return n;
 	}
 	snprintf(path, sizeof(path), "%s/agent.lock", cfg->run_dir);
-	fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644);
+	fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, LOCK_MODE);
 	if (fd < 0) {
 		n = -errno;
 		log_error("cannot open %s: %s; choose another --run-dir", path, strerror(errno));
@@ -86,6 +87,8 @@ int start_lock(const struct agent_config *cfg, const char *remedy, int *out)
 		close(fd);
 		return -EBUSY;
 	}
+	if (fchmod(fd, LOCK_MODE) < 0) /* one of before may be for all to read */
+		log_warn("cannot close %s to others: %s", path, strerror(errno));
 	n = snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
 	if (ftruncate(fd, 0) < 0 || pwrite(fd, pid, (size_t)n, 0) != n)
 		log_warn("cannot note the pid in %s: %s", path, strerror(errno));

@@ -419,6 +419,8 @@ static void a_second_agent_is_refused_and_disturbs_nothing(void **state)
 	o = sh("mesh-agent --token-file " SCRATCH "/state/token");
 	assert_int_equal(o->status, 1);
 	assert_non_null(strstr(o->err, "another agent (pid "));
+	/* who could open the lock file, if only to read, could hold the lock against us */
+	assert_int_equal(atoi(sh("stat -c %%a /run/mesh/agent.lock")->out), 600);
 	/* nor is a link followed: it might lead to any file of root's */
 	o = sh("mkdir " SCRATCH "/linked && ln -s " SCRATCH "/victim " SCRATCH
 	       "/linked/agent.lock && mesh-agent --run-dir " SCRATCH "/linked");
