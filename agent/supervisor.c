@@ -249,6 +249,7 @@ static void begin_stop(struct supervisor *s)
 	for (struct netns *ns = s->discovery.netns.list; ns; ns = ns->next)
 		kernel_netns_delete(s->kernel, ns->cookie);
 	workers_drain(&s->workers);
+	takeover_forget_gateways(&s->takeover);
 	gateway_close(s);
 	timer_cancel(&s->loop, &s->reconcile);
 }
