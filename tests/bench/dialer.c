@@ -7,7 +7,9 @@
  * later. So the test holds a socket that was opened by a managed
  * caller, in that caller's network namespace.
  */
+#include "lib/clock.h"
 #include "lib/options.h"
+#include "tests/bench/dialer.h"
 #include "tests/bench/net.h"
 
 #include <poll.h>
@@ -22,14 +24,15 @@ static const struct option_spec options[] = {
 static const struct program program = {"dialer", "--socket PATH", "connects on behalf of a test",
 				       options};
 
-/* The answer: one int (0 or -errno) and, when it is 0, the descriptor. */
-static int answer(int to, int err, int fd)
+/* The answer: 0 or -errno and when connect() was called, and the descriptor when it is 0. */
+static int answer(int to, int err, uint64_t began_ns, int fd)
 {
+	struct dialed d = {.err = err, .began_ns = began_ns};
 	union {
 		struct cmsghdr align;
 		char room[CMSG_SPACE(sizeof(int))];
 	} control = {0};
-	struct iovec iov = {&err, sizeof(err)};
+	struct iovec iov = {&d, sizeof(d)};
 	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
 	struct cmsghdr *c = (struct cmsghdr *)control.room;
 
@@ -100,11 +103,12 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	while ((n = recv(s, text, sizeof(text) - 1, 0)) > 0) {
+		uint64_t began_ns = clock_mono_ns();
 		int fd;
 
 		text[n] = 0;
 		fd = dial(text);
-		if (answer(s, fd < 0 ? fd : 0, fd))
+		if (answer(s, fd < 0 ? fd : 0, began_ns, fd))
 			return 1;
 		if (fd >= 0)
 			close(fd);

@@ -141,6 +141,7 @@ struct caller {
 	char path[64];
 	int listener, fd; /* fd: to the program, -1 until it has come */
 	struct instance *run;
+	uint64_t dialed_ns; /* when its last connect() was called */
 };
 /* `meshctl run --service S --instance ID FLAGS -- PROGRAM PATH`, and waits until the program has
  * connected to the unix socket at PATH (SOCK_SEQPACKET). */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See harness.h: callers, and HTTP by hand over their sockets. */
 #include "tests/e2e/harness_impl.h"
+#include "tests/bench/dialer.h"
 #include "tests/bench/net.h"
 
 #include <fcntl.h>
@@ -57,23 +58,25 @@ int caller_dial(struct caller *c, const char *address)
 		struct cmsghdr align;
 		char room[CMSG_SPACE(sizeof(int))];
 	} control = {0};
-	int err = -EIO, fd = -1;
-	struct iovec iov = {&err, sizeof(err)};
+	struct dialed d = {.err = -EIO};
+	struct iovec iov = {&d, sizeof(d)};
 	struct msghdr msg = {.msg_iov = &iov,
 			     .msg_iovlen = 1,
 			     .msg_control = control.room,
 			     .msg_controllen = sizeof(control.room)};
 	struct pollfd p = {.fd = c->fd, .events = POLLIN};
 	struct cmsghdr *m;
+	int fd = -1;
 
 	assert_int_equal(send(c->fd, address, strlen(address), MSG_NOSIGNAL), strlen(address));
 	if (poll(&p, 1, PATIENCE_S * 1000 * (int)slowness()) != 1)
 		fail_msg("no connection to %s after %d s", address, PATIENCE_S);
-	assert_int_equal(recvmsg(c->fd, &msg, MSG_CMSG_CLOEXEC), sizeof(err));
+	assert_int_equal(recvmsg(c->fd, &msg, MSG_CMSG_CLOEXEC), sizeof(d));
+	c->dialed_ns = d.began_ns;
 	m = CMSG_FIRSTHDR(&msg);
 	if (m)
 		memcpy(&fd, CMSG_DATA(m), sizeof(fd));
-	return err ? err : fd;
+	return d.err ? d.err : fd;
 }
 
 /* --- clients -----------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 /* Fail open: what holds while parts of the mesh are gone, and nobody looks after the tables. */
 #include "tests/e2e/harness.h"
 
+#include <sys/mman.h>
 #include <sys/wait.h>
 
 static struct instance *web[2];
@@ -112,8 +113,9 @@ static void what_fails_closed_is_refused_while_nobody_serves(void **state)
 	assert_int_equal(answered(web[0]->address, 5), 5);
 }
 
-/* In some order, some moment from now; agent and workers, or only these. */
-static pid_t kill_soon(uint32_t seed)
+/* In some order, some moment from now; agent and workers, or only these. *killed_ns: when the last
+ * of them had been sent its signal; 0 until then. */
+static pid_t kill_soon(uint32_t seed, uint64_t *killed_ns)
 {
 	pid_t pids[17], pid;
 	int n = agent_workers(pids, 16);
@@ -126,47 +128,77 @@ static pid_t kill_soon(uint32_t seed)
 	usleep(seed % 20000);
 	for (int i = 0; i < n; i++)
 		kill(pids[(i + (int)seed) % n], SIGKILL);
+	*killed_ns = clock_mono_ns();
 	_exit(0);
 }
 
-static void dial(const char *address, long *n, long *failed)
+struct dials {
+	long n, failed;
+	uint64_t failed_ns[8]; /* when those connect() were called */
+};
+
+static void dial(const char *address, struct dials *d)
 {
 	int fd = caller_dial(who, address);
 
-	++*n;
+	d->n++;
 	if (fd >= 0) {
 		close(fd);
 		return;
 	}
-	++*failed;
-	printf("connect() %ld to %s: %s\n", *n, address, strerror(-fd));
+	printf("connect() %ld to %s: %s\n", d->n, address, strerror(-fd));
+	assert_true(d->failed < (long)(sizeof(d->failed_ns) / sizeof(d->failed_ns[0])));
+	d->failed_ns[d->failed++] = who->dialed_ns;
+}
+
+/* A worker takes what it has not accepted yet with it: the callers of that were earlier. */
+static long called_after(const struct dials *d, uint64_t killed_ns)
+{
+	long n = 0;
+
+	for (long i = 0; i < d->failed; i++)
+		n += d->failed_ns[i] > killed_ns;
+	return n;
 }
 
 #define KILLS 40
 
 static void whoever_is_killed_whenever_no_connect_fails(void **state)
 {
-	long n = 0, failed = 0;
+	uint64_t *killed_ns = mmap(NULL, sizeof(*killed_ns), PROT_READ | PROT_WRITE,
+				   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	long n = 0, early = 0, failed = 0;
 
+	assert_ptr_not_equal(killed_ns, MAP_FAILED);
 	open_two();
 	configure("web", "{\"addresses\":[\"10.240.0.1:80\"]}");
 	srandom(4711);
 	for (int i = 0; i < KILLS; i++) {
-		pid_t killer = kill_soon((uint32_t)random());
-		uint64_t until = mono_ms() + 40;
+		struct dials d = {0};
+		pid_t killer;
+		uint64_t until;
 
+		*killed_ns = 0;
+		killer = kill_soon((uint32_t)random(), killed_ns);
+		until = mono_ms() + 40;
 		while (mono_ms() < until) {
-			dial(web[0]->address, &n, &failed);
-			dial("10.240.0.1:80", &n, &failed);
+			dial(web[0]->address, &d);
+			dial("10.240.0.1:80", &d);
 		}
 		reap(&killer, 0);
+		n += d.n;
+		failed += called_after(&d, *killed_ns);
+		early += d.failed - called_after(&d, *killed_ns);
 		if (waitpid(agent_pid, NULL, WNOHANG) == agent_pid) {
 			agent_pid = 0;
 			agent_start("");
 		}
 	}
-	printf("%ld connects, %d kills: %ld failed\n", n, KILLS, failed);
+	munmap(killed_ns, sizeof(*killed_ns));
+	printf("%ld connects, %d kills: %ld failed that were called after a kill, %ld under way\n",
+	       n, KILLS, failed, early);
 	assert_int_equal(failed, 0);
+	assert_true(early <= KILLS); /* at most what one caller has under way */
 }
 
 int main(void)
