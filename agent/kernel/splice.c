@@ -85,9 +85,13 @@ int kernel_splice_steer(struct kernel *k, uint32_t upstream, const struct mesh_s
 int kernel_splice_upstream(struct kernel *k, uint32_t upstream)
 {
 	const struct mesh_splice_steer everybody = {0};
-	const struct mesh_accel nothing = {0};
-	int r = put(k, KM_ACCEL, upstream, &nothing);
+	struct mesh_accel a;
+	int r = kernel_splice_accel(k, upstream, &a);
 
+	if (!r) { /* its counts stay: they are part of the sum over all, which never falls */
+		memset(a.brief, 0, sizeof(a.brief));
+		r = put(k, KM_ACCEL, upstream, &a);
+	}
 	return r ? r : kernel_splice_steer(k, upstream, &everybody);
 }
 

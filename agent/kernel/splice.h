@@ -25,7 +25,8 @@ int kernel_splice_set(struct kernel *k, const struct mesh_splice_ctl *c,
 /* Who of an upstream's new connections is enrolled. */
 int kernel_splice_steer(struct kernel *k, uint32_t upstream, const struct mesh_splice_steer *s);
 
-/* Forgets what was counted and ordered of an upstream whose id is going to be another's. */
+/* Forgets what was judged and ordered of an upstream whose id is going to be another's. What was
+ * counted stays in the sum over all. */
 int kernel_splice_upstream(struct kernel *k, uint32_t upstream);
 
 /* Whether a workload's connections may be accelerated; holds at once for those that exist. */
