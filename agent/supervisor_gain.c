@@ -40,9 +40,9 @@ static void say(const struct supervisor *s, uint32_t upstream, const char *servi
 			 service, port, in_a_row(e),
 			 (double)e->bytes / (double)(e->messages ? e->messages : 1));
 	else if (state == MESH_GAIN_NEW)
-		log_info("%s:%u gains nothing by skipping TCP: %.1f messages on a connection; new "
-			 "ones use plain TCP, some are measured on",
-			 service, port, (double)e->messages / (double)(e->closed ? e->closed : 1));
+		log_info("%s:%u gains nothing by skipping TCP: less than %d messages on a "
+			 "connection; new ones use plain TCP, some are measured on",
+			 service, port, MESH_BRIEF_FEW);
 	else if (state == MESH_GAIN_BY_TCP)
 		log_info("%s:%u gains nothing by skipping TCP: its streams fill the queue, %.0f%% "
 			 "of "

@@ -20,9 +20,8 @@ static void print_why(const cJSON *a)
 		       "%.0f bytes); a few connections are measured on",
 		       json_num(a, "messagesInARow", 0), json_num(a, "messageBytes", 0));
 	else if (!strcmp(state, "new-connections"))
-		printf("plain TCP, which is faster for connections of few messages (%.0f on each); "
-		       "a few are measured on",
-		       json_num(a, "messagesPerConnection", 0));
+		printf("plain TCP, which is faster for connections of few messages; a few are "
+		       "measured on");
 	else if (!strcmp(state, "by-tcp"))
 		printf("plain TCP, since most of its streams went that way all the same; a few are "
 		       "measured on");
