@@ -161,6 +161,14 @@ static const struct accelerate_row *row_of(const struct supervisor *s, uint32_t 
 	return opened ? row : NULL;
 }
 
+/* A switched service has none, though one may stand still in the books. */
+static const char *contest_name(uint32_t flags, const struct accelerate_row *row)
+{
+	return accelerate_contest_name(flags & (MESH_SVC_ACCEL_OFF | MESH_SVC_ACCEL_ON)
+					       ? MESH_GAIN_NO_CONTEST
+					       : row->gain.contest);
+}
+
 static void one_json(const struct supervisor *s, uint32_t upstream, const struct service_view *v,
 		     const struct accelerate_row *row, struct buf *b)
 {
@@ -179,7 +187,7 @@ static void one_json(const struct supervisor *s, uint32_t upstream, const struct
 		   (unsigned long long)g[MESH_ACCEL_CONTROL].opened,
 		   (unsigned long long)g[MESH_ACCEL_UNFIT].opened);
 	buf_printf(b, ",\"judgements\":%u,\"contest\":\"%s\"", row->gain.judged,
-		   accelerate_contest_name(row->gain.contest));
+		   contest_name(acceleration_flags(s, v->config->accelerate), row));
 	if (e->messages)
 		buf_printf(b, ",\"messagesInARow\":%.1f,\"messageBytes\":%.0f", in_a_row(e),
 			   (double)e->bytes / (double)e->messages);
