@@ -47,9 +47,9 @@ static inline void decide(const struct decide_in *in, struct decide_out *out)
 	out->load = mesh_pick_load(in->inflight, in->weight);
 	out->split = mesh_pick_split(&in->up, in->rnd);
 	out->among = mesh_pick_split_among(&in->up, in->serving, in->rnd >> 16);
-	out->brief =
-		mesh_brief_add(in->word, mesh_brief_by_tcp(in->inflight, in->rnd & 15, in->cost_a));
-	out->hold_back = mesh_brief_hold_back(out->brief, in->weight);
+	out->brief = mesh_brief_add(
+		in->word, mesh_brief_by_tcp(in->inflight, in->rnd & 15, in->cost_a), in->now_ns);
+	out->hold_back = mesh_brief_hold_back(out->brief, in->weight, in->now_ns + (in->rnd & 15));
 	out->slot_a = mesh_pick_slot_a(in->rnd);
 	out->slot_b = mesh_pick_slot_b(in->rnd);
 	out->p2c = mesh_pick_p2c(out->slot_a, in->cost_a, out->slot_b, in->cost_b);

@@ -46,8 +46,8 @@ static __always_inline __u32 enroll_hold_back(const struct mesh_splice_steer *st
 	const __u64 *brief = splice_brief(who->upstream, splice_hop(who->callee));
 	__u32 hold_back = steer->hold_back;
 
-	if (brief)
-		hold_back = mesh_brief_hold_back(*brief, hold_back);
+	if (brief && *brief)
+		hold_back = mesh_brief_hold_back(*brief, hold_back, splice_seconds());
 	if (flags & MESH_SVC_ACCEL_ON && hold_back > MESH_SPLICE_CONTROL)
 		hold_back = MESH_SPLICE_CONTROL;
 	return hold_back;

@@ -113,6 +113,12 @@ static __always_inline __u64 *splice_brief(__u32 upstream, __u32 hop)
 	return hop == MESH_TO_WORKER ? &a->brief[MESH_TO_WORKER] : &a->brief[MESH_TO_ENDPOINT];
 }
 
+/* The clock of mesh/brief.h. */
+static __always_inline __u64 splice_seconds(void)
+{
+	return bpf_ktime_get_ns() / 1000000000;
+}
+
 /* A race lost is a connection not counted. */
 static __always_inline void splice_brief_note(__u64 *word, __u64 messages)
 {
@@ -121,7 +127,7 @@ static __always_inline void splice_brief_note(__u64 *word, __u64 messages)
 	if (!word)
 		return;
 	old = *(const volatile __u64 *)word;
-	next = mesh_brief_add(old, messages);
+	next = mesh_brief_add(old, messages, splice_seconds());
 	if (next != old)
 		__sync_val_compare_and_swap(word, old, next);
 }

@@ -84,12 +84,12 @@ static void batch(struct compare_group *g, const struct mesh_accel_group *now,
 	*before = *now;
 }
 
-static bool is_brief(const struct mesh_accel *now)
+static bool is_brief(const struct mesh_accel *now, uint64_t now_ms)
 {
 	bool any = false;
 
 	for (int i = 0; i < MESH_HOPS; i++)
-		any |= mesh_brief_is(now->brief[i]);
+		any |= mesh_brief_is(now->brief[i], now_ms / 1000);
 	return any;
 }
 
@@ -97,7 +97,7 @@ static bool is_brief(const struct mesh_accel *now)
  * they are enrolled: that is known, and is not to be held against those that come later. */
 static void compare(struct accelerate_row *row, uint64_t now_ms)
 {
-	bool brief = is_brief(&row->last);
+	bool brief = is_brief(&row->last, now_ms);
 
 	if (now_ms - row->batch_ms < BATCH_MS)
 		return;
@@ -135,7 +135,7 @@ static void judge(struct accelerate_row *row, const struct mesh_accel_group *d, 
 				     .slower = compare_slower(&row->enrolled, &row->control),
 				     .contest = contest(row, d),
 				     .held_back = d[MESH_ACCEL_CONTROL].opened,
-				     .brief = is_brief(&row->last)};
+				     .brief = is_brief(&row->last, now_ms)};
 	struct mesh_gain before = row->gain;
 
 	row->hold_back = mesh_gain_step(&row->gain, &s, now_ms);

@@ -10,15 +10,17 @@
 /* after the types that it needs */
 #include <cmocka.h>
 
+#define NOW_S 1000u
+
 /* How many connections of so many messages it takes from `word` until the answer changes; -1: it
  * does not. */
 static int until_other(uint64_t *word, uint64_t messages)
 {
-	int before = mesh_brief_is(*word);
+	int before = mesh_brief_is(*word, NOW_S);
 
 	for (int n = 1; n < 10000; n++) {
-		*word = mesh_brief_add(*word, messages);
-		if (mesh_brief_is(*word) != before)
+		*word = mesh_brief_add(*word, messages, NOW_S);
+		if (mesh_brief_is(*word, NOW_S) != before)
 			return n;
 	}
 	return -1;
@@ -28,7 +30,7 @@ static void some_dozens_of_requests_say_so(void **state)
 {
 	uint64_t word = 0;
 
-	assert_false(mesh_brief_is(word));
+	assert_false(mesh_brief_is(word, NOW_S));
 	assert_in_range(until_other(&word, 2), 32, 64);
 	word = 0;
 	assert_in_range(until_other(&word, 0), 32, 64);
@@ -60,10 +62,10 @@ static void the_mean_decides(void **state)
 	int said = 0;
 
 	for (int i = 0; i < 2000; i++) {
-		few = mesh_brief_add(few, i % 20 ? 2 : 40);    /* 3.9 */
-		many = mesh_brief_add(many, i % 20 ? 2 : 120); /* 7.9 */
+		few = mesh_brief_add(few, i % 20 ? 2 : 40, NOW_S);    /* 3.9 */
+		many = mesh_brief_add(many, i % 20 ? 2 : 120, NOW_S); /* 7.9 */
 		if (i > 1000)
-			said += mesh_brief_is(few) - mesh_brief_is(many);
+			said += mesh_brief_is(few, NOW_S) - mesh_brief_is(many, NOW_S);
 	}
 	assert_int_equal(said, 999);
 }
@@ -76,8 +78,8 @@ static void it_does_not_flap(void **state)
 	for (int i = 0; i < 100000; i++) {
 		uint64_t before = word;
 
-		word = mesh_brief_add(word, i & 1 ? 2 : 2 * MESH_BRIEF_FEW - 2);
-		changes += mesh_brief_is(before) != mesh_brief_is(word);
+		word = mesh_brief_add(word, i & 1 ? 2 : 2 * MESH_BRIEF_FEW - 2, NOW_S);
+		changes += mesh_brief_is(before, NOW_S) != mesh_brief_is(word, NOW_S);
 	}
 	assert_true(changes <= 1);
 }
@@ -87,19 +89,51 @@ static void whatever_the_word_it_ends(void **state)
 	static const uint64_t words[] = {~0ULL, 1ULL << 63, MESH_BRIEF, 0xffffffff, 1ULL << 32};
 
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
-		uint64_t word = mesh_brief_add(words[i], 2);
+		uint64_t word = mesh_brief_add(words[i], 2, NOW_S);
 
-		assert_true((word & ~MESH_BRIEF) <= MESH_BRIEF_TOP);
-		assert_int_equal(mesh_brief_add(words[i], ~0ULL), 0);
+		assert_true((uint32_t)word <= MESH_BRIEF_TOP);
+		assert_int_equal(word >> 33, NOW_S);
+		assert_int_equal(mesh_brief_add(words[i], ~0ULL, NOW_S), 0);
 	}
 }
 
 static void it_holds_back_no_less_than_the_supervisor(void **state)
 {
-	assert_int_equal(mesh_brief_hold_back(0, 10), 10);
-	assert_int_equal(mesh_brief_hold_back(MESH_BRIEF, 10), MESH_BRIEF_HOLD_BACK);
-	assert_int_equal(mesh_brief_hold_back(MESH_BRIEF, 990), 990);
-	assert_int_equal(mesh_brief_hold_back(MESH_BRIEF, 1000), 1000);
+	uint64_t brief = MESH_BRIEF_AT(NOW_S) | MESH_BRIEF;
+
+	assert_int_equal(mesh_brief_hold_back(0, 10, NOW_S), 10);
+	assert_int_equal(mesh_brief_hold_back(brief, 10, NOW_S), MESH_BRIEF_HOLD_BACK);
+	assert_int_equal(mesh_brief_hold_back(brief, 990, NOW_S), 990);
+	assert_int_equal(mesh_brief_hold_back(brief, 1000, NOW_S), 1000);
+}
+
+/* A burst says nothing of who comes later, nor does half of one count for the next. */
+static void it_is_forgotten_when_none_come(void **state)
+{
+	uint64_t word = 0, half;
+
+	until_other(&word, 2);
+	assert_true(mesh_brief_is(word, NOW_S + MESH_BRIEF_STALE_S));
+	assert_false(mesh_brief_is(word, NOW_S + MESH_BRIEF_STALE_S + 1));
+	assert_int_equal(mesh_brief_hold_back(word, 10, NOW_S + MESH_BRIEF_STALE_S + 1), 10);
+	half = mesh_brief_add(word, 2, NOW_S + MESH_BRIEF_STALE_S + 1);
+	assert_false(mesh_brief_is(half, NOW_S + MESH_BRIEF_STALE_S + 1));
+	assert_int_equal((uint32_t)half, MESH_BRIEF_FEW - 2);
+	/* and for as long as they come it holds, however long that is */
+	for (uint64_t s = NOW_S; s < NOW_S + 500; s += MESH_BRIEF_STALE_S) {
+		assert_true(mesh_brief_is(word, s));
+		word = mesh_brief_add(word, 2, s);
+	}
+}
+
+/* 31 bits of seconds are 68 years, and an overflow is none. */
+static void its_clock_may_wrap(void **state)
+{
+	uint64_t end = 0x7fffffff,
+		 word = mesh_brief_add(MESH_BRIEF_AT(end) | MESH_BRIEF | 100, 2, end);
+
+	assert_true(mesh_brief_is(word, end + 3));
+	assert_false(mesh_brief_is(word, end + 20));
 }
 
 static void large_answers_are_one_message_and_streams_are_many(void **state)
@@ -120,6 +154,8 @@ int main(void)
 		cmocka_unit_test(the_mean_decides),
 		cmocka_unit_test(it_does_not_flap),
 		cmocka_unit_test(whatever_the_word_it_ends),
+		cmocka_unit_test(it_is_forgotten_when_none_come),
+		cmocka_unit_test(its_clock_may_wrap),
 		cmocka_unit_test(it_holds_back_no_less_than_the_supervisor),
 		cmocka_unit_test(large_answers_are_one_message_and_streams_are_many),
 	};
