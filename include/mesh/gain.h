@@ -44,7 +44,7 @@ enum mesh_gain_state {
 
 #define MESH_GAIN_JUDGEMENTS 3	    /* in a row that end a state */
 #define MESH_GAIN_STALE_MS   600000 /* incomplete evidence older than this is forgotten */
-#define MESH_GAIN_BRIEF_MS   5000   /* after which what was brief is said to be no more */
+#define MESH_GAIN_BRIEF_MS   60000  /* after which what was brief is said to be no more */
 /* Before the first trial, and at most; doubled by each that fails: it costs a stream its speed for
  * as long as its connection lives. */
 #define MESH_GAIN_WAIT_MS      30000
@@ -214,14 +214,14 @@ static inline void mesh_gain_contradict(struct mesh_gain *g, __u32 said, __u64 n
 
 static inline void mesh_gain_conclude(struct mesh_gain *g, __u64 now_ms)
 {
-	__u32 said;
+	__u32 said, row = mesh_gain_is_row(g);
 
 	mesh_gain_contest_round(g, now_ms);
 	said = mesh_gain_judge(g);
 	g->closed = g->messages = g->turns = g->bytes = g->redirected = 0;
 	g->trial_ms = 0;
 	g->judged++;
-	if (g->contest == MESH_GAIN_CONTEST && g->state != MESH_GAIN_YES)
+	if (row && g->contest == MESH_GAIN_CONTEST && g->state != MESH_GAIN_YES)
 		return; /* which is about to be decided by better evidence */
 	if ((said == MESH_GAIN_YES) == (g->state == MESH_GAIN_YES))
 		mesh_gain_agree(g, said, now_ms);
@@ -279,6 +279,8 @@ static inline __u32 mesh_gain_step(struct mesh_gain *g, const struct mesh_gain_s
 	mesh_gain_add(g, s, now_ms);
 	if (g->contest == MESH_GAIN_CONTEST && s->contest)
 		mesh_gain_contest_end(g, s->contest, now_ms);
+	else if (g->contest == MESH_GAIN_CONTEST && now_ms - g->contest_ms > MESH_GAIN_STALE_MS)
+		mesh_gain_contest_end(g, MESH_GAIN_GIVEN_UP, now_ms);
 	if (g->messages >= MESH_GAIN_MESSAGES || g->closed >= MESH_GAIN_CLOSED ||
 	    g->bytes >= MESH_GAIN_BYTES)
 		mesh_gain_conclude(g, now_ms);

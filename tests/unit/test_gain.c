@@ -338,6 +338,41 @@ static void what_was_won_is_asked_again(void **state)
 	assert_int_equal(step(&g, &stream, &now), MESH_GAIN_HALF);
 }
 
+/* Nothing more comes that would end it: half are not held back for ever. */
+static void a_contest_without_evidence_ends_in_time(void **state)
+{
+	const struct mesh_gain_sample little = {
+		.opened = 1, .messages = 3, .turns = 3, .bytes = 300};
+	struct mesh_gain g = {0};
+	uint64_t now = 0, since;
+
+	step(&g, &stream, &now);
+	assert_int_equal(g.contest, MESH_GAIN_CONTEST);
+	since = now;
+	while (step(&g, &little, &now) == MESH_GAIN_HALF)
+		assert_true(now - since <= MESH_GAIN_STALE_MS + SECOND);
+	assert_int_equal(g.contest, MESH_GAIN_GIVEN_UP);
+	assert_int_equal(g.state, MESH_GAIN_YES);
+}
+
+/* Its pattern is another now: that is not for a contest of streams to decide. */
+static void questions_and_answers_need_no_contest(void **state)
+{
+	const struct mesh_gain_sample lost = with(stream, MESH_GAIN_LOST);
+	struct mesh_gain g = {0};
+	uint64_t now = 0;
+
+	step(&g, &stream, &now);
+	step(&g, &lost, &now);
+	while (step(&g, &stream, &now) != MESH_GAIN_HALF)
+		;
+	assert_int_equal(g.state, MESH_GAIN_SLOWER);
+	for (int i = 0; i < MESH_GAIN_JUDGEMENTS; i++)
+		step(&g, &ping_pong, &now);
+	assert_int_equal(g.state, MESH_GAIN_YES);
+	assert_int_not_equal(g.contest, MESH_GAIN_CONTEST);
+}
+
 /* Whoever lost as a stream, and asks and answers now, comes back by that alone. */
 static void a_stream_that_asks_and_answers_now_comes_back(void **state)
 {
@@ -442,6 +477,8 @@ int main(void)
 		cmocka_unit_test(the_edge_does_not_flap),
 		cmocka_unit_test(a_stream_is_decided_by_a_contest),
 		cmocka_unit_test(a_contest_ends),
+		cmocka_unit_test(a_contest_without_evidence_ends_in_time),
+		cmocka_unit_test(questions_and_answers_need_no_contest),
 		cmocka_unit_test(what_was_lost_is_fought_again_and_ever_less_often),
 		cmocka_unit_test(what_was_won_is_asked_again),
 		cmocka_unit_test(a_stream_that_asks_and_answers_now_comes_back),
