@@ -104,10 +104,19 @@ static __always_inline void on_established(struct bpf_sock_ops *ctx, struct mesh
 	struct mesh_origdst_key key = {};
 
 	s->established_ns = bpf_ktime_get_ns();
-	waiting_ends(s);
 	client_key(ctx, s, &key);
 	if (!bpf_map_lookup_elem(&origdst, &key) && publish(ctx, s))
 		count(MESH_C_ORIGDST_LOST);
+}
+
+/* Comes without a flag, which another program on this cgroup may have taken from the socket: who
+ * waits for nobody is not counted as waiting for good. */
+static __always_inline void on_arrived(struct bpf_sock_ops *ctx)
+{
+	struct mesh_socket *s = captured(ctx);
+
+	if (s)
+		waiting_ends(s);
 }
 
 static __always_inline void send_close(struct bpf_sock_ops *ctx, const struct mesh_socket *s,
@@ -215,6 +224,7 @@ int mesh_sockops(struct bpf_sock_ops *ctx)
 		on_connect(ctx);
 		break;
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
+		on_arrived(ctx);
 		enroll_active(ctx);
 		break;
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:

@@ -17,7 +17,7 @@
 /* For functions that return a struct: BPF has no calls that do. */
 #define MESH_INLINE	   static inline __attribute__((always_inline))
 
-#define MESH_ABI_VERSION   3
+#define MESH_ABI_VERSION   4
 
 #define MESH_MAX_SERVICES  1024	 /* names known on this host */
 #define MESH_MAX_UPSTREAMS 2048	 /* (service, port) pairs that can be called */
