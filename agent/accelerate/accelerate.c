@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define BATCH_MS 1000
+#define EARLY_MS 60000 /* a contest is not put off for longer */
 
 void accelerate_forget(struct accelerate *a, uint32_t upstream)
 {
@@ -108,13 +109,27 @@ static void compare(struct accelerate_row *row, uint64_t now_ms)
 	      &row->batched.group[MESH_ACCEL_CONTROL], brief);
 }
 
+/* Who closes at the beginning of a contest was opened before it, when nearly all were enrolled, or
+ * nearly none: of the smaller half only the quick ones have closed by then. So for as long as a
+ * connection lasts on average, nothing counts. */
+static bool is_early(const struct accelerate_row *row, uint64_t now_ms)
+{
+	const struct mesh_accel_group *on = &row->sum.group[MESH_ACCEL_ENROLLED],
+				      *off = &row->sum.group[MESH_ACCEL_CONTROL];
+	uint64_t closed = on->closed + off->closed,
+		 mean_ms = closed ? (on->duration_ns + off->duration_ns) / closed / 1000000 : 0;
+
+	return now_ms - row->gain.contest_ms < (mean_ms < EARLY_MS ? mean_ms : EARLY_MS);
+}
+
 /* What the running contest has come to. Each beat is a batch: the halves share its noise. */
-static uint32_t contest(struct accelerate_row *row, const struct mesh_accel_group *d)
+static uint32_t contest(struct accelerate_row *row, const struct mesh_accel_group *d,
+			uint64_t now_ms)
 {
 	static const int group[] = {MESH_ACCEL_ENROLLED, MESH_ACCEL_CONTROL};
 	int said;
 
-	if (row->gain.contest != MESH_GAIN_CONTEST)
+	if (row->gain.contest != MESH_GAIN_CONTEST || is_early(row, now_ms))
 		return 0;
 	for (int i = 0; i < 2; i++)
 		compare_add(&row->contest[i], d[group[i]].closed, d[group[i]].closed_bytes,
@@ -133,7 +148,7 @@ static void judge(struct accelerate_row *row, const struct mesh_accel_group *d, 
 				     .bytes = on->redirected + on->tcp,
 				     .redirected = on->redirected,
 				     .slower = compare_slower(&row->enrolled, &row->control),
-				     .contest = contest(row, d),
+				     .contest = contest(row, d, now_ms),
 				     .held_back = d[MESH_ACCEL_CONTROL].opened,
 				     .brief = is_brief(&row->last, now_ms)};
 	struct mesh_gain before = row->gain;

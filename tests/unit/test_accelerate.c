@@ -121,6 +121,31 @@ static void a_contest_forgets_the_one_before(void **state)
 	assert_int_equal(row->gain.state, MESH_GAIN_YES);
 }
 
+/* Connections last for 20 beats here; who closes in the first ones was opened before. */
+static void a_contest_begins_with_those_that_it_has_parted(void **state)
+{
+	struct accelerate_row *row = beat(NULL);
+	uint64_t connections = 0;
+	int beats = 0;
+
+	now.group[MESH_ACCEL_ENROLLED].closed = 10;
+	now.group[MESH_ACCEL_ENROLLED].duration_ns = 200 * SECOND;
+	while (row->gain.contest != MESH_GAIN_CONTEST && beats++ < 50) {
+		send_messages(5000, 5000);
+		now.group[MESH_ACCEL_ENROLLED].redirected += 5000ULL << 16;
+		row = beat(NULL);
+	}
+	assert_int_equal(row->gain.contest, MESH_GAIN_CONTEST);
+	for (beats = 0; connections == 0 && beats < 500; beats++) {
+		now.group[MESH_ACCEL_ENROLLED].closed++;
+		now.group[MESH_ACCEL_ENROLLED].duration_ns += 20 * SECOND;
+		row = beat(NULL);
+		connections = (uint64_t)row->contest[0].connections;
+	}
+	assert_int_equal(connections, 1);
+	assert_in_range(beats, 19, 21);
+}
+
 static void ping_pong_stays(void **state)
 {
 	bool changed;
@@ -329,6 +354,7 @@ int main(void)
 		TEST(who_gains_nothing_loses_more_often),
 		TEST(a_contest_of_one_half_is_open),
 		TEST(a_contest_forgets_the_one_before),
+		TEST(a_contest_begins_with_those_that_it_has_parted),
 		TEST(what_is_old_fades),
 	};
 
