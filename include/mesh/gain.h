@@ -44,7 +44,7 @@ enum mesh_gain_state {
 
 #define MESH_GAIN_JUDGEMENTS 3	    /* in a row that end a state */
 #define MESH_GAIN_STALE_MS   600000 /* incomplete evidence older than this is forgotten */
-#define MESH_GAIN_BRIEF_MS   60000  /* after which what was brief is said to be no more */
+#define MESH_GAIN_BRIEF_MS   15000  /* after which what was brief is said to be no more */
 /* Before the first trial, and at most; doubled by each that fails: it costs a stream its speed for
  * as long as its connection lives. */
 #define MESH_GAIN_WAIT_MS      30000
