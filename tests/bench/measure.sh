@@ -92,10 +92,13 @@ connections() { # CASE METRIC
 # Turns in a round, at least, where a goal is a median of few: a turn beside other work takes 1.4 times as long.
 readonly STEADY=$((seconds < 3 ? 3 : seconds))
 
-# The speed of a shared machine changes within seconds: a second of each case, and again.
+# The speed of a shared machine changes within seconds, also by what was done in the seconds before: a second of each case,
+# and again, and another one is the first each time.
+turns=0
 in_turn() { # MEASURE METRIC [QUERY]
-	local s case
-	for ((s = 0; s < seconds; s++)); do
-		for case in $CASES; do "$1" "$case" "${@:2}"; done
+	local s i cases
+	read -ra cases <<<"$CASES"
+	for ((s = 0; s < seconds; s++, turns++)); do
+		for i in "${!cases[@]}"; do "$1" "${cases[(turns + i) % ${#cases[@]}]}" "${@:2}"; done
 	done
 }
