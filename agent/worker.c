@@ -188,7 +188,7 @@ static void answer_ping(struct proxy *p, const struct ipc_msg *m)
 
 static void on_message(struct proxy *p, const struct ipc_msg *m, int *fds, size_t nfds)
 {
-	alone_no_more(worker_of(p));
+	alone_no_more(worker_of(p), m->kind);
 	if (m->kind == IPC_LISTENER && nfds == 1) {
 		on_listener(p, m, fds[0]);
 	} else if (m->kind == IPC_LISTENER_GONE && !nfds) {

@@ -36,6 +36,30 @@ static void leave_supervisor(struct worker *w)
 	upconn_unanswered(p); /* they ask again, while there is hope */
 }
 
+static void hold_over(struct timer *t)
+{
+	struct worker *w = container(t, struct worker, hold);
+
+	log_info("worker %u: nobody has taken over: draining", w->proxy.id);
+	worker_drain(w, w->drain_ms, true, false);
+}
+
+static void forget_hold(struct worker *w)
+{
+	timer_cancel(&w->proxy.loop, &w->hold);
+	w->hold_until_ms = 0;
+}
+
+/* What is left of it: who came meanwhile may have gone before it was up. */
+static void hold(struct worker *w)
+{
+	uint64_t now_ms = w->proxy.loop.now_ns / 1000000, until_ms = w->hold_until_ms;
+
+	if (until_ms)
+		timer_arm(&w->proxy.loop, &w->hold, until_ms > now_ms ? until_ms - now_ms : 0,
+			  hold_over);
+}
+
 /* As a supervisor that is told to stop would have it, and no later than it was to end anyway. */
 static void end_alone(struct worker *w)
 {
@@ -44,7 +68,7 @@ static void end_alone(struct worker *w)
 	if (w->drain.prev && w->drain_until_ms < now_ms + left)
 		left = w->drain_until_ms > now_ms ? w->drain_until_ms - now_ms : 0;
 	log_info("worker %u: told to end, and there is no supervisor: draining", w->proxy.id);
-	alone_no_more(w);
+	forget_hold(w);
 	worker_drain(w, (uint32_t)left, false, false);
 }
 
@@ -81,6 +105,7 @@ void alone_serve(struct worker *w)
 		return;
 	}
 	log_debug("worker %u: the supervisor is gone, serving on", w->proxy.id);
+	hold(w);
 }
 
 bool alone_hopes(const struct worker *w)
@@ -89,23 +114,21 @@ bool alone_hopes(const struct worker *w)
 	       w->proxy.loop.now_ns / 1000000 - w->alone_since_ms < HOPE_MS;
 }
 
-static void hold_over(struct timer *t)
+/* Who merely calls, or looks for what there is, may fail yet: it answers for sockets meanwhile.
+ * Whoever says anything else is up, and stays. */
+void alone_no_more(struct worker *w, uint32_t kind)
 {
-	struct worker *w = container(t, struct worker, hold);
-
-	log_info("worker %u: nobody has taken over: draining", w->proxy.id);
-	worker_drain(w, w->drain_ms, true, false);
-}
-
-void alone_no_more(struct worker *w)
-{
-	timer_cancel(&w->proxy.loop, &w->hold);
+	if (kind == IPC_TELL || kind == IPC_SOCKET)
+		timer_cancel(&w->proxy.loop, &w->hold);
+	else
+		forget_hold(w);
 }
 
 void alone_hold_on(struct worker *w, uint32_t grace_ms, uint32_t drain_ms)
 {
 	w->drain_ms = drain_ms;
-	timer_arm(&w->proxy.loop, &w->hold, grace_ms, hold_over);
+	w->hold_until_ms = w->proxy.loop.now_ns / 1000000 + grace_ms;
+	hold(w);
 }
 
 void alone_tell(struct worker *w, uint32_t from)

@@ -27,9 +27,10 @@ struct worker {
 	int rendezvous_fd, ring_fd, signal_fd;
 	uid_t superior; /* whom a supervisor is to be */
 	uint64_t ring_size, alone_since_ms;
-	uint64_t term_ms;  /* the last SIGTERM; 0: none */
-	uint32_t maps;	   /* which they are, for who takes over */
-	uint32_t drain_ms; /* what runs may take so long, with nobody there to say */
+	uint64_t term_ms;	/* the last SIGTERM; 0: none */
+	uint64_t hold_until_ms; /* it drains then, if nobody has taken over; 0: it waits for ever */
+	uint32_t maps;		/* which they are, for who takes over */
+	uint32_t drain_ms;	/* what runs may take so long, with nobody there to say */
 };
 
 /* worker.c */
@@ -47,8 +48,8 @@ int alone_start(struct worker *w);
 void alone_serve(struct worker *w);
 /* May an answer of a supervisor still be hoped for? */
 bool alone_hopes(const struct worker *w);
-/* A supervisor that says something is one that stays; who merely calls may have failed. */
-void alone_no_more(struct worker *w);
+/* A supervisor said something. */
+void alone_no_more(struct worker *w, uint32_t kind);
 void alone_hold_on(struct worker *w, uint32_t grace_ms, uint32_t drain_ms);
 void alone_tell(struct worker *w, uint32_t from);
 

@@ -337,6 +337,35 @@ static void a_worker_that_was_told_to_wait_ends_when_nobody_comes(void **state)
 	supervisor_end();
 }
 
+/* Who came looked for what there is, and failed before it was up. */
+static void a_worker_ends_when_whoever_came_has_gone_again(void **state)
+{
+	struct takeover t = {0};
+	struct sockaddr_in at;
+	int listener = listen_on_loopback(&at);
+	pid_t pid;
+
+	supervisor_begin();
+	pid = start_worker("real");
+	ok(workers_listener(&fx.ws, 1, IPC_GATEWAY, 1, listener));
+	close(listener);
+	workers_leave(&fx.ws, 500);
+	supervisor_end();
+	supervisor_begin();
+	ok(takeover_find(&t, fx.ws.rendezvous, FIND_MS));
+	assert_int_equal(t.nold, 1);
+	assert_int_equal(t.nlisteners, 1);
+	ok(workers_adopt(&fx.ws, &t.old[0]));
+	t.nold = 0;
+	takeover_done(&t);
+	usleep(600000); /* it is not ended by its time while somebody is there */
+	assert_int_equal(waitpid(pid, NULL, WNOHANG), 0);
+	supervisor_end();
+	alarm(DEADLINE_S);
+	reap(pid);
+	alarm(0);
+}
+
 /* The socket that it left is removed by whoever comes next. */
 static void the_socket_of_a_dead_worker_is_removed(void **state)
 {
@@ -563,6 +592,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_worker_serves_on_alone_and_is_taken_over),
 		cmocka_unit_test(a_worker_that_was_told_to_wait_ends_when_nobody_comes),
+		cmocka_unit_test(a_worker_ends_when_whoever_came_has_gone_again),
 		cmocka_unit_test(the_socket_of_a_dead_worker_is_removed),
 		cmocka_unit_test(a_worker_that_hangs_is_not_waited_for),
 		cmocka_unit_test(what_a_worker_says_of_its_descriptors_is_not_believed),
