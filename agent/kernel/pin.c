@@ -181,19 +181,49 @@ static bool is_there(const char *dir)
 	return stat(dir, &st) == 0;
 }
 
+/* Does what lies there capture? A link that was detached has the cgroup 0. */
+static bool captures(const char *dir)
+{
+	struct bpf_link_info info = {0};
+	__u32 len = sizeof(info);
+	char path[PATH_MAX + 256];
+	int fd, r;
+
+	snprintf(path, sizeof(path), "%s/" KERNEL_LINK_PREFIX "%s", dir,
+		 kernel_link_names[KL_CONNECT4]); /* the first to go, see kernel_settled() */
+	fd = bpf_obj_get(path);
+	if (fd < 0)
+		return false;
+	r = bpf_obj_get_info_by_fd(fd, &info, &len);
+	close(fd);
+	return !r && info.type == BPF_LINK_TYPE_CGROUP && info.cgroup.cgroup_id;
+}
+
+/* The one of two that is filled is kept: who made ours may have died before it was, or since, when
+ * the old one had ended its capture and was not gone yet. */
+static int put_aside(const char *ours, const char *old)
+{
+	int r = 0;
+
+	if (is_there(old)) {
+		if (captures(old))
+			return empty(ours);
+		r = empty(old);
+	}
+	if (!r && rename(ours, old) < 0)
+		r = -errno;
+	return r;
+}
+
 int kernel_pins_aside(struct kernel *k, char error[KERNEL_ERROR_MAX])
 {
 	char old[PATH_MAX + 8];
 	int r = 0;
 
 	k->filling = true;
-	if (rmdir(k->pin_dir) < 0) { /* there is something in it */
-		dir_of(k, true, old);
-		if (is_there(old)) /* then nothing was ever filled here: who made this died */
-			r = empty(k->pin_dir);
-		else if (rename(k->pin_dir, old) < 0)
-			r = -errno;
-	}
+	dir_of(k, true, old);
+	if (rmdir(k->pin_dir) < 0) /* there is something in it */
+		r = put_aside(k->pin_dir, old);
 	close(k->pin_fd);
 	k->pin_fd = -1;
 	if (r)

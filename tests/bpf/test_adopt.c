@@ -270,6 +270,53 @@ static void who_dies_between_two_versions_is_cleaned_up_after(void **state)
 	assert_gone();
 }
 
+static void be_foreign_and_die_unfilled(struct kernel *k)
+{
+	be_foreign(k);
+	kernel_leave(&k);
+	k = next_agent();
+	kernel_arrays(k)->ctl->abi = MESH_ABI_VERSION + 2;
+}
+
+static void be_foreign_and_die_filled(struct kernel *k)
+{
+	be_foreign(k);
+	kernel_leave(&k);
+	k = next_agent();
+	fill(k);
+	kernel_settled(k);
+	kernel_arrays(k)->ctl->abi = MESH_ABI_VERSION + 2;
+}
+
+/* Three versions: what captures goes on until the third is filled, be it of the first or of the
+ * second. */
+static void of_two_that_have_gone_the_filled_one_stays(void **state)
+{
+	uint32_t before[8], ids[8];
+	struct kernel *k;
+
+	die_after(be_foreign_and_die_unfilled);
+	assert_int_equal(attached(BPF_CGROUP_INET4_CONNECT, before), 2);
+	k = next_agent();
+	assert_false(kernel_adopted(k));
+	assert_int_equal(attached(BPF_CGROUP_INET4_CONNECT, ids), 2);
+	assert_int_equal(ids[0], before[0]);
+	kernel_close(&k);
+	assert_gone();
+
+	die_after(be_foreign_and_die_filled);
+	assert_int_equal(attached(BPF_CGROUP_INET4_CONNECT, before), 1);
+	k = next_agent();
+	assert_false(kernel_adopted(k));
+	assert_int_equal(attached(BPF_CGROUP_INET4_CONNECT, ids), 2);
+	assert_int_equal(ids[0], before[0]);
+	assert_int_equal(attached(BPF_CGROUP_SOCK_OPS, ids), 2);
+	kernel_settled(k);
+	assert_int_equal(attached(BPF_CGROUP_INET4_CONNECT, ids), 1);
+	kernel_close(&k);
+	assert_gone();
+}
+
 static void lose_a_map(struct kernel *k)
 {
 	remove_pin("services");
@@ -338,6 +385,7 @@ int main(void)
 		cmocka_unit_test_setup(a_missing_link_is_made_again, before),
 		cmocka_unit_test_setup(another_version_goes_when_ours_stands, before),
 		cmocka_unit_test_setup(who_dies_between_two_versions_is_cleaned_up_after, before),
+		cmocka_unit_test_setup(of_two_that_have_gone_the_filled_one_stays, before),
 		cmocka_unit_test_setup(a_directory_that_is_not_whole_is_replaced, before),
 		cmocka_unit_test_setup(nobody_meets_a_moment_without_hooks, before),
 	};
