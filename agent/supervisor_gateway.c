@@ -6,6 +6,7 @@
 #include "lib/log.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -74,23 +75,40 @@ static int open_beside(struct supervisor *s)
 	return err;
 }
 
-static void say_failed(struct gateway *g, const struct addr *at, int err)
+const char *gateway_error(const struct supervisor *s, char text[GATEWAY_ERROR_MAX])
 {
-	char text[ADDR_TEXT_MAX];
+	char at[ADDR_TEXT_MAX];
 
-	if (!g->said)
-		log_error("cannot listen on %s for the gateway: %s; the agent goes on without, and "
-			  "tries again",
-			  addr_format(at, text), strerror(-err));
-	g->said = true;
+	if (!s->gateway.error)
+		return NULL;
+	snprintf(text, GATEWAY_ERROR_MAX, "cannot listen on %s for the gateway: %s",
+		 addr_format(&s->cfg->gateway, at), strerror(-s->gateway.error));
+	return text;
 }
 
-static void say_open(const struct gateway *g, const struct addr *at)
+static void failed(struct supervisor *s, int err)
 {
+	char text[GATEWAY_ERROR_MAX];
+
+	s->gateway.again_ns = s->loop.now_ns + AGAIN_MS * 1000000ULL;
+	if (s->gateway.error == err)
+		return;
+	s->gateway.error = err;
+	log_error("%s; the agent goes on without, and tries again", gateway_error(s, text));
+	session_changed(s->session);
+}
+
+static void is_open(struct supervisor *s)
+{
+	struct gateway *g = &s->gateway;
 	char text[ADDR_TEXT_MAX];
 
-	if (g->said)
-		log_info("the gateway listens on %s", addr_format(at, text));
+	g->due = false;
+	g->open_ns = s->loop.now_ns;
+	if (g->error)
+		log_info("the gateway listens on %s", addr_format(&s->cfg->gateway, text));
+	g->error = 0;
+	session_changed(s->session);
 }
 
 void gateway_go_on(struct supervisor *s)
@@ -102,14 +120,11 @@ void gateway_go_on(struct supervisor *s)
 		return;
 	err = open_beside(s);
 	if (err) {
-		g->again_ns = s->loop.now_ns + AGAIN_MS * 1000000ULL;
-		say_failed(g, &s->cfg->gateway, err);
+		failed(s, err);
 		return;
 	}
-	g->due = false;
-	g->open_ns = s->loop.now_ns;
+	is_open(s);
 	take_covered(s);
-	say_open(g, &s->cfg->gateway);
 	err = gateway_tell(s);
 	if (err)
 		log_error("nobody accepts for the gateway: %s", strerror(-err));

@@ -11,7 +11,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define GATEWAYS_COVERED 4 /* in fact two: an address under 0.0.0.0, and that under [::] */
+#define GATEWAYS_COVERED  4 /* in fact two: an address under 0.0.0.0, and that under [::] */
+
+#define GATEWAY_ERROR_MAX 160
 
 struct supervisor;
 
@@ -22,7 +24,7 @@ struct gateway {
 	int covered[GATEWAYS_COVERED];
 	uint32_t ncovered;
 	bool due;	   /* to be opened yet */
-	bool said;	   /* that it cannot be */
+	int error;	   /* why it cannot be: -errno; 0: it is not known that it cannot */
 	uint64_t again_ns; /* not before */
 	uint64_t open_ns;  /* since when it listens beside one of before; 0: it does not */
 };
@@ -38,6 +40,8 @@ int gateway_tell(struct supervisor *s);
 void gateway_go_on(struct supervisor *s);
 /* Do all who connect reach the new one, so that the old ones can go? */
 bool gateway_has_moved(const struct supervisor *s);
+/* Why there is none though there should be one; NULL: all is well. */
+const char *gateway_error(const struct supervisor *s, char text[GATEWAY_ERROR_MAX]);
 void gateway_close(struct supervisor *s);
 
 #endif

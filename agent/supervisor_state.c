@@ -82,6 +82,7 @@ static void address(struct buf *b, const char *key, bool on, const struct addr *
 
 char *state_json(struct supervisor *s)
 {
+	char why[GATEWAY_ERROR_MAX];
 	struct endpoint_view e;
 	struct buf b;
 
@@ -95,6 +96,8 @@ char *state_json(struct supervisor *s)
 	acceleration_json(s, &b);
 	buf_char(&b, ',');
 	address(&b, "gateway", s->cfg->gateway_on && !s->gateway.due, &s->cfg->gateway);
+	buf_char(&b, ',');
+	buf_member(&b, "gatewayError", gateway_error(s, why));
 	buf_char(&b, ',');
 	address(&b, "admin", s->cfg->admin_on, &s->cfg->admin);
 	buf_printf(&b, ",\"configRevision\":%llu,", (unsigned long long)s->revision);

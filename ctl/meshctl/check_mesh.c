@@ -137,6 +137,19 @@ static bool check_config(struct check *c, const cJSON *agent)
 			 json_num(agent, "configRevision", 0));
 }
 
+static bool check_gateway(struct check *c, const cJSON *agent)
+{
+	const char *error = json_str(agent, "gatewayError", NULL),
+		   *at = json_str(agent, "gateway", NULL);
+
+	if (error)
+		return check_add(c, "gateway", CHECK_FAILED,
+				 "end who listens there (ss -ltnp), or start mesh-agent with an "
+				 "address of this host that is free: --gateway",
+				 "%s", error);
+	return !at || check_add(c, "gateway", CHECK_PASSED, NULL, "listens on %s", at);
+}
+
 static bool check_agent(struct check *c, const cJSON *agent)
 {
 	const char *cgroup = json_str(agent, "cgroup", NULL);
@@ -148,8 +161,9 @@ static bool check_agent(struct check *c, const cJSON *agent)
 		snprintf(c->cgroup, sizeof(c->cgroup), "%s", cgroup);
 	else if (cgroup_root(c->cgroup, sizeof(c->cgroup)))
 		c->cgroup[0] = '\0';
-	ok = check_admin(c, agent); /* all three are told, whatever the first says */
+	ok = check_admin(c, agent); /* all of them are told, whatever the first says */
 	ok = check_workers(c, agent) && ok;
+	ok = check_gateway(c, agent) && ok;
 	ok = check_config(c, agent) && ok;
 	check_coverage(c, agent);
 	return check_acceleration(c, agent) && ok;

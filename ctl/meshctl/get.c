@@ -92,6 +92,11 @@ static const char *last_seen(const cJSON *a, char out[AGE_MAX])
 	return text_age(now > then ? now - then : 0, out);
 }
 
+static const char *gateway_of(const cJSON *a)
+{
+	return json_str(a, "gateway", json_str(a, "gatewayError", NULL) ? "failed" : "-");
+}
+
 static void agent_rows(struct table *t, const cJSON *a)
 {
 	char count[24], endpoints[24], revision[24], age[AGE_MAX], pid[24];
@@ -102,7 +107,7 @@ static void agent_rows(struct table *t, const cJSON *a)
 			     words_number(cJSON_GetArraySize(words_get(a, "endpoints")), endpoints),
 			     words_number(json_num(a, "configRevision", 0), revision),
 			     last_seen(a, age), words_number(json_num(a, "pid", 0), pid),
-			     json_str(a, "gateway", "-"), json_str(a, "admin", "-")});
+			     gateway_of(a), json_str(a, "admin", "-")});
 }
 
 /* The route of an item of shape_routes(). */

@@ -161,6 +161,8 @@ static void judge_agent(struct status *s, const cJSON *a)
 			"the agent of %s runs revision %.0f of the configuration, not %.0f; its "
 			"log says why",
 			node, json_num(a, "configRevision", 0), json_num(s->health, "revision", 0));
+	if (json_str(a, "gatewayError", NULL))
+		problem(s, "the agent of %s: %s", node, json_str(a, "gatewayError", ""));
 	if (!api_agent_workers(a))
 		problem(s, "no worker of the agent of %s answers: connections pass by the mesh",
 			node);

@@ -116,6 +116,7 @@ const struct schema registry_agent_form = {
 						{"workers", &number},
 						{"workersAnswering", &number},
 						{"gateway", &text},
+						{"gatewayError", &text},
 						{"admin", &text},
 						{"configRevision", &number},
 						{"configError", &text},

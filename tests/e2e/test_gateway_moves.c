@@ -137,6 +137,11 @@ static void a_wildcard_that_covers_an_old_address_goes_on(void **state)
 	close_load();
 }
 
+static bool check_says(const char *text)
+{
+	return strstr(sh("meshctl check")->out, text);
+}
+
 static void a_gateway_that_cannot_be_had_is_done_without_for_now(void **state)
 {
 	int taken = try_address("127.0.0.1:8099", true);
@@ -151,8 +156,13 @@ static void a_gateway_that_cannot_be_had_is_done_without_for_now(void **state)
 	eventually(5000, agent_logged(from, "the agent goes on without, and tries again"));
 	eventually(5000, agent_logged(from, "of before drain"));
 	eventually(2000, refuses(GATEWAY_ADDRESS)); /* nobody waits there for ever */
+	eventually(15000, check_says("cannot listen on 127.0.0.1:8099 for the gateway"));
+	assert_non_null(strstr(sh("meshctl check -o name")->out, "gateway\n"));
+	assert_int_equal(sh("meshctl status")->status, 1);
+	assert_non_null(strstr(sh("meshctl get agents -o wide")->out, "failed"));
 	close(taken);
 	eventually(2000, serves("127.0.0.1:8099"));
+	eventually(15000, check_says("listens on 127.0.0.1:8099"));
 	assert_true(agent_logged(from, "the gateway listens on 127.0.0.1:8099"));
 	agent_stop(SIGUSR2);
 	agent_start("");
