@@ -12,6 +12,7 @@
 
 #define GATEWAY_LISTENER 0	    /* id; those of namespaces start at 1 */
 #define COVERED_LISTENER UINT32_MAX /* of the first; the others count down */
+#define KEPT_LISTENER	 (COVERED_LISTENER - GATEWAYS_COVERED) /* likewise */
 #define AGAIN_MS	 100
 #define HANDSHAKE_MS	 200 /* who has met the old listener is in its queue by then */
 
@@ -75,6 +76,17 @@ static int open_beside(struct supervisor *s)
 	return err;
 }
 
+const struct addr *gateway_at(const struct supervisor *s)
+{
+	const struct gateway *g = &s->gateway;
+	const struct takeover_listener *kept =
+		g->nkept ? takeover_gateway(&s->takeover, s->own_netns, 0) : NULL;
+
+	if (kept)
+		return &kept->at;
+	return s->cfg->gateway_on && !g->due ? &s->cfg->gateway : NULL;
+}
+
 const char *gateway_error(const struct supervisor *s, char text[GATEWAY_ERROR_MAX])
 {
 	char at[ADDR_TEXT_MAX];
@@ -86,15 +98,41 @@ const char *gateway_error(const struct supervisor *s, char text[GATEWAY_ERROR_MA
 	return text;
 }
 
+/* They stay the takeover's: ours may have to be opened beside them (open_beside()). */
+static void keep_old(struct supervisor *s)
+{
+	struct gateway *g = &s->gateway;
+	const struct takeover_listener *l;
+
+	while ((l = takeover_gateway(&s->takeover, s->own_netns, g->nkept)) &&
+	       !workers_listener(&s->workers, KEPT_LISTENER - g->nkept, IPC_GATEWAY, s->own_netns,
+				 l->fd))
+		g->nkept++;
+}
+
+static void leave_old(struct supervisor *s)
+{
+	struct gateway *g = &s->gateway;
+
+	while (g->nkept)
+		workers_listener_gone(&s->workers, KEPT_LISTENER - --g->nkept);
+	if (s->retired || !s->taking_over) /* else retire() does it */
+		takeover_forget_gateways(&s->takeover);
+}
+
 static void failed(struct supervisor *s, int err)
 {
-	char text[GATEWAY_ERROR_MAX];
+	char text[GATEWAY_ERROR_MAX], at[ADDR_TEXT_MAX];
 
 	s->gateway.again_ns = s->loop.now_ns + AGAIN_MS * 1000000ULL;
 	if (s->gateway.error == err)
 		return;
+	if (!s->gateway.error)
+		keep_old(s);
 	s->gateway.error = err;
-	log_error("%s; the agent goes on without, and tries again", gateway_error(s, text));
+	log_error("%s; until that is possible %s%s", gateway_error(s, text),
+		  s->gateway.nkept ? "it is at " : "there is none",
+		  s->gateway.nkept ? addr_format(gateway_at(s), at) : "");
 	session_changed(s->session);
 }
 
@@ -128,6 +166,7 @@ void gateway_go_on(struct supervisor *s)
 	err = gateway_tell(s);
 	if (err)
 		log_error("nobody accepts for the gateway: %s", strerror(-err));
+	leave_old(s);
 }
 
 bool gateway_has_moved(const struct supervisor *s)

@@ -3,7 +3,8 @@
  * The gateway's listener, from one supervisor to the next. Where the address stays, the socket
  * does. Where it changes, the new one is opened beside the old one, which old workers still hold:
  * both may listen on one port if both allow it (SO_REUSEPORT), and the kernel prefers the narrower
- * address. So whoever connects finds somebody all the time.
+ * address. So whoever connects finds somebody all the time. Where the new one cannot be opened, we
+ * serve at the old one until it can.
  */
 #ifndef AGENT_SUPERVISOR_GATEWAY_H
 #define AGENT_SUPERVISOR_GATEWAY_H
@@ -15,6 +16,7 @@
 
 #define GATEWAY_ERROR_MAX 160
 
+struct addr;
 struct supervisor;
 
 struct gateway {
@@ -23,6 +25,7 @@ struct gateway {
 	 * off who is connecting there, so they stay */
 	int covered[GATEWAYS_COVERED];
 	uint32_t ncovered;
+	uint32_t nkept;	   /* of before, the takeover's, at which we serve until ours is open */
 	bool due;	   /* to be opened yet */
 	int error;	   /* why it cannot be: -errno; 0: it is not known that it cannot */
 	uint64_t again_ns; /* not before */
@@ -40,7 +43,9 @@ int gateway_tell(struct supervisor *s);
 void gateway_go_on(struct supervisor *s);
 /* Do all who connect reach the new one, so that the old ones can go? */
 bool gateway_has_moved(const struct supervisor *s);
-/* Why there is none though there should be one; NULL: all is well. */
+/* Where it serves: NULL: nowhere. */
+const struct addr *gateway_at(const struct supervisor *s);
+/* Why it is not where it should be; NULL: all is well. */
 const char *gateway_error(const struct supervisor *s, char text[GATEWAY_ERROR_MAX]);
 void gateway_close(struct supervisor *s);
 

@@ -219,7 +219,8 @@ static void retire(struct supervisor *s)
 
 	s->retired = true;
 	workers_retire(ws);
-	takeover_forget_gateways(&s->takeover); /* nobody accepts there any more */
+	if (!s->gateway.nkept)
+		takeover_forget_gateways(&s->takeover); /* nobody accepts there any more */
 	log_info("%u workers are ready, %u of before drain, %u s at most", workers_ours(ws),
 		 workers_old_ones(ws), ws->drain_ms / 1000);
 }
@@ -251,7 +252,8 @@ void handover_go_on(struct supervisor *s)
 		return;
 	workers_release(ws, s->cold ? EMPTIED_MS : 0);
 	if (!workers_old_ones(ws)) {
-		takeover_done(&s->takeover);
+		if (!s->gateway.nkept) /* or stop() does it */
+			takeover_done(&s->takeover);
 		s->taking_over = false;
 		if (s->retired)
 			log_info("the workers of before have ended");

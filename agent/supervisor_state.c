@@ -73,11 +73,11 @@ static void workload(struct supervisor *s, struct buf *b, uint32_t id,
 	buf_char(b, '}');
 }
 
-static void address(struct buf *b, const char *key, bool on, const struct addr *a)
+static void address(struct buf *b, const char *key, const struct addr *a)
 {
 	char text[ADDR_TEXT_MAX];
 
-	buf_member(b, key, on ? addr_format(a, text) : NULL);
+	buf_member(b, key, a ? addr_format(a, text) : NULL);
 }
 
 char *state_json(struct supervisor *s)
@@ -95,11 +95,11 @@ char *state_json(struct supervisor *s)
 		   workers_answering(&s->workers));
 	acceleration_json(s, &b);
 	buf_char(&b, ',');
-	address(&b, "gateway", s->cfg->gateway_on && !s->gateway.due, &s->cfg->gateway);
+	address(&b, "gateway", gateway_at(s));
 	buf_char(&b, ',');
 	buf_member(&b, "gatewayError", gateway_error(s, why));
 	buf_char(&b, ',');
-	address(&b, "admin", s->cfg->admin_on, &s->cfg->admin);
+	address(&b, "admin", s->cfg->admin_on ? &s->cfg->admin : NULL);
 	buf_printf(&b, ",\"configRevision\":%llu,", (unsigned long long)s->revision);
 	buf_member(&b, "configError", session_error(s->session));
 	buf_str(&b, ",\"endpoints\":[");

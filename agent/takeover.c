@@ -341,6 +341,18 @@ uint32_t takeover_share(struct takeover *t, uint64_t netns, uint16_t port, bool 
 	return n;
 }
 
+const struct takeover_listener *takeover_gateway(const struct takeover *t, uint64_t netns,
+						 uint32_t i)
+{
+	for (uint32_t j = 0; j < t->nlisteners; j++) {
+		const struct takeover_listener *l = &t->listeners[j];
+
+		if (l->fd >= 0 && l->gateway && l->netns == netns && !i--)
+			return l;
+	}
+	return NULL;
+}
+
 void takeover_forget_gateways(struct takeover *t)
 {
 	for (uint32_t i = 0; i < t->nlisteners; i++)

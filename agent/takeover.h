@@ -34,6 +34,9 @@ int takeover_covered(struct takeover *t, uint64_t netns, const struct addr *by);
 /* Lets others of this user listen on that port beside the gateways, or no more. How many there are.
  */
 uint32_t takeover_share(struct takeover *t, uint64_t netns, uint16_t port, bool on);
+/* The i-th gateway in that namespace that was not asked for, or NULL. */
+const struct takeover_listener *takeover_gateway(const struct takeover *t, uint64_t netns,
+						 uint32_t i);
 /* Gives up the gateways that were not asked for. */
 void takeover_forget_gateways(struct takeover *t);
 /* Gives up what was not asked for. Those in old[] are given to workers_adopt() before. */

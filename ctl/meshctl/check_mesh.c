@@ -146,7 +146,8 @@ static bool check_gateway(struct check *c, const cJSON *agent)
 		return check_add(c, "gateway", CHECK_FAILED,
 				 "end who listens there (ss -ltnp), or start mesh-agent with an "
 				 "address of this host that is free: --gateway",
-				 "%s", error);
+				 "%s; until that is possible %s%s", error,
+				 at ? "it is at " : "there is none", at ? at : "");
 	return !at || check_add(c, "gateway", CHECK_PASSED, NULL, "listens on %s", at);
 }
 
