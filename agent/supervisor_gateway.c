@@ -14,7 +14,9 @@
 #define COVERED_LISTENER UINT32_MAX /* of the first; the others count down */
 #define KEPT_LISTENER	 (COVERED_LISTENER - GATEWAYS_COVERED) /* likewise */
 #define AGAIN_MS	 100
-#define HANDSHAKE_MS	 200 /* who has met the old listener is in its queue by then */
+/* Who has met the old listener is in its queue by then: also one from afar, whose first answer was
+ * lost (TCP repeats it after a second). */
+#define HANDSHAKE_MS 1500
 
 void gateway_init(struct gateway *g)
 {
