@@ -7,6 +7,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -143,6 +145,25 @@ static int set(int fd, int option, int value)
 	return setsockopt(fd, SOL_SOCKET, option, &value, sizeof(value));
 }
 
+/* Who has once shared a port shares it on: the kernel keeps a note of it, and lets the next socket
+ * with SO_REUSEPORT in without a look at the others. A bind() without it ends that; TCP_REPAIR has
+ * it succeed where somebody listens. */
+static int share_no_more(int fd, const struct sockaddr_storage *at, socklen_t len)
+{
+	int other, on = 1;
+
+	if (set(fd, SO_REUSEPORT, 0) < 0)
+		return -errno;
+	other = socket(at->ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (other < 0 || setsockopt(other, IPPROTO_TCP, TCP_REPAIR, &on, sizeof(on)) < 0 ||
+	    bind(other, (const struct sockaddr *)at, len) < 0)
+		log_warn("processes of this user may listen beside the gateway: %s",
+			 strerror(errno));
+	if (other >= 0)
+		close(other);
+	return 0;
+}
+
 int start_listen(const struct addr *a, bool shared, int *out)
 {
 	struct sockaddr_storage ss;
@@ -150,9 +171,10 @@ int start_listen(const struct addr *a, bool shared, int *out)
 	int err = 0, fd = socket(ss.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
 	if (fd < 0 || set(fd, SO_REUSEADDR, 1) < 0 || (shared && set(fd, SO_REUSEPORT, 1) < 0) ||
-	    bind(fd, (struct sockaddr *)&ss, len) < 0 || listen(fd, BACKLOG) < 0 ||
-	    (shared && set(fd, SO_REUSEPORT, 0) < 0))
+	    bind(fd, (struct sockaddr *)&ss, len) < 0 || listen(fd, BACKLOG) < 0)
 		err = -errno;
+	if (!err && shared)
+		err = share_no_more(fd, &ss, len);
 	if (!err)
 		*out = fd;
 	else if (fd >= 0)

@@ -35,18 +35,21 @@ static void close_load(void)
 	assert_true(all > 100);
 }
 
-static int try_address(const char *text, bool to_listen)
+enum how { CONNECT, LISTEN, LISTEN_TOO };
+
+static int try_address(const char *text, enum how how)
 {
 	struct sockaddr_storage ss;
 	struct addr a;
 	socklen_t len;
-	int fd, r;
+	int fd, r, share = how == LISTEN_TOO;
 
 	assert_int_equal(addr_parse(text, &a), 0);
 	len = addr_to_sockaddr(&a, &ss);
 	fd = socket(ss.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	r = to_listen ? bind(fd, (struct sockaddr *)&ss, len) || listen(fd, 1)
-		      : connect(fd, (struct sockaddr *)&ss, len);
+	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &share, sizeof(share)), 0);
+	r = how == CONNECT ? connect(fd, (struct sockaddr *)&ss, len)
+			   : bind(fd, (struct sockaddr *)&ss, len) || listen(fd, 1);
 	if (!r)
 		return fd;
 	r = -errno;
@@ -56,7 +59,7 @@ static int try_address(const char *text, bool to_listen)
 
 static bool refuses(const char *address)
 {
-	int fd = try_address(address, false);
+	int fd = try_address(address, CONNECT);
 
 	if (fd >= 0)
 		close(fd);
@@ -99,6 +102,9 @@ static void succeed(enum way way, const char *gateway)
 	}
 	eventually(5000, agent_logged(from, "of before drain"));
 	assert_true(serves(GATEWAY_ADDRESS));
+	/* the port is shared for the move only: nobody of the same user takes calls away */
+	assert_int_equal(try_address(gateway, LISTEN_TOO), -EADDRINUSE);
+	assert_int_equal(try_address(GATEWAY_ADDRESS, LISTEN_TOO), -EADDRINUSE);
 }
 
 static void no_connection_is_refused_when_the_address_changes(void **state)
@@ -144,7 +150,7 @@ static bool check_says(const char *text)
 
 static void a_gateway_that_cannot_be_had_stays_where_it_was(void **state)
 {
-	int taken = try_address("127.0.0.1:8099", true);
+	int taken = try_address("127.0.0.1:8099", LISTEN);
 	long from = agent_log_size();
 	pid_t before;
 
