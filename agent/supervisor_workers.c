@@ -236,7 +236,7 @@ static int start_one(struct worker *w)
 	if (ws->snapshot_fd >= 0)
 		worker_tell(w, &ws->snapshot, &ws->snapshot_fd, 1);
 	for (uint32_t i = 0; i < ws->nlisteners && !ws->holding_back; i++)
-		worker_tell_listener(w, &ws->listeners[i], 0);
+		worker_tell_listener(w, &ws->listeners[i]);
 	return 0;
 }
 
@@ -407,7 +407,7 @@ int workers_listener(struct workers *ws, uint32_t id, enum ipc_listener_role rol
 	*l = (struct workers_listener){.id = id, .role = role, .netns = netns, .fd = fd};
 	for (uint32_t i = 0; i < WORKERS_MAX && !ws->holding_back; i++)
 		if (ws->w[i].ours)
-			worker_tell_listener(&ws->w[i], l, 0);
+			worker_tell_listener(&ws->w[i], l);
 	return 0;
 }
 
@@ -431,9 +431,10 @@ void workers_release(struct workers *ws, uint32_t after_ms)
 	if (!ws->holding_back)
 		return;
 	ws->holding_back = false;
+	ws->begin_ns = clock_mono_ns() + after_ms * 1000000ULL;
 	for (uint32_t i = 0; i < WORKERS_MAX; i++)
 		for (uint32_t j = 0; ws->w[i].ours && j < ws->nlisteners; j++)
-			worker_tell_listener(&ws->w[i], &ws->listeners[j], after_ms);
+			worker_tell_listener(&ws->w[i], &ws->listeners[j]);
 }
 
 void workers_snapshot(struct workers *ws, int fd, uint64_t generation, uint64_t size)

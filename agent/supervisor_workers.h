@@ -84,6 +84,7 @@ struct workers {
 	uint64_t started;
 	int rendezvous;	   /* the directory */
 	bool holding_back; /* ours are not told of listeners yet: others accept there */
+	uint64_t begin_ns; /* then ours accept, once they are told */
 	struct workers_listener *listeners;
 	uint32_t nlisteners, listeners_cap;
 	int snapshot_fd; /* -1: none yet */

@@ -13,7 +13,7 @@
  * killed. */
 void worker_tell(struct worker *w, const struct ipc_msg *msg, const int *fds, size_t nfds);
 void worker_tell_init(struct worker *w, int rendezvous);
-void worker_tell_listener(struct worker *w, const struct workers_listener *l, uint32_t after_ms);
+void worker_tell_listener(struct worker *w, const struct workers_listener *l);
 void worker_ipc_event(struct watch *watch, uint32_t events);
 void worker_forget_queue(struct worker *w);
 void worker_give_up(struct worker *w, const char *why);

@@ -3,6 +3,7 @@
  * says, or does not read, may hold the supervisor up. */
 #include "agent/supervisor_workers_impl.h"
 
+#include "lib/clock.h"
 #include "lib/log.h"
 
 #include <errno.h>
@@ -125,14 +126,22 @@ void worker_tell_init(struct worker *w, int rendezvous)
 	worker_tell(w, &m, fds, IPC_INIT_FDS);
 }
 
-void worker_tell_listener(struct worker *w, const struct workers_listener *l, uint32_t after_ms)
+/* How long it is to wait yet: also one that is started meanwhile. */
+static uint32_t begins_in_ms(const struct workers *ws)
+{
+	uint64_t now_ns = clock_mono_ns();
+
+	return ws->begin_ns > now_ns ? (uint32_t)((ws->begin_ns - now_ns) / 1000000 + 1) : 0;
+}
+
+void worker_tell_listener(struct worker *w, const struct workers_listener *l)
 {
 	struct ipc_msg m = {.kind = IPC_LISTENER};
 
 	m.listener.id = l->id;
 	m.listener.role = l->role;
 	m.listener.netns = l->netns;
-	m.listener.after_ms = after_ms;
+	m.listener.after_ms = begins_in_ms(w->all);
 	worker_tell(w, &m, &l->fd, 1);
 }
 

@@ -80,6 +80,15 @@ static void wait_for_message(void)
 	poll(&p, 1, -1);
 }
 
+/* What it is told of listeners it says as the number of a snapshot. */
+static void say_when_it_begins(const struct ipc_msg *l)
+{
+	struct ipc_msg m = {.kind = IPC_SNAPSHOT_USED};
+
+	m.snapshot.generation = l->listener.after_ms;
+	ipc_send(IPC_FD, &m, NULL, 0);
+}
+
 /* Answers each ping when it comes to it: of what it asks for there is always something to read. */
 static void be_busy(int asking)
 {
@@ -101,6 +110,8 @@ static void be_busy(int asking)
 			usleep(2000); /* its work */
 			say(IPC_WANT_SOCKET, NULL, 0);
 		}
+		if (m.kind == IPC_LISTENER)
+			say_when_it_begins(&m);
 		if (m.kind == IPC_PING)
 			say(IPC_PING, NULL, 0);
 	}
@@ -330,6 +341,27 @@ static int listen_on_loopback(struct sockaddr_in *at)
 	return fd;
 }
 
+/* Others empty the queues first, whoever of ours it is that waits for them. */
+static void worker_that_is_replaced_begins_no_sooner(void **state)
+{
+	struct sockaddr_in at;
+	int fd = listen_on_loopback(&at);
+
+	begin("quiet");
+	fx.ws.holding_back = true;
+	ok(workers_listener(&fx.ws, 1, IPC_CAPTURE, 1, fd));
+	workers_release(&fx.ws, 15000);
+	while (!fx.ws.w[0].generation)
+		ok(loop_once(&fx.loop, 100));
+	assert_in_range(fx.ws.w[0].generation, 14000, 15001);
+	kill(fx.ws.w[0].pid, SIGKILL);
+	while (!fx.ws.restarts || !fx.ws.w[0].generation)
+		ok(loop_once(&fx.loop, 100));
+	assert_in_range(fx.ws.w[0].generation, 5000, 15000);
+	end();
+	close(fd);
+}
+
 /* What the worker missed it would never learn. */
 static void worker_that_lost_a_message_is_replaced(void **state)
 {
@@ -427,6 +459,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(worker_with_answers_to_read_is_not_silent),
 		cmocka_unit_test(worker_that_stands_still_is_noticed),
 		cmocka_unit_test(worker_ends_when_its_supervisor_says_so_and_not_by_signals_to_all),
+		cmocka_unit_test(worker_that_is_replaced_begins_no_sooner),
 		cmocka_unit_test(worker_that_lost_a_message_is_replaced),
 		cmocka_unit_test(worker_full_of_clients_hears_its_supervisor),
 	};
