@@ -105,24 +105,33 @@ static bool died(pid_t *pid, const char *what)
 
 /* The next story may have one of the same name at another address: as long as the registry has this
  * one, which an agent that was not there has not seen go, it would be taken for that. */
-static void instances_end(void)
+static bool instances_end(void)
 {
 	uint64_t until = mono_ms() + END_MS * slowness();
+	bool all = true;
 
 	for (struct instance *i; (i = instances);) {
-		while (!strcmp(endpoint_status(i->service, i->id), "healthy") && mono_ms() < until)
+		bool stays;
+
+		while ((stays = !strcmp(endpoint_status(i->service, i->id), "healthy")) &&
+		       mono_ms() < until)
 			usleep(2000);
+		if (stays)
+			printf("%s of %s has ended, and is healthy all the same\n", i->id,
+			       i->service);
+		all &= !stays;
 		instances = i->next;
 		free(i);
 	}
+	return all;
 }
 
 int story_end(void **state)
 {
-	bool dead = died(&meshd_pid, "meshd");
+	bool broken = died(&meshd_pid, "meshd");
 
-	dead |= died(&agent_pid, "mesh-agent");
-	if (dead || (failed && !skipped))
+	broken |= died(&agent_pid, "mesh-agent");
+	if (broken || (failed && !skipped))
 		for (int i = 0; i < nlogs; i++)
 			log_show(logs[i].name, logs[i].from);
 	clients_end();
@@ -139,9 +148,9 @@ int story_end(void **state)
 		workers_kill(); /* of an agent that the story killed */
 		agent_start("");
 	}
-	instances_end();
+	broken |= !instances_end();
 	api_end();
-	return dead ? -1 : 0;
+	return broken ? -1 : 0;
 }
 
 /* --- programs ----------------------------------------------------------------------------------
