@@ -73,7 +73,8 @@ static void end_workers(void *arg)
 	takeover_done(t);
 }
 
-/* Before anything is touched: what a worker holds is looked at, its listeners are closed again. */
+/* Before anything is touched: what a worker holds is looked at, its listeners are closed again: who
+ * calls there when it has closed them is refused, and does not wait for us. */
 static int find_workers(struct removal *r)
 {
 	int dir = rendezvous_open(r->cfg->run_dir), err;
@@ -81,6 +82,7 @@ static int find_workers(struct removal *r)
 	if (dir < 0)
 		return dir;
 	err = takeover_find(&r->takeover, dir, FIND_WAIT_MS);
+	takeover_forget(&r->takeover);
 	close(dir);
 	return err;
 }

@@ -360,13 +360,20 @@ void takeover_forget_gateways(struct takeover *t)
 			close(give(&t->listeners[i]));
 }
 
-void takeover_done(struct takeover *t)
+void takeover_forget(struct takeover *t)
 {
-	for (uint32_t i = 0; i < t->nold; i++)
-		workers_old_close(&t->old[i]);
 	for (uint32_t i = 0; i < t->nlisteners; i++)
 		if (t->listeners[i].fd >= 0)
 			close(t->listeners[i].fd);
 	free(t->listeners);
+	t->listeners = NULL;
+	t->nlisteners = t->cap = 0;
+}
+
+void takeover_done(struct takeover *t)
+{
+	for (uint32_t i = 0; i < t->nold; i++)
+		workers_old_close(&t->old[i]);
+	takeover_forget(t);
 	*t = (struct takeover){0};
 }

@@ -39,7 +39,9 @@ const struct takeover_listener *takeover_gateway(const struct takeover *t, uint6
 						 uint32_t i);
 /* Gives up the gateways that were not asked for. */
 void takeover_forget_gateways(struct takeover *t);
-/* Gives up what was not asked for. Those in old[] are given to workers_adopt() before. */
+/* Gives up all listeners that were not asked for. */
+void takeover_forget(struct takeover *t);
+/* The same for all that is left. Those in old[] are given to workers_adopt() before. */
 void takeover_done(struct takeover *t);
 
 #endif
