@@ -113,11 +113,12 @@ static void pour(struct client *c, size_t size)
 	for (int i = 0; i < BURST; i++)
 		for (size_t at = 0; at < size;) {
 			ssize_t n = send(c->fd, block + at, size - at, MSG_NOSIGNAL);
+			struct pollfd room = {.fd = c->fd, .events = POLLOUT};
 
 			if (n < 0 && errno != EAGAIN)
 				fail_msg("send: %s", strerror(errno));
 			if (n < 0)
-				usleep(1000);
+				assert_int_equal(poll(&room, 1, 10000 * slowness()), 1);
 			else
 				at += (size_t)n;
 		}

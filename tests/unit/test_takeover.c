@@ -4,7 +4,6 @@
  * over and what is not believed. The workers are real ones, or this program playing one that lies;
  * supervisors are this process, one after the other.
  */
-#include "agent/leave.h"
 #include "agent/supervisor_workers.h"
 #include "agent/takeover.h"
 #include "agent/worker.h"
@@ -15,6 +14,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <sys/pidfd.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -198,6 +198,29 @@ static void reap(pid_t pid)
 	assert_int_equal(waitpid(pid, NULL, 0), pid);
 }
 
+/* The next supervisor finds the one worker that is there. */
+static void find_the_one(struct takeover *t)
+{
+	supervisor_begin();
+	ok(takeover_find(t, fx.ws.rendezvous, FIND_MS));
+	assert_int_equal(t->nold, 1);
+}
+
+/* Nobody takes its place. */
+static void adopt_the_one(struct takeover *t)
+{
+	ok(workers_adopt(&fx.ws, &t->old[0]));
+	fx.ws.n = 0;
+	t->nold = 0;
+	takeover_done(t);
+}
+
+static void wait_for_the_old_ones(void)
+{
+	while (workers_old_ones(&fx.ws))
+		ok(loop_once(&fx.loop, 100));
+}
+
 static int listen_on_loopback(struct sockaddr_in *at)
 {
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -289,10 +312,7 @@ static void a_worker_serves_on_alone_and_is_taken_over(void **state)
 	fd = takeover_listener(&t, true, netns, &where);
 	assert_true(fd >= 0);
 	assert_int_equal(takeover_listener(&t, true, netns, &where), -1); /* it is given away */
-	ok(workers_adopt(&fx.ws, &t.old[0]));
-	fx.ws.n = 0; /* nobody takes its place */
-	t.nold = 0;
-	takeover_done(&t);
+	adopt_the_one(&t);
 	assert_int_equal(workers_old_ones(&fx.ws), 1);
 	assert_true(asks(kept, &closes) && !closes);
 
@@ -302,8 +322,7 @@ static void a_worker_serves_on_alone_and_is_taken_over(void **state)
 		assert_true(asks(kept, &closes));
 	}
 	assert_true(asks(fresh, &closes) && closes);
-	while (workers_old_ones(&fx.ws))
-		ok(loop_once(&fx.loop, 100));
+	wait_for_the_old_ones();
 	assert_int_equal(fx.died, 1);
 	assert_int_equal(sockets_there(), 0);
 	reap(pid);
@@ -337,6 +356,17 @@ static void a_worker_that_was_told_to_wait_ends_when_nobody_comes(void **state)
 	supervisor_end();
 }
 
+static bool ends_within(pid_t pid, int ms)
+{
+	struct pollfd end = {.fd = pidfd_open(pid, 0), .events = POLLIN};
+	int n;
+
+	assert_true(end.fd >= 0);
+	n = poll(&end, 1, ms);
+	close(end.fd);
+	return n != 0;
+}
+
 /* Who came looked for what there is, and failed before it was up. */
 static void a_worker_ends_when_whoever_came_has_gone_again(void **state)
 {
@@ -351,15 +381,10 @@ static void a_worker_ends_when_whoever_came_has_gone_again(void **state)
 	close(listener);
 	workers_leave(&fx.ws, 500);
 	supervisor_end();
-	supervisor_begin();
-	ok(takeover_find(&t, fx.ws.rendezvous, FIND_MS));
-	assert_int_equal(t.nold, 1);
+	find_the_one(&t);
 	assert_int_equal(t.nlisteners, 1);
-	ok(workers_adopt(&fx.ws, &t.old[0]));
-	t.nold = 0;
-	takeover_done(&t);
-	usleep(600000); /* it is not ended by its time while somebody is there */
-	assert_int_equal(waitpid(pid, NULL, WNOHANG), 0);
+	adopt_the_one(&t);
+	assert_false(ends_within(pid, 600)); /* by its time, while somebody is there */
 	supervisor_end();
 	alarm(DEADLINE_S);
 	reap(pid);
@@ -415,19 +440,13 @@ static void what_a_worker_says_of_its_descriptors_is_not_believed(void **state)
 	supervisor_begin();
 	pid = start_worker("liar");
 	supervisor_dies();
-	supervisor_begin();
-	ok(takeover_find(&t, fx.ws.rendezvous, FIND_MS));
-	assert_int_equal(t.nold, 1);
+	find_the_one(&t);
 	assert_int_equal(t.nlisteners, 0);
-	ok(workers_adopt(&fx.ws, &t.old[0]));
+	adopt_the_one(&t);
 	assert_null(fx.ws.w[3].ring);
-	fx.ws.n = 0;
-	t.nold = 0;
-	takeover_done(&t);
 	fx.ws.drain_ms = 100;
 	workers_retire(&fx.ws); /* it does not listen to that either: it is killed */
-	while (workers_old_ones(&fx.ws))
-		ok(loop_once(&fx.loop, 100));
+	wait_for_the_old_ones();
 	reap(pid);
 	supervisor_end();
 }
@@ -441,18 +460,12 @@ static void a_worker_that_lies_about_its_gauge_is_ended(void **state)
 	supervisor_begin();
 	pid = start_worker("impostor");
 	supervisor_dies();
-	supervisor_begin();
-	ok(takeover_find(&t, fx.ws.rendezvous, FIND_MS));
-	assert_int_equal(t.nold, 1);
-	ok(workers_adopt(&fx.ws, &t.old[0]));
-	fx.ws.n = 0;
-	t.nold = 0;
-	takeover_done(&t);
+	find_the_one(&t);
+	adopt_the_one(&t);
 	assert_int_equal(workers_old_ones(&fx.ws), 1);
 	fx.ws.drain_ms = 100;
 	workers_retire(&fx.ws);
-	while (workers_old_ones(&fx.ws))
-		ok(loop_once(&fx.loop, 100));
+	wait_for_the_old_ones();
 	reap(pid);
 	supervisor_end();
 }
@@ -494,86 +507,6 @@ static void a_directory_of_others_is_not_used(void **state)
 	ok(chmod(path, 0700));
 }
 
-/* --- leaving -----------------------------------------------------------------------------------
- */
-
-static struct leaver {
-	struct loop loop;
-	struct leave leave;
-	int give;
-	bool stays;
-} leaver;
-
-static bool on_asked(void *arg, int *fd)
-{
-	*fd = leaver.give;
-	leaver.loop.stop = !leaver.stays;
-	return !leaver.stays;
-}
-
-/* The running agent, in a process of its own; it is up when this returns. */
-static pid_t leaver_start(bool stays)
-{
-	int up[2];
-	char byte;
-	pid_t pid;
-
-	ok(pipe(up));
-	pid = fork();
-	if (!pid) {
-		leaver.stays = stays;
-		leaver.give = up[1];
-		leaver.leave =
-			(struct leave){.loop = &leaver.loop, .arg = &leaver, .asked = on_asked};
-		if (loop_init(&leaver.loop) || leave_init(&leaver.leave, run_dir) ||
-		    write(up[1], "u", 1) != 1)
-			_exit(1);
-		alarm(DEADLINE_S);
-		loop_run(&leaver.loop);
-		_exit(7);
-	}
-	assert_int_equal(read(up[0], &byte, 1), 1);
-	close(up[0]);
-	close(up[1]);
-	return pid;
-}
-
-static void who_is_asked_leaves_and_gives_what_it_has(void **state)
-{
-	pid_t pid = leaver_start(false);
-	int fd, status;
-
-	ok(leave_ask(run_dir, 5000, &fd));
-	assert_true(fd >= 0);
-	assert_int_equal(waitpid(pid, &status, WNOHANG), pid); /* it has ended */
-	assert_int_equal(WEXITSTATUS(status), 7);
-	close(fd);
-	assert_int_equal(leave_ask(run_dir, 5000, &fd), -ENOENT);
-	assert_int_equal(fd, -1);
-}
-
-static void who_stays_says_so(void **state)
-{
-	pid_t pid = leaver_start(true);
-	int fd;
-
-	assert_int_equal(leave_ask(run_dir, 5000, &fd), -EBUSY);
-	assert_int_equal(fd, -1);
-	kill(pid, SIGKILL);
-	reap(pid);
-}
-
-static void who_hangs_is_not_waited_for(void **state)
-{
-	pid_t pid = leaver_start(false);
-	int fd;
-
-	kill(pid, SIGSTOP);
-	assert_int_equal(leave_ask(run_dir, 100, &fd), -ETIMEDOUT);
-	kill(pid, SIGKILL);
-	reap(pid);
-}
-
 static int make_run_dir(void **state)
 {
 	return mkdtemp(run_dir) ? 0 : -1;
@@ -583,7 +516,6 @@ static int make_run_dir(void **state)
 static int remove_run_dir(void **state)
 {
 	rendezvous_sweep(run_dir);
-	leave_remove(run_dir);
 	return rmdir(run_dir);
 }
 
@@ -599,9 +531,6 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_worker_that_lies_about_its_gauge_is_ended),
 		cmocka_unit_test(only_its_own_superior_is_heard),
 		cmocka_unit_test(a_directory_of_others_is_not_used),
-		cmocka_unit_test(who_is_asked_leaves_and_gives_what_it_has),
-		cmocka_unit_test(who_stays_says_so),
-		cmocka_unit_test(who_hangs_is_not_waited_for),
 	};
 
 	if (argc == 2 && !strcmp(argv[1], "worker"))
