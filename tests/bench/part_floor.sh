@@ -109,6 +109,19 @@ floor_round() {
 	done
 	seconds=$STEADY in_turn latency floor1
 	seconds=1 in_turn latency floor32 '' 32
+	floor_place 1 0
+	floor_large 0
+}
+
+# A body that the origin writes in one piece, to a hop on another CPU.
+floor_large() { # CPU of client and origin
+	local CASES='' where
+	for where in $FLOOR_HOSTS; do
+		pin "$where" direct "$1"
+		CASES+="floor-$where-hop "
+	done
+	client_cpu=$1
+	seconds=$STEADY in_turn latency floor-large "?len=262144"
 }
 
 floor_end() {
@@ -141,9 +154,9 @@ floor_tcp_report() {
 	done
 }
 
-floor_http_row() { # TITLE METRIC WHAT
+floor_http_row() { # TITLE METRIC WHAT [BASE]
 	local where m base
-	base=$(median floor-plain-direct "$2")
+	base=$(median "floor-plain-${4:-direct}" "$2")
 	printf '| %s |' "$1"
 	for where in $FLOOR_HOSTS; do
 		m=$(median "floor-$where-$3" "$2")
@@ -165,4 +178,5 @@ floor_report() {
 		floor_http_row 'through HAProxy' "p50-floor$n" haproxy
 		floor_http_row 'through nginx' "p50-floor$n" nginx
 	done
+	floor_http_row 'HTTP, 256 KiB, p50 of c=1 through that hop on another CPU (ratio: to plain TCP and the hop), us' p50-floor-large hop hop
 }
