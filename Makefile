@@ -19,7 +19,7 @@ SAN     := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-om
 
 LIB_SRC    := $(wildcard lib/*.c)
 AGENT_SRC  := $(wildcard agent/*.c agent/*/*.c)
-MESHD_SRC  := $(wildcard ctl/meshd/*.c)
+MESHD_SRC  := $(wildcard ctl/meshd/*.c ctl/meshd/*/*.c)
 CTL_SRC    := $(wildcard ctl/meshctl/*.c)
 DEMO_SRC   := $(filter-out demo/app.c,$(wildcard demo/*.c))
 BPF_SRC    := $(filter-out %.test.bpf.c %.trial.bpf.c,$(wildcard bpf/*.bpf.c))

@@ -263,6 +263,8 @@ static void start(struct worker *w)
 
 static int ring_new(struct worker *w)
 {
+	int err;
+
 	w->ring_fd = memfd_create("mesh-ring", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (w->ring_fd < 0)
 		return -errno;
@@ -270,7 +272,10 @@ static int ring_new(struct worker *w)
 	if (ftruncate(w->ring_fd, RING_DATA + RING_SIZE) < 0 ||
 	    fcntl(w->ring_fd, F_ADD_SEALS, WORKERS_RING_SEALS) < 0)
 		return -errno;
-	return worker_map_ring(w);
+	err = worker_map_ring(w);
+	if (!err)
+		ring_init(w->ring);
+	return err;
 }
 
 int worker_map_ring(struct worker *w)

@@ -148,7 +148,7 @@ static void put_time(struct buf *b, const struct record *r)
 
 void accesslog_write(struct accesslog *a, const struct record *r, const struct accesslog_names *n)
 {
-	const char *p = (const char *)(r + 1);
+	const char *p = record_text(r);
 	struct buf *b = &a->buf;
 
 	if (b->len > BUFFER_MAX / 2)

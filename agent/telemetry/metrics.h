@@ -23,7 +23,7 @@ struct metrics_request {
 	uint32_t cause;
 	uint64_t duration_ns, bytes_in, bytes_out;
 	uint32_t tries;
-	uint8_t flags;	  /* enum record_flags */
+	uint16_t flags;	  /* enum record_flags */
 	uint8_t bulkhead; /* enum mesh_bulkhead_reason */
 };
 

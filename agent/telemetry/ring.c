@@ -5,7 +5,8 @@
 #include <string.h>
 
 #define FILLER_KIND 0 /* a record_kind that no record has: skip `size` bytes */
-#define RECORD_MAX  (sizeof(struct record) + RECORD_TEXT_MAX + 8)
+#define RECORD_MAX                                                                                 \
+	(sizeof(struct record) + RECORD_TRIES * sizeof(struct record_try) + RECORD_TEXT_MAX + 8)
 #define WHY_MAX                                                                                    \
 	(sizeof(struct record_why) + WHY_CANDIDATES * sizeof(struct why_candidate) +               \
 	 RECORD_TEXT_MAX + 8)
@@ -86,9 +87,12 @@ static bool why_fits(const struct record_why *w, uint32_t size)
 
 static bool record_fits(const struct record *rec, uint32_t size)
 {
-	return sizeof(*rec) + rec->method_len + rec->path_len + rec->host_len +
-		       rec->request_id_len <=
-	       size;
+	return rec->ntries <= RECORD_TRIES && rec->trace_len <= TRACE_TEXT_MAX &&
+	       rec->alias_len <= TRACE_TEXT_MAX && rec->parent_len <= TRACE_TEXT_MAX &&
+	       sizeof(*rec) + rec->ntries * sizeof(struct record_try) + rec->method_len +
+			       rec->path_len + rec->host_len + rec->request_id_len +
+			       rec->trace_len + rec->alias_len + rec->parent_len <=
+		       size;
 }
 
 /* Copies the record at `at`, of which `left` bytes may be read. Returns its size in the ring, 0
@@ -128,6 +132,10 @@ uint32_t ring_drain(struct ring *r, uint32_t max, void (*fn)(const struct record
 	uint64_t head = __atomic_load_n(&r->head, __ATOMIC_ACQUIRE), tail = r->tail;
 	uint32_t n = 0;
 
+	if (r->layout != RING_LAYOUT && tail != head) {
+		++*corrupt;
+		tail = head;
+	}
 	while (n < max && tail != head) {
 		bool is_record = false;
 		uint32_t size =

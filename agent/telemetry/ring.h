@@ -14,7 +14,9 @@
 #include <stdbool.h>
 
 #define RING_SIZE	(1u << 20) /* data bytes of one worker's ring, a power of two */
-#define RECORD_TEXT_MAX 512	   /* bytes of text behind a record: longer fields are cut */
+#define RECORD_TEXT_MAX 768	   /* bytes of text behind a record: longer fields are cut */
+#define RECORD_TRIES	8	   /* tries in a record; of more the last ones are not in it */
+#define TRACE_TEXT_MAX	64	   /* bytes of an id as a caller chose it */
 
 enum record_kind {
 	RECORD_REQUEST = 1,
@@ -30,6 +32,9 @@ enum record_flags {
 	RECORD_DELAYED = 16,	/* by a fault that was injected */
 	RECORD_ABORTED = 32,	/* likewise */
 	RECORD_NO_BUDGET = 64,	/* another try was due, and the budget had nothing left for it */
+	RECORD_TRACED = 128,	/* it has a trace id and a span id */
+	RECORD_SAMPLED = 256,	/* its span is to be kept whatever became of it */
+	RECORD_ROOT = 512,	/* the caller named no trace: this one began here */
 };
 
 /* Why the mesh itself answered. The names (cause_name) are in the contract: header, log, metric,
@@ -60,9 +65,27 @@ enum mesh_cause {
 /* "" for CAUSE_NONE and for anything out of range. */
 const char *cause_name(uint32_t cause);
 
+/* One try of a request, an event of its span. */
+struct record_try {
+	uint32_t endpoint, gen; /* MESH_NONE: none could be chosen */
+	uint32_t start_us,
+		duration_us; /* from the record's start; to the answer's head or the failure */
+	uint16_t status;     /* of its answer, 0: none */
+	uint8_t cause;	     /* enum mesh_cause, CAUSE_NONE: with an answer */
+	uint8_t reused;	     /* on a connection that had served before */
+	uint32_t pad;
+};
+
+/* Followed by record_try[ntries] and the text. Trace: ids as bytes, in the order in which W3C
+ * writes them. What the caller chose freely is text beside them: `trace` the trace id when it is
+ * not 32 hex digits (trace_id is then what it is mapped to), `alias` another trace id that came
+ * with the same request, `parent` the id of the caller's span when it is not 16 hex digits. */
 struct record {
-	uint32_t size; /* of record and text, a multiple of 8 */
-	uint8_t kind, flags, cause, tries;
+	uint32_t size; /* of all of it, a multiple of 8 */
+	uint8_t kind, cause, tries, ntries;
+	uint16_t flags; /* enum record_flags */
+	uint8_t trace_id[16], span_id[8];
+	uint8_t parent_id[8]; /* zero: none, or `parent` */
 	uint64_t start_ns; /* CLOCK_MONOTONIC: first byte of the request / accept() of a tunnel */
 	uint64_t duration_ns; /* to the last byte of the answer / to the end of the tunnel */
 	uint64_t head_ns;     /* from start to the end of the answer's head; 0 for tunnels */
@@ -76,8 +99,8 @@ struct record {
 	uint16_t status;  /* HTTP status sent to the caller; 0: none (tunnel, caller gone before) */
 	uint8_t bulkhead; /* enum mesh_bulkhead_reason: what was full */
 	uint8_t pad;
-	uint16_t method_len, path_len, host_len,
-		request_id_len; /* text: these four, one behind the other */
+	/* text: these, one behind the other */
+	uint16_t method_len, path_len, host_len, request_id_len, trace_len, alias_len, parent_len;
 };
 
 /* Why the mesh answered as it did: what was known when it gave up. Followed by
@@ -114,8 +137,25 @@ struct ring {			    /* head of the shared block; data follows at RING_DATA */
 	_Alignas(64) uint64_t head; /* written so far; the worker's */
 	_Alignas(64) uint64_t tail; /* read so far; the supervisor's */
 	_Alignas(64) uint64_t lost; /* records that did not fit; the worker's */
+	uint64_t layout; /* RING_LAYOUT of its maker: workers outlive the agent that knows theirs */
 };
-#define RING_DATA 4096
+#define RING_LAYOUT 2
+#define RING_DATA   4096
+
+static inline const struct record_try *record_tries(const struct record *rec)
+{
+	return (const struct record_try *)(rec + 1);
+}
+static inline const char *record_text(const struct record *rec)
+{
+	return (const char *)(record_tries(rec) + rec->ntries);
+}
+
+/* Of zeroed memory. */
+static inline void ring_init(struct ring *ring)
+{
+	ring->layout = RING_LAYOUT;
+}
 
 /* Writer: space for a record of `size` bytes (multiple of 8), or NULL (counted). Valid until
  * ring_commit. */
@@ -137,8 +177,9 @@ static inline const char *why_text(const struct record_why *w)
 }
 
 /* Reader: calls fn for at most `max` records; returns how many. A ring that makes no sense is
- * emptied and counted in *corrupt. The record passed to fn is a private copy: the worker can no
- * longer change it. One of kind RECORD_WHY is a struct record_why in truth. */
+ * emptied and counted in *corrupt, as is one of another layout (a worker of before an upgrade). The
+ * record passed to fn is a private copy: the worker can no longer change it. One of kind RECORD_WHY
+ * is a struct record_why in truth. */
 uint32_t ring_drain(struct ring *r, uint32_t max, void (*fn)(const struct record *rec, void *arg),
 		    void *arg, uint64_t *corrupt);
 

@@ -18,6 +18,7 @@ static int make(void **state)
 	if (!ring)
 		return -1;
 	memset(ring, 0, RING_DATA + RING_SIZE);
+	ring_init(ring);
 	return 0;
 }
 
@@ -165,6 +166,7 @@ static void nonsense_is_noticed_and_survived(void **state)
 		uint64_t n = 0, corrupt = 0;
 
 		memset(ring, 0, RING_DATA + RING_SIZE);
+		ring_init(ring);
 		put(0, 16);
 		spoil[i]((struct record *)((char *)ring + RING_DATA));
 		assert_int_equal(ring_drain(ring, UINT32_MAX, count, &n, &corrupt), 0);
