@@ -57,6 +57,7 @@ deps: ## install what is missing (apt), as root or through sudo
 
 # What a target needs beyond the common: named here, installed by its `deps`.
 DEPS := $(if $(findstring clang,$(CC)),clang)
+test unit bpf-tests e2e e2e-modes: DEPS += tests
 fuzz: DEPS := clang
 format format-check: DEPS := format
 test-kernels: DEPS := kernels

@@ -5,7 +5,8 @@
 #
 #   deploy/install-deps.sh [--list] [GROUP]...    --list: only print what is missing
 #
-# Without a GROUP: what `make`, `make demo` and `make test` need. Groups add to that:
+# Without a GROUP: what `make` and `make demo` need. Groups add to that:
+#   tests     what `make test` runs beside the product: Prometheus, and what reads its formats strictly
 #   bench     what `make bench` compares with
 #   clang     the sanitizers of clang, for `make fuzz` and CC=clang
 #   format    clang-format
@@ -34,6 +35,10 @@ iproute2 /sbin/ip
 curl /usr/bin/curl
 util-linux /usr/bin/unshare /usr/bin/setpriv
 procps /usr/bin/pgrep'
+# promtool comes with prometheus
+readonly TESTS_PACKAGES='
+prometheus /usr/bin/prometheus /usr/bin/promtool
+python3-prometheus-client /usr/lib/python3/dist-packages/prometheus_client/openmetrics/parser.py'
 readonly BENCH_PACKAGES='
 wrk /usr/bin/wrk
 nginx-light /usr/sbin/nginx
@@ -88,7 +93,7 @@ forbid_services() {
 	as_root chmod 755 $POLICY
 }
 
-# Nor shall they start at the next boot: the benchmark starts its own.
+# Nor shall they start at the next boot: tests and the benchmark start their own.
 disable_services() { # PACKAGE...
 	local package
 	command -v systemctl >/dev/null || return 0
@@ -96,6 +101,7 @@ disable_services() { # PACKAGE...
 		case $package in
 		nginx-light) as_root systemctl --quiet disable nginx.service ;;
 		haproxy) as_root systemctl --quiet disable haproxy.service ;;
+		prometheus) as_root systemctl --quiet disable prometheus.service ;;
 		esac
 	done
 }
@@ -129,12 +135,13 @@ list_only=
 for argument in "$@"; do
 	case $argument in
 	--list) list_only=yes ;;
+	tests) wanted+=$TESTS_PACKAGES ;;
 	bench) wanted+=$BENCH_PACKAGES ;;
 	clang) wanted+=$CLANG_PACKAGES ;;
 	format) wanted+=$FORMAT_PACKAGES ;;
 	kernels) wanted+=$KERNELS_PACKAGES ;;
 	*)
-		say "unknown argument $argument: bench, clang, format, kernels or --list"
+		say "unknown argument $argument: tests, bench, clang, format, kernels or --list"
 		exit 2
 		;;
 	esac
