@@ -44,6 +44,7 @@ struct session {
 	bool spoken;	 /* meshd has answered as we wish */
 	uint64_t revision;
 	uint64_t serial; /* of what was ordered by hand, as last taken from meshd; 0: from nobody */
+	uint64_t taps;	 /* of the list of taps, likewise */
 	char store[64];	 /* meshd's epoch, of the configuration in force */
 	char *error;
 	void (*goodbye)(void *arg);
@@ -187,7 +188,7 @@ static int write_kept(const struct session *s, const char *text, size_t len)
  * forgets. */
 static int save(const struct session *s, cJSON *root)
 {
-	static const char *const passing[] = {"faults", "hands", "serial"};
+	static const char *const passing[] = {"faults", "hands", "serial", "taps", "tapSerial"};
 	char *text;
 	int err;
 
@@ -250,21 +251,34 @@ static void watch_again(struct timer *t)
 	watch_start(container(t, struct session, watch_timer));
 }
 
-static uint64_t serial_of(const cJSON *root)
+static uint64_t serial_of(const cJSON *root, const char *key)
 {
-	double n = json_num(root, "serial", 0);
+	double n = json_num(root, key, 0);
 
 	return n > 0 && n <= 9007199254740992.0 ? (uint64_t)n : 0;
+}
+
+/* Whoever opens a tap waits for it: agents hear of it here, and not with their next batch. */
+static void take_taps(struct session *s, const cJSON *root)
+{
+	uint64_t serial = serial_of(root, "tapSerial");
+
+	if (serial == s->taps)
+		return;
+	s->taps = serial;
+	if (s->ops.taps)
+		s->ops.taps(s->ops.arg, cJSON_GetObjectItemCaseSensitive(root, "taps"), serial);
 }
 
 /* 0 when it was taken, or was nothing new. */
 static int watch_take(struct session *s, const struct http_answer *a)
 {
 	cJSON *root = json_parse(a->body, a->len, NULL);
-	uint64_t serial = serial_of(root);
+	uint64_t serial = serial_of(root, "serial");
 	bool same = serial == s->serial && configuration_is(a->body, a->len, s->revision, s->store);
 	int err = 0, kept;
 
+	take_taps(s, root);
 	if (!same)
 		err = apply(s, "meshd", a->body, a->len);
 	if (!same && !err) {
@@ -289,6 +303,8 @@ static void watch_done(const struct http_answer *a, void *arg)
 	if (a->error || a->status != 200) {
 		if (a->error != -ETIMEDOUT || s->watch_backoff)
 			say_bad(s, WATCH, a);
+		if (a->status == 400) /* it may be an older one in place of another */
+			s->taps = 0;
 		timer_arm(s->loop, &s->watch_timer, next_wait(&s->watch_backoff), watch_again);
 		return;
 	}
@@ -302,7 +318,7 @@ static void watch_done(const struct http_answer *a, void *arg)
 
 static void watch_start(struct session *s)
 {
-	char path[512], epoch[200];
+	char path[512], epoch[200], taps[40] = "";
 	struct http_call c = {
 		.method = "GET", .base = s->control, .path = path, .timeout_ms = WATCH_TIMEOUT};
 
@@ -310,8 +326,11 @@ static void watch_start(struct session *s)
 		return;
 	if (http_escape(s->store, epoch, sizeof(epoch)))
 		*epoch = 0;
-	snprintf(path, sizeof(path), "/api/watch?revision=%llu&serial=%llu&node=%s&epoch=%s",
-		 (unsigned long long)s->revision, (unsigned long long)s->serial, s->node, epoch);
+	if (s->taps) /* a meshd that knows of no taps would refuse it */
+		snprintf(taps, sizeof(taps), "&taps=%llu", (unsigned long long)s->taps);
+	snprintf(path, sizeof(path), "/api/watch?revision=%llu&serial=%llu&node=%s&epoch=%s%s",
+		 (unsigned long long)s->revision, (unsigned long long)s->serial, s->node, epoch,
+		 taps);
 	c.token = *s->token ? s->token : NULL;
 	s->watching = !http_client_start(s->http, &c, watch_done, s);
 	if (!s->watching)

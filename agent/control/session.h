@@ -11,6 +11,7 @@
 #include "lib/http.h"
 #include "lib/loop.h"
 
+#include <cjson/cJSON.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -27,6 +28,9 @@ struct session_ops {
 	 * from disk has no faults and no commands by hand: those end with whoever held them. */
 	void (*configure)(void *arg, const struct configuration *c);
 	char *(*state)(void *arg); /* body of the next PUT; freed by the session */
+	/* Optional: what is being watched now (`taps` of docs/telemetry.md; NULL: nothing), of
+	 * which list. */
+	void (*taps)(void *arg, const cJSON *taps, uint64_t serial);
 };
 
 /* Applies the configuration kept on disk, then starts to talk. 0 or -errno. */

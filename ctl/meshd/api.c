@@ -43,7 +43,8 @@ const struct route api_routes[] = {
 	{"POST", "/api/breakers/*/reset", "endpoint", api_breaker_reset},
 	{"POST", "/api/telemetry", NULL, api_telemetry, .body_max = TELEMETRY_MAX},
 	{"GET", "/api/why/?", NULL, api_why},
-	{"GET", "/api/watch", "revision,serial,node,epoch", poll_handle},
+	{"GET", "/api/tap", "service,source,error,min,trace", api_tap},
+	{"GET", "/api/watch", "revision,serial,taps,node,epoch", poll_handle},
 	{NULL},
 };
 

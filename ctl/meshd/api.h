@@ -43,6 +43,7 @@ void api_breaker_reset(struct request *r);
 
 void api_telemetry(struct request *r);
 void api_why(struct request *r);
+void api_tap(struct request *r);
 
 /* Is there such a service (it has an endpoint or a configuration), such an endpoint? If not, a 404
  * that names what there is has been answered. */

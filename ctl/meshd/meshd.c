@@ -100,6 +100,7 @@ static void on_tick(struct timer *t)
 	meshd_changed(m);
 	sweep_orders(m);
 	whys_sweep(m->whys, now_ms(m));
+	tap_sweep(m->taps, now_ms(m));
 	poll_sweep(&m->hub, now_ms(m));
 	server_sweep(m->server, now_ms(m));
 	timer_arm(m->loop, &m->tick, TICK_MS, on_tick);
@@ -164,6 +165,11 @@ void meshd_reload(struct meshd *m)
 	meshd_changed(m);
 }
 
+static void on_taps(void *arg)
+{
+	poll_wake(&((struct meshd *)arg)->hub);
+}
+
 static int meshd_open(struct meshd *m, char *why, size_t cap)
 {
 	struct meshd_options *o = &m->options;
@@ -184,6 +190,8 @@ static int meshd_open(struct meshd *m, char *why, size_t cap)
 		r = drains_init(&m->drains, m->store);
 	if (!r)
 		r = whys_new(&m->whys);
+	if (!r)
+		r = tap_hub_new(m->loop, m->serial, on_taps, m, &m->taps);
 	if (r)
 		return r;
 	meshd_reload(m);
@@ -224,6 +232,7 @@ static void finish(struct meshd *m)
 
 	server_quiesce(m->server);
 	m->hub.ending = true;
+	tap_end(m->taps);
 	do {
 		poll_wake(&m->hub);
 		if (loop_once(m->loop, 20))
@@ -248,6 +257,7 @@ void meshd_free(struct meshd **m)
 	faults_done(&(*m)->faults);
 	drains_done(&(*m)->drains);
 	whys_free(&(*m)->whys);
+	tap_hub_free(&(*m)->taps);
 	registry_free(&(*m)->registry);
 	store_close(&(*m)->store);
 	free(*m);

@@ -14,6 +14,7 @@
 #include "ctl/meshd/registry.h"
 #include "ctl/meshd/server.h"
 #include "ctl/meshd/store.h"
+#include "ctl/meshd/tap.h"
 #include "ctl/meshd/whys.h"
 #include "lib/loop.h"
 
@@ -40,6 +41,7 @@ struct meshd {
 	struct hands hands;
 	struct timer faults_end; /* of the next fault to end */
 	uint64_t serial;	 /* of the last order; grows, also from one start to the next */
+	struct tap_hub *taps;
 	struct whys *whys;
 	uint64_t whys_dropped; /* too long to be kept */
 	uint64_t started_ns;

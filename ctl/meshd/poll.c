@@ -30,6 +30,19 @@ static int add_config(void *arg, const char *service, const char *text, uint64_t
 	return 0;
 }
 
+static void taps_tell(const struct meshd *m, struct buf *b)
+{
+	cJSON *list = cJSON_CreateArray();
+	char *text;
+
+	tap_list(m->taps, list);
+	text = cJSON_PrintUnformatted(list);
+	buf_printf(b, "%s,\"tapSerial\":%llu", text ? text : "[]",
+		   (unsigned long long)tap_serial(m->taps));
+	cJSON_free(text);
+	cJSON_Delete(list);
+}
+
 static struct MHD_Response *response_make(struct meshd *m)
 {
 	cJSON *endpoints = registry_registered(m->registry);
@@ -51,6 +64,8 @@ static struct MHD_Response *response_make(struct meshd *m)
 		drains_tell(&m->drains, &b);
 		buf_str(&b, ",\"hands\":");
 		hands_tell(&m->hands, &b);
+		buf_str(&b, ",\"taps\":");
+		taps_tell(m, &b);
 		buf_char(&b, '}');
 		len = b.len;
 		text = buf_take(&b);
@@ -68,12 +83,15 @@ static void answer(struct request *r)
 	struct poll_hub *h = &m->hub;
 	uint64_t revision = store_revision(m->store), now_ms = m->loop->now_ns / 1000000;
 	bool aged = m->faults.number && now_ms - h->made_ms > POLL_FRESH_MS;
+	bool same =
+		h->revision == revision && h->serial == m->serial && h->taps == tap_serial(m->taps);
 
-	if (!h->response || h->revision != revision || h->serial != m->serial || aged) {
+	if (!h->response || !same || aged) {
 		poll_done(h);
 		h->response = response_make(m);
 		h->revision = revision;
 		h->serial = m->serial;
+		h->taps = tap_serial(m->taps);
 		h->made_ms = now_ms;
 	}
 	if (h->response)
@@ -87,21 +105,23 @@ void poll_handle(struct request *r)
 	struct meshd *m = r->meshd;
 	struct poll_hub *h = &m->hub;
 	const char *epoch = request_query(r, "epoch"), *node = request_query(r, "node");
-	uint64_t revision, serial;
+	uint64_t revision, serial, taps;
 
 	if (r->resumed) {
 		answer(r);
 		return;
 	}
 	if (request_number(r, "revision", 0, &revision) ||
-	    request_number(r, "serial", m->serial, &serial))
+	    request_number(r, "serial", m->serial, &serial) ||
+	    request_number(r, "taps", tap_serial(m->taps), &taps))
 		return;
 	if (node && !name_valid(node)) {
 		reply_error(r, 400, "node", "must be " NAME_WHAT);
 		return;
 	}
 	if (revision != store_revision(m->store) || serial != m->serial ||
-	    (epoch && strcmp(epoch, store_epoch(m->store))) || h->ending) {
+	    taps != tap_serial(m->taps) || (epoch && strcmp(epoch, store_epoch(m->store))) ||
+	    h->ending) {
 		answer(r);
 		return;
 	}

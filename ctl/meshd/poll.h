@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * GET /api/watch: long polls of agents, put aside until the revision or the serial of what was
- * ordered by hand moves on, or POLL_MS have passed. All who wait get the same text, made once for
- * both numbers; while a fault is active, whose time is in it, no more than POLL_FRESH_MS old.
+ * ordered by hand moves on, somebody opens a tap, or POLL_MS have passed. All who wait get the same
+ * text, made once for these numbers; while a fault is active, whose time is in it, no more than
+ * POLL_FRESH_MS old.
  */
 #ifndef MESHD_POLL_H
 #define MESHD_POLL_H
@@ -18,8 +19,8 @@ struct poll_hub {
 	struct request *first, **last; /* oldest first */
 	unsigned waiting;
 	bool ending;		       /* nobody may wait any more */
-	struct MHD_Response *response; /* of `revision` and `serial`, NULL: none made yet */
-	uint64_t revision, serial, made_ms;
+	struct MHD_Response *response; /* of these numbers, NULL: none made yet */
+	uint64_t revision, serial, taps, made_ms;
 };
 
 void poll_init(struct poll_hub *h);

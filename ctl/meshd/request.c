@@ -97,19 +97,22 @@ static const struct {
 	 "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"},
 };
 
+static void add_headers(struct MHD_Response *p, const char *type)
+{
+	for (size_t i = 0; i < sizeof(always) / sizeof(*always); i++)
+		MHD_add_response_header(p, always[i].name, always[i].value);
+	MHD_add_response_header(p, "Content-Type", type);
+}
+
 static struct MHD_Response *response_new(char *data, size_t len, enum MHD_ResponseMemoryMode mode,
 					 const char *type)
 {
 	struct MHD_Response *p = MHD_create_response_from_buffer(len, data, mode);
 
-	if (!p) {
-		if (mode == MHD_RESPMEM_MUST_FREE)
-			free(data);
-		return NULL;
-	}
-	for (size_t i = 0; i < sizeof(always) / sizeof(*always); i++)
-		MHD_add_response_header(p, always[i].name, always[i].value);
-	MHD_add_response_header(p, "Content-Type", type);
+	if (p)
+		add_headers(p, type);
+	else if (mode == MHD_RESPMEM_MUST_FREE)
+		free(data);
 	return p;
 }
 
@@ -202,4 +205,15 @@ struct MHD_Response *response_json(char *text, size_t len)
 void reply_shared(struct request *r, struct MHD_Response *response)
 {
 	queue(r, 200, response);
+}
+
+void reply_stream(struct request *r, const char *type, const struct stream *s)
+{
+	struct MHD_Response *p = stream_response(r, s);
+
+	if (p)
+		add_headers(p, type);
+	queue(r, 200, p);
+	if (p)
+		MHD_destroy_response(p);
 }

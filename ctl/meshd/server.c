@@ -259,8 +259,8 @@ static enum MHD_Result dispatch(struct request *r)
 		r->route->handler(r);
 	if (!r->answered && !(r->connection && r->connection->suspended))
 		reply_error(r, 500, NULL, "no answer");
-	if (r->answered && r->connection)
-		r->connection->deadline_ms = now_ms() + SERVER_ANSWER_S * 1000;
+	if (r->answered)
+		request_lives(r);
 	return r->answered ? r->queued : MHD_YES;
 }
 
@@ -292,13 +292,21 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **state,
 
 	if (!r)
 		return;
+	stream_done(r);
 	if (r->connection) {
 		r->connection->busy = false;
+		r->connection->suspended = false;
 		r->connection->deadline_ms = now_ms() + SERVER_CLIENT_S * 1000;
 	}
 	buf_done(&r->body);
 	free(r);
 	*state = NULL;
+}
+
+void request_lives(struct request *r)
+{
+	if (r->connection)
+		r->connection->deadline_ms = now_ms() + SERVER_ANSWER_S * 1000;
 }
 
 void request_suspend(struct request *r)
@@ -311,10 +319,9 @@ void request_suspend(struct request *r)
 void request_resume(struct request *r)
 {
 	r->resumed = true;
-	if (r->connection) {
+	if (r->connection)
 		r->connection->suspended = false;
-		r->connection->deadline_ms = now_ms() + SERVER_ANSWER_S * 1000;
-	}
+	request_lives(r);
 	MHD_resume_connection(r->mhd);
 	r->server->resumed = true;
 	if (!r->server->pumping)
@@ -502,6 +509,11 @@ bool server_idle(const struct server *s)
 		if (c->busy)
 			return false;
 	return true;
+}
+
+struct loop *server_loop(struct server *s)
+{
+	return s->c.loop;
 }
 
 unsigned server_connections(const struct server *s)

@@ -21,7 +21,7 @@
 #define SERVER_TCP_MAX	512	   /* connections; more wait in the backlog */
 #define SERVER_UNIX_MAX 256
 #define SERVER_CLIENT_S 30 /* for a request to be there whole; for an idle connection */
-#define SERVER_ANSWER_S 60 /* for an answer to be read */
+#define SERVER_ANSWER_S 60 /* for an answer to be read; of a stream, for a piece of it */
 #define SERVER_ARGS	2
 #define SERVER_ARG_MAX	128 /* bytes */
 
@@ -29,6 +29,15 @@ struct meshd;
 struct request;
 struct server;
 struct connection;
+
+/* The body of an answer that goes on for as long as both sides like. */
+struct stream {
+	/* Up to cap bytes; 0: nothing now, stream_wake() will say when; -1: that was all. */
+	long (*read)(void *arg, char *out, size_t cap);
+	/* Runs once, when the client has gone or has got all: the request is freed after it. */
+	void (*gone)(void *arg);
+	void *arg;
+};
 
 struct route {
 	const char *method;
@@ -53,9 +62,12 @@ struct request {
 	struct server *server;
 	struct connection *connection;
 	struct MHD_Connection *mhd;
-	unsigned refusal; /* status decided from the head alone */
-	const char *why;  /* its text, unless the status says it all */
-	char allow[64];	  /* with 405: the methods, by commas */
+	struct stream stream;
+	struct watch leaves;	       /* of a stream: the client goes */
+	bool streaming, left, pausing; /* gone() is still to run; the client has gone; suspended */
+	unsigned refusal;	       /* status decided from the head alone */
+	const char *why;	       /* its text, unless the status says it all */
+	char allow[64];		       /* with 405: the methods, by commas */
 	bool local, answered;
 	enum MHD_Result queued;
 	size_t dropped; /* bytes of an oversized body */
@@ -68,6 +80,13 @@ struct server_config {
 	const struct route *routes; /* ends with method == NULL */
 	int tcp_fd, unix_fd;	    /* listening sockets, or -1; the server's from then on */
 };
+
+/* stream.c: the response of a stream, NULL without memory; what on_completed does for it. */
+struct MHD_Response *stream_response(struct request *r, const struct stream *s);
+void stream_done(struct request *r);
+struct loop *server_loop(struct server *s);
+/* The client takes its answer: it has its time anew. */
+void request_lives(struct request *r);
 
 /* Uses the loop's `after` hook. 0 or -errno. */
 int server_new(const struct server_config *c, struct server **out);
@@ -93,6 +112,11 @@ int request_number(struct request *r, const char *name, uint64_t fallback, uint6
 const char *request_author(const struct request *r, char *out, size_t cap);
 /* The body as JSON, the caller's to delete; NULL after answering 400. */
 cJSON *request_json(struct request *r);
+
+/* Answers 200 with a stream: whatever comes of it, gone() runs. */
+void reply_stream(struct request *r, const char *type, const struct stream *s);
+/* There is something to read, or it has ended. Harmless at any time before gone(). */
+void stream_wake(struct request *r);
 
 /* Puts the request aside until request_resume(), which has the handler called again. */
 void request_suspend(struct request *r);
