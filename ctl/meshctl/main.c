@@ -99,6 +99,16 @@ static const struct command commands[] = {
 	 "have "
 	 "an x-mesh-cause)\nare explained: the last 10,000 of 15 minutes.",
 	 NULL, 1, 1, cmd_why, NULL, false},
+	{"stat", "[S] [--window 1m] [--source NAME]",
+	 "rate, errors and latency of services, or of one",
+	 "Of one service: by caller, and by version. An error is a status of 500 and above, or no "
+	 "answer.\n"
+	 "  meshctl stat backend --window 5m",
+	 "@services", 0, 1, cmd_stat, stat_options, false},
+	{"edges", "[--window 1m]", "who calls whom: rate, errors, latency, breaker, split",
+	 "Of a TCP service a request is a connection, and its latency the time of connect().\n"
+	 "  meshctl edges --window 10m -o wide",
+	 NULL, 0, 0, cmd_edges, edges_options, false},
 	{"version", "", "versions of meshctl, meshd and the agents", NULL, NULL, 0, 0, cmd_version,
 	 NULL, false},
 	{"completion", "bash|zsh|fish", "a completion script for your shell",
@@ -258,7 +268,7 @@ static int run_command(const struct command *c, int argc, char **argv)
 	struct cli cli = {.command = c, .commands = commands};
 	int words, rc;
 
-	if (c->run == cmd_run)
+	if (c->run != cmd_exec)
 		run_forget_outer();
 	parse(c, argc, argv, &words);
 	cli.argc = words - 1; /* argv[1] is the command itself */

@@ -105,6 +105,10 @@ extern const struct option_spec check_options[];
 int cmd_check(struct cli *cli);
 int cmd_probe_server(struct cli *cli);
 int cmd_probe_client(struct cli *cli);
+/* stat.c, edges.c */
+extern const struct option_spec stat_options[], edges_options[];
+int cmd_stat(struct cli *cli);
+int cmd_edges(struct cli *cli);
 /* completion.c */
 int cmd_completion(struct cli *cli);
 

@@ -80,11 +80,34 @@ static unsigned width(const char *s)
 	return n;
 }
 
-static void print_cell(FILE *out, const char *cell, unsigned pad, enum colour c, bool colour)
+static void blanks(FILE *out, unsigned n)
 {
-	fputs(output_paint(colour, c, cell), out);
-	for (unsigned w = width(cell); w < pad; w++)
+	while (n--)
 		fputc(' ', out);
+}
+
+/* The cell of a column in so many columns of the terminal, and the gap behind it. */
+static void print_cell(const struct table *t, unsigned column, unsigned room, FILE *out,
+		       const char *cell, const char *paint)
+{
+	bool right = t->right & 1u << column, last = column + 1 == t->columns;
+	unsigned fill = room - width(cell);
+
+	blanks(out, right ? fill : 0);
+	fputs(paint, out);
+	blanks(out, last ? 0 : (right ? 0 : fill) + 2);
+}
+
+static enum colour cell_colour(const char *header, const char *cell)
+{
+	static const char *const states[] = {"STATUS", "STATE", "BREAKER"};
+
+	for (size_t i = 0; i < sizeof(states) / sizeof(states[0]); i++)
+		if (!strcmp(header, states[i]))
+			return output_state_colour(cell);
+	if (!strcmp(header, "ERRORS") && strcmp(cell, "0%") && strcmp(cell, "-"))
+		return COLOUR_RED;
+	return COLOUR_NONE;
 }
 
 int table_print(const struct table *t, FILE *out, bool colour)
@@ -98,19 +121,17 @@ int table_print(const struct table *t, FILE *out, bool colour)
 		for (size_t r = 0; r < t->count; r++)
 			if (width(t->rows[r][c]) > widths[c])
 				widths[c] = width(t->rows[r][c]);
-		widths[c] = c + 1 < t->columns ? widths[c] + 2 : 0;
 	}
 	for (unsigned c = 0; c < t->columns; c++)
-		print_cell(out, t->headers[c], widths[c], COLOUR_BOLD, colour);
+		print_cell(t, c, widths[c], out, t->headers[c],
+			   output_paint(colour, COLOUR_BOLD, t->headers[c]));
 	fputc('\n', out);
 	for (size_t r = 0; r < t->count; r++) {
 		for (unsigned c = 0; c < t->columns; c++) {
-			bool state =
-				!strcmp(t->headers[c], "STATUS") || !strcmp(t->headers[c], "STATE");
+			const char *cell = t->rows[r][c];
 
-			print_cell(out, t->rows[r][c], widths[c],
-				   state ? output_state_colour(t->rows[r][c]) : COLOUR_NONE,
-				   colour);
+			print_cell(t, c, widths[c], out, cell,
+				   output_paint(colour, cell_colour(t->headers[c], cell), cell));
 		}
 		fputc('\n', out);
 	}
@@ -139,7 +160,7 @@ bool output_utf8(void)
 
 const char *output_paint(bool on, enum colour c, const char *text)
 {
-	static const char *const codes[] = {"", "32", "31", "33", "1", "2"};
+	static const char *const codes[] = {"", "32", "31", "33", "1", "2", "34", "35", "36"};
 	static char ring[8][TEXT_CELL_MAX + 16];
 	static unsigned next;
 	char *out = ring[next++ % 8];

@@ -13,12 +13,23 @@
 #define TABLE_COLUMNS 12
 #define TEXT_CELL_MAX 1024
 
-enum colour { COLOUR_NONE, COLOUR_GREEN, COLOUR_RED, COLOUR_YELLOW, COLOUR_BOLD, COLOUR_DIM };
+enum colour {
+	COLOUR_NONE,
+	COLOUR_GREEN,
+	COLOUR_RED,
+	COLOUR_YELLOW,
+	COLOUR_BOLD,
+	COLOUR_DIM,
+	COLOUR_BLUE,
+	COLOUR_MAGENTA,
+	COLOUR_CYAN
+};
 
 /* A table holds copies of its cells. Without memory it says so when it is printed. */
 struct table {
 	const char *const *headers;
 	unsigned columns;
+	unsigned right; /* a bit for each column of numbers: they end below each other */
 	char *(*rows)[TABLE_COLUMNS];
 	size_t count, cap;
 	bool failed;
@@ -31,8 +42,8 @@ void table_done(struct table *t);
 void table_row(struct table *t, const char *const *cells);
 /* By the first column, then the second, and so on; digits compare as numbers. */
 void table_sort(struct table *t);
-/* Aligned, two spaces between columns, no white space at line ends. Columns named STATUS or
- * STATE are coloured when `colour`. 0 or -ENOMEM. */
+/* Aligned, two spaces between columns, no white space at line ends. Columns named STATUS,
+ * STATE or BREAKER are coloured when `colour`, and ERRORS that are not 0. 0 or -ENOMEM. */
 int table_print(const struct table *t, FILE *out, bool colour);
 
 /* Should this stream get colour: it is a terminal and NO_COLOR is not set. */

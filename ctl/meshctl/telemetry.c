@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See telemetry.h. Called by stat, top, edges, graph, trace, tap and log. */
+#include "ctl/meshctl/telemetry.h"
+#include "ctl/meshctl/figures.h"
+#include "ctl/meshctl/text.h"
+#include "ctl/meshctl/words.h"
+#include "lib/clock.h"
+#include "lib/http.h"
+#include "lib/json.h"
+#include "lib/name.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#define WINDOW_MAX_MS (14ull * 86400 * 1000)
+#define VALUE_MAX     256
+
+int telemetry_window(struct cli *cli, const char *text)
+{
+	uint64_t ms;
+
+	return duration_parse(text, &ms) || ms < 1000 || ms > WINDOW_MAX_MS
+		       ? cli_usage(cli, "--window %s: a time from 1s to 14d (336h), as 30s or 5m",
+				   text)
+		       : EXIT_OK;
+}
+
+int telemetry_time(struct cli *cli, const char *what, const char *text, uint64_t *ms)
+{
+	return duration_parse(text, ms) || !*ms
+		       ? cli_usage(cli, "%s %s: a time has a unit, as 100ms, 30s or 10m", what,
+				   text)
+		       : EXIT_OK;
+}
+
+int telemetry_limit(struct cli *cli, const char *what, const char *text, uint64_t max,
+		    uint64_t *out)
+{
+	return text_number(text, 1, max, out)
+		       ? cli_usage(cli, "%s %s: a number from 1 to %" PRIu64, what, text, max)
+		       : EXIT_OK;
+}
+
+int telemetry_name(struct cli *cli, const char *what, const char *name)
+{
+	if (!name || name_valid(name))
+		return EXIT_OK;
+	return cli_usage(cli, "%s %s: a name is " NAME_WHAT, what, name);
+}
+
+void telemetry_query(char *path, const char *key, const char *value)
+{
+	size_t len = strlen(path);
+	char escaped[VALUE_MAX * 3 + 1];
+
+	if (!value || http_escape(value, escaped, sizeof(escaped)))
+		return;
+	snprintf(path + len, API_PATH_MAX - len, "%c%s=%s", strchr(path, '?') ? '&' : '?', key,
+		 escaped);
+}
+
+int telemetry_graph(struct cli *cli, const char *window, cJSON **out)
+{
+	char path[API_PATH_MAX] = "/api/graph";
+
+	telemetry_query(path, "window", window);
+	return api_get(cli, path, out);
+}
+
+int telemetry_metrics(struct cli *cli, const char *service, const char *window, cJSON **out)
+{
+	char path[API_PATH_MAX];
+	int rc = api_path(cli, "/api/metrics/", service, "", path);
+
+	telemetry_query(path, "window", window);
+	return rc ? rc : api_get(cli, path, out);
+}
+
+/* What the edges to a service say of it: their sum, how many have had requests, the breaker. */
+struct incoming {
+	struct figures sum;
+	unsigned edges;
+	const char *breaker;
+};
+
+static void look_at_edges(const cJSON *graph, const char *service, struct incoming *in)
+{
+	const cJSON *e;
+
+	*in = (struct incoming){.sum = {0, 0, 0, 0, NAN, NAN, NAN}};
+	cJSON_ArrayForEach (e, words_get(graph, "edges")) {
+		struct figures f;
+
+		if (strcmp(json_str(e, "destination", ""), service))
+			continue;
+		figures_read(e, &f);
+		figures_add(&in->sum, &f);
+		in->edges += f.requests > 0;
+		in->breaker = json_str(e, "breaker", in->breaker);
+	}
+}
+
+static int fill(struct cli *cli, cJSON *item, const cJSON *node, const cJSON *graph,
+		const char *window)
+{
+	static const char *const kept[] = {"status", "healthy", "endpoints", "kind"};
+	const char *name = json_str(node, "name", "?");
+	cJSON *metrics = NULL, *copy;
+	struct incoming in;
+	struct figures f;
+	int rc = EXIT_OK;
+
+	figures_read(node, &f);
+	look_at_edges(graph, name, &in);
+	if (isnan(f.p99) || isnan(f.requests))
+		f = in.sum;
+	if (in.edges > 1 && isnan(f.p99) && name_valid(name)) {
+		rc = telemetry_metrics(cli, name, window, &metrics);
+		if (rc == EXIT_OK)
+			figures_read(metrics, &f);
+		cJSON_Delete(metrics);
+	}
+	if (rc != EXIT_OK)
+		return rc;
+	for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++) {
+		const cJSON *v = words_get(node, kept[i]);
+
+		copy = v ? cJSON_Duplicate(v, true) : NULL;
+		if (copy && !cJSON_AddItemToObject(item, kept[i], copy))
+			cJSON_Delete(copy);
+	}
+	if (!cJSON_AddStringToObject(item, "service", name) || figures_write(item, &f) ||
+	    (in.breaker && !cJSON_AddStringToObject(item, "breaker", in.breaker)))
+		return cli_fail("out of memory");
+	return EXIT_OK;
+}
+
+/* Not the gateway, nor callers that nothing listens as. */
+static bool is_service(const cJSON *graph, const cJSON *node)
+{
+	const char *kind = json_str(node, "kind", "service"), *name = json_str(node, "name", "");
+	const cJSON *e;
+
+	if (!strcmp(kind, "service") && json_num(node, "endpoints", 0) > 0)
+		return true;
+	cJSON_ArrayForEach (e, words_get(graph, "edges"))
+		if (!strcmp(json_str(e, "destination", ""), name))
+			return true;
+	return false;
+}
+
+int telemetry_services(struct cli *cli, const cJSON *graph, const char *window, cJSON **out)
+{
+	cJSON *top = cJSON_CreateObject(), *list = cJSON_AddArrayToObject(top, "services");
+	const cJSON *node;
+	int rc = list ? EXIT_OK : cli_fail("out of memory");
+
+	cJSON_ArrayForEach (node, words_get(graph, "nodes")) {
+		cJSON *item;
+
+		if (rc != EXIT_OK || !is_service(graph, node))
+			continue;
+		item = cJSON_CreateObject();
+		if (cJSON_AddItemToArray(list, item))
+			rc = fill(cli, item, node, graph, window);
+		else
+			rc = cli_fail("out of memory");
+	}
+	if (rc == EXIT_OK)
+		*out = top;
+	else
+		cJSON_Delete(top);
+	return rc;
+}
