@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Byte classes and field names. A name is looked up by one probe of a perfect hash over its length,
- * first and last letter; two names in one slot would be an initializer overridden twice, which is a
- * compile error.
+ * middle and last letter; two names in one slot would be an initializer overridden twice, which is
+ * a compile error.
  */
 #include "agent/proxy/http1_internal.h"
 
@@ -57,46 +57,52 @@ const uint8_t http1_class[256] = {
 
 #define NAMES(X)                                                                                   \
 	X(CONNECTION, "connection", 'c', 'n')                                                      \
-	X(KEEP_ALIVE, "keep-alive", 'k', 'e')                                                      \
-	X(PROXY_CONNECTION, "proxy-connection", 'p', 'n')                                          \
-	X(PROXY_AUTHENTICATE, "proxy-authenticate", 'p', 'e')                                      \
-	X(PROXY_AUTHORIZATION, "proxy-authorization", 'p', 'n')                                    \
-	X(TE, "te", 't', 'e')                                                                      \
-	X(TRAILER, "trailer", 't', 'r')                                                            \
-	X(TRANSFER_ENCODING, "transfer-encoding", 't', 'g')                                        \
-	X(UPGRADE, "upgrade", 'u', 'e')                                                            \
-	X(CONTENT_LENGTH, "content-length", 'c', 'h')                                              \
-	X(HOST, "host", 'h', 't')                                                                  \
+	X(KEEP_ALIVE, "keep-alive", 'a', 'e')                                                      \
+	X(PROXY_CONNECTION, "proxy-connection", 'n', 'n')                                          \
+	X(PROXY_AUTHENTICATE, "proxy-authenticate", 'h', 'e')                                      \
+	X(PROXY_AUTHORIZATION, "proxy-authorization", 'h', 'n')                                    \
+	X(TE, "te", 'e', 'e')                                                                      \
+	X(TRAILER, "trailer", 'i', 'r')                                                            \
+	X(TRANSFER_ENCODING, "transfer-encoding", '-', 'g')                                        \
+	X(UPGRADE, "upgrade", 'r', 'e')                                                            \
+	X(CONTENT_LENGTH, "content-length", '-', 'h')                                              \
+	X(HOST, "host", 's', 't')                                                                  \
 	X(EXPECT, "expect", 'e', 't')                                                              \
-	X(X_FORWARDED_FOR, "x-forwarded-for", 'x', 'r')                                            \
-	X(X_FORWARDED_PROTO, "x-forwarded-proto", 'x', 'o')                                        \
-	X(X_FORWARDED_HOST, "x-forwarded-host", 'x', 't')                                          \
-	X(X_REQUEST_ID, "x-request-id", 'x', 'd')                                                  \
-	X(X_REQUEST_TIMEOUT_MS, "x-request-timeout-ms", 'x', 's')                                  \
-	X(X_INSTANCE_ID, "x-instance-id", 'x', 'd')                                                \
-	X(X_MESH_CAUSE, "x-mesh-cause", 'x', 'e')                                                  \
-	X(X_MESH_TRIES, "x-mesh-tries", 'x', 's')                                                  \
-	X(TRACEPARENT, "traceparent", 't', 't')                                                    \
-	X(TRACESTATE, "tracestate", 't', 'e')                                                      \
-	X(B3, "b3", 'b', '3')                                                                      \
-	X(X_TRACE_ID, "x-trace-id", 'x', 'd')                                                      \
-	X(X_SPAN_ID, "x-span-id", 'x', 'd')                                                        \
-	X(GRPC_TIMEOUT, "grpc-timeout", 'g', 't')                                                  \
-	X(COOKIE, "cookie", 'c', 'e')
+	X(X_FORWARDED_FOR, "x-forwarded-for", 'r', 'r')                                            \
+	X(X_FORWARDED_PROTO, "x-forwarded-proto", 'd', 'o')                                        \
+	X(X_FORWARDED_HOST, "x-forwarded-host", 'd', 't')                                          \
+	X(X_REQUEST_ID, "x-request-id", 'e', 'd')                                                  \
+	X(X_REQUEST_TIMEOUT_MS, "x-request-timeout-ms", 't', 's')                                  \
+	X(X_INSTANCE_ID, "x-instance-id", 'a', 'd')                                                \
+	X(X_MESH_CAUSE, "x-mesh-cause", '-', 'e')                                                  \
+	X(X_MESH_TRIES, "x-mesh-tries", '-', 's')                                                  \
+	X(TRACEPARENT, "traceparent", 'p', 't')                                                    \
+	X(TRACESTATE, "tracestate", 's', 'e')                                                      \
+	X(B3, "b3", '3', '3')                                                                      \
+	X(X_B3_TRACEID, "x-b3-traceid", 'r', 'd')                                                  \
+	X(X_B3_SPANID, "x-b3-spanid", 's', 'd')                                                    \
+	X(X_B3_PARENTSPANID, "x-b3-parentspanid", 'e', 'd')                                        \
+	X(X_B3_SAMPLED, "x-b3-sampled", 'a', 'd')                                                  \
+	X(X_B3_FLAGS, "x-b3-flags", 'f', 's')                                                      \
+	X(X_TRACE_ID, "x-trace-id", 'c', 'd')                                                      \
+	X(X_SPAN_ID, "x-span-id", 'a', 'd')                                                        \
+	X(X_PARENT_SPAN_ID, "x-parent-span-id", '-', 'd')                                          \
+	X(GRPC_TIMEOUT, "grpc-timeout", 'i', 't')                                                  \
+	X(COOKIE, "cookie", 'k', 'e')
 
-#define HASH(len, first, last) (((len)*5 + (first)*2 + (last)*9) & 63)
+#define HASH(len, middle, last) (((len) + (middle)*3 + (last)*12) & 127)
 
 static const struct {
 	uint8_t len;
 	char name[23]; /* in lower case */
 } names[HTTP1_H_MAX] = {
-#define X(id, text, first, last) [HTTP1_H_##id] = {sizeof(text) - 1, text},
+#define X(id, text, middle, last) [HTTP1_H_##id] = {sizeof(text) - 1, text},
 	NAMES(X)
 #undef X
 };
 
-static const uint8_t slots[64] = {
-#define X(id, text, first, last) [HASH(sizeof(text) - 1, first, last)] = HTTP1_H_##id,
+static const uint8_t slots[128] = {
+#define X(id, text, middle, last) [HASH(sizeof(text) - 1, middle, last)] = HTTP1_H_##id,
 	NAMES(X)
 #undef X
 };
@@ -131,7 +137,7 @@ static bool same_name(const char *name, const char *lower, size_t n)
 
 uint8_t http1_header_id(const char *name, size_t n)
 {
-	uint8_t id = slots[HASH(n, (uint8_t)name[0] | FOLD, (uint8_t)name[n - 1] | FOLD)];
+	uint8_t id = slots[HASH(n, (uint8_t)name[n / 2] | FOLD, (uint8_t)name[n - 1] | FOLD)];
 
 	return names[id].len == n && same_name(name, names[id].name, n) ? id : HTTP1_H_OTHER;
 }

@@ -88,7 +88,7 @@ static bool why_fits(const struct record_why *w, uint32_t size)
 static bool record_fits(const struct record *rec, uint32_t size)
 {
 	return rec->ntries <= RECORD_TRIES && rec->trace_len <= TRACE_TEXT_MAX &&
-	       rec->alias_len <= TRACE_TEXT_MAX && rec->parent_len <= TRACE_TEXT_MAX &&
+	       rec->alias_len <= TRACE_ALIAS_MAX && rec->parent_len <= TRACE_TEXT_MAX &&
 	       sizeof(*rec) + rec->ntries * sizeof(struct record_try) + rec->method_len +
 			       rec->path_len + rec->host_len + rec->request_id_len +
 			       rec->trace_len + rec->alias_len + rec->parent_len <=

@@ -14,9 +14,10 @@
 #include <stdbool.h>
 
 #define RING_SIZE	(1u << 20) /* data bytes of one worker's ring, a power of two */
-#define RECORD_TEXT_MAX 768	   /* bytes of text behind a record: longer fields are cut */
+#define RECORD_TEXT_MAX 832	   /* bytes of text behind a record: longer fields are cut */
 #define RECORD_TRIES	8	   /* tries in a record; of more the last ones are not in it */
 #define TRACE_TEXT_MAX	64	   /* bytes of an id as a caller chose it */
+#define TRACE_ALIAS_MAX 130	   /* bytes of other trace ids: two of 32 and one of 64, commas */
 
 enum record_kind {
 	RECORD_REQUEST = 1,
@@ -71,15 +72,16 @@ struct record_try {
 	uint32_t start_us,
 		duration_us; /* from the record's start; to the answer's head or the failure */
 	uint16_t status;     /* of its answer, 0: none */
-	uint8_t cause;	     /* enum mesh_cause, CAUSE_NONE: with an answer */
+	uint8_t cause;	     /* enum mesh_cause, CAUSE_NONE: with an answer, or the caller left */
 	uint8_t reused;	     /* on a connection that had served before */
 	uint32_t pad;
 };
 
 /* Followed by record_try[ntries] and the text. Trace: ids as bytes, in the order in which W3C
  * writes them. What the caller chose freely is text beside them: `trace` the trace id when it is
- * not 32 hex digits (trace_id is then what it is mapped to), `alias` another trace id that came
- * with the same request, `parent` the id of the caller's span when it is not 16 hex digits. */
+ * not 32 hex digits in small letters (trace_id is then what it is mapped to, lib/trace_id.h),
+ * `alias` other trace ids that came with the same request (at most three, a comma between them),
+ * `parent` the id of the caller's span when it is not 16 hex digits. */
 struct record {
 	uint32_t size; /* of all of it, a multiple of 8 */
 	uint8_t kind, cause, tries, ntries;
@@ -138,6 +140,8 @@ struct ring {			    /* head of the shared block; data follows at RING_DATA */
 	_Alignas(64) uint64_t tail; /* read so far; the supervisor's */
 	_Alignas(64) uint64_t lost; /* records that did not fit; the worker's */
 	uint64_t layout; /* RING_LAYOUT of its maker: workers outlive the agent that knows theirs */
+	uint64_t unsampled; /* traces that were due to be sampled, beyond --trace-limit; the
+			       worker's */
 };
 #define RING_LAYOUT 2
 #define RING_DATA   4096

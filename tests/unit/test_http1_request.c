@@ -464,8 +464,14 @@ static const char *const names[HTTP1_H_MAX] = {
 	[HTTP1_H_TRACEPARENT] = "Traceparent",
 	[HTTP1_H_TRACESTATE] = "Tracestate",
 	[HTTP1_H_B3] = "B3",
+	[HTTP1_H_X_B3_TRACEID] = "X-B3-TraceId",
+	[HTTP1_H_X_B3_SPANID] = "X-B3-SpanId",
+	[HTTP1_H_X_B3_PARENTSPANID] = "X-B3-ParentSpanId",
+	[HTTP1_H_X_B3_SAMPLED] = "X-B3-Sampled",
+	[HTTP1_H_X_B3_FLAGS] = "X-B3-Flags",
 	[HTTP1_H_X_TRACE_ID] = "X-Trace-Id",
 	[HTTP1_H_X_SPAN_ID] = "X-Span-Id",
+	[HTTP1_H_X_PARENT_SPAN_ID] = "X-Parent-Span-Id",
 	[HTTP1_H_GRPC_TIMEOUT] = "Grpc-Timeout",
 	[HTTP1_H_COOKIE] = "Cookie",
 };
@@ -510,7 +516,7 @@ static void header_ids_in_any_case(void **state)
 		name[0] = 'q';
 		assert_int_equal(id_of(name, value), HTTP1_H_OTHER);
 	}
-	assert_int_equal(id_of("x-b3-traceid", "1"), HTTP1_H_OTHER);
+	assert_int_equal(id_of("x-b4-traceid", "1"), HTTP1_H_OTHER);
 	assert_int_equal(id_of("x_request-id", "1"), HTTP1_H_OTHER);
 	assert_int_equal(id_of("x", "1"), HTTP1_H_OTHER);
 }
