@@ -40,8 +40,8 @@ E2E_TESTS  := $(E2E_SRC:%.c=$(BUILD)/%)
 
 obj  = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 sobj = $(patsubst %.c,$(BUILD)/san/%.o,$(1))
-lib_libs   := -lcurl -lcjson -lmicrohttpd -lm
-agent_libs := -lbpf -lelf -lz -lseccomp $(lib_libs)
+lib_libs   := -lcurl -lcjson -lmicrohttpd -lz -lm
+agent_libs := -lbpf -lelf -lseccomp $(lib_libs)
 meshd_libs := -lsqlite3 $(lib_libs)
 
 .PHONY: all help deps demo test unit bpf-tests e2e e2e-modes test-kernels bench soak fuzz format format-check install clean

@@ -37,6 +37,8 @@ void supervisor_record(const struct record *rec, void *arg)
 	const char *endpoint = "", *version = "",
 		   *source = registry_caller_name(s->registry, rec->caller);
 	const char *destination = registry_service_name(s->registry, rec->service);
+	bool kept = rec->flags & RECORD_TRACED &&
+		    (rec->flags & RECORD_SAMPLED || !rec->status || rec->status >= 400);
 
 	if (rec->kind == RECORD_WHY) {
 		whys_record(s, (const struct record_why *)rec);
@@ -58,7 +60,9 @@ void supervisor_record(const struct record *rec, void *arg)
 							  .bytes_out = rec->bytes_out,
 							  .tries = rec->tries,
 							  .flags = rec->flags,
-							  .bulkhead = rec->bulkhead});
+							  .bulkhead = rec->bulkhead,
+							  .trace_id = kept ? rec->trace_id : NULL,
+							  .time_ms = clock_wall_ms()});
 	else
 		metrics_tunnel(s->metrics, source, *destination ? destination : "none",
 			       rec->bulkhead);

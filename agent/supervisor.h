@@ -157,7 +157,7 @@ bool supervisor_flush(struct supervisor *s);
 
 /* supervisor_state.c: what meshd and /metrics are told. */
 char *state_json(struct supervisor *s); /* the caller frees; NULL without memory */
-void state_metrics(void *arg, struct buf *out);
+void state_metrics(void *arg, struct buf *out, bool exemplars);
 bool state_ready(void *arg, const char **why);
 
 /* supervisor_breakers.c */

@@ -288,22 +288,22 @@ void acceleration_metrics(const struct supervisor *s, struct buf *out)
 {
 	const struct acceleration *a = &s->acceleration;
 
-	metrics_head(out, "mesh_acceleration_mode", "gauge",
-		     "1 for the way in which connections of this host skip TCP.");
+	exposition_head(out, "mesh_acceleration_mode", "gauge",
+			"1 for the way in which connections of this host skip TCP.");
 	for (unsigned m = 0; m < QUALIFY_MODES; m++)
 		buf_printf(out, "mesh_acceleration_mode{mode=\"%s\"} %d\n", qualify_mode_name(m),
 			   m == a->mode);
-	metrics_head(out, "mesh_acceleration_splicers_total", "counter",
-		     "Workloads that were seen to use splice(2) and stay with plain TCP.");
+	exposition_head(out, "mesh_acceleration_splicers_total", "counter",
+			"Workloads that were seen to use splice(2) and stay with plain TCP.");
 	buf_printf(out, "mesh_acceleration_splicers_total %llu\n", (unsigned long long)a->noticed);
-	metrics_head(out, "mesh_acceleration_ended_total", "counter",
-		     "Connections that would have hung with splice(2), by what became of them.");
+	exposition_head(out, "mesh_acceleration_ended_total", "counter",
+			"Connections that would have hung with splice(2), by what became of them.");
 	buf_printf(out,
 		   "mesh_acceleration_ended_total{result=\"reset\"} %llu\n"
 		   "mesh_acceleration_ended_total{result=\"failed\"} %llu\n",
 		   (unsigned long long)a->ended, (unsigned long long)a->not_ended);
-	metrics_head(out, "mesh_acceleration_trial", "gauge",
-		     "What the trials of this kernel said.");
+	exposition_head(out, "mesh_acceleration_trial", "gauge",
+			"What the trials of this kernel said.");
 	if (!a->attempts)
 		return;
 	trial_metrics(a, MESH_SPLICE_REDIRECT, out);

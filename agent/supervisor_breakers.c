@@ -67,9 +67,9 @@ static void labels(struct buf *out, const char *metric, const char *destination,
 		   const char *value)
 {
 	buf_printf(out, "%s{", metric);
-	metrics_label(out, "destination", destination);
+	exposition_label(out, "destination", destination);
 	buf_char(out, ',');
-	metrics_label(out, name, value);
+	exposition_label(out, name, value);
 	buf_str(out, "} ");
 }
 
@@ -81,8 +81,8 @@ static void write_states(struct supervisor *s, struct buf *out)
 	struct service_view sv;
 	struct endpoint_view ep;
 
-	metrics_head(out, metric, "gauge",
-		     "0 closed, 1 half-open, 2 open; with an endpoint: whether it is ejected.");
+	exposition_head(out, metric, "gauge",
+			"0 closed, 1 half-open, 2 open; with an endpoint: whether it is ejected.");
 	for (uint32_t i = 0; i < MESH_MAX_SERVICES; i++)
 		if (registry_service(s->registry, i, &sv) && sv.upstream != MESH_NONE &&
 		    eject_service_view(e, i, s->loop.now_ns, &v)) {
@@ -103,8 +103,8 @@ static void write_transitions(struct supervisor *s, struct buf *out)
 	static const char metric[] = "mesh_circuit_breaker_transitions_total";
 	struct service_view sv;
 
-	metrics_head(out, metric, "counter",
-		     "Changes of a service's breaker, by the state it went to.");
+	exposition_head(out, metric, "counter",
+			"Changes of a service's breaker, by the state it went to.");
 	for (uint32_t i = 0; i < MESH_MAX_SERVICES; i++) {
 		const struct mesh_svc_stat *st = &s->arrays->svc_stats[i];
 
@@ -124,18 +124,18 @@ static void write_checks(struct supervisor *s, struct buf *out)
 	struct checks_counts n;
 
 	checks_counts(s->health.checks, &n);
-	metrics_head(out, "mesh_health_checks_total", "counter",
-		     "Active health checks, by their result.");
+	exposition_head(out, "mesh_health_checks_total", "counter",
+			"Active health checks, by their result.");
 	buf_printf(out,
 		   "mesh_health_checks_total{result=\"success\"} %llu\n"
 		   "mesh_health_checks_total{result=\"failure\"} %llu\n",
 		   (unsigned long long)n.good, (unsigned long long)n.bad);
-	metrics_head(out, "mesh_health_checks", "gauge",
-		     "Endpoints with active checks, and these now.");
+	exposition_head(out, "mesh_health_check_endpoints", "gauge",
+			"Endpoints with active checks, and these now.");
 	buf_printf(out,
-		   "mesh_health_checks{state=\"targets\"} %u\n"
-		   "mesh_health_checks{state=\"running\"} %u\n"
-		   "mesh_health_checks{state=\"waiting\"} %u\n",
+		   "mesh_health_check_endpoints{state=\"targets\"} %u\n"
+		   "mesh_health_check_endpoints{state=\"running\"} %u\n"
+		   "mesh_health_check_endpoints{state=\"waiting\"} %u\n",
 		   n.targets, n.running, n.waiting);
 }
 
@@ -144,11 +144,11 @@ void breakers_metrics(struct supervisor *s, struct buf *out)
 	write_states(s, out);
 	write_transitions(s, out);
 	write_checks(s, out);
-	metrics_head(out, "mesh_edges", "gauge",
-		     "Pairs of caller and callee whose requests in flight are limited.");
+	exposition_head(out, "mesh_edges", "gauge",
+			"Pairs of caller and callee whose requests in flight are limited.");
 	buf_printf(out, "mesh_edges %u\n", s->health.nedges);
-	metrics_head(out, "mesh_whys_total", "counter",
-		     "Explanations of the mesh's own answers, by what became of them.");
+	exposition_head(out, "mesh_whys_total", "counter",
+			"Explanations of the mesh's own answers, by what became of them.");
 	buf_printf(out,
 		   "mesh_whys_total{result=\"exported\"} %llu\n"
 		   "mesh_whys_total{result=\"dropped\"} %llu\n",

@@ -118,8 +118,8 @@ void coverage_connects_json(struct supervisor *s, uint32_t workload, struct buf 
 
 static void write_connects(const struct coverage *c, struct buf *out)
 {
-	metrics_head(out, "mesh_coverage_connects_total", "counter",
-		     "connect() calls of a service's workloads, by where they went and why.");
+	exposition_head(out, "mesh_coverage_connects_total", "counter",
+			"connect() calls of a service's workloads, by where they went and why.");
 	for (uint32_t i = 0; i < c->nservices; i++)
 		for (uint32_t way = 0; way < MESH_COV_WAYS; way++) {
 			const struct coverage_service *v = &c->services[i];
@@ -127,7 +127,7 @@ static void write_connects(const struct coverage *c, struct buf *out)
 			if (!v->n[way])
 				continue;
 			buf_str(out, "mesh_coverage_connects_total{");
-			metrics_label(out, "source", v->name);
+			exposition_label(out, "source", v->name);
 			buf_printf(out, ",path=\"%s\",reason=\"%s\"} %llu\n", ways[way].path,
 				   ways[way].reason, (unsigned long long)v->n[way]);
 		}
@@ -135,7 +135,7 @@ static void write_connects(const struct coverage *c, struct buf *out)
 
 static void write_open(const struct coverage *c, struct buf *out)
 {
-	metrics_head(
+	exposition_head(
 		out, "mesh_coverage_escaped_connections", "gauge",
 		"Connections of a service's workloads to services that go past the mesh, by why.");
 	for (uint32_t i = 0; i < c->nservices; i++)
@@ -145,7 +145,7 @@ static void write_open(const struct coverage *c, struct buf *out)
 			if (!v->open[k])
 				continue;
 			buf_str(out, "mesh_coverage_escaped_connections{");
-			metrics_label(out, "source", v->name);
+			exposition_label(out, "source", v->name);
 			buf_printf(out, ",reason=\"%s\"} %u\n", coverage_reason_name(k),
 				   v->open[k]);
 		}
@@ -157,13 +157,13 @@ void coverage_metrics(struct supervisor *s, struct buf *out)
 
 	write_connects(c, out);
 	write_open(c, out);
-	metrics_head(out, "mesh_coverage_escaping_workloads", "gauge",
-		     "Workloads whose traffic goes past the mesh, or did within a minute.");
+	exposition_head(out, "mesh_coverage_escaping_workloads", "gauge",
+			"Workloads whose traffic goes past the mesh, or did within a minute.");
 	buf_printf(out, "mesh_coverage_escaping_workloads %u\n", s->coverage.escaping);
-	metrics_head(out, "mesh_coverage_rounds_total", "counter",
-		     "Times that all connections of all workloads were looked at.");
+	exposition_head(out, "mesh_coverage_rounds_total", "counter",
+			"Times that all connections of all workloads were looked at.");
 	buf_printf(out, "mesh_coverage_rounds_total %llu\n", (unsigned long long)c->rounds);
-	metrics_head(out, "mesh_coverage_lost_total", "counter",
-		     "Times that something of this could not be kept for want of room.");
+	exposition_head(out, "mesh_coverage_lost_total", "counter",
+			"Times that something of this could not be kept for want of room.");
 	buf_printf(out, "mesh_coverage_lost_total %llu\n", (unsigned long long)c->lost);
 }

@@ -218,7 +218,7 @@ static void sample(struct buf *out, const char *name, const char *service, unsig
 		   const char *label, const char *value)
 {
 	buf_printf(out, "%s{", name);
-	metrics_label(out, "service", service);
+	exposition_label(out, "service", service);
 	buf_printf(out, ",port=\"%u\"", port);
 	if (label)
 		buf_printf(out, ",%s=\"%s\"", label, value);
@@ -327,7 +327,7 @@ void gain_metrics(struct supervisor *s, struct buf *out)
 	};
 
 	for (size_t f = 0; f < sizeof(families) / sizeof(families[0]); f++) {
-		metrics_head(out, families[f].name, families[f].type, families[f].help);
+		exposition_head(out, families[f].name, families[f].type, families[f].help);
 		for (uint32_t i = 0; i < MESH_MAX_UPSTREAMS; i++) {
 			struct service_view v;
 			const struct accelerate_row *row = row_of(s, i, &v);

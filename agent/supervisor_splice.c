@@ -52,14 +52,14 @@ void splice_metrics(struct supervisor *s, struct buf *out)
 	if (kernel_splice_total(s->kernel, &a))
 		return;
 	g = &a.group[MESH_ACCEL_ENROLLED];
-	metrics_head(out, "mesh_splice_bytes_total", "counter",
-		     "Bytes sent on enrolled connections, by the way they took.");
+	exposition_head(out, "mesh_splice_bytes_total", "counter",
+			"Bytes sent on enrolled connections, by the way they took.");
 	buf_printf(out,
 		   "mesh_splice_bytes_total{path=\"redirect\"} %llu\n"
 		   "mesh_splice_bytes_total{path=\"tcp\"} %llu\n",
 		   (unsigned long long)g->redirected, (unsigned long long)g->tcp);
-	metrics_head(out, "mesh_splice_connections_total", "counter",
-		     "Connections that could skip TCP, by what became of them.");
+	exposition_head(out, "mesh_splice_connections_total", "counter",
+			"Connections that could skip TCP, by what became of them.");
 	buf_printf(out,
 		   "mesh_splice_connections_total{group=\"enrolled\"} %llu\n"
 		   "mesh_splice_connections_total{group=\"control\"} %llu\n"

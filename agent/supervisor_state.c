@@ -5,12 +5,8 @@
 
 #include "lib/clock.h"
 
-#include <dirent.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #define STATE_MAX (8u << 20)
@@ -125,13 +121,6 @@ char *state_json(struct supervisor *s)
 
 /* --- metrics --- */
 
-static void single(struct buf *out, const char *name, const char *type, const char *help,
-		   double value)
-{
-	metrics_head(out, name, type, help);
-	buf_printf(out, "%s %.17g\n", name, value);
-}
-
 struct version_count {
 	const char *version, *status;
 	uint32_t service, n;
@@ -159,14 +148,14 @@ static void write_endpoints(struct supervisor *s, struct buf *out)
 			v[n++] = (struct version_count){e.version, status, e.service, 0};
 		v[k].n++;
 	}
-	metrics_head(out, "mesh_endpoints", "gauge", "Endpoints of primary ports.");
+	exposition_head(out, "mesh_endpoints", "gauge", "Endpoints of primary ports.");
 	for (k = 0; k < n; k++) {
 		if (!registry_service(s->registry, v[k].service, &sv))
 			continue;
 		buf_str(out, "mesh_endpoints{");
-		metrics_label(out, "service", sv.name);
+		exposition_label(out, "service", sv.name);
 		buf_char(out, ',');
-		metrics_label(out, "version", v[k].version);
+		exposition_label(out, "version", v[k].version);
 		buf_printf(out, ",status=\"%s\"} %u\n", v[k].status, v[k].n);
 	}
 	free(v);
@@ -185,13 +174,13 @@ static void write_inflight(struct supervisor *s, struct buf *out)
 			per_service[e.service] += __atomic_load_n(
 				&s->arrays->ep_inflight[i].worker[w], __ATOMIC_RELAXED);
 	}
-	metrics_head(out, "mesh_requests_in_flight", "gauge",
-		     "Requests that wait for an endpoint's answer.");
+	exposition_head(out, "mesh_requests_in_flight", "gauge",
+			"Requests that wait for an endpoint's answer.");
 	for (uint32_t i = 0; i < MESH_MAX_SERVICES; i++) {
 		if (!registry_service(s->registry, i, &v) || v.upstream == MESH_NONE)
 			continue;
 		buf_str(out, "mesh_requests_in_flight{");
-		metrics_label(out, "destination", v.name);
+		exposition_label(out, "destination", v.name);
 		buf_printf(out, "} %llu\n", (unsigned long long)per_service[i]);
 	}
 }
@@ -205,8 +194,8 @@ static void write_counters(struct supervisor *s, struct buf *out)
 		passed += c[i];
 	passed += c[MESH_C_PASSED] + c[MESH_C_PASSED_NO_STORAGE] + c[MESH_C_PASSED_NO_ENDPOINT] +
 		  c[MESH_C_PASSED_PROTOCOL];
-	metrics_head(out, "mesh_connections_captured_total", "counter",
-		     "connect() calls of workloads, by where they went.");
+	exposition_head(out, "mesh_connections_captured_total", "counter",
+			"connect() calls of workloads, by where they went.");
 	buf_printf(out, "mesh_connections_captured_total{path=\"worker\"} %llu\n",
 		   (unsigned long long)c[MESH_C_CAPTURED]);
 	buf_printf(out, "mesh_connections_captured_total{path=\"kernel\"} %llu\n",
@@ -215,8 +204,8 @@ static void write_counters(struct supervisor *s, struct buf *out)
 		   (unsigned long long)passed);
 	buf_printf(out, "mesh_connections_captured_total{path=\"refused\"} %llu\n",
 		   (unsigned long long)c[MESH_C_REFUSED]);
-	metrics_head(out, "mesh_hook_total", "counter",
-		     "What the kernel programs counted, in detail.");
+	exposition_head(out, "mesh_hook_total", "counter",
+			"What the kernel programs counted, in detail.");
 	for (unsigned i = 0; i < MESH_C_MAX; i++)
 		buf_printf(out, "mesh_hook_total{what=\"%s\"} %llu\n", kernel_counter_name(i),
 			   (unsigned long long)c[i]);
@@ -224,15 +213,15 @@ static void write_counters(struct supervisor *s, struct buf *out)
 		lost += s->workers.w[i].ring
 				? __atomic_load_n(&s->workers.w[i].ring->lost, __ATOMIC_RELAXED)
 				: 0;
-	metrics_head(out, "mesh_ring_lost_total", "counter", "Records that found no room.");
+	exposition_head(out, "mesh_ring_lost_total", "counter", "Records that found no room.");
 	buf_printf(out, "mesh_ring_lost_total{ring=\"worker\"} %llu\n", (unsigned long long)lost);
 	buf_printf(out, "mesh_ring_lost_total{ring=\"kernel\"} %llu\n",
 		   (unsigned long long)c[MESH_C_EVENTS_LOST]);
 	buf_printf(out, "mesh_ring_lost_total{ring=\"accesslog\"} %llu\n",
 		   (unsigned long long)accesslog_lost(s->accesslog));
-	single(out, "mesh_ring_corrupt_total", "counter",
-	       "Times a worker's ring made no sense and was emptied.",
-	       (double)s->workers.ring_corrupt);
+	exposition_single(out, "mesh_ring_corrupt_total", "counter",
+			  "Times a worker's ring made no sense and was emptied.",
+			  (double)s->workers.ring_corrupt);
 }
 
 static void write_maps(struct supervisor *s, struct buf *out)
@@ -254,22 +243,22 @@ static void write_maps(struct supervisor *s, struct buf *out)
 	used[1] = u.upstreams;
 	used[2] = u.endpoints;
 	used[3] = u.subsets;
-	metrics_head(out, "mesh_bpf_map_entries", "gauge",
-		     "Entries in use of a map or a shared table.");
+	exposition_head(out, "mesh_bpf_map_entries", "gauge",
+			"Entries in use of a map or a shared table.");
 	for (size_t i = 0; i < n; i++)
 		buf_printf(out, "mesh_bpf_map_entries{map=\"%s\"} %u\n", use[i].name,
 			   use[i].entries);
 	for (size_t i = 0; i < 4; i++)
 		buf_printf(out, "mesh_bpf_map_entries{map=\"%s\"} %u\n", tables[i].name, used[i]);
-	metrics_head(out, "mesh_bpf_map_max_entries", "gauge", "Entries that it can hold.");
+	exposition_head(out, "mesh_bpf_map_max_entries", "gauge", "Entries that it can hold.");
 	for (size_t i = 0; i < n; i++)
 		buf_printf(out, "mesh_bpf_map_max_entries{map=\"%s\"} %u\n", use[i].name,
 			   use[i].max_entries);
 	for (size_t i = 0; i < 4; i++)
 		buf_printf(out, "mesh_bpf_map_max_entries{map=\"%s\"} %u\n", tables[i].name,
 			   tables[i].max);
-	single(out, "mesh_table_full_total", "counter", "Times something did not fit into a table.",
-	       (double)u.full);
+	exposition_single(out, "mesh_table_full_total", "counter",
+			  "Times something did not fit into a table.", (double)u.full);
 }
 
 static void write_netns(struct supervisor *s, struct buf *out)
@@ -280,61 +269,20 @@ static void write_netns(struct supervisor *s, struct buf *out)
 		captured += ns->listener[0].fd >= 0 || ns->listener[1].fd >= 0;
 		taken += ns->port_taken;
 	}
-	metrics_head(out, "mesh_network_namespaces", "gauge", "Network namespaces of workloads.");
+	exposition_head(out, "mesh_network_namespaces", "gauge",
+			"Network namespaces of workloads.");
 	buf_printf(out, "mesh_network_namespaces{state=\"captured\"} %u\n", captured);
 	buf_printf(out, "mesh_network_namespaces{state=\"port-taken\"} %u\n", taken);
 }
 
-static unsigned long resident_bytes(void)
-{
-	unsigned long size, resident = 0;
-	FILE *f = fopen("/proc/self/statm", "re");
-
-	if (f && fscanf(f, "%lu %lu", &size, &resident) != 2)
-		resident = 0;
-	if (f)
-		fclose(f);
-	return resident * (unsigned long)sysconf(_SC_PAGESIZE);
-}
-
-static unsigned open_fds(void)
-{
-	DIR *d = opendir("/proc/self/fd");
-	unsigned n = 0;
-
-	while (d && readdir(d))
-		n++;
-	if (d)
-		closedir(d);
-	return n > 3 ? n - 3 : 0; /* ".", ".." and the directory itself */
-}
-
-static void write_process(struct supervisor *s, struct buf *out)
-{
-	struct rusage ru = {0};
-	struct rlimit files = {0};
-
-	getrusage(RUSAGE_SELF, &ru);
-	getrlimit(RLIMIT_NOFILE, &files);
-	single(out, "process_cpu_seconds_total", "counter", "CPU time of the supervisor.",
-	       (double)(ru.ru_utime.tv_sec + ru.ru_stime.tv_sec) +
-		       (double)(ru.ru_utime.tv_usec + ru.ru_stime.tv_usec) / 1e6);
-	single(out, "process_resident_memory_bytes", "gauge", "Resident memory of the supervisor.",
-	       (double)resident_bytes());
-	single(out, "process_open_fds", "gauge", "Descriptors of the supervisor.", open_fds());
-	single(out, "process_max_fds", "gauge", "Limit of descriptors.", (double)files.rlim_cur);
-	single(out, "process_start_time_seconds", "gauge", "When the supervisor started.",
-	       (double)s->started_ms / 1e3);
-}
-
-void state_metrics(void *arg, struct buf *out)
+void state_metrics(void *arg, struct buf *out, bool exemplars)
 {
 	struct supervisor *s = arg;
 
 	workers_drain_rings(&s->workers);
 	kernel_events_drain(s->kernel);
 	tcp_beat(s);
-	metrics_write(s->metrics, out);
+	metrics_write(s->metrics, out, exemplars);
 	write_endpoints(s, out);
 	write_inflight(s, out);
 	breakers_metrics(s, out);
@@ -346,20 +294,21 @@ void state_metrics(void *arg, struct buf *out)
 	acceleration_metrics(s, out);
 	write_maps(s, out);
 	write_netns(s, out);
-	single(out, "mesh_workers_ready", "gauge", "Workers that answer.",
-	       workers_answering(&s->workers));
-	single(out, "mesh_worker_restarts_total", "counter", "Workers that were replaced.",
-	       (double)s->workers.restarts);
-	single(out, "mesh_control_connected", "gauge", "1: meshd answered the last call.",
-	       session_connected(s->session));
-	single(out, "mesh_config_revision", "gauge", "Revision of the configuration in force.",
-	       (double)s->revision);
-	single(out, "mesh_config_last_reload_successful", "gauge",
-	       "0: the last configuration from meshd was refused.", !session_error(s->session));
-	metrics_head(out, "mesh_build_info", "gauge", "Version of this program.");
+	exposition_single(out, "mesh_workers_ready", "gauge", "Workers that answer.",
+			  workers_answering(&s->workers));
+	exposition_single(out, "mesh_worker_restarts_total", "counter",
+			  "Workers that were replaced.", (double)s->workers.restarts);
+	exposition_single(out, "mesh_control_connected", "gauge",
+			  "1: meshd answered the last call.", session_connected(s->session));
+	exposition_single(out, "mesh_config_revision", "gauge",
+			  "Revision of the configuration in force.", (double)s->revision);
+	exposition_single(out, "mesh_config_last_reload_successful", "gauge",
+			  "0: the last configuration from meshd was refused.",
+			  !session_error(s->session));
+	exposition_head(out, "mesh_build_info", "gauge", "Version of this program.");
 	buf_printf(out, "mesh_build_info{version=\"%s\",abi=\"%d\"} 1\n", MESH_VERSION,
 		   MESH_ABI_VERSION);
-	write_process(s, out);
+	exposition_process(out, (double)s->started_ms / 1e3);
 }
 
 bool state_ready(void *arg, const char **why)

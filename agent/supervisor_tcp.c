@@ -132,8 +132,8 @@ void tcp_metrics(struct supervisor *s, struct buf *out)
 {
 	struct service_view v;
 
-	metrics_head(out, "mesh_tcp_connections_open", "gauge",
-		     "Connections that the kernel sent to endpoints and that are open.");
+	exposition_head(out, "mesh_tcp_connections_open", "gauge",
+			"Connections that the kernel sent to endpoints and that are open.");
 	for (uint32_t i = 0; i < MESH_MAX_SERVICES; i++) {
 		uint32_t n = __atomic_load_n(
 			&s->arrays->svc_inflight[i].worker[MESH_KERNEL_WORKER].connections,
@@ -142,7 +142,7 @@ void tcp_metrics(struct supervisor *s, struct buf *out)
 		if (!registry_service(s->registry, i, &v) || v.protocol != MESH_PROTO_TCP)
 			continue;
 		buf_str(out, "mesh_tcp_connections_open{");
-		metrics_label(out, "destination", v.name);
+		exposition_label(out, "destination", v.name);
 		buf_printf(out, "} %u\n", n);
 	}
 }

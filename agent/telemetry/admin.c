@@ -3,6 +3,7 @@
 #include "agent/telemetry/admin.h"
 
 #include "lib/addr.h"
+#include "lib/exposition.h"
 
 #include <errno.h>
 #include <microhttpd.h>
@@ -28,7 +29,7 @@ struct admin {
 };
 
 static enum MHD_Result answer(struct MHD_Connection *c, unsigned status, const char *type,
-			      struct buf *text)
+			      bool gzip, struct buf *text)
 {
 	struct MHD_Response *r;
 	enum MHD_Result ret;
@@ -47,6 +48,9 @@ static enum MHD_Result answer(struct MHD_Connection *c, unsigned status, const c
 		return MHD_NO;
 	}
 	MHD_add_response_header(r, MHD_HTTP_HEADER_CONTENT_TYPE, type);
+	MHD_add_response_header(r, MHD_HTTP_HEADER_VARY, "Accept, Accept-Encoding");
+	if (gzip)
+		MHD_add_response_header(r, MHD_HTTP_HEADER_CONTENT_ENCODING, "gzip");
 	if (status == MHD_HTTP_METHOD_NOT_ALLOWED)
 		MHD_add_response_header(r, MHD_HTTP_HEADER_ALLOW, "GET, HEAD");
 	ret = MHD_queue_response(c, status, r);
@@ -60,16 +64,24 @@ static enum MHD_Result say(struct MHD_Connection *c, unsigned status, const char
 
 	buf_init(&b, 1024);
 	buf_printf(&b, "%s\n", word);
-	return answer(c, status, "text/plain; charset=utf-8", &b);
+	return answer(c, status, "text/plain; charset=utf-8", false, &b);
+}
+
+static const char *given(struct MHD_Connection *c, const char *name)
+{
+	return MHD_lookup_connection_value(c, MHD_HEADER_KIND, name);
 }
 
 static enum MHD_Result give_metrics(struct admin *a, struct MHD_Connection *c)
 {
+	struct exposition x = exposition_choose(given(c, MHD_HTTP_HEADER_ACCEPT),
+						given(c, MHD_HTTP_HEADER_ACCEPT_ENCODING));
 	struct buf b;
 
 	buf_init(&b, TEXT_MAX);
-	a->ops.metrics(a->ops.arg, &b);
-	return answer(c, MHD_HTTP_OK, "text/plain; version=0.0.4; charset=utf-8", &b);
+	a->ops.metrics(a->ops.arg, &b, x.openmetrics);
+	exposition_seal(&x, &b);
+	return answer(c, MHD_HTTP_OK, exposition_type(&x), x.gzip, &b);
 }
 
 static enum MHD_Result give_ready(struct admin *a, struct MHD_Connection *c)

@@ -15,7 +15,8 @@ struct admin;
 struct admin_ops {
 	void *arg;
 	const char *name; /* of this host, as it may be asked for; lives as long as the server */
-	void (*metrics)(void *arg, struct buf *out);
+	/* Appends text as lib/exposition.h has it, with exemplars if they may be there. */
+	void (*metrics)(void *arg, struct buf *out, bool exemplars);
 	/* False: not ready, and *why says it in a few words. */
 	bool (*ready)(void *arg, const char **why);
 };

@@ -3,6 +3,7 @@
 #include "agent/telemetry/metrics.h"
 
 #include "agent/telemetry/ring.h"
+#include "lib/exposition.h"
 
 #include <mesh/bulkhead.h>
 
@@ -14,20 +15,27 @@
 #define OTHER	 "other"
 #define OUTCOMES 8
 
+/* Written as OpenMetrics has it, 1.0 and not 1, in both formats: or they would be other series. */
 static const struct {
 	uint64_t ns;
 	const char *le;
 } bounds[] = {{100000, "0.0001"},  {250000, "0.00025"}, {500000, "0.0005"},  {1000000, "0.001"},
 	      {2500000, "0.0025"}, {5000000, "0.005"},	{10000000, "0.01"},  {25000000, "0.025"},
 	      {50000000, "0.05"},  {100000000, "0.1"},	{250000000, "0.25"}, {500000000, "0.5"},
-	      {1000000000, "1"},   {2500000000, "2.5"}, {5000000000, "5"},   {10000000000, "10"}};
+	      {1000000000, "1.0"}, {2500000000, "2.5"}, {5000000000, "5.0"}, {10000000000, "10.0"}};
 #define NBOUNDS (sizeof(bounds) / sizeof(*bounds))
+
+struct exemplar { /* the last request of a bucket that has a trace */
+	uint8_t trace_id[16];
+	uint64_t ns, time_ms; /* time 0: there is none */
+};
 
 struct series {
 	struct series *next;
 	uint32_t code, cause;
 	uint64_t count;
-	char names[]; /* source, destination, version, each with its NUL */
+	struct exemplar exemplar; /* of errors only */
+	char names[];		  /* source, destination, version, each with its NUL */
 };
 
 /* What is shown by destination only. */
@@ -67,6 +75,7 @@ struct histogram {
 struct pair {
 	struct pair *next;
 	struct histogram requests, connects;
+	struct exemplar exemplars[NBOUNDS + 1]; /* of requests */
 	uint64_t bytes_in, bytes_out;
 	uint64_t tcp_in, tcp_out;
 	uint64_t counts[COUNTS];
@@ -191,7 +200,8 @@ static struct series *series_find(struct metrics *m, const struct metrics_reques
 	return s;
 }
 
-static void observe(struct histogram *h, uint64_t ns)
+/* Returns the bucket. */
+static uint32_t observe(struct histogram *h, uint64_t ns)
 {
 	uint32_t i = 0;
 
@@ -200,6 +210,21 @@ static void observe(struct histogram *h, uint64_t ns)
 	h->bucket[i]++;
 	h->count++;
 	h->sum_ns += ns;
+	return i;
+}
+
+static void remember(struct exemplar *e, const struct metrics_request *r)
+{
+	if (!r->trace_id)
+		return;
+	memcpy(e->trace_id, r->trace_id, sizeof(e->trace_id));
+	e->ns = r->duration_ns;
+	e->time_ms = r->time_ms;
+}
+
+static bool is_error(uint32_t code)
+{
+	return !code || code >= 500;
 }
 
 static void count_full(struct pair *p, uint32_t reason)
@@ -224,15 +249,18 @@ void metrics_request(struct metrics *m, const struct metrics_request *given)
 	s = series_find(m, r);
 	p = pair_find(m, r->source, r->destination);
 
-	if (s)
+	if (s) {
 		s->count++;
+		if (is_error(r->code))
+			remember(&s->exemplar, r);
+	}
 	if (!p)
 		return;
-	observe(&p->requests, r->duration_ns);
+	remember(&p->exemplars[observe(&p->requests, r->duration_ns)], r);
 	p->bytes_in += r->bytes_in;
 	p->bytes_out += r->bytes_out;
 	if (r->tries > 1)
-		p->counts[r->code && r->code < 500 ? RETRIED_OK : RETRIED_FAILED] += r->tries - 1;
+		p->counts[is_error(r->code) ? RETRIED_FAILED : RETRIED_OK] += r->tries - 1;
 	p->counts[RETRIES_DENIED] += r->flags & RECORD_NO_BUDGET ? 1 : 0;
 	p->counts[FAULT_DELAYED] += r->flags & RECORD_DELAYED ? 1 : 0;
 	p->counts[FAULT_ABORTED] += r->flags & RECORD_ABORTED ? 1 : 0;
@@ -278,7 +306,7 @@ void metrics_connection(struct metrics *m, const struct metrics_connection *c)
 	p->tcp_in += c->bytes_in;
 	p->tcp_out += c->bytes_out;
 	if (c->connect_ns)
-		observe(&p->connects, c->connect_ns);
+		(void)observe(&p->connects, c->connect_ns);
 }
 
 void metrics_refused(struct metrics *m, const char *source, const char *destination,
@@ -295,30 +323,11 @@ void metrics_refused(struct metrics *m, const char *source, const char *destinat
 
 /* --- text --- */
 
-void metrics_label(struct buf *out, const char *name, const char *value)
-{
-	buf_printf(out, "%s=\"", name);
-	for (; *value; value++) {
-		if (*value == '\\' || *value == '"')
-			buf_char(out, '\\');
-		if (*value == '\n')
-			buf_str(out, "\\n");
-		else
-			buf_char(out, *value);
-	}
-	buf_char(out, '"');
-}
-
-void metrics_head(struct buf *out, const char *name, const char *type, const char *help)
-{
-	buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
-}
-
 static void pair_labels(struct buf *out, const struct pair *p)
 {
-	metrics_label(out, "source", p->names);
+	exposition_label(out, "source", p->names);
 	buf_char(out, ',');
-	metrics_label(out, "destination", after(p->names));
+	exposition_label(out, "destination", after(p->names));
 }
 
 #define each_series(m, s)                                                                          \
@@ -328,42 +337,65 @@ static void pair_labels(struct buf *out, const struct pair *p)
 	for (uint32_t i_ = 0; i_ < BUCKETS; i_++)                                                  \
 		for (const struct pair *p = (m)->pairs[i_]; p; p = p->next)
 
-static void write_requests(const struct metrics *m, struct buf *out)
+static void write_exemplar(struct buf *out, const struct exemplar *e, double value)
 {
-	metrics_head(out, "mesh_requests_total", "counter", "Requests, as their callers saw them.");
+	if (e->time_ms)
+		exposition_exemplar(out, e->trace_id, value, e->time_ms);
+	buf_char(out, '\n');
+}
+
+static void write_requests(const struct metrics *m, struct buf *out, bool exemplars)
+{
+	static const struct exemplar none;
+
+	exposition_head(out, "mesh_requests_total", "counter",
+			"Requests, as their callers saw them.");
 	each_series(m, s)
 	{
 		const char *destination = after(s->names);
 
 		buf_str(out, "mesh_requests_total{");
-		metrics_label(out, "source", s->names);
+		exposition_label(out, "source", s->names);
 		buf_char(out, ',');
-		metrics_label(out, "destination", destination);
+		exposition_label(out, "destination", destination);
 		buf_char(out, ',');
-		metrics_label(out, "version", after(destination));
-		buf_printf(out, ",code=\"%u\",cause=\"%s\"} %llu\n", s->code, cause_name(s->cause),
+		exposition_label(out, "version", after(destination));
+		buf_printf(out, ",code=\"%u\",cause=\"%s\"} %llu", s->code, cause_name(s->cause),
 			   (unsigned long long)s->count);
+		write_exemplar(out, exemplars ? &s->exemplar : &none, 1);
+	}
+}
+
+/* exemplars: of its buckets, or NULL. */
+static void write_buckets(struct buf *out, const char *name, const struct pair *p,
+			  const struct histogram *h, const struct exemplar *exemplars)
+{
+	static const struct exemplar none;
+	uint64_t sum = 0;
+
+	for (uint32_t i = 0; i <= NBOUNDS; i++) {
+		const struct exemplar *e = exemplars ? &exemplars[i] : &none;
+
+		sum += h->bucket[i];
+		buf_printf(out, "%s_bucket{", name);
+		pair_labels(out, p);
+		buf_printf(out, ",le=\"%s\"} %llu", i < NBOUNDS ? bounds[i].le : "+Inf",
+			   (unsigned long long)sum);
+		write_exemplar(out, e, (double)e->ns / 1e9);
 	}
 }
 
 static void write_histogram(const struct metrics *m, struct buf *out, const char *name,
-			    const char *help, size_t field)
+			    const char *help, bool requests, bool exemplars)
 {
-	metrics_head(out, name, "histogram", help);
+	exposition_head(out, name, "histogram", help);
 	each_pair(m, p)
 	{
-		const struct histogram *h = (const void *)((const char *)p + field);
-		uint64_t sum = 0;
+		const struct histogram *h = requests ? &p->requests : &p->connects;
 
 		if (!h->count)
 			continue;
-		for (uint32_t i = 0; i <= NBOUNDS; i++) {
-			sum += h->bucket[i];
-			buf_printf(out, "%s_bucket{", name);
-			pair_labels(out, p);
-			buf_printf(out, ",le=\"%s\"} %llu\n", i < NBOUNDS ? bounds[i].le : "+Inf",
-				   (unsigned long long)sum);
-		}
+		write_buckets(out, name, p, h, exemplars ? p->exemplars : NULL);
 		buf_printf(out, "%s_sum{", name);
 		pair_labels(out, p);
 		buf_printf(out, "} %.9f\n%s_count{", (double)h->sum_ns / 1e9, name);
@@ -376,7 +408,7 @@ static void write_histogram(const struct metrics *m, struct buf *out, const char
 static void write_pairs(const struct metrics *m, struct buf *out, const char *name,
 			const char *help, size_t field, bool tcp)
 {
-	metrics_head(out, name, "counter", help);
+	exposition_head(out, name, "counter", help);
 	each_pair(m, p)
 	{
 		if (tcp ? !p->connects.count : !p->requests.count)
@@ -389,8 +421,8 @@ static void write_pairs(const struct metrics *m, struct buf *out, const char *na
 
 static void write_connections(const struct metrics *m, struct buf *out)
 {
-	metrics_head(out, "mesh_tcp_connections_total", "counter",
-		     "Captured connections that ended, or were refused.");
+	exposition_head(out, "mesh_tcp_connections_total", "counter",
+			"Captured connections that ended, or were refused.");
 	each_pair(m, p)
 	{
 		for (int i = 0; i < OUTCOMES; i++) {
@@ -440,12 +472,12 @@ static void write_quantiles(struct buf *out, const struct total *t, uint32_t n)
 {
 	static const char *const q[] = {"0.5", "0.95", "0.99"};
 
-	metrics_head(out, "http_request_duration_ms", "gauge",
-		     "Quantiles since the start of the agent, by service.");
+	exposition_head(out, "http_request_duration_ms", "gauge",
+			"Quantiles since the start of the agent, by service.");
 	for (uint32_t i = 0; i < n; i++)
 		for (uint32_t k = 0; t[i].count && k < sizeof(q) / sizeof(*q); k++) {
 			buf_str(out, "http_request_duration_ms{");
-			metrics_label(out, "service", t[i].name);
+			exposition_label(out, "service", t[i].name);
 			buf_printf(out, ",quantile=\"%s\"} %.3f\n", q[k],
 				   quantile(&t[i], strtod(q[k], NULL)));
 		}
@@ -455,10 +487,10 @@ static void write_counts(struct buf *out, const struct total *t, uint32_t n)
 {
 	for (int c = 0; c < COUNTS; c++) {
 		if (count_names[c].help)
-			metrics_head(out, count_names[c].metric, "counter", count_names[c].help);
+			exposition_head(out, count_names[c].metric, "counter", count_names[c].help);
 		for (uint32_t i = 0; i < n; i++) {
 			buf_printf(out, "%s{", count_names[c].metric);
-			metrics_label(out, "destination", t[i].name);
+			exposition_label(out, "destination", t[i].name);
 			buf_printf(out, ",%s=\"%s\"} %llu\n", count_names[c].label,
 				   count_names[c].value, (unsigned long long)t[i].counts[c]);
 		}
@@ -477,7 +509,7 @@ static void write_totals(const struct metrics *m, struct buf *out)
 		struct total *x = total_of(t, &n, after(s->names));
 
 		x->requests += s->count;
-		x->errors += !s->code || s->code >= 500 ? s->count : 0;
+		x->errors += is_error(s->code) ? s->count : 0;
 	}
 	each_pair(m, p)
 	{
@@ -490,29 +522,29 @@ static void write_totals(const struct metrics *m, struct buf *out)
 			x->bucket[i] += p->requests.bucket[i];
 	}
 	write_counts(out, t, n);
-	metrics_head(out, "http_requests_total", "counter", "Requests by service.");
+	exposition_head(out, "http_requests_total", "counter", "Requests by service.");
 	for (uint32_t i = 0; i < n; i++) {
 		buf_str(out, "http_requests_total{");
-		metrics_label(out, "service", t[i].name);
+		exposition_label(out, "service", t[i].name);
 		buf_printf(out, "} %llu\n", (unsigned long long)t[i].requests);
 	}
-	metrics_head(out, "http_errors_total", "counter",
-		     "Requests answered with 5xx, or not at all, by service.");
+	exposition_head(out, "http_errors_total", "counter",
+			"Requests answered with 5xx, or not at all, by service.");
 	for (uint32_t i = 0; i < n; i++) {
 		buf_str(out, "http_errors_total{");
-		metrics_label(out, "service", t[i].name);
+		exposition_label(out, "service", t[i].name);
 		buf_printf(out, "} %llu\n", (unsigned long long)t[i].errors);
 	}
 	write_quantiles(out, t, n);
 	free(t);
 }
 
-void metrics_write(const struct metrics *m, struct buf *out)
+void metrics_write(const struct metrics *m, struct buf *out, bool exemplars)
 {
-	write_requests(m, out);
+	write_requests(m, out, exemplars);
 	write_histogram(m, out, "mesh_request_duration_seconds",
-			"From the first byte of a request to the last of its answer.",
-			offsetof(struct pair, requests));
+			"From the first byte of a request to the last of its answer.", true,
+			exemplars);
 	write_pairs(m, out, "mesh_request_bytes_total", "Body bytes from callers.",
 		    offsetof(struct pair, bytes_in), false);
 	write_pairs(m, out, "mesh_response_bytes_total", "Body bytes to callers.",
@@ -525,10 +557,10 @@ void metrics_write(const struct metrics *m, struct buf *out)
 		    "Bytes that callers received by TCP over captured connections that ended.",
 		    offsetof(struct pair, tcp_in), true);
 	write_histogram(m, out, "mesh_tcp_connect_duration_seconds",
-			"From connect() of a captured connection to its being established.",
-			offsetof(struct pair, connects));
+			"From connect() of a captured connection to its being established.", false,
+			false);
 	write_totals(m, out);
-	metrics_head(out, "mesh_metrics_overflow_total", "counter",
-		     "Observations counted under \"other\" for want of room.");
+	exposition_head(out, "mesh_metrics_overflow_total", "counter",
+			"Observations counted under \"other\" for want of room.");
 	buf_printf(out, "mesh_metrics_overflow_total %llu\n", (unsigned long long)m->overflow);
 }

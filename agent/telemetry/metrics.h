@@ -8,6 +8,7 @@
 #define AGENT_TELEMETRY_METRICS_H
 
 #include "lib/buf.h"
+#include "lib/exposition.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -23,8 +24,10 @@ struct metrics_request {
 	uint32_t cause;
 	uint64_t duration_ns, bytes_in, bytes_out;
 	uint32_t tries;
-	uint16_t flags;	  /* enum record_flags */
-	uint8_t bulkhead; /* enum mesh_bulkhead_reason */
+	uint16_t flags;		 /* enum record_flags */
+	uint8_t bulkhead;	 /* enum mesh_bulkhead_reason */
+	const uint8_t *trace_id; /* 16 bytes of a trace that is kept; NULL: none is */
+	uint64_t time_ms;	 /* of its end, since 1970 */
 };
 
 int metrics_new(struct metrics **out); /* 0 or -ENOMEM */
@@ -44,10 +47,8 @@ void metrics_connection(struct metrics *m, const struct metrics_connection *c);
 /* n connects that the kernel refused; outcome "breaker-open", "bulkhead-full" or "no-endpoint". */
 void metrics_refused(struct metrics *m, const char *source, const char *destination,
 		     const char *outcome, uint64_t n);
-void metrics_write(const struct metrics *m, struct buf *out);
-/* What stands above the lines of a metric; type: "counter", "gauge", ... */
-void metrics_head(struct buf *out, const char *name, const char *type, const char *help);
-/* name="value" with value escaped. */
-void metrics_label(struct buf *out, const char *name, const char *value);
+/* With exemplars (OpenMetrics only): of each bucket, and of each kind of error, the last request
+ * that had a trace. */
+void metrics_write(const struct metrics *m, struct buf *out, bool exemplars);
 
 #endif

@@ -45,6 +45,9 @@ void api_telemetry(struct request *r);
 void api_why(struct request *r);
 void api_tap(struct request *r);
 
+/* How many services these endpoints, in the order of the registry, are of. */
+unsigned api_services_in(const struct endpoint *e, int n);
+
 /* Is there such a service (it has an endpoint or a configuration), such an endpoint? If not, a 404
  * that names what there is has been answered. */
 bool api_knows_service(struct request *r, const char *service);

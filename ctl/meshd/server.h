@@ -55,6 +55,7 @@ struct request {
 	struct buf body;
 	bool resumed;	      /* the handler runs again after request_resume() */
 	uint64_t etag;	      /* set by a handler: sent as ETag; 0: none */
+	bool gzip;	      /* set by a handler: the body is compressed; Vary says by what */
 	uint64_t deadline_ms; /* of whoever suspended it */
 	struct request *next; /* likewise */
 

@@ -55,7 +55,7 @@ static void has_line(const char *line)
 	size_t n = strlen(line);
 
 	buf_reset(&text);
-	metrics_write(m, &text);
+	metrics_write(m, &text, false);
 	assert_false(text.failed);
 	for (const char *p = text.data; p && *p; p = strchr(p, '\n') + 1)
 		if (!strncmp(p, line, n) && p[n] == '\n')
@@ -117,8 +117,8 @@ static void the_histogram_is_cumulative_and_its_bounds_belong_to_the_lower_bucke
 		 " 1");
 	has_line("mesh_request_duration_seconds_bucket{source=\"a\",destination=\"b\",le=\"0."
 		 "0025\"} 2");
-	has_line(
-		"mesh_request_duration_seconds_bucket{source=\"a\",destination=\"b\",le=\"10\"} 2");
+	has_line("mesh_request_duration_seconds_bucket{source=\"a\",destination=\"b\",le=\"10.0\"} "
+		 "2");
 	has_line("mesh_request_duration_seconds_bucket{source=\"a\",destination=\"b\",le=\"+Inf\"} "
 		 "3");
 	has_line("mesh_request_duration_seconds_count{source=\"a\",destination=\"b\"} 3");
@@ -198,7 +198,7 @@ static void a_code_or_cause_that_cannot_be_is_none(void **state)
 
 static void a_label_cannot_leave_its_quotes(void **state)
 {
-	metrics_label(&text, "x", "a\"b\\c\nd");
+	exposition_label(&text, "x", "a\"b\\c\nd");
 	assert_string_equal(text.data, "x=\"a\\\"b\\\\c\\nd\"");
 }
 
@@ -227,7 +227,7 @@ static void a_service_called_other_is_bounded_too(void **state)
 		request("other", name, 200, 1000, 1);
 		request("other", "other", 100 + i % 500, 1000, 1);
 	}
-	metrics_write(m, &text);
+	metrics_write(m, &text, false);
 	assert_false(text.failed);
 	for (const char *p = text.data; p && *p; p = strchr(p, '\n') + 1) {
 		series += !strncmp(p, "mesh_requests_total{", 20);
@@ -235,6 +235,46 @@ static void a_service_called_other_is_bounded_too(void **state)
 	}
 	assert_in_range(series, METRICS_SERIES, METRICS_SERIES + 10);
 	assert_in_range(pairs, METRICS_PAIRS, METRICS_PAIRS + 1);
+}
+
+static void traced(uint32_t code, uint64_t ns, const uint8_t *trace_id, uint64_t time_ms)
+{
+	metrics_request(m, &(struct metrics_request){.source = "a",
+						     .destination = "b",
+						     .version = "v1",
+						     .code = code,
+						     .duration_ns = ns,
+						     .tries = 1,
+						     .trace_id = trace_id,
+						     .time_ms = time_ms});
+}
+
+static void a_bucket_and_an_error_name_the_last_trace_that_they_counted(void **state)
+{
+	static const uint8_t first[16] = {1}, second[16] = {[15] = 0xab}, third[16] = {3};
+
+	traced(200, 300000, first, 1000);
+	traced(200, 400000, second, 2005);
+	traced(200, 450000, NULL, 3000);
+	traced(503, 2000000000, third, 4000);
+	buf_reset(&text);
+	metrics_write(m, &text, true);
+	assert_non_null(strstr(text.data, "le=\"0.00025\"} 0\n"));
+	assert_non_null(strstr(text.data, "le=\"0.0005\"} 3 # "
+					  "{trace_id=\"000000000000000000000000000000ab\"} 0.0004 "
+					  "2.005\n"));
+	assert_non_null(strstr(text.data, "le=\"1.0\"} 3\n"));
+	assert_non_null(strstr(text.data, "le=\"2.5\"} 4 # "
+					  "{trace_id=\"03000000000000000000000000000000\"} 2 "
+					  "4.000\n"));
+	assert_non_null(strstr(text.data, "le=\"+Inf\"} 4\n"));
+	assert_non_null(strstr(text.data, "code=\"200\",cause=\"\"} 3\n"));
+	assert_non_null(strstr(text.data, "code=\"503\",cause=\"\"} 1 # "
+					  "{trace_id=\"03000000000000000000000000000000\"} 1 "
+					  "4.000\n"));
+	buf_reset(&text);
+	metrics_write(m, &text, false);
+	assert_null(strstr(text.data, "trace_id"));
 }
 
 static void the_access_log_is_one_json_object_a_line_whatever_a_client_sends(void **state)
@@ -372,6 +412,7 @@ int main(void)
 		story(a_label_cannot_leave_its_quotes),
 		story(what_does_not_fit_is_counted_under_other),
 		story(a_service_called_other_is_bounded_too),
+		story(a_bucket_and_an_error_name_the_last_trace_that_they_counted),
 		cmocka_unit_test(the_access_log_is_one_json_object_a_line_whatever_a_client_sends),
 		cmocka_unit_test(a_log_that_nobody_reads_loses_whole_lines_and_waits_for_nobody),
 		cmocka_unit_test(a_log_that_is_off_is_none),
