@@ -139,6 +139,7 @@ static int run(struct loop *l, struct signals *s, const struct addr *at)
 {
 	struct meshd_options o = {
 		.config_dir = flags.config,
+		.state_dir = flags.state,
 		.config_required = strcmp(flags.config, DEFAULT_CONFIG) != 0,
 		.auth = {.insecure_writes = flags.insecure_writes, .allow_hosts = flags.allow_host},
 		.tcp_fd = -1,

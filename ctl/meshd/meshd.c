@@ -101,6 +101,7 @@ static void on_tick(struct timer *t)
 	sweep_orders(m);
 	whys_sweep(m->whys, now_ms(m));
 	tap_sweep(m->taps, now_ms(m));
+	traces_sweep(m->traces, now_ms(m));
 	poll_sweep(&m->hub, now_ms(m));
 	server_sweep(m->server, now_ms(m));
 	timer_arm(m->loop, &m->tick, TICK_MS, on_tick);
@@ -179,6 +180,8 @@ static int meshd_open(struct meshd *m, char *why, size_t cap)
 				   .routes = api_routes,
 				   .tcp_fd = o->tcp_fd,
 				   .unix_fd = o->unix_fd};
+	struct traces_options traces = {
+		.dir = o->state_dir, .size = o->trace_size, .age_ms = o->trace_age_ms};
 	int r;
 
 	m->store = o->store;
@@ -192,6 +195,8 @@ static int meshd_open(struct meshd *m, char *why, size_t cap)
 		r = whys_new(&m->whys);
 	if (!r)
 		r = tap_hub_new(m->loop, m->serial, on_taps, m, &m->taps);
+	if (!r)
+		r = traces_new(&traces, &m->traces);
 	if (r)
 		return r;
 	meshd_reload(m);
@@ -258,6 +263,7 @@ void meshd_free(struct meshd **m)
 	drains_done(&(*m)->drains);
 	whys_free(&(*m)->whys);
 	tap_hub_free(&(*m)->taps);
+	traces_free(&(*m)->traces);
 	registry_free(&(*m)->registry);
 	store_close(&(*m)->store);
 	free(*m);

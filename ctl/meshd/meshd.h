@@ -15,6 +15,7 @@
 #include "ctl/meshd/server.h"
 #include "ctl/meshd/store.h"
 #include "ctl/meshd/tap.h"
+#include "ctl/meshd/traces/traces.h"
 #include "ctl/meshd/whys.h"
 #include "lib/loop.h"
 
@@ -23,6 +24,9 @@ struct meshd_options {
 	struct auth auth;
 	const char *config_dir; /* NULL: no files */
 	bool config_required;	/* it must be there */
+	const char *state_dir;	/* for the files of telemetry; NULL: it is kept in memory only */
+	uint64_t trace_size;	/* bytes, 0: TRACES_SIZE */
+	uint64_t trace_age_ms;	/* 0: TRACES_AGE_MS */
 	int tcp_fd, unix_fd;	/* listening, or -1; the daemon's from then on, also on error */
 };
 
@@ -42,6 +46,7 @@ struct meshd {
 	struct timer faults_end; /* of the next fault to end */
 	uint64_t serial;	 /* of the last order; grows, also from one start to the next */
 	struct tap_hub *taps;
+	struct traces *traces;
 	struct whys *whys;
 	uint64_t whys_dropped; /* too long to be kept */
 	uint64_t started_ns;

@@ -44,7 +44,8 @@ static inline void on_lifeline(struct watch *w, uint32_t events)
 static inline void daemon_run(int line, int tcp_fd)
 {
 	struct identity nobody_else = {0};
-	struct meshd_options o = {.config_dir = files.path, .tcp_fd = tcp_fd};
+	struct meshd_options o = {
+		.config_dir = files.path, .state_dir = dir.path, .tcp_fd = tcp_fd};
 	struct lifeline life = {0};
 	char why[256], byte;
 	struct loop loop;

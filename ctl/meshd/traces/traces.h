@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Spans: kept in DIR/traces.db, found again by trace, service, duration, error and time. What
+ * agents and applications send comes in here; which of it is kept is decided here (tail decision):
+ * a sampled span is, and every span of a trace that had an error or was slow. Losing traces stops
+ * nobody: a file that cannot be used is said in traces_error(), spans are counted as dropped
+ * meanwhile, and it is tried again. What traces_take() has taken survives kill -9 of meshd.
+ *
+ * One thread, but for the writing back of the log of the file, which has its own.
+ */
+#ifndef MESHD_TRACES_H
+#define MESHD_TRACES_H
+
+#include "lib/buf.h"
+
+#include <cjson/cJSON.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define TRACES_SIZE	  (256ull << 20)	    /* bytes of the file, unless told */
+#define TRACES_AGE_MS	  (7ull * 24 * 3600 * 1000) /* likewise */
+#define TRACES_SPANS_MAX  2000			    /* kept of one trace; the rest is counted */
+#define TRACES_SLOW_MS	  1000	      /* as slow as this is kept whatever the draw said */
+#define TRACES_WANT_MS	  5000	      /* how long agents are asked for a trace */
+#define TRACES_WANT_MAX	  4096	      /* traces that are asked for at a time */
+#define TRACES_LIST_MAX	  1000	      /* traces or lines in an answer */
+#define TRACES_ANSWER_MAX (32u << 20) /* bytes of it */
+
+struct traces;
+struct otlp;
+
+struct traces_options {
+	const char *dir;   /* NULL: nothing is kept */
+	uint64_t size;	   /* bytes, 0: TRACES_SIZE */
+	uint64_t age_ms;   /* 0: TRACES_AGE_MS */
+	struct otlp *otlp; /* NULL, or who is offered each span that is kept */
+};
+
+/* 0 or -ENOMEM: a file that cannot be used is no error here. */
+int traces_new(const struct traces_options *o, struct traces **out);
+void traces_free(struct traces **t);
+
+/* Spans as agents send them (docs/telemetry.md), an array; those that make no sense are counted.
+ * now_ms: monotonic. 0; -EIO: they could not be stored (traces_error()) and are lost. */
+int traces_take(struct traces *t, const cJSON *spans, const char *node, uint64_t now_ms);
+/* Adds the ids (32 hex digits) of the traces whose spans that node is to send, kept or not. Says an
+ * id again now and then, because answers get lost. */
+void traces_want(struct traces *t, const char *node, cJSON *array);
+/* Once a second: what is too old goes, what is broken is tried again. */
+void traces_sweep(struct traces *t, uint64_t now_ms);
+
+/* What is wrong with the file, for people; NULL: nothing. */
+const char *traces_error(const struct traces *t);
+
+struct traces_counts { /* totals since the start but for those marked */
+	uint64_t stored;
+	uint64_t duplicates;	/* of a span that was there already */
+	uint64_t invalid;	/* made no sense */
+	uint64_t undecided;	/* not sampled, and nothing happened in its trace */
+	uint64_t too_many;	/* beyond TRACES_SPANS_MAX, or too large */
+	uint64_t failed;	/* could not be written */
+	uint64_t unwanted;	/* traces that could not be asked for: too many at a time */
+	uint64_t pruned_traces; /* by size or age */
+	uint64_t traces, bytes; /* now: in the file */
+	uint64_t held;		/* now: spans that wait for a decision */
+};
+void traces_count(struct traces *t, struct traces_counts *out);
+
+#endif
