@@ -26,7 +26,7 @@ const char *exposition_type(const struct exposition *x); /* Content-Type */
 void exposition_seal(const struct exposition *x, struct buf *text);
 
 /* What stands above the samples of a family. name: as the samples are called, a counter's with its
- * `_total`; type: "counter", "gauge" or "histogram". */
+ * `_total`; type: "counter", "gauge", "histogram" or "summary". */
 void exposition_head(struct buf *out, const char *name, const char *type, const char *help);
 /* name="value" with value escaped. */
 void exposition_label(struct buf *out, const char *name, const char *value);

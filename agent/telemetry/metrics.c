@@ -439,7 +439,7 @@ static void write_connections(const struct metrics *m, struct buf *out)
 struct total { /* of one destination */
 	const char *name;
 	uint64_t requests, errors, counts[COUNTS];
-	uint64_t bucket[NBOUNDS + 1], count;
+	uint64_t bucket[NBOUNDS + 1], count, sum_ns;
 };
 
 static struct total *total_of(struct total *t, uint32_t *n, const char *name)
@@ -468,19 +468,21 @@ static double quantile(const struct total *t, double q)
 	return (double)bounds[NBOUNDS - 1].ns / 1e6;
 }
 
-static void write_quantiles(struct buf *out, const struct total *t, uint32_t n)
+static void write_quantiles(struct buf *out, const struct total *t)
 {
+	static const char metric[] = "http_request_duration_ms";
 	static const char *const q[] = {"0.5", "0.95", "0.99"};
 
-	exposition_head(out, "http_request_duration_ms", "gauge",
-			"Quantiles since the start of the agent, by service.");
-	for (uint32_t i = 0; i < n; i++)
-		for (uint32_t k = 0; t[i].count && k < sizeof(q) / sizeof(*q); k++) {
-			buf_str(out, "http_request_duration_ms{");
-			exposition_label(out, "service", t[i].name);
-			buf_printf(out, ",quantile=\"%s\"} %.3f\n", q[k],
-				   quantile(&t[i], strtod(q[k], NULL)));
-		}
+	for (uint32_t k = 0; k < sizeof(q) / sizeof(*q); k++) {
+		buf_printf(out, "%s{", metric);
+		exposition_label(out, "service", t->name);
+		buf_printf(out, ",quantile=\"%s\"} %.3f\n", q[k], quantile(t, strtod(q[k], NULL)));
+	}
+	buf_printf(out, "%s_sum{", metric);
+	exposition_label(out, "service", t->name);
+	buf_printf(out, "} %.6f\n%s_count{", (double)t->sum_ns / 1e6, metric);
+	exposition_label(out, "service", t->name);
+	buf_printf(out, "} %llu\n", (unsigned long long)t->count);
 }
 
 static void write_counts(struct buf *out, const struct total *t, uint32_t n)
@@ -518,6 +520,7 @@ static void write_totals(const struct metrics *m, struct buf *out)
 		for (int i = 0; i < COUNTS; i++)
 			x->counts[i] += p->counts[i];
 		x->count += p->requests.count;
+		x->sum_ns += p->requests.sum_ns;
 		for (uint32_t i = 0; i <= NBOUNDS; i++)
 			x->bucket[i] += p->requests.bucket[i];
 	}
@@ -535,7 +538,11 @@ static void write_totals(const struct metrics *m, struct buf *out)
 		exposition_label(out, "service", t[i].name);
 		buf_printf(out, "} %llu\n", (unsigned long long)t[i].errors);
 	}
-	write_quantiles(out, t, n);
+	exposition_head(out, "http_request_duration_ms", "summary",
+			"Duration of requests since the start of the agent, by service.");
+	for (uint32_t i = 0; i < n; i++)
+		if (t[i].count)
+			write_quantiles(out, &t[i]);
 	free(t);
 }
 

@@ -105,5 +105,6 @@ void api_metrics(struct request *r)
 	free(all);
 	exposition_seal(&x, &b);
 	r->gzip = x.gzip;
+	r->vary = "Accept, Accept-Encoding";
 	reply_buf(r, 200, exposition_type(&x), &b);
 }

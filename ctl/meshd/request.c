@@ -134,6 +134,8 @@ static void reply_owned(struct request *r, unsigned status, const char *type, ch
 		snprintf(etag, sizeof(etag), "\"%llu\"", (unsigned long long)r->etag);
 		MHD_add_response_header(p, "ETag", etag);
 	}
+	if (p && r->vary)
+		MHD_add_response_header(p, "Vary", r->vary);
 	if (p && r->gzip)
 		MHD_add_response_header(p, "Content-Encoding", "gzip");
 	if (p && status == 401)

@@ -55,7 +55,8 @@ struct request {
 	struct buf body;
 	bool resumed;	      /* the handler runs again after request_resume() */
 	uint64_t etag;	      /* set by a handler: sent as ETag; 0: none */
-	bool gzip;	      /* set by a handler: the body is compressed; Vary says by what */
+	const char *vary;     /* set by a handler: the headers that the answer depends on */
+	bool gzip;	      /* likewise: the body is compressed */
 	uint64_t deadline_ms; /* of whoever suspended it */
 	struct request *next; /* likewise */
 
