@@ -17,6 +17,7 @@
 
 /* One request under way; the asynchronous fields are unused by http_call(). */
 struct call {
+	const struct http_taker *taker; /* of http_stream() alone */
 	struct call *next, **prev;
 	struct http_client *client;
 	CURL *easy;
@@ -278,6 +279,86 @@ void http_answer_done(struct http_answer *a)
 {
 	free(a->body);
 	*a = (struct http_answer){0};
+}
+
+/* --- a body that is taken while it comes ---------------------------------------------- */
+
+static size_t on_piece(char *data, size_t size, size_t n, void *arg)
+{
+	struct call *c = arg;
+	long status = 0;
+
+	if (curl_easy_getinfo(c->easy, CURLINFO_RESPONSE_CODE, &status) || status != 200)
+		return on_body(data, size, n, arg);
+	return c->taker->take(data, size * n, c->taker->arg) ? 0 : size * n;
+}
+
+static int set_endless(struct call *c, const struct http_call *h)
+{
+	long connect = h->timeout_ms ? (long)h->timeout_ms : DEFAULT_TIMEOUT_MS;
+	CURL *e = c->easy;
+
+	return curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, 0L) ||
+			       curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, connect) ||
+			       curl_easy_setopt(e, CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)0) ||
+			       curl_easy_setopt(e, CURLOPT_LOW_SPEED_LIMIT, 1L) ||
+			       curl_easy_setopt(e, CURLOPT_LOW_SPEED_TIME,
+						(long)(c->taker->idle_ms + 999) / 1000) ||
+			       curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_piece)
+		       ? -EINVAL
+		       : 0;
+}
+
+/* Until the transfer has ended; its result is *out. 0 or -errno. */
+static int drive(CURLM *multi, int stop_fd, CURLcode *out)
+{
+	struct curl_waitfd stop = {.fd = stop_fd, .events = CURL_WAIT_POLLIN};
+	int running, left;
+	CURLMsg *m;
+
+	for (;;) {
+		if (curl_multi_perform(multi, &running))
+			return -EIO;
+		m = curl_multi_info_read(multi, &left);
+		if (m && m->msg == CURLMSG_DONE) {
+			*out = m->data.result;
+			return 0;
+		}
+		if (curl_multi_poll(multi, &stop, stop_fd >= 0, 1000, NULL))
+			return -EIO;
+		if (stop.revents)
+			return -ECANCELED;
+	}
+}
+
+int http_stream(const struct http_call *h, const struct http_taker *t, struct http_answer *a)
+{
+	CURLM *multi = curl_multi_init();
+	CURLcode code = CURLE_OK;
+	struct call c;
+	int r = multi ? call_init(&c, h) : -ENOMEM;
+
+	*a = (struct http_answer){.error = r};
+	if (r)
+		goto out;
+	c.taker = t;
+	r = set_endless(&c, h);
+	if (!r && curl_multi_add_handle(multi, c.easy))
+		r = -ENOMEM;
+	if (!r) {
+		r = drive(multi, t->stop_fd, &code);
+		curl_multi_remove_handle(multi, c.easy);
+	}
+	take_answer(&c, code, a);
+	if (!r && code == CURLE_WRITE_ERROR && !c.body.failed)
+		r = -ECANCELED;
+	if (r)
+		a->error = r;
+	call_done(&c);
+out:
+	if (multi)
+		curl_multi_cleanup(multi);
+	return a->error;
 }
 
 int http_escape(const char *s, char *out, size_t cap)

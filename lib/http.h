@@ -39,6 +39,18 @@ struct http_answer {
 int http_call(const struct http_call *c, struct http_answer *a);
 void http_answer_done(struct http_answer *a);
 
+/* How the body of an answer is taken while it comes. */
+struct http_taker {
+	int (*take)(const char *data, size_t len, void *arg); /* anything but 0 ends the call */
+	void *arg;
+	int stop_fd;	  /* when it can be read the call ends; -1: none */
+	uint32_t idle_ms; /* so long without a byte: -ETIMEDOUT; whole seconds */
+};
+/* Blocking, for as long as the answer lasts, whatever its size (timeout_ms of the call is only for
+ * connecting). Only a body with status 200 is given to t->take; that of another is in a->body.
+ * a->error: -ECANCELED when stop_fd or t->take ended it. Fills *a, returns a->error. */
+int http_stream(const struct http_call *c, const struct http_taker *t, struct http_answer *a);
+
 /* Asynchronous, on a loop. One client per loop; calls in flight are cancelled by http_client_free
  * (their callback is not called). */
 struct http_client;

@@ -17,6 +17,7 @@
 #define DEFAULT_SOCKET "/run/mesh/meshd.sock"
 #define DEFAULT_URL    "http://127.0.0.1:15000"
 #define TIMEOUT_MS     10000
+#define SILENCE_MS     10000 /* a stream without a byte: meshd sends a comment every 3 s */
 
 static bool connectable(const char *path)
 {
@@ -114,7 +115,7 @@ static void explain_refusal(struct cli *cli, const struct api_request *r, const 
 
 /* Whatever the other side is, its words cannot steer the terminal: masked here, before anybody
  * prints them. meshd takes no control characters in, so nothing honest changes. */
-static void mask_all(cJSON *v)
+void api_mask(cJSON *v)
 {
 	cJSON *item;
 
@@ -123,7 +124,7 @@ static void mask_all(cJSON *v)
 	if (cJSON_IsString(v))
 		text_mask(v->valuestring);
 	cJSON_ArrayForEach (item, v)
-		mask_all(item);
+		api_mask(item);
 }
 
 static void take(struct cli *cli, const struct api_request *r, const struct http_answer *h,
@@ -131,7 +132,7 @@ static void take(struct cli *cli, const struct api_request *r, const struct http
 {
 	a->json = json_parse(h->body, h->len, NULL);
 	if (a->json)
-		mask_all(a->json);
+		api_mask(a->json);
 	a->status = h->status;
 	memcpy(a->etag, h->etag, sizeof(a->etag));
 	if (h->status < 200 || h->status > 299) {
@@ -178,6 +179,31 @@ int api_call(struct cli *cli, const struct api_request *r, struct api_answer *a)
 	spinner_stop(&spinner);
 	http_answer_done(&h);
 	cJSON_free(body);
+	return a->code;
+}
+
+int api_stream(struct cli *cli, const char *path, int stop_fd,
+	       int (*take_piece)(const char *data, size_t len, void *arg), void *arg,
+	       struct api_answer *a)
+{
+	const struct api_request r = {.method = "GET", .path = path};
+	const struct http_taker taker = {
+		.take = take_piece, .arg = arg, .stop_fd = stop_fd, .idle_ms = SILENCE_MS};
+	struct http_call call = {.method = "GET", .path = path, .timeout_ms = TIMEOUT_MS};
+	struct http_answer h = {0};
+
+	*a = (struct api_answer){0};
+	find_meshd(cli);
+	call.base = cli->control;
+	call.token = cli->token[0] ? cli->token : NULL;
+	http_stream(&call, &taker, &h);
+	if (h.error && h.error != -ECANCELED)
+		explain_unreachable(cli, h.error, a);
+	else if (!h.error && h.status != 200)
+		take(cli, &r, &h, a);
+	else if (!h.error)
+		a->status = h.status;
+	http_answer_done(&h);
 	return a->code;
 }
 

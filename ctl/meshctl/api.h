@@ -30,6 +30,14 @@ void api_done(struct api_answer *a);
 /* GET, with the message on stderr when it fails. *out: the caller deletes it. Returns the exit
  * code. */
 int api_get(struct cli *cli, const char *path, cJSON **out);
+/* An answer that is taken while it comes, until it ends or a byte can be read from stop_fd. take:
+ * see lib/http.h. Prints nothing; fills *a: EXIT_OK also when it was ended from here, then
+ * a->status is 0. */
+int api_stream(struct cli *cli, const char *path, int stop_fd,
+	       int (*take)(const char *data, size_t len, void *arg), void *arg,
+	       struct api_answer *a);
+/* Control characters in all of its strings become '?'. api_call() does so itself. */
+void api_mask(cJSON *v);
 /* How many workers answer, of an agent in GET /api/agents; of an older one how many there should
  * be. */
 double api_agent_workers(const cJSON *agent);

@@ -11,7 +11,7 @@
 #include <string.h>
 
 #define OPTIONS_MAX  24
-#define COMMANDS_MAX 32
+#define COMMANDS_MAX 48
 
 static const char *opt_control, *opt_token_file, *opt_output;
 static bool opt_verbose;
@@ -109,6 +109,19 @@ static const struct command commands[] = {
 	 "Of a TCP service a request is a connection, and its latency the time of connect().\n"
 	 "  meshctl edges --window 10m -o wide",
 	 NULL, 0, 0, cmd_edges, edges_options, false},
+	{"tap", "[S] [--source NAME] [--error] [--min 100ms] [--trace ID] [-n N]",
+	 "requests as they pass, a line each, until Ctrl-C",
+	 "They are chosen where they pass, sampled or not; with -o json each is a JSON object in "
+	 "one line. What comes too\nfast is left out and counted. Here an error is a status of 400 "
+	 "and above, or no answer.\n"
+	 "  meshctl tap backend --error",
+	 "@services", 0, 1, cmd_tap, tap_options, false},
+	{"log", "[S] [--trace ID] [--since 10m] [-n N] [-f]",
+	 "the last requests, a line each, from meshd's traces",
+	 "What was sampled, and whatever failed or was slow; -f goes on with what passes. With -o "
+	 "json each is a JSON\nobject in one line.\n"
+	 "  meshctl log --trace 4bf92f3577b34da6a3ce929d0e0e4736",
+	 "@services", 0, 1, cmd_log, log_options, false},
 	{"version", "", "versions of meshctl, meshd and the agents", NULL, NULL, 0, 0, cmd_version,
 	 NULL, false},
 	{"completion", "bash|zsh|fish", "a completion script for your shell",

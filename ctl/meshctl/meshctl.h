@@ -109,6 +109,10 @@ int cmd_probe_client(struct cli *cli);
 extern const struct option_spec stat_options[], edges_options[];
 int cmd_stat(struct cli *cli);
 int cmd_edges(struct cli *cli);
+/* tap.c, log.c */
+extern const struct option_spec tap_options[], log_options[];
+int cmd_tap(struct cli *cli);
+int cmd_log(struct cli *cli);
 /* completion.c */
 int cmd_completion(struct cli *cli);
 

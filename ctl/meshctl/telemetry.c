@@ -16,6 +16,7 @@
 
 #define WINDOW_MAX_MS (14ull * 86400 * 1000)
 #define VALUE_MAX     256
+#define TRACE_ID_MAX  64
 
 int telemetry_window(struct cli *cli, const char *text)
 {
@@ -50,6 +51,17 @@ int telemetry_name(struct cli *cli, const char *what, const char *name)
 	return cli_usage(cli, "%s %s: a name is " NAME_WHAT, what, name);
 }
 
+int telemetry_trace_id(struct cli *cli, const char *id)
+{
+	static const char allowed[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+	size_t n = strlen(id);
+
+	if (n && n <= TRACE_ID_MAX && strspn(id, allowed) == n)
+		return EXIT_OK;
+	return cli_usage(cli, "%s is no trace id: 1 to %d of A-Z a-z 0-9 . _ -", id, TRACE_ID_MAX);
+}
+
 void telemetry_query(char *path, const char *key, const char *value)
 {
 	size_t len = strlen(path);
@@ -59,6 +71,13 @@ void telemetry_query(char *path, const char *key, const char *value)
 		return;
 	snprintf(path + len, API_PATH_MAX - len, "%c%s=%s", strchr(path, '?') ? '&' : '?', key,
 		 escaped);
+}
+
+const cJSON *telemetry_list(const cJSON *answer, const char *key)
+{
+	const cJSON *list = cJSON_IsArray(answer) ? answer : words_get(answer, key);
+
+	return cJSON_IsArray(list) ? list : NULL;
 }
 
 int telemetry_graph(struct cli *cli, const char *window, cJSON **out)

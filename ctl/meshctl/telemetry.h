@@ -17,9 +17,15 @@ int telemetry_limit(struct cli *cli, const char *what, const char *text, uint64_
 /* Is it a name of a service (or gateway, unknown)? EXIT_OK, or wrong usage after a message. NULL is
  * well. */
 int telemetry_name(struct cli *cli, const char *what, const char *name);
+/* Is it a trace id: 1 to 64 of A-Z a-z 0-9 . _ -? EXIT_OK, or wrong usage after a message. */
+int telemetry_trace_id(struct cli *cli, const char *id);
 
 /* Appends KEY=VALUE to the query of a path in out[API_PATH_MAX], escaped; value NULL: nothing. */
 void telemetry_query(char *path, const char *key, const char *value);
+
+/* The list in an answer: its member of that name, else the answer itself when it is one. NULL:
+ * none. */
+const cJSON *telemetry_list(const cJSON *answer, const char *key);
 
 /* GET /api/graph and /api/metrics/S of that window. Exit codes as api_get(). */
 int telemetry_graph(struct cli *cli, const char *window, cJSON **out);

@@ -112,6 +112,16 @@ int text_number(const char *s, uint64_t min, uint64_t max, uint64_t *out)
 	return 0;
 }
 
+/* U+200E, U+200F, U+2028 to U+202E, U+2066 to U+2069: a name with one of these could show as
+ * another. */
+static bool turns(const unsigned char *p, size_t len)
+{
+	if (len != 3 || p[0] != 0xe2)
+		return false;
+	return (p[1] == 0x80 && (p[2] == 0x8e || p[2] == 0x8f || (p[2] >= 0xa8 && p[2] <= 0xae))) ||
+	       (p[1] == 0x81 && p[2] >= 0xa6 && p[2] <= 0xa9);
+}
+
 /* C1 controls (U+0080 to U+009F, or the bare bytes) steer terminals just as the ASCII ones do. */
 char *text_mask(char *s)
 {
@@ -123,7 +133,7 @@ char *text_mask(char *s)
 		bool c1 = len == 2 && p[0] == 0xc2 && p[1] < 0xa0;
 
 		n = len ? len : 1;
-		if (!len || c1 || *p < 0x20 || *p == 0x7f)
+		if (!len || c1 || turns(p, len) || *p < 0x20 || *p == 0x7f)
 			memset(p, '?', n);
 	}
 	return s;

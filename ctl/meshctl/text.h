@@ -22,8 +22,8 @@ int text_iso_ms(const char *s, uint64_t *ms);
 /* The whole of s as a number from min to max. 0 or -EINVAL. */
 int text_number(const char *s, uint64_t min, uint64_t max, uint64_t *out);
 
-/* Replaces control characters by '?', in place: what a daemon or a user sent cannot steer the
- * terminal. Returns s. */
+/* Replaces control characters by '?', in place, and those that turn the direction of writing: what
+ * a daemon or a user sent cannot steer the terminal. Returns s. */
 char *text_mask(char *s);
 
 #endif
