@@ -83,8 +83,9 @@ struct ipc_msg {
 			uint32_t uid, gid; /* whom to become; 0: stay (not started as root) */
 			uint64_t instance; /* random; makes request ids unique */
 			uint64_t ring_size;
-			uint32_t drain_ms; /* what runs may take so long when it ends alone */
-			uint32_t maps;	   /* which they are, see hello */
+			uint32_t drain_ms;    /* what runs may take so long when it ends alone */
+			uint32_t maps;	      /* which they are, see hello */
+			uint32_t trace_limit; /* of all workers, a second; 0: none */
 		} init;
 		struct {
 			uint32_t id;

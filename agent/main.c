@@ -16,7 +16,7 @@
 struct flags {
 	const char *control, *cgroup, *workers, *gateway, *gateway_default, *admin, *node, *run_dir,
 		*accelerate, *accelerate_mode, *drain, *listener_port, *token_file, *user,
-		*access_log, *log_format, *log_level;
+		*access_log, *trace_limit, *log_format, *log_level;
 };
 
 static struct flags f;
@@ -51,6 +51,8 @@ static const struct option_spec options[] = {
 	 NULL},
 	{"access-log", 0, "off|-|FILE", "off", "one JSON line a request; - is stdout",
 	 &f.access_log, NULL},
+	{"trace-limit", 0, "N", "1000",
+	 "traces a second that may begin to be sampled; 0: any number", &f.trace_limit, NULL},
 	{"upgrade", 0, NULL, NULL, "take over from the agent that runs, without losing a request",
 	 NULL, &upgrade},
 	{"remove", 0, NULL, NULL, "take away what an agent that is gone has left running, and end",
@@ -165,6 +167,7 @@ static void take_flags(struct agent_config *c)
 		.workers = *f.workers ? number("workers", f.workers, 1, MESH_KERNEL_WORKER)
 				      : default_workers(),
 		.drain_ms = number("drain", f.drain, 1, 600) * 1000,
+		.trace_limit = number("trace-limit", f.trace_limit, 0, 1000000000),
 		.listener_port = (uint16_t)number("listener-port", f.listener_port, 1, 65535),
 	};
 	c->gateway_on = address("gateway", f.gateway, &c->gateway);

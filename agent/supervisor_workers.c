@@ -164,7 +164,9 @@ static void close_books(struct worker *w)
 	if (w->ring) {
 		drain_ring(w, UINT32_MAX);
 		ws->ring_lost += w->ring->lost;
+		ws->unsampled += w->ring->unsampled;
 		memset(w->ring, 0, sizeof(*w->ring));
+		ring_init(w->ring);
 	}
 	bury(w);
 	ws->ops.died(ws->ops.arg, w->id);
@@ -507,6 +509,16 @@ uint32_t workers_drain_rings(struct workers *ws)
 		if (ws->w[i].ring)
 			n += ring_drain(ws->w[i].ring, DRAIN_AT_ONCE, ws->ops.record, ws->ops.arg,
 					&ws->ring_corrupt);
+	return n;
+}
+
+uint64_t workers_unsampled(const struct workers *ws)
+{
+	uint64_t n = ws->unsampled;
+
+	for (uint32_t i = 0; i < WORKERS_MAX; i++)
+		if (ws->w[i].ring)
+			n += __atomic_load_n(&ws->w[i].ring->unsampled, __ATOMIC_RELAXED);
 	return n;
 }
 

@@ -79,8 +79,10 @@ struct workers {
 	int map_fds[WORKERS_MAP_FDS];
 	uint32_t maps; /* the kernel's id of the first; 0: not known */
 	uint32_t uid, gid;
-	uint32_t drain_ms; /* what runs may take so long when its worker is to end */
-	uint64_t instance; /* random: of the first worker; the others count on */
+	uint32_t drain_ms;    /* what runs may take so long when its worker is to end */
+	uint32_t trace_limit; /* traces of which they may begin to sample so many a second; 0: all
+			       */
+	uint64_t instance;    /* random: of the first worker; the others count on */
 	uint64_t started;
 	int rendezvous;	   /* the directory */
 	bool holding_back; /* ours are not told of listeners yet: others accept there */
@@ -89,7 +91,7 @@ struct workers {
 	uint32_t nlisteners, listeners_cap;
 	int snapshot_fd; /* -1: none yet */
 	struct ipc_msg snapshot;
-	uint64_t restarts, ring_corrupt, ring_lost;
+	uint64_t restarts, ring_corrupt, ring_lost, unsampled; /* of those that ended */
 	bool draining;
 };
 
@@ -149,6 +151,8 @@ uint32_t workers_answering(struct workers *ws);
 void workers_tick(struct workers *ws);
 /* Delivers records to ops.record; returns how many. */
 uint32_t workers_drain_rings(struct workers *ws);
+/* Traces that were not sampled for the limit's sake. */
+uint64_t workers_unsampled(const struct workers *ws);
 /* Tells all to finish. */
 void workers_drain(struct workers *ws);
 uint32_t workers_running(const struct workers *ws);

@@ -120,6 +120,7 @@ void worker_tell_init(struct worker *w, int rendezvous)
 	m.init.ring_size = RING_DATA + RING_SIZE;
 	m.init.drain_ms = ws->drain_ms;
 	m.init.maps = ws->maps;
+	m.init.trace_limit = ws->trace_limit;
 	memcpy(fds, ws->map_fds, sizeof(ws->map_fds));
 	fds[IPC_FD_RING] = w->ring_fd;
 	fds[IPC_FD_RENDEZVOUS] = rendezvous;

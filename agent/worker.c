@@ -326,6 +326,8 @@ static int begin(struct worker *w)
 	if (!r)
 		r = proxy_init(p, m.init.worker, m.init.workers, m.init.instance);
 	if (!r)
+		trace_limit(&p->traces, m.init.trace_limit, m.init.workers);
+	if (!r)
 		r = sandbox_drop(m.init.uid, m.init.gid);
 	if (!r)
 		r = loop_add(&p->loop, &w->ipc, IPC_FD, EPOLLIN, worker_on_ipc);

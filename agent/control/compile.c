@@ -118,6 +118,7 @@ static void fill_service(char *block, struct snap_service *out, const struct ser
 	out->policy = c->policy;
 	out->fail_closed = c->fail_closed;
 	out->fallback = c->fallback;
+	out->sampling = c->sampling;
 	out->timeouts = c->timeouts;
 	out->retry = c->retry;
 	out->budget = c->budget;

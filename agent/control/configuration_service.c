@@ -506,6 +506,24 @@ static int routes(const struct place *at, const cJSON *o, struct service_config 
 	return too_big(at, err);
 }
 
+/* A number from 0 to 1; what is above 0 stays so. */
+static int tracing(const struct place *at, const cJSON *o, uint32_t *sampling)
+{
+	struct place p = conf_inside(at, "tracing.");
+	const cJSON *t, *v;
+	int err = conf_object(at, o, "tracing", &t);
+
+	v = err ? NULL : conf_item(t, "sampling");
+	if (!v)
+		return err;
+	if (!cJSON_IsNumber(v) || !(v->valuedouble >= 0 && v->valuedouble <= 1))
+		return conf_bad(&p, "sampling: a number from 0 to 1 is expected");
+	*sampling = (uint32_t)(v->valuedouble * SNAP_ALL + 0.5);
+	if (!*sampling && v->valuedouble > 0)
+		*sampling = 1;
+	return 0;
+}
+
 static int fail_closed(const struct place *p, const cJSON *o, uint8_t *out)
 {
 	const cJSON *v = conf_item(o, "failClosed");
@@ -585,5 +603,7 @@ int conf_service(const cJSON *o, void *place, char *why)
 		err = health(&p, o, &c->health);
 	if (!err)
 		err = sticky(&p, o, c);
+	if (!err)
+		err = tracing(&p, o, &c->sampling);
 	return err ? err : routes(&p, o, c);
 }

@@ -142,7 +142,8 @@ static bool routes_make_sense(const struct snapshot *s, const struct snap_servic
 static bool service_makes_sense(const struct snapshot *s, const struct snap_service *v)
 {
 	if (!string_inside(s, v->name) || v->protocol > MESH_PROTO_TCP ||
-	    v->policy > MESH_LB_RANDOM || v->fail_closed > 1 || v->fallback > SNAP_FALLBACK_NONE)
+	    v->policy > MESH_LB_RANDOM || v->fail_closed > 1 || v->fallback > SNAP_FALLBACK_NONE ||
+	    v->sampling > SNAP_ALL)
 		return false;
 	if (v->upstream != MESH_NONE && v->upstream >= MESH_MAX_UPSTREAMS)
 		return false;

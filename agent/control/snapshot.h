@@ -15,7 +15,7 @@
 #include <stddef.h>
 
 #define SNAPSHOT_MAGIC	0x706e736d /* "msnp" */
-#define SNAPSHOT_FORMAT 2
+#define SNAPSHOT_FORMAT 3
 #define SNAPSHOT_MAX	(256u << 20)
 
 /* Shares of traffic are in millionths: 1000000 is all of it. */
@@ -112,7 +112,8 @@ struct snap_service {
 	uint8_t protocol;  /* enum mesh_protocol, as declared */
 	uint8_t policy;	   /* enum mesh_policy */
 	uint8_t fail_closed;
-	uint8_t fallback; /* enum snap_fallback, of the service's own split */
+	uint8_t fallback;  /* enum snap_fallback, of the service's own split */
+	uint32_t sampling; /* share of the traces that begin with it, of SNAP_ALL */
 	struct snap_timeouts timeouts;
 	struct snap_retry retry;
 	struct mesh_budget_policy budget;

@@ -5,6 +5,7 @@
 #include "agent/proxy/downstream.h"
 #include "agent/proxy/exchange.h"
 #include "agent/proxy/sticky.h"
+#include "agent/proxy/trace.h"
 #include "agent/proxy/upstream.h"
 
 #include <stdio.h>
@@ -33,6 +34,13 @@ static void put_string(struct out *o, const char *s)
 	put(o, s, strlen(s));
 }
 
+/* n bytes that somebody else has put there; 0: they did not fit. */
+static void put_composed(struct out *o, size_t n)
+{
+	o->at += n;
+	o->full |= !n;
+}
+
 static void put_slice(struct out *o, const char *head, struct http1_slice s)
 {
 	put(o, head + s.at, s.len);
@@ -59,6 +67,9 @@ static bool in_set(uint64_t set, uint16_t id)
 {
 	return set >> id & 1;
 }
+
+/* All that callers say of traces: it is said anew. */
+#define TRACE_HEADERS ((2ULL << HTTP1_H_LAST_TRACE) - (1ULL << HTTP1_H_FIRST_TRACE))
 
 static bool is_max_forwards(const struct http1_header *f, const char *head)
 {
@@ -224,7 +235,7 @@ size_t codec_request(const struct exchange *ex, const char *head, char *out, siz
 	struct out o = {out, out + cap, false};
 	uint32_t forwards = codec_max_forwards(h, head), left_ms = deadline_left_ms(ex);
 	uint64_t drop = 1ULL << HTTP1_H_X_FORWARDED_FOR | 1ULL << HTTP1_H_X_REQUEST_ID |
-			1ULL << HTTP1_H_HOST;
+			1ULL << HTTP1_H_HOST | TRACE_HEADERS;
 
 	if (left_ms)
 		drop |= 1ULL << HTTP1_H_X_REQUEST_TIMEOUT_MS | 1ULL << HTTP1_H_GRPC_TIMEOUT;
@@ -243,6 +254,7 @@ size_t codec_request(const struct exchange *ex, const char *head, char *out, siz
 	put_literal(&o, "x-request-id: ");
 	put(&o, ex->request_id, ex->request_id_len);
 	put_literal(&o, "\r\n");
+	put_composed(&o, trace_put(&ex->trace, h, head, o.at, (size_t)(o.end - o.at)));
 	put_request_connection(&o, h, head);
 	return finished(&o, out);
 }
@@ -276,6 +288,13 @@ static void put_request_id(struct out *o, const struct exchange *ex)
 	put_literal(o, "\r\n");
 }
 
+static void put_trace(struct out *o, const struct exchange *ex)
+{
+	if (!ex->trace.begun)
+		return;
+	put_composed(o, trace_put_answer(&ex->trace, o->at, (size_t)(o->end - o->at)));
+}
+
 static void put_tries(struct out *o, const struct exchange *ex)
 {
 	put_literal(o, "x-mesh-tries: ");
@@ -294,7 +313,7 @@ size_t codec_response(const struct exchange *ex, const char *head, bool keep, ch
 	put_status_line(&o, h->status, head + h->phrase.at, h->phrase.len);
 	put_headers(&o, h, head,
 		    1ULL << HTTP1_H_X_INSTANCE_ID | 1ULL << HTTP1_H_X_REQUEST_ID |
-			    1ULL << HTTP1_H_X_MESH_TRIES,
+			    1ULL << HTTP1_H_X_MESH_TRIES | 1ULL << HTTP1_H_X_TRACE_ID,
 		    false);
 	if (h->status < 200 && h->status != 101)
 		return finished(&o, out);
@@ -304,6 +323,7 @@ size_t codec_response(const struct exchange *ex, const char *head, bool keep, ch
 	put_string(&o, ex->up->id);
 	put_literal(&o, "\r\n");
 	put_request_id(&o, ex);
+	put_trace(&o, ex);
 	put_tries(&o, ex);
 	o.at += sticky_set_cookie(ex, o.at, (size_t)(o.end - o.at));
 	if (h->status == 101 && upgrade) {
@@ -405,6 +425,7 @@ size_t codec_answer(const struct exchange *ex, const char *text, const char *ser
 	if (ex->tries || is_policy(ex->cause))
 		put_tries(&o, ex);
 	put_request_id(&o, ex);
+	put_trace(&o, ex);
 	put_connection(&o, ex, keep);
 	put_literal(&o, "\r\n");
 	if (ex->request.method != HTTP1_HEAD)

@@ -36,6 +36,7 @@ struct exchange *exchange_new(struct downstream *d)
 	if (!ex)
 		return NULL;
 	memset(ex, 0, offsetof(struct exchange, request_id));
+	ex->trace.begun = false;
 	ex->sticky.is_set = false;
 	ex->sticky.issued[0] = '\0';
 	ex->request_id_len = ex->method_len = ex->path_len = ex->host_len = 0;
@@ -88,6 +89,7 @@ void exchange_abort(struct exchange *ex)
 
 void exchange_refuse(struct exchange *ex, enum mesh_cause cause, uint16_t status, const char *text)
 {
+	record_try_over(ex, cause);
 	try_end(ex, TRY_DROPPED);
 	ex->request.keep_alive = false;
 	answer_locally(ex, cause, status, text);
@@ -102,6 +104,8 @@ void exchange_bad_request(struct exchange *ex)
 		cause = CAUSE_HEADER_TOO_LARGE;
 	else if (status == 413)
 		cause = CAUSE_BODY_TOO_LARGE;
+	trace_request(ex, NULL); /* what it says is not to be relied on */
+	trace_decide(ex);
 	exchange_refuse(ex, cause, status, ex->request.reason);
 }
 
@@ -167,8 +171,10 @@ void exchange_request(struct exchange *ex)
 	if (upgrade_to_h2c(ex, down->in.mem + down->in.hold))
 		ex->request.upgrade = false;
 	record_request(ex, down->in.mem + down->in.hold);
+	trace_request(ex, down->in.mem + down->in.hold);
 	conn_consume(down, ex->request.size);
 	cause = judge(ex, down->in.mem + down->in.hold);
+	trace_decide(ex);
 	if (cause == CAUSE_NONE) {
 		if (!fault_begin(ex))
 			exchange_admit(ex);
@@ -329,6 +335,7 @@ static void begin_response(struct exchange *ex)
 	ex->head_ns = p->loop.now_ns;
 	ex->status = ex->response.status;
 	try_answered(ex);
+	record_try_over(ex, CAUSE_NONE);
 	if (retry_granted(ex, CAUSE_NONE, &wait_ms)) {
 		why_tried(ex, CAUSE_NONE);
 		drop_answer(ex);

@@ -25,6 +25,7 @@
 #include "agent/proxy/bulkhead.h"
 #include "agent/proxy/http1.h"
 #include "agent/proxy/pump.h"
+#include "agent/proxy/trace.h"
 #include "agent/telemetry/ring.h"
 
 #include <mesh/abi.h>
@@ -94,7 +95,7 @@ struct exchange {
 	uint8_t tries;	     /* but not those on connections that had gone stale */
 	uint8_t begun;	     /* all of them; wraps */
 	uint8_t failure;     /* enum mesh_cause of the last try, while another one is to be made */
-	uint8_t flags;	     /* enum record_flags that are settled on the way */
+	uint16_t flags;	     /* enum record_flags that are settled on the way */
 	uint8_t buffers;     /* that it holds, as its upstream's share was told */
 	bool request_sent;   /* all of it */
 	bool request_waited; /* sending it over the connection took more than one go */
@@ -109,6 +110,8 @@ struct exchange {
 	bool timed_body;     /* the timer watches the body */
 	bool client_gone;
 	uint8_t ntried;
+	uint8_t nlog;
+	bool trying;	/* the last of the log has not ended */
 	bool mirrored;	/* it was drawn whether it is */
 	bool impatient; /* it was not waited for the last try for as long as it usually takes */
 	struct breaker_pass pass, try_pass; /* of the service, of this try's endpoint */
@@ -145,9 +148,11 @@ struct exchange {
 	struct pump request_body, response_body;
 	char request_id[REQUEST_ID_MAX];
 	uint16_t request_id_len, method_len, path_len, host_len;
+	struct trace trace;
 	struct tried tried[EXCHANGE_TRIED];
-	struct sticky sticky;	    /* when routed */
-	char route[MESH_NAME_MAX];  /* its name, as much as fits */
+	struct record_try log[RECORD_TRIES]; /* the first of them */
+	struct sticky sticky;		     /* when routed */
+	char route[MESH_NAME_MAX];	     /* its name, as much as fits */
 	char text[RECORD_TEXT_MAX]; /* method, path, host: for the record, when the head is gone */
 	struct http1_head request, response;
 };

@@ -26,8 +26,10 @@ static uint32_t client_limit(void)
 
 int proxy_init(struct proxy *p, uint32_t id, uint32_t workers, uint64_t instance)
 {
-	int r = loop_init(&p->loop);
+	int r = trace_source_init(&p->traces);
 
+	if (!r)
+		r = loop_init(&p->loop);
 	if (r)
 		return r;
 	slab_init(&p->downstreams, sizeof(struct downstream));

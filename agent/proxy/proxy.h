@@ -7,6 +7,7 @@
  *   listener.c     accept, original destination
  *   downstream.c   the caller's connection: detect the protocol, read heads, keep alive
  *   exchange.c     one request: route, try, answer, record (knows nothing of HTTP/1)
+ *   trace*.c       the trace that it belongs to
  *   route.c        which upstream, which path; match.c which of its routes
  *   deadline.c     how long the caller waits; fault.c what was ordered to go wrong
  *   admission.c    bulkhead.c, breaker.c: whether it may go on, and what is booked of it
@@ -26,6 +27,7 @@
 #include "agent/control/snapshot.h"
 #include "agent/proxy/bufpool.h"
 #include "agent/proxy/shared.h"
+#include "agent/proxy/trace.h"
 #include "agent/telemetry/ring.h"
 #include "lib/loop.h"
 
@@ -52,6 +54,7 @@ struct proxy {
 	uint64_t random;	    /* state of proxy_random, never 0 */
 	uint64_t instance;	    /* random; first half of request ids */
 	uint64_t requests;	    /* counts up; second half of request ids */
+	struct trace_source traces; /* new ids, and how many may be sampled */
 	uint64_t wanted;	    /* counts up; names requests for sockets */
 	uint64_t mirrors_left_out;  /* copies that were due and not made: too many, or too long */
 	uint64_t endpoints_seen_ns; /* when why.c has looked how many indices are in use */

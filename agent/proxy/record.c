@@ -83,32 +83,60 @@ void record_request(struct exchange *ex, const char *head)
 	settle_id(ex, head);
 }
 
-void record_exchange(const struct exchange *ex)
-{
-	struct ring *ring = ex->proxy->ring;
-	uint32_t kept = (uint32_t)ex->method_len + ex->path_len + ex->host_len,
-		 text = kept + ex->request_id_len;
-	uint32_t size = (uint32_t)(sizeof(struct record) + text + 7) & ~7u;
-	uint64_t now = ex->proxy->loop.now_ns;
-	bool tunnel = ex->state == EX_TUNNEL && !ex->status;
-	struct record *r;
+/* --- tries ---------------------------------------------------------------------------------------
+ */
 
-	if (!tunnel && !ex->status && !ex->method_len)
-		return; /* closed before there was a request */
-	r = ring_reserve(ring, size);
-	if (!r)
+void record_try(struct exchange *ex)
+{
+	if (ex->nlog == RECORD_TRIES)
 		return;
+	ex->log[ex->nlog++] =
+		(struct record_try){.endpoint = ex->endpoint,
+				    .gen = ex->gen,
+				    .start_us = (uint32_t)((ex->try_ns - ex->start_ns) / 1000),
+				    .reused = ex->reused};
+	ex->trying = true;
+}
+
+void record_try_over(struct exchange *ex, enum mesh_cause cause)
+{
+	struct record_try *t;
+
+	if (!ex->trying)
+		return;
+	t = &ex->log[ex->nlog - 1];
+	t->duration_us = (uint32_t)((ex->proxy->loop.now_ns - ex->try_ns) / 1000);
+	t->cause = (uint8_t)cause;
+	t->status = cause == CAUSE_NONE ? ex->status : 0;
+	ex->trying = false;
+}
+
+void record_no_try(struct exchange *ex)
+{
+	if (ex->trying)
+		ex->nlog--;
+	ex->trying = false;
+}
+
+/* --- the record ----------------------------------------------------------------------------------
+ */
+
+static void fill(struct record *r, const struct exchange *ex)
+{
+	uint16_t flags = (uint16_t)((ex->local ? RECORD_LOCAL : 0) |
+				    (ex->client_gone ? RECORD_CLIENT_GONE : 0) |
+				    (ex->reused ? RECORD_REUSED : 0) |
+				    (ex->down->upstream == MESH_NONE ? RECORD_GATEWAY : 0));
+
 	*r = (struct record){
-		.size = size,
-		.kind = tunnel ? RECORD_TUNNEL : RECORD_REQUEST,
-		.flags = (uint8_t)(ex->flags | (ex->local ? RECORD_LOCAL : 0) |
-				   (ex->client_gone ? RECORD_CLIENT_GONE : 0) |
-				   (ex->reused ? RECORD_REUSED : 0) |
-				   (ex->down->upstream == MESH_NONE ? RECORD_GATEWAY : 0)),
+		.size = r->size,
+		.kind = r->kind,
+		.flags = (uint16_t)(ex->flags | flags),
 		.cause = ex->cause,
 		.tries = ex->tries,
+		.ntries = ex->nlog,
 		.start_ns = ex->start_ns,
-		.duration_ns = now - ex->start_ns,
+		.duration_ns = ex->proxy->loop.now_ns - ex->start_ns,
 		.head_ns = ex->head_ns ? ex->head_ns - ex->start_ns : 0,
 		.upstream_ns = ex->upstream_ns,
 		.bytes_in = ex->request_body.bytes,
@@ -125,7 +153,54 @@ void record_exchange(const struct exchange *ex)
 		.host_len = ex->host_len,
 		.request_id_len = ex->request_id_len,
 	};
-	memcpy(r + 1, ex->text, kept);
-	memcpy((char *)(r + 1) + kept, ex->request_id, ex->request_id_len);
+}
+
+static uint32_t trace_text(const struct trace *t)
+{
+	return t->begun ? (uint32_t)t->text_len + t->alias_len +
+				  (t->parent_is_hex ? 0 : t->parent_len)
+			: 0;
+}
+
+static void fill_trace(struct record *r, const struct trace *t, char *text)
+{
+	if (!t->begun)
+		return;
+	memcpy(r->trace_id, t->id, sizeof(r->trace_id));
+	memcpy(r->span_id, t->span, sizeof(r->span_id));
+	memcpy(r->parent_id, t->parent, sizeof(r->parent_id));
+	r->trace_len = t->text_len;
+	r->alias_len = t->alias_len;
+	r->parent_len = t->parent_is_hex ? 0 : t->parent_len;
+	memcpy(text, t->text, r->trace_len);
+	memcpy(text + r->trace_len, t->alias, r->alias_len);
+	memcpy(text + r->trace_len + r->alias_len, t->parent_text, r->parent_len);
+}
+
+void record_exchange(struct exchange *ex)
+{
+	struct ring *ring = ex->proxy->ring;
+	uint32_t kept = (uint32_t)ex->method_len + ex->path_len + ex->host_len,
+		 text = kept + ex->request_id_len, tries = ex->nlog * sizeof(*ex->log);
+	uint32_t size =
+		(uint32_t)(sizeof(struct record) + tries + text + trace_text(&ex->trace) + 7) & ~7u;
+	bool tunnel = ex->state == EX_TUNNEL && !ex->status;
+	struct record *r;
+	char *at;
+
+	if (!tunnel && !ex->status && !ex->method_len)
+		return; /* closed before there was a request */
+	r = ring_reserve(ring, size);
+	if (!r)
+		return;
+	record_try_over(ex, CAUSE_NONE); /* nobody has waited for its end */
+	r->size = size;
+	r->kind = tunnel ? RECORD_TUNNEL : RECORD_REQUEST;
+	fill(r, ex);
+	memcpy(r + 1, ex->log, tries);
+	at = (char *)(r + 1) + tries;
+	memcpy(at, ex->text, kept);
+	memcpy(at + kept, ex->request_id, ex->request_id_len);
+	fill_trace(r, &ex->trace, at + text);
 	ring_commit(ring, size);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What is written down of an exchange, for access log, metrics and later spans: one record in this
+/* What is written down of an exchange, for access log, metrics and spans: one record in this
  * worker's ring. */
 #ifndef PROXY_RECORD_H
 #define PROXY_RECORD_H
@@ -10,7 +10,13 @@
  * if it sent a usable one (1 to 128 of A-Z a-z 0-9 . _ - : / + = @), else a new one. */
 void record_request(struct exchange *ex, const char *head);
 
+/* A try begins; it is over, by that cause or with an answer (ex->status); it was none. Harmless
+ * without one under way, as far as it ends. */
+void record_try(struct exchange *ex);
+void record_try_over(struct exchange *ex, enum mesh_cause cause);
+void record_no_try(struct exchange *ex);
+
 /* The exchange is over. */
-void record_exchange(const struct exchange *ex);
+void record_exchange(struct exchange *ex);
 
 #endif

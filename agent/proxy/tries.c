@@ -7,6 +7,7 @@
 #include "agent/proxy/downstream.h"
 #include "agent/proxy/proxy.h"
 #include "agent/proxy/queue.h"
+#include "agent/proxy/record.h"
 #include "agent/proxy/retry.h"
 #include "agent/proxy/timeout.h"
 #include "agent/proxy/try.h"
@@ -92,6 +93,7 @@ void tries_begin(struct exchange *ex)
 		ex->waiting_ns = ex->try_ns;
 	ex->request_sent = ex->request_cut = ex->request_waited = false;
 	ex->state = EX_TRY;
+	record_try(ex);
 	http1_head_init(&ex->response);
 	down->in.start = down->in.hold + ex->request.size;
 	begin_request_body(ex);
@@ -189,12 +191,14 @@ void exchange_try_failed(struct exchange *ex, enum mesh_cause cause)
 	uint32_t wait_ms;
 
 	if (was_stale(ex, cause)) {
+		record_no_try(ex);
 		try_forget(ex);
 		ex->fresh = true;
 		tries_begin(ex);
 		return;
 	}
 	why_tried(ex, cause);
+	record_try_over(ex, cause);
 	ex->impatient = cause == CAUSE_REQUEST_TIMEOUT && try_was_short(ex);
 	try_end(ex, ex->impatient ? TRY_DROPPED : TRY_FAILED);
 	if (retry_granted(ex, cause, &wait_ms))

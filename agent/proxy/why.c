@@ -169,8 +169,11 @@ static void fill_gauges(struct record_why *w, const struct exchange *ex)
 
 static void fill(struct record_why *w, const struct exchange *ex, const struct list *l)
 {
+	const char *trace;
+	uint32_t trace_len;
 	char *text;
 
+	trace = trace_name(&ex->trace, &trace_len);
 	w->kind = RECORD_WHY;
 	w->flags = (uint8_t)(ex->flags | RECORD_LOCAL |
 			     (ex->down->upstream == MESH_NONE ? RECORD_GATEWAY : 0));
@@ -183,25 +186,30 @@ static void fill(struct record_why *w, const struct exchange *ex, const struct l
 	w->status = ex->status;
 	w->ncandidates = l->n;
 	w->request_id_len = ex->request_id_len;
+	w->trace_id_len = (uint16_t)trace_len;
 	w->route_len = (uint16_t)ex->routed.name_len;
 	if (ex->service < MESH_MAX_SERVICES)
 		fill_gauges(w, ex);
 	memcpy(w + 1, l->of, l->n * sizeof(*l->of));
 	text = (char *)(w + 1) + l->n * sizeof(*l->of);
 	memcpy(text, ex->request_id, ex->request_id_len);
-	memcpy(text + ex->request_id_len, ex->route, ex->routed.name_len);
+	text += ex->request_id_len;
+	memcpy(text, trace, trace_len);
+	memcpy(text + trace_len, ex->route, ex->routed.name_len);
 }
 
 void why_record(const struct exchange *ex)
 {
 	struct ring *ring = ex->proxy->ring;
-	uint32_t text = ex->request_id_len + ex->routed.name_len, size;
+	uint32_t text, size;
 	struct record_why *w;
 	struct list l;
 
 	if (!ex->request_id_len || ring_used(ring) > RING_SIZE / 2)
 		return;
 	collect(&l, ex);
+	trace_name(&ex->trace, &text);
+	text += ex->request_id_len + ex->routed.name_len;
 	size = (uint32_t)(sizeof(*w) + l.n * sizeof(*l.of) + text + 7) & ~7u;
 	w = ring_reserve(ring, size);
 	if (!w)

@@ -21,6 +21,7 @@ void service_config_init(struct service_config *c)
 	memset(c, 0, sizeof(*c)); /* padding too: they are compared as bytes */
 	c->policy = MESH_LB_P2C;
 	c->fallback = SNAP_FALLBACK_SPLIT;
+	c->sampling = SNAP_ALL;
 	c->timeouts = (struct snap_timeouts){
 		.connect = 1000, .try = 3000, .request = 15000, .idle = 60000};
 	c->retry.attempts = 2;

@@ -62,6 +62,7 @@ struct service_config {
 	uint8_t fail_closed;
 	uint8_t fallback;	/* enum snap_fallback */
 	uint8_t accelerate;	/* enum service_accelerate */
+	uint32_t sampling;	/* share of the traces that begin with it, of SNAP_ALL */
 	uint32_t slow_start_ms; /* over which a new endpoint's weight grows; 0: off */
 	struct snap_timeouts timeouts;
 	struct snap_retry retry;

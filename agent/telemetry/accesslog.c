@@ -5,6 +5,7 @@
 
 #include "lib/buf.h"
 #include "lib/clock.h"
+#include "lib/trace_id.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -146,6 +147,35 @@ static void put_time(struct buf *b, const struct record *r)
 	buf_printf(b, "{\"time\":\"%s\"", clock_iso(clock_wall_ms() - since / 1000000, iso));
 }
 
+static void hex(struct buf *b, const char *key, const uint8_t *id, size_t n)
+{
+	char digits[32];
+
+	trace_hex(digits, id, n);
+	text(b, key, digits, 2 * n);
+}
+
+/* The ids as their spans have them; p: the text behind the request id. */
+static void put_trace(struct buf *b, const struct record *r, const char *p)
+{
+	static const uint8_t none[sizeof(r->parent_id)];
+
+	if (!(r->flags & RECORD_TRACED))
+		return;
+	if (r->trace_len)
+		text(b, "traceId", p, r->trace_len);
+	else
+		hex(b, "traceId", r->trace_id, sizeof(r->trace_id));
+	hex(b, "spanId", r->span_id, sizeof(r->span_id));
+	if (r->parent_len)
+		text(b, "parentSpanId", p + r->trace_len + r->alias_len, r->parent_len);
+	else if (memcmp(r->parent_id, none, sizeof(none)))
+		hex(b, "parentSpanId", r->parent_id, sizeof(r->parent_id));
+	else
+		buf_str(b, ",\"parentSpanId\":null");
+	buf_printf(b, ",\"sampled\":%s", r->flags & RECORD_SAMPLED ? "true" : "false");
+}
+
 void accesslog_write(struct accesslog *a, const struct record *r, const struct accesslog_names *n)
 {
 	const char *p = record_text(r);
@@ -174,7 +204,8 @@ void accesslog_write(struct accesslog *a, const struct record *r, const struct a
 	millis(b, "upstream", r->upstream_ns);
 	buf_printf(b, ",\"bytesIn\":%llu,\"bytesOut\":%llu", (unsigned long long)r->bytes_in,
 		   (unsigned long long)r->bytes_out);
-	text(b, "requestId", p + r->host_len, r->request_id_len);
+	text(b, "requestId", p += r->host_len, r->request_id_len);
+	put_trace(b, r, p + r->request_id_len);
 	buf_printf(b, ",\"tries\":%u,\"clientGone\":%s}\n", r->tries,
 		   r->flags & RECORD_CLIENT_GONE ? "true" : "false");
 }

@@ -228,6 +228,7 @@ static inline void rig_services(struct rig *rig)
 	};
 	rig->snapshot->service = (struct snap_service){
 		.name = offsetof(typeof(*rig->snapshot), name),
+		.sampling = SNAP_ALL,
 		.timeouts = {.connect = 1000, .try = 3000, .request = 15000, .idle = 60000},
 		/* failed connections are made again at once, nothing else is; no breaker opens */
 		.retry = {.attempts = 2,

@@ -500,12 +500,14 @@ static void what_happened_is_recorded(void **state)
 	close(c);
 	r = rig_first_record(rig);
 	assert_int_equal(r->kind, RECORD_REQUEST);
-	assert_int_equal(r->flags, RECORD_GATEWAY);
+	assert_int_equal(r->flags, RECORD_GATEWAY | RECORD_TRACED | RECORD_SAMPLED | RECORD_ROOT);
 	assert_int_equal(r->status, 201);
 	assert_int_equal(r->tries, 1);
 	assert_int_equal(r->bytes_out, 5);
 	assert_int_equal(r->service, 0);
-	assert_memory_equal(r + 1, "GET/svc/ahabc", 13);
+	assert_int_equal(r->ntries, 1);
+	assert_int_equal(record_tries(r)->status, 201);
+	assert_memory_equal(record_text(r), "GET/svc/ahabc", 13);
 	assert_int_equal(rig->shared.ep_inflight[0].worker[0], 0);
 	assert_true(rig->shared.ep_stats[0].ewma != 0);
 	close(o);

@@ -69,7 +69,9 @@ static void who_was_tried_and_what_came_of_it(void **state)
 				 : 5000000000ULL);
 	assert_int_equal(w->request_id_len, 3);
 	assert_int_equal(w->route_len, 4);
-	assert_memory_equal(why_text(w), "abcbeta", 7);
+	assert_int_equal(w->trace_id_len, 32);
+	assert_memory_equal(why_text(w), "abc", 3);
+	assert_memory_equal(why_text(w) + 35, "beta", 4);
 	assert_int_equal(w->size % 8, 0);
 	close(c);
 }
