@@ -20,7 +20,8 @@
 #define FDS	       4096
 
 static struct {
-	const char *listen, *socket, *state, *config, *user, *allow_host, *log_format, *log_level;
+	const char *listen, *socket, *state, *config, *user, *allow_host, *log_format, *log_level,
+		*otlp_endpoint, *otlp_header;
 	bool insecure_writes;
 } flags;
 
@@ -36,6 +37,11 @@ static const struct option_spec options[] = {
 	{"user", 0, "NAME", NULL, "whom to become (mesh, else nobody)", &flags.user},
 	{"allow-host", 0, "NAMES", NULL, "more names, by commas, under which clients may call",
 	 &flags.allow_host},
+	{"otlp-endpoint", 0, "URL", NULL,
+	 "where spans are exported to with OTLP/HTTP, such as http://127.0.0.1:4318",
+	 &flags.otlp_endpoint},
+	{"otlp-header", 0, "NAME=VALUE", NULL, "more headers of the export, by commas",
+	 &flags.otlp_header},
 	{"log-format", 0, "text|json", "text", "form of the log on stderr", &flags.log_format},
 	{"log-level", 0, "LEVEL", "info", "debug, info, warn or error", &flags.log_level},
 	{"insecure-writes", 0, NULL, NULL, "writes from loopback addresses need no token", NULL,
@@ -142,6 +148,7 @@ static int run(struct loop *l, struct signals *s, const struct addr *at)
 		.state_dir = flags.state,
 		.config_required = strcmp(flags.config, DEFAULT_CONFIG) != 0,
 		.auth = {.insecure_writes = flags.insecure_writes, .allow_hosts = flags.allow_host},
+		.otlp = {.endpoint = flags.otlp_endpoint, .headers = flags.otlp_header},
 		.tcp_fd = -1,
 		.unix_fd = -1,
 	};

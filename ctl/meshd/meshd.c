@@ -199,6 +199,11 @@ static int meshd_open(struct meshd *m, char *why, size_t cap)
 		r = traces_new(&traces, &m->traces);
 	if (r)
 		return r;
+	if (o->otlp.endpoint) {
+		r = otlp_new(&o->otlp, &m->otlp, why, cap);
+		if (r)
+			return r;
+	}
 	meshd_reload(m);
 	snprintf(why, cap, "cannot start the HTTP server");
 	o->tcp_fd = o->unix_fd = -1;
@@ -263,6 +268,7 @@ void meshd_free(struct meshd **m)
 	drains_done(&(*m)->drains);
 	whys_free(&(*m)->whys);
 	tap_hub_free(&(*m)->taps);
+	otlp_free(&(*m)->otlp);
 	traces_free(&(*m)->traces);
 	registry_free(&(*m)->registry);
 	store_close(&(*m)->store);

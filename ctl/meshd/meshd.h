@@ -10,6 +10,7 @@
 #include "ctl/meshd/drains.h"
 #include "ctl/meshd/faults.h"
 #include "ctl/meshd/hands.h"
+#include "ctl/meshd/otlp/otlp.h"
 #include "ctl/meshd/poll.h"
 #include "ctl/meshd/registry.h"
 #include "ctl/meshd/server.h"
@@ -22,12 +23,13 @@
 struct meshd_options {
 	struct store *store; /* open; the daemon's from then on, also on error */
 	struct auth auth;
-	const char *config_dir; /* NULL: no files */
-	bool config_required;	/* it must be there */
-	const char *state_dir;	/* for the files of telemetry; NULL: it is kept in memory only */
-	uint64_t trace_size;	/* bytes, 0: TRACES_SIZE */
-	uint64_t trace_age_ms;	/* 0: TRACES_AGE_MS */
-	int tcp_fd, unix_fd;	/* listening, or -1; the daemon's from then on, also on error */
+	const char *config_dir;	 /* NULL: no files */
+	bool config_required;	 /* it must be there */
+	const char *state_dir;	 /* for the files of telemetry; NULL: it is kept in memory only */
+	uint64_t trace_size;	 /* bytes, 0: TRACES_SIZE */
+	uint64_t trace_age_ms;	 /* 0: TRACES_AGE_MS */
+	struct otlp_config otlp; /* endpoint NULL: nothing is exported */
+	int tcp_fd, unix_fd;	 /* listening, or -1; the daemon's from then on, also on error */
 };
 
 struct meshd {
@@ -46,6 +48,7 @@ struct meshd {
 	struct timer faults_end; /* of the next fault to end */
 	uint64_t serial;	 /* of the last order; grows, also from one start to the next */
 	struct tap_hub *taps;
+	struct otlp *otlp; /* NULL: nothing is exported */
 	struct traces *traces;
 	struct whys *whys;
 	uint64_t whys_dropped; /* too long to be kept */

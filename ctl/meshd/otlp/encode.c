@@ -1,0 +1,411 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * See encode.h. Written straight into a buffer: this runs on the loop for every kept span.
+ *
+ * A hop of the mesh is measured once, between caller and callee, and is one span. It is exported as
+ * the callee's: its resource is the service that answered, its kind SERVER. The mesh measures in
+ * front of the callee what the callee itself would report, spans of callees are the parents of the
+ * calls that these make, and so the services and the arrows between them that a back end derives
+ * are those of the map. As CLIENT spans the hops would belong to the callers: a service that only
+ * answers would not be there at all, and the gateway, which is none, would be.
+ */
+#include "ctl/meshd/otlp/encode.h"
+#include "lib/json.h"
+#include "lib/trace_id.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PATH_MAX_OUT 2048
+#define NS_MAX	     9.2e18 /* of a 64-bit time */
+
+/* --- attributes ---------------------------------------------------------------------- */
+
+static void key(struct buf *b, const char *name, const char *type)
+{
+	if (b->len && b->data[b->len - 1] == '}')
+		buf_char(b, ',');
+	buf_printf(b, "{\"key\":\"%s\",\"value\":{\"%s\":", name, type);
+}
+
+static void add_text_len(struct buf *b, const char *name, const char *v, size_t len)
+{
+	if (!len)
+		return;
+	key(b, name, "stringValue");
+	buf_json(b, v, len);
+	buf_str(b, "}}");
+}
+
+static void add_text(struct buf *b, const char *name, const char *v)
+{
+	add_text_len(b, name, v, strlen(v));
+}
+
+static void add_int(struct buf *b, const char *name, long long v)
+{
+	key(b, name, "intValue");
+	buf_printf(b, "\"%lld\"}}", v);
+}
+
+/* Left out when there is none: proto3-JSON would have to say NaN as a string. */
+static void add_double(struct buf *b, const char *name, const cJSON *v)
+{
+	if (!cJSON_IsNumber(v) || !isfinite(v->valuedouble))
+		return;
+	key(b, name, "doubleValue");
+	buf_printf(b, "%.17g}}", v->valuedouble);
+}
+
+static void add_bool(struct buf *b, const char *name, const cJSON *v)
+{
+	if (!cJSON_IsBool(v))
+		return;
+	key(b, name, "boolValue");
+	buf_str(b, cJSON_IsTrue(v) ? "true}}" : "false}}");
+}
+
+static void add_texts(struct buf *b, const char *name, const cJSON *list)
+{
+	const cJSON *v;
+	const char *comma = "";
+
+	if (cJSON_GetArraySize(list) == 0)
+		return;
+	key(b, name, "arrayValue");
+	buf_str(b, "{\"values\":[");
+	cJSON_ArrayForEach (v, list) {
+		if (!cJSON_IsString(v))
+			continue;
+		buf_printf(b, "%s{\"stringValue\":", comma);
+		buf_json(b, v->valuestring, strlen(v->valuestring));
+		buf_char(b, '}');
+		comma = ",";
+	}
+	buf_str(b, "]}}}");
+}
+
+static long long whole(const cJSON *span, const char *name)
+{
+	double v = json_num(span, name, 0);
+
+	return v >= 1 && v <= 9007199254740992.0 ? (long long)v : 0;
+}
+
+static void add_count(struct buf *b, const char *name, const cJSON *span, const char *of)
+{
+	long long v = whole(span, of);
+
+	if (v)
+		add_int(b, name, v);
+}
+
+static const cJSON *member(const cJSON *span, const char *name)
+{
+	return cJSON_GetObjectItemCaseSensitive(span, name);
+}
+
+/* --- ids and times ------------------------------------------------------------------- */
+
+static void add_id(struct buf *b, const char *name, const uint8_t *bytes, size_t n)
+{
+	char hex[33] = "";
+
+	trace_hex(hex, bytes, n);
+	buf_printf(b, "\"%s\":\"%s\"", name, hex);
+}
+
+/* What the caller chose stands for the bytes that the worker sends on as traceparent. */
+static int add_trace_id(struct buf *b, const char *text)
+{
+	uint8_t bytes[16];
+
+	if (!trace_id_usable(text, strlen(text)))
+		return -EINVAL;
+	trace_id_bytes(text, strlen(text), bytes);
+	add_id(b, "traceId", bytes, 16);
+	return 0;
+}
+
+static int add_span_id(struct buf *b, const char *name, const char *text)
+{
+	static const uint8_t zero[8];
+	uint8_t bytes[16];
+
+	if (!trace_id_usable(text, strlen(text)))
+		return -EINVAL;
+	trace_id_bytes(text, strlen(text), bytes);
+	if (!memcmp(bytes + 8, zero, 8))
+		bytes[15] = 1; /* zero is no id */
+	add_id(b, name, bytes + 8, 8);
+	return 0;
+}
+
+/* Milliseconds with a fraction; a double has a quarter of a microsecond left of the time of day. */
+static unsigned long long to_ns(double ms)
+{
+	double floor_ms = floor(ms);
+
+	return (unsigned long long)floor_ms * 1000000u +
+	       (unsigned long long)llround((ms - floor_ms) * 1000) * 1000u;
+}
+
+static bool time_valid(double ms)
+{
+	return ms >= 0 && ms * 1e6 < NS_MAX; /* false for NaN */
+}
+
+/* --- HTTP ---------------------------------------------------------------------------- */
+
+static bool known_method(const char *m)
+{
+	static const char *const known[] = {"GET",     "HEAD",	  "POST",  "PUT",   "DELETE",
+					    "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"};
+
+	for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++)
+		if (!strcmp(m, known[i]))
+			return true;
+	return false;
+}
+
+static void add_method(struct buf *b, const char *method)
+{
+	if (known_method(method)) {
+		add_text(b, "http.request.method", method);
+		return;
+	}
+	add_text(b, "http.request.method", "_OTHER");
+	add_text(b, "http.request.method_original", method);
+}
+
+static void add_url(struct buf *b, const char *path)
+{
+	size_t len = strcspn(path, "?#"), rest = strlen(path + len);
+
+	add_text_len(b, "url.path", path, len < PATH_MAX_OUT ? len : PATH_MAX_OUT);
+	if (path[len] == '?' && rest > 1)
+		add_text_len(b, "url.query", path + len + 1,
+			     rest - 1 < PATH_MAX_OUT ? rest - 1 : PATH_MAX_OUT);
+	add_text(b, "url.scheme", "http");
+}
+
+/* "backend:80", "[::1]:80", "backend", "::1". */
+static void add_server(struct buf *b, const char *host)
+{
+	const char *end = strrchr(host, ':'), *from = host;
+	size_t len = strlen(host);
+	long port = 0;
+
+	if (end && (end[-1] == ']' || strchr(host, ':') == end) && end != host) {
+		port = strtol(end + 1, NULL, 10);
+		len = (size_t)(end - host);
+	}
+	if (len > 2 && *from == '[' && from[len - 1] == ']') {
+		from++;
+		len -= 2;
+	}
+	add_text_len(b, "server.address", from, len);
+	if (len && port > 0 && port <= 65535)
+		add_int(b, "server.port", port);
+}
+
+static bool is_caller(const char *source)
+{
+	return *source && strcmp(source, "unknown") && strcmp(source, "none");
+}
+
+static void add_http(struct buf *b, const cJSON *span)
+{
+	const char *host = json_str(span, "host", ""), *source = json_str(span, "source", "");
+
+	add_method(b, json_str(span, "method", ""));
+	add_url(b, json_str(span, "path", "/"));
+	add_server(b, *host ? host : json_str(span, "service", ""));
+	add_count(b, "http.response.status_code", span, "statusCode");
+	if (is_caller(source))
+		add_text(b, "client.address", source);
+	add_text(b, "network.protocol.name", "http");
+}
+
+/* --- what only the mesh knows -------------------------------------------------------- */
+
+static void add_mesh(struct buf *b, const cJSON *span)
+{
+	add_text(b, "mesh.source", json_str(span, "source", ""));
+	add_text(b, "mesh.cause", json_str(span, "cause", ""));
+	add_text(b, "mesh.route", json_str(span, "route", ""));
+	add_text(b, "mesh.request_id", json_str(span, "requestId", ""));
+	add_count(b, "mesh.tries", span, "tries");
+	add_count(b, "mesh.bytes_in", span, "bytesIn");
+	add_count(b, "mesh.bytes_out", span, "bytesOut");
+	add_double(b, "mesh.head_ms", member(span, "head"));
+	add_double(b, "mesh.upstream_ms", member(span, "upstream"));
+	add_texts(b, "mesh.trace_aliases", member(span, "aliases"));
+}
+
+static void add_event(struct buf *b, const cJSON *e, double start)
+{
+	double at = start + json_num(e, "time", 0);
+
+	const char *name = json_str(e, "name", "event");
+
+	buf_printf(b, "{\"timeUnixNano\":\"%llu\",\"name\":", to_ns(time_valid(at) ? at : start));
+	buf_json(b, name, strlen(name));
+	buf_str(b, ",\"attributes\":[");
+	add_text(b, "mesh.endpoint", json_str(e, "endpoint", ""));
+	add_count(b, "http.response.status_code", e, "statusCode");
+	add_text(b, "mesh.cause", json_str(e, "cause", ""));
+	add_double(b, "mesh.duration_ms", member(e, "duration"));
+	add_bool(b, "mesh.connection_reused", member(e, "reused"));
+	buf_str(b, "]}");
+}
+
+static void add_events(struct buf *b, const cJSON *span, double start)
+{
+	const cJSON *e;
+	const char *comma = "";
+
+	buf_str(b, ",\"events\":[");
+	cJSON_ArrayForEach (e, member(span, "events")) {
+		buf_str(b, comma);
+		add_event(b, e, start);
+		comma = ",";
+	}
+	buf_char(b, ']');
+}
+
+/* --- the span ------------------------------------------------------------------------ */
+
+/* A hop of the mesh is of kind "request"; spans of applications say what they are. */
+static enum otlp_kind kind_of(const cJSON *span)
+{
+	static const struct {
+		const char *word;
+		enum otlp_kind kind;
+	} kinds[] = {{"request", OTLP_SERVER},
+		     {"server", OTLP_SERVER},
+		     {"client", OTLP_CLIENT},
+		     {"producer", OTLP_PRODUCER},
+		     {"consumer", OTLP_CONSUMER}};
+	const char *word = json_str(span, "kind", "");
+
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++)
+		if (!strcmp(kinds[i].word, word))
+			return kinds[i].kind;
+	return OTLP_INTERNAL;
+}
+
+static bool is_http(const cJSON *span)
+{
+	return *json_str(span, "method", "");
+}
+
+/* OpenTelemetry's rule: who serves a 4xx has made no error, who gets one has. No answer is one. */
+static bool is_error(const cJSON *span, enum otlp_kind kind)
+{
+	double status = json_num(span, "statusCode", 0);
+
+	if (!is_http(span) && !status)
+		return json_bool(span, "error", 0);
+	return !status || status >= (kind == OTLP_SERVER ? 500 : 400);
+}
+
+/* Of low cardinality: the method, as long as no template of the path is known. */
+static void add_name(struct buf *b, const cJSON *span)
+{
+	const char *method = json_str(span, "method", ""), *name = method;
+
+	if (!*method)
+		name = json_str(span, "operation", "span");
+	else if (!known_method(method))
+		name = "HTTP";
+	buf_str(b, ",\"name\":");
+	buf_json(b, name, strlen(name));
+}
+
+static void add_error(struct buf *b, const cJSON *span)
+{
+	const char *cause = json_str(span, "cause", "");
+	char status[8];
+
+	snprintf(status, sizeof(status), "%d", (int)whole(span, "statusCode"));
+	add_text(b, "error.type", *cause ? cause : strcmp(status, "0") ? status : "_OTHER");
+}
+
+static void add_status(struct buf *b, const cJSON *span)
+{
+	const char *cause = json_str(span, "cause", "");
+
+	buf_str(b, ",\"status\":{\"code\":2");
+	if (*cause) {
+		buf_str(b, ",\"message\":");
+		buf_json(b, cause, strlen(cause));
+	}
+	buf_char(b, '}');
+}
+
+static int add_ids(struct buf *b, const cJSON *span)
+{
+	const char *parent = json_str(span, "parentId", json_str(span, "remoteParentId", ""));
+	int err = add_trace_id(b, json_str(span, "traceId", ""));
+
+	buf_char(b, ',');
+	if (!err)
+		err = add_span_id(b, "spanId", json_str(span, "id", ""));
+	if (err || !*parent)
+		return err;
+	buf_char(b, ',');
+	return add_span_id(b, "parentSpanId", parent);
+}
+
+/* Bit 0: sampled; bits 8 and 9: it is known whether the parent is of another process, and it is. */
+static unsigned flags_of(const cJSON *span, enum otlp_kind kind)
+{
+	return (json_bool(span, "sampled", 1) ? 1 : 0) | (kind == OTLP_SERVER ? 0x300 : 0);
+}
+
+int otlp_encode_span(struct buf *b, const cJSON *span)
+{
+	double start = json_num(span, "startTime", NAN),
+	       end = start + json_num(span, "duration", 0);
+	enum otlp_kind kind = kind_of(span);
+	bool error = is_error(span, kind);
+	int err;
+
+	if (!time_valid(start) || !time_valid(end) || end < start)
+		return -EINVAL;
+	buf_char(b, '{');
+	err = add_ids(b, span);
+	if (err)
+		return err;
+	add_name(b, span);
+	buf_printf(b, ",\"kind\":%d,\"flags\":%u,\"startTimeUnixNano\":\"%llu\"", kind,
+		   flags_of(span, kind), to_ns(start));
+	buf_printf(b, ",\"endTimeUnixNano\":\"%llu\",\"attributes\":[", to_ns(end));
+	if (is_http(span))
+		add_http(b, span);
+	if (error)
+		add_error(b, span);
+	add_mesh(b, span);
+	buf_char(b, ']');
+	add_events(b, span, start);
+	if (error)
+		add_status(b, span);
+	buf_char(b, '}');
+	return b->failed ? -EINVAL : 0;
+}
+
+void otlp_encode_resource(struct buf *b, const cJSON *span)
+{
+	buf_str(b, "{\"attributes\":[");
+	add_text(b, "service.name", json_str(span, "service", "unknown_service"));
+	add_text(b, "service.version", json_str(span, "version", ""));
+	add_text(b, "service.instance.id", json_str(span, "instance", ""));
+	add_text(b, "host.name", json_str(span, "node", ""));
+	buf_str(b, "]}");
+}
