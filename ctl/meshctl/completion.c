@@ -3,7 +3,8 @@
  * meshctl completion: scripts for bash, zsh and fish, made from the table of commands. What may
  * stand at each place behind a command comes from its `words`: places are separated by commas,
  * candidates by spaces; "@services" are the names of the services, "@endpoints" those of the
- * endpoints of the service just before, asked for when they are needed.
+ * endpoints of the service just before, "@traces" the ids of the latest traces, asked for when they
+ * are needed.
  */
 #include "ctl/meshctl/meshctl.h"
 
@@ -30,6 +31,8 @@ static bool place(const char *words, unsigned n, const char *last, char *out)
 		snprintf(out, PLACE_MAX, "(meshctl get services -o name 2>/dev/null)");
 	else if (len == 10 && !strncmp(words, "@endpoints", len))
 		snprintf(out, PLACE_MAX, "(meshctl get endpoints %s -o name 2>/dev/null)", last);
+	else if (len == 7 && !strncmp(words, "@traces", len))
+		snprintf(out, PLACE_MAX, "(meshctl trace list -o name 2>/dev/null)");
 	else
 		snprintf(out, PLACE_MAX, "%.*s", (int)len, words);
 	return true;

@@ -109,6 +109,15 @@ static const struct command commands[] = {
 	 "Of a TCP service a request is a connection, and its latency the time of connect().\n"
 	 "  meshctl edges --window 10m -o wide",
 	 NULL, 0, 0, cmd_edges, edges_options, false},
+	{"trace", "list [--service S] [--min 100ms] [--error] [--since 10m] | show ID",
+	 "the traces that were kept, or one of them as a waterfall",
+	 "show: a line a span, as far as it goes below its parent, with a bar for when it was "
+	 "under "
+	 "way; tries are lines\nof their own where there were several or something went wrong (-o "
+	 "wide: always). ID may be any form in which the\ncaller sent it.\n"
+	 "  meshctl trace list --service backend --min 100ms\n"
+	 "  meshctl trace show 4bf92f3577b34da6a3ce929d0e0e4736",
+	 "list show,@traces", 1, 2, cmd_trace, trace_options, false},
 	{"tap", "[S] [--source NAME] [--error] [--min 100ms] [--trace ID] [-n N]",
 	 "requests as they pass, a line each, until Ctrl-C",
 	 "They are chosen where they pass, sampled or not; with -o json each is a JSON object in "

@@ -113,6 +113,9 @@ int cmd_edges(struct cli *cli);
 extern const struct option_spec tap_options[], log_options[];
 int cmd_tap(struct cli *cli);
 int cmd_log(struct cli *cli);
+/* trace.c */
+extern const struct option_spec trace_options[];
+int cmd_trace(struct cli *cli);
 /* completion.c */
 int cmd_completion(struct cli *cli);
 

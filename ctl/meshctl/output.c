@@ -7,9 +7,12 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "lib/buf.h"
+
+#define WIDTH_UNKNOWN 80
 
 void table_init(struct table *t, const char *const *headers, unsigned columns)
 {
@@ -71,15 +74,6 @@ void table_sort(struct table *t)
 		qsort_r(t->rows, t->count, sizeof(*t->rows), compare_rows, t);
 }
 
-static unsigned width(const char *s)
-{
-	unsigned n = 0;
-
-	for (; *s; s++)
-		n += ((unsigned char)*s & 0xc0) != 0x80; /* not a UTF-8 continuation */
-	return n;
-}
-
 static void blanks(FILE *out, unsigned n)
 {
 	while (n--)
@@ -91,7 +85,7 @@ static void print_cell(const struct table *t, unsigned column, unsigned room, FI
 		       const char *cell, const char *paint)
 {
 	bool right = t->right & 1u << column, last = column + 1 == t->columns;
-	unsigned fill = room - width(cell);
+	unsigned fill = room - text_columns(cell);
 
 	blanks(out, right ? fill : 0);
 	fputs(paint, out);
@@ -117,10 +111,10 @@ int table_print(const struct table *t, FILE *out, bool colour)
 	if (t->failed)
 		return -ENOMEM;
 	for (unsigned c = 0; c < t->columns; c++) {
-		widths[c] = width(t->headers[c]);
+		widths[c] = text_columns(t->headers[c]);
 		for (size_t r = 0; r < t->count; r++)
-			if (width(t->rows[r][c]) > widths[c])
-				widths[c] = width(t->rows[r][c]);
+			if (text_columns(t->rows[r][c]) > widths[c])
+				widths[c] = text_columns(t->rows[r][c]);
 	}
 	for (unsigned c = 0; c < t->columns; c++)
 		print_cell(t, c, widths[c], out, t->headers[c],
@@ -156,6 +150,19 @@ bool output_utf8(void)
 			return strcasestr(v, "utf-8") || strcasestr(v, "utf8");
 	}
 	return false;
+}
+
+unsigned output_width(void)
+{
+	const char *columns = getenv("COLUMNS");
+	struct winsize w;
+	uint64_t n;
+
+	if (!ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) && w.ws_col)
+		return w.ws_col;
+	if (columns && !text_number(columns, 1, 10000, &n))
+		return (unsigned)n;
+	return WIDTH_UNKNOWN;
 }
 
 const char *output_paint(bool on, enum colour c, const char *text)

@@ -50,6 +50,8 @@ int table_print(const struct table *t, FILE *out, bool colour);
 bool output_colour(FILE *out);
 /* May check marks and arrows be used: the locale's or the environment's charset is UTF-8. */
 bool output_utf8(void);
+/* Columns of the terminal that stdout is; else what $COLUMNS says, else 80. */
+unsigned output_width(void);
 /* text in a colour (a rotating static buffer, 8 of them), or as it is when !on. */
 const char *output_paint(bool on, enum colour c, const char *text);
 /* What a word of state should look like: healthy, live, yes, ok ... */

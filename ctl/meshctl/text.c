@@ -138,3 +138,26 @@ char *text_mask(char *s)
 	}
 	return s;
 }
+
+static bool begins(char c)
+{
+	return ((unsigned char)c & 0xc0) != 0x80; /* not a UTF-8 continuation */
+}
+
+unsigned text_columns(const char *s)
+{
+	unsigned n = 0;
+
+	for (; *s; s++)
+		n += begins(*s);
+	return n;
+}
+
+size_t text_bytes(const char *s, unsigned columns)
+{
+	size_t at = 0;
+
+	for (; s[at] && (columns || !begins(s[at])); at++)
+		columns -= begins(s[at]);
+	return at;
+}

@@ -26,4 +26,9 @@ int text_number(const char *s, uint64_t min, uint64_t max, uint64_t *out);
  * a daemon or a user sent cannot steer the terminal. Returns s. */
 char *text_mask(char *s);
 
+/* Columns of the terminal that UTF-8 text takes (one a character), and how many of its bytes fit
+ * into so many. */
+unsigned text_columns(const char *s);
+size_t text_bytes(const char *s, unsigned columns);
+
 #endif
