@@ -23,6 +23,7 @@ MESHD_SRC  := $(wildcard ctl/meshd/*.c ctl/meshd/*/*.c)
 CTL_SRC    := $(wildcard ctl/meshctl/*.c)
 DEMO_SRC   := $(filter-out demo/app.c,$(wildcard demo/*.c))
 BPF_SRC    := $(filter-out %.test.bpf.c %.trial.bpf.c,$(wildcard bpf/*.bpf.c))
+UI_SRC     := $(wildcard ctl/meshd/ui/*.* ctl/meshd/ui/vendor/*.*)
 SKELS      := $(BUILD)/bpf/mesh.skel.h $(BUILD)/bpf/decide.skel.h $(BUILD)/bpf/trial.skel.h
 
 UNIT_SRC   := $(wildcard tests/unit/test_*.c)
@@ -175,7 +176,10 @@ $(foreach p,LIB AGENT MESHD CTL,$(eval $(BUILD)/$(p).san.a: $$(call sobj,$$(filt
 $(BUILD)/mesh-agent: $(call obj,agent/main.c) $(BUILD)/AGENT.a $(BUILD)/LIB.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(CFLAGS) -o $@ $^ $(agent_libs)
-$(BUILD)/obj/ctl/meshd/page.o $(BUILD)/san/ctl/meshd/page.o: $(wildcard ctl/meshd/ui/*)
+$(BUILD)/ui/%.gz: ctl/meshd/ui/%
+	@mkdir -p $(@D)
+	$(Q)gzip -9nc $< > $@
+$(BUILD)/obj/ctl/meshd/page.o $(BUILD)/san/ctl/meshd/page.o: $(UI_SRC) $(UI_SRC:ctl/meshd/%=$(BUILD)/%.gz)
 $(BUILD)/meshd: $(call obj,ctl/meshd/main.c) $(BUILD)/MESHD.a $(BUILD)/LIB.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(CFLAGS) -o $@ $^ $(meshd_libs)

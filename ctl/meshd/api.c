@@ -10,8 +10,8 @@
 
 const struct route api_routes[] = {
 	{"GET", "/", NULL, api_page},
-	{"GET", "/page.js", NULL, api_page_script},
-	{"GET", "/page.css", NULL, api_page_style},
+	{"GET", "/ui/*", NULL, api_page_file},
+	{"GET", "/ui/vendor/*", NULL, api_page_vendor},
 	{"GET", "/health", NULL, api_health},
 	{"GET", "/metrics", NULL, api_metrics},
 	{"POST", "/api/register", NULL, api_register},

@@ -8,8 +8,8 @@
 void api_health(struct request *r);
 void api_metrics(struct request *r);
 void api_page(struct request *r);
-void api_page_script(struct request *r);
-void api_page_style(struct request *r);
+void api_page_file(struct request *r);
+void api_page_vendor(struct request *r);
 
 void api_services(struct request *r);
 void api_service(struct request *r);

@@ -75,6 +75,12 @@ struct request {
 	size_t dropped; /* bytes of an oversized body */
 };
 
+struct static_file {
+	const char *type; /* Content-Type */
+	const char *data, *gzip;
+	size_t len, gzip_len; /* gzip_len 0: there is no packed form */
+};
+
 struct server_config {
 	struct loop *loop;
 	struct meshd *meshd;
@@ -106,6 +112,8 @@ unsigned server_connections(const struct server *s);
 /* A query parameter, NULL when it is not given. */
 const char *request_query(const struct request *r, const char *name);
 const char *request_header(const struct request *r, const char *name);
+/* May the answer be packed (RFC 9110, 12.5.3; "*" is not taken for an invitation)? */
+bool request_accepts_gzip(const struct request *r);
 /* Of ?name=true|false: 0 with *out (false when it is not given), or -EINVAL after answering 400. */
 int request_flag(struct request *r, const char *name, bool *out);
 /* Of ?name=N: 0 with *out (the fallback when it is not given), or -EINVAL after answering 400. */
@@ -129,7 +137,8 @@ void reply_json(struct request *r, unsigned status, cJSON *v); /* deletes v; NUL
 __attribute__((format(printf, 4, 5))) void reply_error(struct request *r, unsigned status,
 						       const char *field, const char *fmt, ...);
 void reply_buf(struct request *r, unsigned status, const char *type, struct buf *b); /* empties b */
-void reply_static(struct request *r, const char *type, const char *data, size_t len);
+/* With an ETag of what is sent, so that it is sent once; 304 to who has it. Its data must stay. */
+void reply_static(struct request *r, const struct static_file *f);
 /* {"error", "field"} of a schema error, 400. */
 void reply_invalid(struct request *r, const struct schema_error *e);
 /* A response that may be shared by many requests; it stays the caller's. */

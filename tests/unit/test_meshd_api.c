@@ -115,8 +115,8 @@ static void addresses_and_methods_are_known(void **state)
 	assert_int_equal(call("DELETE", "/health", NULL), 405);
 	assert_int_equal(call("GET", "/", NULL), 200);
 	assert_body("<title>sockmesh</title>");
-	assert_int_equal(call("GET", "/page.js", NULL), 200);
-	assert_int_equal(call("GET", "/page.css", NULL), 200);
+	assert_int_equal(call("GET", "/ui/main.js", NULL), 200);
+	assert_int_equal(call("GET", "/ui/vendor/uPlot.min.css", NULL), 200);
 }
 
 static void services_come_and_go(void **state)

@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: Apache-2.0
+// The service map: who calls whom, how much, how well. The same as a table below it.
+import * as api from "./api.js";
+import { classes, empty, h, keyed, roving, s, table, text } from "./dom.js";
+import * as format from "./format.js";
+import { Layout, NODE } from "./layout.js";
+import { currentWindow } from "./state.js";
+
+const EVERY_MS = 2000;
+const NARROW_PX = 640;    // below that, calls go down instead of right
+const LABELS_UP_TO = 60;  // above that, edges have their label only when they are looked at
+const LARGEST = 1.15;     // how much a small map may be enlarged
+const layout = new Layout(); // outlives the view: who comes back finds everything where it was
+
+function edgeId(e) {
+	return `${e.source} ${e.destination} ${e.protocol ?? ""}`;
+}
+
+function edgeWidth(requestRate) {
+	return Math.min(8, 1.5 + 1.7 * Math.log10(1 + (requestRate ?? 0)));
+}
+
+// Observed where anything was; else as configured. { v1: 90, v2: 10 } -> [["v1", 0.9], ["v2", 0.1]]
+export function shares(versions) {
+	const list = Array.isArray(versions) ? versions.map(v => [v.version ?? v.name, v.requests ?? v.weight ?? v.share ?? 0])
+		: Object.entries(versions ?? {}).map(([v, n]) => [v, typeof n === "object" ? n.requests ?? 0 : n]);
+	const sum = list.reduce((n, [, x]) => n + x, 0);
+
+	return sum ? list.map(([v, n]) => [v, n / sum]) : [];
+}
+
+function splitText(e) {
+	const parts = shares(e.versions);
+
+	if (parts.length < 2 && !e.split)
+		return "";
+	return parts.map(([v, n]) => `${v} ${format.percent(n)}`).join(" · ");
+}
+
+function breakerOf(e) {
+	return e.breaker && e.breaker !== "closed" ? e.breaker : "";
+}
+
+function edgeSummary(e) {
+	return `${e.source} calls ${e.destination}: ${format.rate(e.rate)}, ${format.percent(e.errorRate)} errors, p50 ` +
+		`${format.duration(e.p50)}, p99 ${format.duration(e.p99)}${breakerOf(e) ? `, breaker ${e.breaker}` : ""}` +
+		`${splitText(e) ? `, ${splitText(e)}` : ""}`;
+}
+
+function nodeState(n) {
+	if (n.endpoints > 0 && n.healthy < n.endpoints)
+		return n.healthy > 0 ? "warn" : "bad";
+	const severity = format.severity(n.errorRate);
+
+	return severity === "slight" ? "fine" : severity;
+}
+
+function nodeSummary(n) {
+	const up = n.endpoints ? `, ${n.healthy} of ${n.endpoints} endpoints healthy` : "";
+
+	return `${n.name}${n.kind && n.kind !== "service" ? ` (${n.kind})` : ""}: ${format.rate(n.rate)}, ` +
+		`${format.percent(n.errorRate)} errors${up}`;
+}
+
+/* --- drawing ------------------------------------------------------------------------- */
+
+function arrowheads() {
+	return s("defs", null, ["fine", "slight", "warn", "bad", "idle"].map(name =>
+		s("marker", { id: `arrow-${name}`, class: `arrow ${name}`, viewBox: "0 0 10 10", refX: 9, refY: 5, markerWidth: 9,
+			markerHeight: 9, markerUnits: "userSpaceOnUse", orient: "auto-start-reverse" },
+		s("path", { d: "M0 0L10 5L0 10z" }))));
+}
+
+function makeEdge(e) {
+	return s("g", { "data-source": e.source, "data-destination": e.destination },
+		s("title"), s("path", { class: "hit" }), s("path", { class: "line" }));
+}
+
+function fillEdge(g, e) {
+	const severity = e.requests === 0 ? "idle" : format.severity(e.errorRate);
+	const { d } = layout.path(e);
+	const [title, hit, line] = g.children;
+
+	classes(g, `edge ${severity}${e.protocol === "tcp" ? " tcp" : ""}${breakerOf(e) ? " broken" : ""}`);
+	text(title, edgeSummary(e));
+	hit.setAttribute("d", d);
+	line.setAttribute("d", d);
+	line.setAttribute("marker-end", `url(#arrow-${severity})`);
+	line.style.setProperty("stroke-width", `${edgeWidth(e.rate)}px`);
+}
+
+function makeLabel(e) {
+	return s("g", { "data-source": e.source, "data-destination": e.destination },
+		s("rect", { rx: 6 }), s("text", { class: "flow", y: -3 }), s("text", { class: "latency", y: 12 }),
+		s("text", { class: "extra", y: 27 }));
+}
+
+function fillLabel(g, e) {
+	const { x, y } = layout.path(e);
+	const extra = [breakerOf(e) && `breaker ${e.breaker}`, splitText(e)].filter(Boolean).join(" · ");
+	const flow = `${format.rate(e.rate)} · ${format.percent(e.errorRate)}`;
+	const widest = Math.max(flow.length, extra.length, 12);
+	const [rect, first, second, third] = g.children;
+
+	classes(g, `label ${format.severity(e.errorRate)}${breakerOf(e) ? " broken" : ""}`);
+	g.setAttribute("transform", `translate(${x} ${y})`);
+	text(first, flow);
+	text(second, `p99 ${format.duration(e.p99)}`);
+	text(third, extra);
+	rect.setAttribute("x", -widest * 3.3 - 6);
+	rect.setAttribute("width", widest * 6.6 + 12);
+	rect.setAttribute("y", -17);
+	rect.setAttribute("height", extra ? 51 : 36);
+}
+
+function makeNode(n) {
+	const link = s("a", { href: `#/services/${encodeURIComponent(n.name)}`, "data-name": n.name, tabindex: "-1" },
+		s("rect", { class: "box", width: NODE.width, height: NODE.height, rx: 12, x: -NODE.width / 2, y: -NODE.height / 2 }),
+		s("circle", { class: "dot", r: 5, cx: -NODE.width / 2 + 18, cy: -9 }),
+		s("text", { class: "name", x: -NODE.width / 2 + 31, y: -4 }),
+		s("text", { class: "numbers", x: -NODE.width / 2 + 14, y: 17 }));
+
+	link.addEventListener("click", event => link.closest("svg").dataset.dragged && event.preventDefault());
+	return link;
+}
+
+function shorten(name) {
+	return name.length > 16 ? `${name.slice(0, 15)}…` : name;
+}
+
+function fillNode(link, n) {
+	const { x, y } = layout.at.get(n.name);
+	const [, , name, numbers] = link.children;
+	const up = n.endpoints ? ` · ${n.healthy}/${n.endpoints} up` : n.kind && n.kind !== "service" ? ` · ${n.kind}` : "";
+
+	classes(link, `node ${nodeState(n)} ${n.kind ?? "service"}`);
+	link.setAttribute("transform", `translate(${x} ${y})`);
+	link.setAttribute("aria-label", nodeSummary(n));
+	text(name, shorten(n.name));
+	text(numbers, `${format.rate(n.rate)}${up}`);
+}
+
+/* --- the part that is looked at ------------------------------------------------------ */
+
+// Fits until somebody moves or enlarges it; then it stays as it was put.
+class Viewport {
+	constructor(svg) {
+		this.svg = svg;
+		this.box = null; // as chosen; null: fits
+		this.bounds = { x: 0, y: 0, width: 100, height: 100 };
+		svg.addEventListener("wheel", event => {
+			if (!event.ctrlKey && !event.metaKey)
+				return; // the page scrolls
+			event.preventDefault();
+			this.zoom(event.deltaY > 0 ? 1.15 : 1 / 1.15);
+		}, { passive: false });
+		svg.addEventListener("pointerdown", event => this.drag(event));
+	}
+
+	fit(bounds) {
+		this.bounds = bounds ?? this.bounds;
+		if (bounds === undefined)
+			this.box = null;
+		this.apply();
+	}
+
+	apply() {
+		const b = this.box ?? this.fitted();
+
+		this.svg.setAttribute("viewBox", `${b.x} ${b.y} ${b.width} ${b.height}`);
+	}
+
+	fitted() {
+		const b = this.bounds;
+		const width = Math.max(b.width, this.svg.clientWidth / LARGEST), height = Math.max(b.height, this.svg.clientHeight / LARGEST);
+
+		return { x: b.x - (width - b.width) / 2, y: b.y - (height - b.height) / 2, width, height };
+	}
+
+	zoom(factor) {
+		const b = this.box ?? this.fitted();
+
+		this.box = { x: b.x + b.width * (1 - factor) / 2, y: b.y + b.height * (1 - factor) / 2,
+			width: b.width * factor, height: b.height * factor };
+		this.apply();
+	}
+
+	drag(start) {
+		if (start.button !== 0)
+			return;
+		const { svg } = this;
+		const from = this.box ?? this.fitted();
+		const scale = Math.max(from.width / svg.clientWidth, from.height / svg.clientHeight);
+		const ended = new AbortController();
+
+		delete svg.dataset.dragged;
+		addEventListener("pointermove", event => {
+			const dx = event.clientX - start.clientX, dy = event.clientY - start.clientY;
+
+			if (!svg.dataset.dragged && Math.hypot(dx, dy) < 5)
+				return;
+			svg.dataset.dragged = "yes";
+			this.box = { ...from, x: from.x - dx * scale, y: from.y - dy * scale };
+			this.apply();
+		}, { signal: ended.signal });
+		for (const name of ["pointerup", "pointercancel"])
+			addEventListener(name, () => ended.abort(), { signal: ended.signal });
+	}
+}
+
+// The nearest node in the direction of the arrow key.
+function neighbour(key, elements, index) {
+	const axis = { ArrowRight: ["x", "y", 1], ArrowLeft: ["x", "y", -1], ArrowDown: ["y", "x", 1], ArrowUp: ["y", "x", -1] }[key];
+
+	if (!axis)
+		return { Home: 0, End: elements.length - 1 }[key];
+	const [along, across, sign] = axis;
+	const from = layout.at.get(elements[index].dataset.name);
+	let best = index, least = Infinity;
+
+	elements.forEach((element, i) => {
+		const to = layout.at.get(element.dataset.name);
+		const ahead = (to[along] - from[along]) * sign;
+		const distance = ahead + 2 * Math.abs(to[across] - from[across]);
+
+		if (ahead > 1 && distance < least)
+			[best, least] = [i, distance];
+	});
+	return best;
+}
+
+/* --- the table ----------------------------------------------------------------------- */
+
+const COLUMNS = [
+	{ name: "Caller" }, { name: "Called" }, { name: "Rate", class: "number" }, { name: "Errors", class: "number" },
+	{ name: "p50", class: "number wide" }, { name: "p95", class: "number wide" }, { name: "p99", class: "number" },
+	{ name: "Breaker", class: "wide" }, { name: "Versions", class: "wide" },
+];
+
+function makeRow(e) {
+	const link = name => h("a", { href: `#/services/${encodeURIComponent(name)}` }, name);
+
+	return h("tr", null, h("td", null, link(e.source)), h("td", null, link(e.destination)),
+		COLUMNS.slice(2).map(c => h("td", { class: c.class })));
+}
+
+function fillRow(row, e) {
+	const [, , ...cells] = row.children;
+	const values = [format.rate(e.rate), format.percent(e.errorRate), format.duration(e.p50), format.duration(e.p95),
+		format.duration(e.p99), e.breaker ?? "closed", splitText(e) || shares(e.versions).map(([v]) => v).join()];
+
+	values.forEach((value, i) => text(cells[i], value));
+	classes(cells[1], `number ${format.severity(e.errorRate)}`);
+	classes(cells[5], `wide ${breakerOf(e) ? "bad" : ""}`);
+}
+
+function hint() {
+	return empty("No traffic yet",
+		"Start services in the mesh: `meshctl run --service web -- COMMAND`",
+		"and send them something: `curl http://127.0.0.1:8080/web/`");
+}
+
+function byName(a, b) {
+	return a.id < b.id ? -1 : a.id > b.id ? 1 : 0;
+}
+
+/* --- the view ------------------------------------------------------------------------ */
+
+export function open(root) {
+	const edges = s("g"), labels = s("g"), nodes = s("g");
+	const svg = s("svg", { class: "map", role: "group", "aria-label": "Service map. Arrow keys move between services, Enter opens one." },
+		arrowheads(), edges, labels, nodes);
+	const viewport = new Viewport(svg);
+	const calls = table("Calls", COLUMNS);
+	const nothing = h("div", { hidden: true }, hint());
+	const tools = h("div", { class: "toolbar" },
+		h("h2", null, "Service map"),
+		h("span", { class: "legend" }, "width: rate, colour: errors", [["fine", "none"], ["slight", "< 1 %"], ["warn", "< 5 %"], ["bad", "more"]]
+			.map(([severity, meaning]) => h("span", { class: `key ${severity}` }, meaning))),
+		h("button", { type: "button", "aria-label": "Enlarge", click: () => viewport.zoom(1 / 1.25) }, "+"),
+		h("button", { type: "button", "aria-label": "Shrink", click: () => viewport.zoom(1.25) }, "−"),
+		h("button", { type: "button", click: () => viewport.fit() }, "Fit"),
+		h("button", { type: "button", click: arrange }, "Arrange"));
+	const content = h("div", { hidden: true }, h("div", { class: "card" }, tools, svg), h("div", { class: "card" }, calls.frame));
+	const settle = roving(nodes, "a.node", neighbour);
+	const resized = new ResizeObserver(draw);
+	let seen = null;
+
+	root.append(nothing, content);
+	resized.observe(root);
+
+	function arrange() {
+		if (!seen)
+			return;
+		layout.arrange(seen.nodes.map(n => n.name).sort(), [...seen.edges].sort(byName));
+		viewport.fit();
+		draw();
+	}
+
+	function highlight(name) {
+		for (const e of svg.querySelectorAll(".edge, .label"))
+			e.toggleAttribute("data-near", Boolean(name) && (e.dataset.source === name || e.dataset.destination === name));
+		svg.toggleAttribute("data-focus", Boolean(name));
+	}
+
+	for (const [on, off] of [["focusin", "focusout"], ["pointerover", "pointerout"]]) {
+		nodes.addEventListener(on, event => highlight(event.target.closest("a")?.dataset.name));
+		nodes.addEventListener(off, () => highlight(document.activeElement?.closest?.("a.node")?.dataset.name));
+	}
+
+	function draw() {
+		if (!seen)
+			return;
+		const narrow = root.clientWidth < NARROW_PX;
+
+		nothing.hidden = seen.nodes.length > 0;
+		content.hidden = !nothing.hidden;
+		if (content.hidden)
+			return;
+		layout.update(seen.nodes.map(n => n.name), seen.edges, narrow ? "TB" : "LR");
+		svg.toggleAttribute("data-many", seen.edges.length > LABELS_UP_TO);
+		keyed(edges, seen.edges, e => e.id, makeEdge, fillEdge);
+		keyed(labels, seen.edges, e => e.id, makeLabel, fillLabel);
+		keyed(nodes, seen.nodes, n => n.name, makeNode, fillNode);
+		settle();
+		keyed(calls.body, seen.edges, e => e.id, makeRow, fillRow);
+		const bounds = layout.bounds(seen.nodes.map(n => n.name));
+
+		svg.style.setProperty("aspect-ratio", `${bounds.width} / ${bounds.height}`);
+		viewport.fit(bounds);
+	}
+
+	return {
+		title: "Map",
+		every: EVERY_MS,
+		redraw: draw,
+		async refresh(signal) {
+			const graph = await api.graph(currentWindow(), signal);
+			const known = new Set(graph.nodes.map(n => n.name));
+			const all = graph.edges.map(e => ({ ...e, id: edgeId(e) }));
+
+			for (const e of all) // an edge has two ends, whatever else is known of them
+				for (const name of [e.source, e.destination])
+					if (!known.has(name) && known.add(name))
+						graph.nodes.push({ name, kind: "other" });
+			seen = { nodes: graph.nodes, edges: all.sort(byName) };
+			draw();
+		},
+		close: () => resized.disconnect(),
+	};
+}
