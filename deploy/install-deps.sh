@@ -38,7 +38,8 @@ procps /usr/bin/pgrep'
 # promtool comes with prometheus
 readonly TESTS_PACKAGES='
 prometheus /usr/bin/prometheus /usr/bin/promtool
-python3-prometheus-client /usr/lib/python3/dist-packages/prometheus_client/openmetrics/parser.py'
+python3-prometheus-client /usr/lib/python3/dist-packages/prometheus_client/openmetrics/parser.py
+chromium /usr/bin/chromium'
 readonly BENCH_PACKAGES='
 wrk /usr/bin/wrk
 nginx-light /usr/sbin/nginx
