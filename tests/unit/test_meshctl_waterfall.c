@@ -63,10 +63,18 @@ static void a_trace_reads_from_the_root_down(void **state)
 	char *text = drawn_text(four, (struct waterfall_style){.width = 80});
 
 	assert_string_equal(
-		text, "Trace 4bf92f3577b34da6a3ce929d0e0e4736, also order-17\n"
-		      "4 spans of 4 services in 10.0ms, began 1970-01-01T00:00:01.000Z, 1 error\n"
-		      "\n"
-		      "?\n");
+		text,
+		"Trace 4bf92f3577b34da6a3ce929d0e0e4736, also order-17\n"
+		"4 spans of 4 services in 10.0ms, began 1970-01-01T00:00:01.000Z, 1 error\n"
+		"\n"
+		"SPAN                                                     OFFSET DURATION  STATUS\n"
+		"frontend GET /                ########################   0.00ms   10.0ms  200\n"
+		"`-backend GET /items            ####################     1.00ms   8.00ms  200\n"
+		"  |-database GET /rows            ######                 2.00ms   2.00ms  503\n"
+		"  |   upstream-reset\n"
+		"  |   try 1 database-1 upstr~     ----                   2.00ms   1.00ms  none\n"
+		"  |   try 2 database-2               ---                 3.00ms   1.00ms  503\n"
+		"  `-cache GET /get                        ###            5.00ms   1.00ms  200\n");
 	free(text);
 }
 
