@@ -103,7 +103,7 @@ e2e-modes: deps ## end-to-end tests in each mode of skipping TCP; T=name runs on
 	$(Q)for mode in redirect verdict off; do \
 		MESH_ACCELERATE_MODE=$$mode BUILD=$(BUILD) tests/run.sh e2e $(T) || exit 1; done
 
-bench: deps ## compare with no mesh, nginx, HAProxy and sidecars, interleaved (PART=http|tcp|accelerate|sidecar|floor)
+bench: deps ## compare with no mesh, nginx, HAProxy and sidecars, interleaved (PART=http|tcp|accelerate|sidecar|telemetry|floor)
 	$(Q)$(MAKE) $(JOBS) programs $(TOOLS)
 	$(Q)BUILD=$(BUILD) tests/bench/bench.sh $(if $(PART),--only $(PART))
 

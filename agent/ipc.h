@@ -86,6 +86,7 @@ struct ipc_msg {
 			uint32_t drain_ms;    /* what runs may take so long when it ends alone */
 			uint32_t maps;	      /* which they are, see hello */
 			uint32_t trace_limit; /* of all workers, a second; 0: none */
+			uint32_t unobserved;  /* 1: nothing is recorded and nothing traced */
 		} init;
 		struct {
 			uint32_t id;

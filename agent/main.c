@@ -16,7 +16,7 @@
 struct flags {
 	const char *control, *cgroup, *workers, *gateway, *gateway_default, *admin, *node, *run_dir,
 		*accelerate, *accelerate_mode, *drain, *listener_port, *token_file, *user,
-		*access_log, *trace_limit, *log_format, *log_level;
+		*access_log, *trace_limit, *telemetry, *log_format, *log_level;
 };
 
 static struct flags f;
@@ -53,6 +53,9 @@ static const struct option_spec options[] = {
 	 &f.access_log, NULL},
 	{"trace-limit", 0, "N", "1000",
 	 "traces a second that may begin to be sampled; 0: any number", &f.trace_limit, NULL},
+	{"telemetry", 0, "on|off", "on",
+	 "off: requests are neither traced nor recorded, to measure what that costs", &f.telemetry,
+	 NULL},
 	{"upgrade", 0, NULL, NULL, "take over from the agent that runs, without losing a request",
 	 NULL, &upgrade},
 	{"remove", 0, NULL, NULL, "take away what an agent that is gone has left running, and end",
@@ -150,6 +153,8 @@ static void take_flags(struct agent_config *c)
 {
 	if (strncmp(f.control, "http://", 7) && strncmp(f.control, "unix:/", 6))
 		options_usage(&program, "--control %s: http://ADDR:PORT or unix:PATH", f.control);
+	if (strcmp(f.telemetry, "on") && strcmp(f.telemetry, "off"))
+		options_usage(&program, "--telemetry %s: on or off", f.telemetry);
 	if (acceleration_parse(f.accelerate) < 0)
 		options_usage(&program, "--accelerate %s: auto, on or off", f.accelerate);
 	*c = (struct agent_config){
@@ -167,6 +172,7 @@ static void take_flags(struct agent_config *c)
 		.workers = *f.workers ? number("workers", f.workers, 1, MESH_KERNEL_WORKER)
 				      : default_workers(),
 		.drain_ms = number("drain", f.drain, 1, 600) * 1000,
+		.unobserved = !strcmp(f.telemetry, "off"),
 		.trace_limit = number("trace-limit", f.trace_limit, 0, 1000000000),
 		.listener_port = (uint16_t)number("listener-port", f.listener_port, 1, 65535),
 	};

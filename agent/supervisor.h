@@ -40,6 +40,7 @@ struct agent_config {
 	int accelerate_mode;	     /* enum mesh_splice_mode; -1: what the trials say */
 	uint32_t workers;
 	uint32_t drain_ms;    /* what runs may take so long when its worker is to end */
+	bool unobserved;      /* --telemetry off: for who measures what telemetry costs */
 	uint32_t trace_limit; /* traces that may begin to be sampled a second; 0: all */
 	uint16_t listener_port;
 	bool gateway_on, admin_on;

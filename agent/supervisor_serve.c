@@ -73,6 +73,7 @@ int serve_begin(struct supervisor *s)
 	ws->gid = s->gid;
 	ws->drain_ms = s->cfg->drain_ms;
 	ws->trace_limit = s->cfg->trace_limit;
+	ws->unobserved = s->cfg->unobserved;
 	ws->snapshot_fd = -1;
 	ws->rendezvous = s->rendezvous;
 	workers_init(ws);

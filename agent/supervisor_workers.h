@@ -82,6 +82,7 @@ struct workers {
 	uint32_t drain_ms;    /* what runs may take so long when its worker is to end */
 	uint32_t trace_limit; /* traces of which they may begin to sample so many a second; 0: all
 			       */
+	bool unobserved;      /* they record nothing and trace nothing */
 	uint64_t instance;    /* random: of the first worker; the others count on */
 	uint64_t started;
 	int rendezvous;	   /* the directory */

@@ -121,6 +121,7 @@ void worker_tell_init(struct worker *w, int rendezvous)
 	m.init.drain_ms = ws->drain_ms;
 	m.init.maps = ws->maps;
 	m.init.trace_limit = ws->trace_limit;
+	m.init.unobserved = ws->unobserved;
 	memcpy(fds, ws->map_fds, sizeof(ws->map_fds));
 	fds[IPC_FD_RING] = w->ring_fd;
 	fds[IPC_FD_RENDEZVOUS] = rendezvous;

@@ -327,6 +327,7 @@ static int begin(struct worker *w)
 		r = proxy_init(p, m.init.worker, m.init.workers, m.init.instance);
 	if (!r)
 		trace_limit(&p->traces, m.init.trace_limit, m.init.workers);
+	p->unobserved = m.init.unobserved;
 	if (!r)
 		r = sandbox_drop(m.init.uid, m.init.gid);
 	if (!r)

@@ -235,7 +235,7 @@ size_t codec_request(const struct exchange *ex, const char *head, char *out, siz
 	struct out o = {out, out + cap, false};
 	uint32_t forwards = codec_max_forwards(h, head), left_ms = deadline_left_ms(ex);
 	uint64_t drop = 1ULL << HTTP1_H_X_FORWARDED_FOR | 1ULL << HTTP1_H_X_REQUEST_ID |
-			1ULL << HTTP1_H_HOST | TRACE_HEADERS;
+			1ULL << HTTP1_H_HOST | (ex->trace.begun ? TRACE_HEADERS : 0);
 
 	if (left_ms)
 		drop |= 1ULL << HTTP1_H_X_REQUEST_TIMEOUT_MS | 1ULL << HTTP1_H_GRPC_TIMEOUT;
@@ -254,7 +254,8 @@ size_t codec_request(const struct exchange *ex, const char *head, char *out, siz
 	put_literal(&o, "x-request-id: ");
 	put(&o, ex->request_id, ex->request_id_len);
 	put_literal(&o, "\r\n");
-	put_composed(&o, trace_put(&ex->trace, h, head, o.at, (size_t)(o.end - o.at)));
+	if (ex->trace.begun)
+		put_composed(&o, trace_put(&ex->trace, h, head, o.at, (size_t)(o.end - o.at)));
 	put_request_connection(&o, h, head);
 	return finished(&o, out);
 }

@@ -61,6 +61,7 @@ struct proxy {
 	uint32_t endpoints_seen;
 	uint32_t nclients, max_clients;
 	bool draining;
+	bool unobserved;   /* nothing is recorded and nothing traced */
 	uint32_t quiet_ms; /* while draining: what is idle for so long is closed */
 	bool paused;	   /* listeners are not watched: at max_clients, or out of descriptors */
 

@@ -188,8 +188,8 @@ void record_exchange(struct exchange *ex)
 	struct record *r;
 	char *at;
 
-	if (!tunnel && !ex->status && !ex->method_len)
-		return; /* closed before there was a request */
+	if (ex->proxy->unobserved || (!tunnel && !ex->status && !ex->method_len))
+		return; /* or closed before there was a request */
 	r = ring_reserve(ring, size);
 	if (!r)
 		return;

@@ -106,6 +106,8 @@ bool trace_draw(const struct trace *t, struct trace_source *s, uint32_t share, u
 
 void trace_request(struct exchange *ex, const char *head)
 {
+	if (ex->proxy->unobserved)
+		return;
 	trace_read(&ex->trace, &ex->request, head);
 	trace_begin(&ex->trace, &ex->proxy->traces);
 	ex->flags |= RECORD_TRACED | (ex->trace.named ? 0 : RECORD_ROOT);
@@ -118,6 +120,8 @@ void trace_decide(struct exchange *ex)
 		p->snapshot ? snapshot_service(p->snapshot, ex->service) : NULL;
 	bool within;
 
+	if (!ex->trace.begun)
+		return;
 	ex->trace.sampled = trace_draw(&ex->trace, &p->traces, s ? s->sampling : SNAP_ALL,
 				       p->loop.now_ns, &within);
 	if (ex->trace.sampled)

@@ -74,10 +74,10 @@ void trace_begin(struct trace *t, struct trace_source *s);
 bool trace_draw(const struct trace *t, struct trace_source *s, uint32_t share, uint64_t now_ns,
 		bool *within);
 
-/* The id as people see it: what the caller chose, or 32 digits. */
+/* The id as people see it: what the caller chose, or 32 digits; empty while there is none. */
 static inline const char *trace_name(const struct trace *t, uint32_t *len)
 {
-	*len = t->text_len ? t->text_len : sizeof(t->hex);
+	*len = !t->begun ? 0 : t->text_len ? t->text_len : sizeof(t->hex);
 	return t->text_len ? t->text : t->hex;
 }
 

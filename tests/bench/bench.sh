@@ -5,12 +5,12 @@
 #
 #   tests/bench/bench.sh [--rounds N (4)] [--seconds N (2)] [--idle N (8000)] [--only PART] [--accelerate MODE (auto)]
 #
-# Parts, each in a file of its own (part_PART.sh): http, tcp, accelerate, sidecar, floor. A part gives PART_start, PART_round,
+# Parts, each in a file of its own (part_PART.sh): http, tcp, accelerate, sidecar, telemetry, floor. A part gives PART_start, PART_round,
 # PART_end and PART_report; its hosts live as long as its rounds. --accelerate: of mesh-agent.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 BUILD=$(realpath -m "${BUILD:-build}")
-rounds=4 seconds=2 idle=8000 accelerate=auto parts="http tcp accelerate sidecar floor"
+rounds=4 seconds=2 idle=8000 accelerate=auto parts="http tcp accelerate sidecar telemetry floor"
 usage() {
 	sed -n '6s/^# *//p' "$0" >&2
 	exit 2

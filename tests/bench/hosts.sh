@@ -57,12 +57,12 @@ start() { # HOST NAME CMD...: in the background, its pid in /run/NAME.pid of the
 	on "$where" sh -c 'echo $$ >/run/$0.pid; ulimit -n 20000; exec "$@"' "$name" "$@" >"$work/$where-$name.log" 2>&1 &
 }
 
-agent_start() { # HOST [ACCELERATE]: meshd and an agent with one worker
-	local where=$1
+agent_start() { # HOST [ACCELERATE [FLAGS...]]: meshd and an agent with one worker
+	local where=$1 how=${2:-$accelerate}
 	start "$where" meshd "$BUILD/meshd" --state /run/state
 	until_ok meshd on "$where" test -s /run/state/token
 	start "$where" agent "$BUILD/mesh-agent" --workers 1 --token-file /run/state/token \
-		--accelerate "${2:-$accelerate}"
+		--accelerate "$how" "${@:3}"
 	until_ok mesh-agent on "$where" curl -sf http://127.0.0.1:15020/readyz
 }
 

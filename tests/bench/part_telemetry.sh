@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# What it costs to see everything: HTTP through a mesh that measures nothing (--telemetry off), through one that samples
+# 1 % of traces, and through one that samples all of them; the same with the access log in a file besides. A host each, one
+# worker each, meshd on the agent's CPU. Placements: everything on CPU 1, where what the supervisor and meshd use is taken
+# from the requests; and client and origin on CPU 0, agent and meshd on CPU 1.
+#
+# BASE=DIR: the first host runs the programs of that build instead (one from before there was telemetry).
+
+readonly TELEMETRY_CASES="off one all log" TELEMETRY_ORIGIN=9000
+declare -A TELEMETRY_SAMPLING=([off]=0 [one]=0.01 [all]=1 [log]=1)
+
+telemetry_flags() { # HOST
+	case $1 in
+	off) [ -n "${BASE:-}" ] || echo --telemetry off ;;
+	log) echo --access-log /run/access.log ;;
+	esac
+}
+
+telemetry_start() {
+	local where build=$BUILD
+	for where in $TELEMETRY_CASES; do
+		BUILD=$build
+		[ "$where" != off ] || BUILD=${BASE:-$build}
+		case_add "$where" "$where" $TELEMETRY_ORIGIN as=workload proxy=agent
+		host_start "$where"
+		# shellcheck disable=SC2046 # words
+		agent_start "$where" "$accelerate" $(telemetry_flags "$where")
+		service_start "$where" origin --port $TELEMETRY_ORIGIN -- "$tools/origin" --port $TELEMETRY_ORIGIN
+		echo "{\"service\":\"origin\",\"tracing\":{\"sampling\":${TELEMETRY_SAMPLING[$where]}}}" >"$work/$where.json"
+		on "$where" "$BUILD/meshctl" apply -f "$work/$where.json" >/dev/null || die "the sampling of $where"
+		client_cpu=1
+		until_ok "the origin ($where)" client "$where" curl -sf "http://${to[$where]}/"
+	done
+	BUILD=$build
+}
+
+telemetry_place() { # CPU of the programs, CPU of the mesh
+	local where
+	client_cpu=$1
+	for where in $TELEMETRY_CASES; do
+		pin "$where" origin "$1"
+		pin "$where" agent "$2"
+		pin "$where" meshd "$2"
+	done
+}
+
+telemetry_round() {
+	local CASES=$TELEMETRY_CASES
+	telemetry_place 1 1
+	seconds=$STEADY in_turn latency telemetry
+	in_turn throughput telemetry-one
+	telemetry_place 0 1
+	in_turn throughput telemetry-two
+}
+
+telemetry_end() {
+	local where
+	for where in one all log; do # nobody is to have been spared by an error
+		on "$where" curl -sf http://127.0.0.1:15020/metrics | grep -E '^mesh_(ring_lost|spans_)' | sed "s/^/$where: /" >&2
+	done
+}
+
+telemetry_goals() {
+	local cpus
+	goal 'p50 of c=1 with all traces, more than without telemetry, us' \
+		"$(awk -v a="$(median all p50-telemetry)" -v b="$(median off p50-telemetry)" 'BEGIN { printf "%.2f", a - b }')" '<=' 3
+	for cpus in one two; do
+		goal "requests/s with all traces, ${CPUS[$cpus]}, ratio to without telemetry" "$(paired "telemetry-$cpus" all off)" '>=' 0.90
+		goal "requests/s with 1 % of traces, ${CPUS[$cpus]}, the same" "$(paired "telemetry-$cpus" one off)" '>=' 0.97
+	done
+}
+
+telemetry_report() {
+	local CASES=$TELEMETRY_CASES cpus
+	table 'without telemetry' '1 % of traces' 'all traces' 'and access log'
+	row 'p50 of c=1 on one CPU, us' p50-telemetry '%.1f'
+	row 'p99 of c=1 on one CPU, us' p99-telemetry '%.1f'
+	for cpus in one two; do
+		row "requests/s, c=32, ${CPUS[$cpus]}" "telemetry-$cpus" '%.0f'
+		row 'CPU seconds of supervisor and worker per 100k of them' "cpu-telemetry-$cpus" '%.2f'
+	done
+	telemetry_goals
+}
