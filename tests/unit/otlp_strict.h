@@ -40,7 +40,8 @@ struct message {
 
 static const struct message any_value, array_value, key_values;
 static const struct message key_value = {
-	"KeyValue", false,
+	"KeyValue",
+	false,
 	{{"key", TEXT, .required = true}, {"value", MESSAGE, .of = &any_value, .required = true}}};
 static const struct message array_value = {
 	"ArrayValue", false, {{"values", MESSAGE, .of = &any_value, .repeated = true}}};
@@ -60,10 +61,11 @@ static const struct message any_value = {"AnyValue",
 	{                                                                                          \
 		"droppedAttributesCount", UINT32                                                   \
 	}
-static const struct message event = {
-	"Event",
-	false,
-	{{"timeUnixNano", FIXED64, .required = true}, {"name", TEXT, .required = true}, ATTRIBUTES}};
+static const struct message event = {"Event",
+				     false,
+				     {{"timeUnixNano", FIXED64, .required = true},
+				      {"name", TEXT, .required = true},
+				      ATTRIBUTES}};
 static const struct message span_link = {"Link",
 					 false,
 					 {{"traceId", HEX, 16, .required = true},
@@ -73,24 +75,23 @@ static const struct message span_link = {"Link",
 					  ATTRIBUTES}};
 static const struct message status_message = {
 	"Status", false, {{"message", TEXT}, {"code", ENUM, 2}}};
-static const struct message span_message = {
-	"Span",
-	false,
-	{{"traceId", HEX, 16, .required = true},
-	 {"spanId", HEX, 8, .required = true},
-	 {"traceState", TEXT},
-	 {"parentSpanId", HEX, 8},
-	 {"flags", UINT32},
-	 {"name", TEXT, .required = true},
-	 {"kind", ENUM, 5, .required = true},
-	 {"startTimeUnixNano", FIXED64, .required = true},
-	 {"endTimeUnixNano", FIXED64, .required = true},
-	 ATTRIBUTES,
-	 {"events", MESSAGE, .of = &event, .repeated = true},
-	 {"droppedEventsCount", UINT32},
-	 {"links", MESSAGE, .of = &span_link, .repeated = true},
-	 {"droppedLinksCount", UINT32},
-	 {"status", MESSAGE, .of = &status_message}}};
+static const struct message span_message = {"Span",
+					    false,
+					    {{"traceId", HEX, 16, .required = true},
+					     {"spanId", HEX, 8, .required = true},
+					     {"traceState", TEXT},
+					     {"parentSpanId", HEX, 8},
+					     {"flags", UINT32},
+					     {"name", TEXT, .required = true},
+					     {"kind", ENUM, 5, .required = true},
+					     {"startTimeUnixNano", FIXED64, .required = true},
+					     {"endTimeUnixNano", FIXED64, .required = true},
+					     ATTRIBUTES,
+					     {"events", MESSAGE, .of = &event, .repeated = true},
+					     {"droppedEventsCount", UINT32},
+					     {"links", MESSAGE, .of = &span_link, .repeated = true},
+					     {"droppedLinksCount", UINT32},
+					     {"status", MESSAGE, .of = &status_message}}};
 static const struct message scope_message = {
 	"InstrumentationScope", false, {{"name", TEXT}, {"version", TEXT}, ATTRIBUTES}};
 static const struct message scope_spans = {

@@ -308,7 +308,8 @@ void sender_send(struct sender *s, const struct buf *body, const _Atomic uint64_
 	else if (c)
 		v->what = hopeless(c) ? SENT_REFUSED : SENT_AGAIN;
 	if (c)
-		snprintf(v->why, sizeof(v->why), "%s", curl_easy_strerror(c));
+		snprintf(v->why, sizeof(v->why), "%s",
+			 c == CURLE_AGAIN ? "no answer in time" : curl_easy_strerror(c));
 }
 
 void sender_wait(struct sender *s, uint64_t ms)
