@@ -119,10 +119,10 @@ soak-kill: deps ## 200 kills of supervisor, workers and both under new connectio
 	$(Q)$(MAKE) $(JOBS) programs $(TOOLS) $(BUILD)/tests/e2e/test_endure
 	$(Q)BUILD=$(BUILD) tests/bench/soak-kill.sh $(N)
 
-fuzz: deps ## fuzz the HTTP/1 parser for SECONDS=60
+fuzz: deps ## fuzz the HTTP/1 parser and trace context for SECONDS=60
 	$(Q)mkdir -p $(BUILD)/fuzz/http1
 	$(Q)$(CLANG) -std=gnu11 $(WARN) -D_GNU_SOURCE -I. -DLIBFUZZER $(SAN) -fsanitize=fuzzer \
-		tests/fuzz/http1.c $(wildcard agent/proxy/http1_*.c) -o $(BUILD)/fuzz/http1.fuzz
+		tests/fuzz/http1.c $(wildcard agent/proxy/http1_*.c) agent/proxy/trace_read.c agent/proxy/trace_put.c lib/trace_id.c -o $(BUILD)/fuzz/http1.fuzz
 	$(Q)$(BUILD)/fuzz/http1.fuzz -max_total_time=$(or $(SECONDS),60) -max_len=20000 -print_final_stats=1 \
 		-artifact_prefix=$(BUILD)/fuzz/ $(BUILD)/fuzz/http1 tests/fuzz/corpus/http1
 

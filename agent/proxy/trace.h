@@ -29,6 +29,9 @@
 
 struct exchange;
 
+/* What of a tracestate fits a line that others like us take. */
+#define TRACE_STATE_MAX (HTTP1_MAX_LINE - 12)
+
 enum trace_form { TRACE_B3 = 1, TRACE_B3_MULTI = 2 };	      /* those that not everybody gets */
 enum trace_decision { TRACE_UNDECIDED, TRACE_NO, TRACE_YES }; /* the caller's, on sampling */
 

@@ -37,16 +37,28 @@ static void put_traceparent(struct out *o, const struct trace *t)
 	put_literal(o, "\r\n");
 }
 
-/* One line, of those that are not empty. */
+static bool has_members(const char *s, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		if (s[i] != ' ' && s[i] != '\t' && s[i] != ',')
+			return true;
+	return false;
+}
+
+/* One line, of those that are not empty, as far as they fit: those at the end were there first. */
 static void put_tracestate(struct out *o, const struct http1_head *h, const char *head)
 {
 	const char *before = "tracestate: ";
+	uint32_t room = TRACE_STATE_MAX + 1;
 
 	for (unsigned i = h->index[HTTP1_H_TRACESTATE]; i && i <= h->nheaders; i++) {
 		const struct http1_header *f = &h->headers[i - 1];
 
-		if (f->id != HTTP1_H_TRACESTATE || !f->value.len)
+		if (f->id != HTTP1_H_TRACESTATE || !has_members(head + f->value.at, f->value.len))
 			continue;
+		if (f->value.len + 1 > room)
+			break;
+		room -= f->value.len + 1;
 		put(o, before, strlen(before));
 		put(o, head + f->value.at, f->value.len);
 		before = ",";

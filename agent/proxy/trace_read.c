@@ -149,7 +149,8 @@ static bool read_tracestate(const struct http1_head *h, const char *head)
 		const struct http1_header *f = &h->headers[i - 1];
 
 		if (f->id == HTTP1_H_TRACESTATE &&
-		    !read_members(head + f->value.at, f->value.len, &members))
+		    (f->value.len > TRACE_STATE_MAX ||
+		     !read_members(head + f->value.at, f->value.len, &members)))
 			return false;
 	}
 	return members;

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Fuzzer of the HTTP/1 parser: the properties of http1_property.h for whatever it is given. `make
+ * Fuzzer of the HTTP/1 parser and of what is read of traces: the properties of http1_property.h
+ * and, of what is a request, of trace_property.h for whatever it is given. `make
  * fuzz` builds it with clang's libFuzzer; without -DLIBFUZZER it is a program of its own that
  * replays the files it is given and then mutates them for some seconds: http1 [-s SECONDS]
  * [FILE...].
  */
 #include "tests/fuzz/http1_property.h"
+#include "tests/fuzz/trace_property.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -13,6 +15,19 @@
 #include <unistd.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static const char *trace_of(const char *data, size_t size)
+{
+	static struct http1_head h;
+	const char *wrong = NULL;
+	char *copy = portion(data, size);
+
+	http1_head_init(&h);
+	if (http1_request_parse(&h, copy, size, PROPERTY_MAX_HEAD) == HTTP1_DONE)
+		wrong = trace_property(&h, copy);
+	free(copy);
+	return wrong;
+}
 
 /* The seed of the splits comes from the data, so that an input fails each time or never. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -23,6 +38,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (size_t i = 0; i < size; i++)
 		seed = seed * 31 + data[i];
 	wrong = http1_property((const char *)data, size, seed);
+	if (!wrong)
+		wrong = trace_of((const char *)data, size);
 	if (wrong) {
 		fprintf(stderr, "http1: %s\n", wrong);
 		abort();

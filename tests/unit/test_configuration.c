@@ -172,6 +172,25 @@ static void checks_and_slow_start_are_for_the_supervisor(void **state)
 	configuration_done(&c);
 }
 
+static void a_share_of_traces_is_in_the_snapshot(void **state)
+{
+	uint64_t size;
+	const struct snapshot *s =
+		snapshot_of("{'revision':1,'endpoints':[],'services':[{'service':'all'},"
+			    "{'service':'none','tracing':{'sampling':0}},"
+			    "{'service':'tenth','tracing':{'sampling':0.1}},"
+			    "{'service':'hardly','tracing':{'sampling':1e-9}},"
+			    "{'service':'usual','tracing':{}}]}",
+			    &size);
+
+	assert_int_equal(service_named(s, "all")->sampling, SNAP_ALL);
+	assert_int_equal(service_named(s, "usual")->sampling, SNAP_ALL);
+	assert_int_equal(service_named(s, "none")->sampling, 0);
+	assert_int_equal(service_named(s, "tenth")->sampling, SNAP_ALL / 10);
+	assert_int_equal(service_named(s, "hardly")->sampling, 1);
+	munmap((void *)s, size);
+}
+
 static void a_route_says_what_it_matches_and_what_is_different_there(void **state)
 {
 	uint64_t size;
@@ -363,6 +382,10 @@ static void a_bad_configuration_is_refused_with_its_place(void **state)
 		{"{'revision':1,'services':[{'service':'s','loadBalancer':{'policy':7}}"
 		 "]}",
 		 "s: loadBalancer.policy: not one of the known values"},
+		{"{'revision':1,'services':[{'service':'s','tracing':{'sampling':1.5}}]}",
+		 "s: tracing.sampling: a number from 0 to 1 is expected"},
+		{"{'revision':1,'services':[{'service':'s','tracing':1}]}",
+		 "s: tracing: an object is expected"},
 		{"{'revision':1,'services':[{'service':'s','split':{'v1':-1}}]}",
 		 "s: split.v1: a number from 0 to 100 is expected"},
 		{"{'revision':1,'services':[{'service':'s','split':{'v1':0}}]}",
@@ -510,6 +533,7 @@ int main(void)
 		story(every_policy_arrives),
 		cmocka_unit_test(a_probe_of_a_request_without_end_is_given_up_too),
 		cmocka_unit_test(checks_and_slow_start_are_for_the_supervisor),
+		story(a_share_of_traces_is_in_the_snapshot),
 		story(a_route_says_what_it_matches_and_what_is_different_there),
 		story(services_with_much_behind_them_stand_side_by_side),
 		cmocka_unit_test(a_registered_endpoint_has_the_usual_weight_unless_it_says_another),
