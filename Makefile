@@ -43,7 +43,7 @@ obj  = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 sobj = $(patsubst %.c,$(BUILD)/san/%.o,$(1))
 lib_libs   := -lcurl -lcjson -lmicrohttpd -lz -lm
 agent_libs := -lbpf -lelf -lseccomp $(lib_libs)
-meshd_libs := -lsqlite3 $(lib_libs)
+meshd_libs := -lsqlite3 -lz $(lib_libs)
 
 .PHONY: all help deps demo test unit bpf-tests e2e e2e-modes test-kernels bench soak fuzz format format-check install clean
 .DELETE_ON_ERROR:

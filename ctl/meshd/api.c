@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The route table: one line an address. A new endpoint is a line here and a handler. */
 #include "ctl/meshd/api.h"
+#include "ctl/meshd/traces/post.h"
 
 #include <errno.h>
 #include <string.h>
@@ -43,6 +44,11 @@ const struct route api_routes[] = {
 	{"POST", "/api/breakers/*/reset", "endpoint", api_breaker_reset},
 	{"POST", "/api/telemetry", NULL, api_telemetry, .body_max = TELEMETRY_MAX},
 	{"GET", "/api/why/?", NULL, api_why},
+	{"POST", "/api/spans", NULL, api_spans_post, .body_max = POST_BODY_MAX},
+	{"POST", "/v1/traces", NULL, api_otlp_post, .body_max = POST_BODY_MAX},
+	{"GET", "/api/traces", "service,source,min,error,since,until,limit", api_traces},
+	{"GET", "/api/traces/?", NULL, api_trace},
+	{"GET", "/api/logs", "service,source,trace,min,error,since,until,limit", api_logs},
 	{"GET", "/api/tap", "service,source,error,min,trace", api_tap},
 	{"GET", "/api/watch", "revision,serial,taps,node,epoch", poll_handle},
 	{NULL},

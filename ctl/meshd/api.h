@@ -43,6 +43,11 @@ void api_breaker_reset(struct request *r);
 
 void api_telemetry(struct request *r);
 void api_why(struct request *r);
+void api_spans_post(struct request *r);
+void api_otlp_post(struct request *r);
+void api_traces(struct request *r);
+void api_trace(struct request *r);
+void api_logs(struct request *r);
 void api_tap(struct request *r);
 
 /* How many services these endpoints, in the order of the registry, are of. */

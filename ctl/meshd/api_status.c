@@ -43,6 +43,9 @@ void api_health(struct request *r)
 						: cJSON_CreateString(m->reload_error));
 	cJSON_AddItemToObject(v, "storeError",
 			      ok ? cJSON_CreateNull() : cJSON_CreateString(store_error(m->store)));
+	cJSON_AddItemToObject(v, "tracesError",
+			      traces_error(m->traces) ? cJSON_CreateString(traces_error(m->traces))
+						      : cJSON_CreateNull());
 	free(all);
 	reply_json(r, ok ? 200 : 503, v);
 }

@@ -6,10 +6,30 @@
 #include <stdlib.h>
 #include <string.h>
 
+struct search {
+	const struct whys *whys;
+	uint64_t now_ms;
+	const char *found;
+};
+
+static int try_name(void *arg, const char *name)
+{
+	struct search *s = arg;
+
+	s->found = whys_find(s->whys, name, s->now_ms);
+	return s->found != NULL;
+}
+
+/* By request id or trace id; a trace also by what else it is called. */
 void api_why(struct request *r)
 {
-	const char *found = whys_find(r->meshd->whys, r->arg[0], r->meshd->loop->now_ns / 1000000);
+	struct search s = {r->meshd->whys, r->meshd->loop->now_ns / 1000000};
+	const char *found;
 	struct buf b;
+
+	if (!try_name(&s, r->arg[0]))
+		traces_names(r->meshd->traces, r->arg[0], try_name, &s);
+	found = s.found;
 
 	if (!found) {
 		reply_error(r, 404, NULL,

@@ -5,12 +5,14 @@
  */
 #include "ctl/meshd/meshd.h"
 #include "ctl/meshd/startup.h"
+#include "lib/clock.h"
 #include "lib/log.h"
 #include "lib/options.h"
 
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -22,6 +24,8 @@
 static struct {
 	const char *listen, *socket, *state, *config, *user, *allow_host, *log_format, *log_level,
 		*otlp_endpoint, *otlp_header;
+	const char *trace_size, *trace_age;
+	uint64_t trace_bytes, trace_age_ms;
 	bool insecure_writes;
 } flags;
 
@@ -42,6 +46,9 @@ static const struct option_spec options[] = {
 	 &flags.otlp_endpoint},
 	{"otlp-header", 0, "NAME=VALUE", NULL, "more headers of the export, by commas",
 	 &flags.otlp_header},
+	{"trace-size", 0, "BYTES", "256MiB", "of the file of traces; the oldest go then",
+	 &flags.trace_size},
+	{"trace-age", 0, "TIME", "168h", "how long traces are kept", &flags.trace_age},
 	{"log-format", 0, "text|json", "text", "form of the log on stderr", &flags.log_format},
 	{"log-level", 0, "LEVEL", "info", "debug, info, warn or error", &flags.log_level},
 	{"insecure-writes", 0, NULL, NULL, "writes from loopback addresses need no token", NULL,
@@ -146,6 +153,8 @@ static int run(struct loop *l, struct signals *s, const struct addr *at)
 	struct meshd_options o = {
 		.config_dir = flags.config,
 		.state_dir = flags.state,
+		.trace_size = flags.trace_bytes,
+		.trace_age_ms = flags.trace_age_ms,
 		.config_required = strcmp(flags.config, DEFAULT_CONFIG) != 0,
 		.auth = {.insecure_writes = flags.insecure_writes, .allow_hosts = flags.allow_host},
 		.otlp = {.endpoint = flags.otlp_endpoint, .headers = flags.otlp_header},
@@ -174,6 +183,22 @@ static int run(struct loop *l, struct signals *s, const struct addr *at)
 	return r ? EXIT_FAILED : EXIT_OK;
 }
 
+/* "1048576", "64KiB", "256MiB" or "1GiB". 0 or -EINVAL. */
+static int size_parse(const char *s, uint64_t *bytes)
+{
+	static const char *const units[] = {"", "KiB", "MiB", "GiB"};
+	size_t digits = strspn(s, "0123456789");
+
+	if (!digits || digits > 12)
+		return -EINVAL;
+	for (unsigned i = 0; i < sizeof(units) / sizeof(*units); i++)
+		if (!strcmp(s + digits, units[i])) {
+			*bytes = strtoull(s, NULL, 10) << (10 * i);
+			return 0;
+		}
+	return -EINVAL;
+}
+
 int main(int argc, char **argv)
 {
 	enum log_level level = LOG_LEVEL_INFO;
@@ -186,6 +211,12 @@ int main(int argc, char **argv)
 		options_usage(&program, "unexpected argument: %s", argv[words]);
 	if (addr_parse(flags.listen, &at))
 		options_usage(&program, "--listen takes ADDRESS:PORT, not %s", flags.listen);
+	if (size_parse(flags.trace_size, &flags.trace_bytes) || flags.trace_bytes < TRACES_SIZE_MIN)
+		options_usage(&program, "--trace-size takes a size from 1MiB on, as 256MiB, not %s",
+			      flags.trace_size);
+	if (duration_parse(flags.trace_age, &flags.trace_age_ms) || !flags.trace_age_ms)
+		options_usage(&program, "--trace-age takes a time, as 168h, not %s",
+			      flags.trace_age);
 	if (strcmp(flags.log_format, "text") && strcmp(flags.log_format, "json"))
 		options_usage(&program, "--log-format takes text or json, not %s",
 			      flags.log_format);

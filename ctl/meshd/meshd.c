@@ -195,8 +195,6 @@ static int meshd_open(struct meshd *m, char *why, size_t cap)
 		r = whys_new(&m->whys);
 	if (!r)
 		r = tap_hub_new(m->loop, m->serial, on_taps, m, &m->taps);
-	if (!r)
-		r = traces_new(&traces, &m->traces);
 	if (r)
 		return r;
 	if (o->otlp.endpoint) {
@@ -204,6 +202,10 @@ static int meshd_open(struct meshd *m, char *why, size_t cap)
 		if (r)
 			return r;
 	}
+	traces.otlp = m->otlp;
+	r = traces_new(&traces, &m->traces);
+	if (r)
+		return r;
 	meshd_reload(m);
 	snprintf(why, cap, "cannot start the HTTP server");
 	o->tcp_fd = o->unix_fd = -1;

@@ -1,52 +1,411 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See traces.h. */
-#include "ctl/meshd/traces/traces.h"
+/*
+ * See traces.h: what is kept. The spans of one call go into the file in one transaction; the rows
+ * of their traces are collected in memory first, so that a trace is written once a call.
+ */
+#include "ctl/meshd/otlp/otlp.h"
+#include "ctl/meshd/traces/impl.h"
+#include "ctl/meshd/otlp/otlp.h"
+#include "lib/clock.h"
+#include "lib/log.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
-struct traces {
-	struct traces_options o;
-	struct traces_counts counts;
-};
+#define RETRY_MS      10000
+#define PRUNE_NS      (4 * 1000000ull) /* at most so long in one step */
+#define SHRINK_MIN    (1 << 20) /* free bytes that stay in the file: they are used again soon */
+#define SIZE_HEADROOM 16	/* a part of the size is left for what one call adds */
+
+static void open_db(struct traces *t, bool anew)
+{
+	int64_t n = 0;
+	bool aside;
+
+	t->retry_ms = t->now_ms + RETRY_MS;
+	if (!t->o.dir)
+		return;
+	if (db_open(&t->db, t->o.dir, anew, &aside))
+		log_error("traces are not kept, " DB_FILE " cannot be used: %s", t->db.error);
+	if (aside)
+		snprintf(t->aside, sizeof(t->aside),
+			 DB_FILE " was broken: it is kept as " DB_FILE
+				 ".corrupt, traces began anew");
+	if (t->db.sqlite && !db_count(&t->db, &n))
+		t->counts.traces = (uint64_t)n;
+}
 
 int traces_new(const struct traces_options *o, struct traces **out)
 {
 	struct traces *t = calloc(1, sizeof(*t));
+	int r = t ? tail_new(&t->tail) : -ENOMEM;
 
-	if (!t)
-		return -ENOMEM;
+	if (r) {
+		free(t);
+		return r;
+	}
 	t->o = *o;
+	if (!t->o.size)
+		t->o.size = TRACES_SIZE;
+	if (t->o.size < TRACES_SIZE_MIN)
+		t->o.size = TRACES_SIZE_MIN;
+	if (!t->o.age_ms)
+		t->o.age_ms = TRACES_AGE_MS;
+	buf_init(&t->body, 2 * SPAN_BODY_MAX);
+	open_db(t, false);
 	*out = t;
 	return 0;
 }
 
 void traces_free(struct traces **t)
 {
+	if (!*t)
+		return;
+	db_close(&(*t)->db);
+	tail_free(&(*t)->tail);
+	buf_done(&(*t)->body);
 	free(*t);
 	*t = NULL;
 }
 
-int traces_take(struct traces *t, const cJSON *spans, const char *node, uint64_t now_ms)
-{
-	t->counts.failed += (uint64_t)cJSON_GetArraySize(spans);
-	return -EIO;
-}
-
-void traces_want(struct traces *t, const char *node, cJSON *array)
-{
-}
-
-void traces_sweep(struct traces *t, uint64_t now_ms)
-{
-}
-
 const char *traces_error(const struct traces *t)
 {
-	return "spans are not kept yet";
+	if (!t->o.dir)
+		return "there is no directory for traces";
+	if (t->db.error[0])
+		return t->db.error;
+	return t->aside[0] ? t->aside : NULL;
 }
 
 void traces_count(struct traces *t, struct traces_counts *out)
 {
+	int64_t used = 0, all = 0;
+
+	if (t->db.sqlite && !db_used(&t->db, &used, &all))
+		t->counts.bytes = (uint64_t)all;
+	t->counts.held = tail_held(t->tail);
 	*out = t->counts;
+}
+
+static void offer(struct traces *t, const struct span *s)
+{
+	otlp_offer(t->o.otlp, s->json);
+}
+
+/* --- traces of this call --------------------------------------------------------------- */
+
+static int write_back(struct traces *t)
+{
+	int r = 0;
+
+	for (unsigned i = 0; i < t->ntouched && !r; i++)
+		r = db_trace_set(&t->db, &t->touched[i].now, &t->touched[i].was);
+	t->ntouched = 0;
+	return r;
+}
+
+/* The trace's row as this call sees it; *row NULL: it is not kept. */
+static int touch(struct traces *t, const uint8_t key[16], struct trace_row **row)
+{
+	struct touched *x;
+	int r = 0;
+
+	*row = NULL;
+	for (unsigned i = t->ntouched; i--;)
+		if (!memcmp(t->touched[i].now.key, key, 16)) {
+			*row = &t->touched[i].now;
+			return 0;
+		}
+	if (t->ntouched == TOUCHED_MAX)
+		r = write_back(t);
+	if (r)
+		return r;
+	x = &t->touched[t->ntouched];
+	r = db_trace_by_key(&t->db, key, &x->now);
+	if (r)
+		return r == -ENOENT ? 0 : r;
+	x->was = x->now;
+	t->ntouched++;
+	*row = &x->now;
+	return 0;
+}
+
+static int touch_new(struct traces *t, const struct span *s, struct trace_row **row)
+{
+	struct touched *x = &t->touched[t->ntouched]; /* touch() has made room */
+	int64_t now = (int64_t)clock_wall_ms();
+	int r;
+
+	memset(x, 0, sizeof(*x));
+	memcpy(x->now.key, s->key, 16);
+	snprintf(x->now.name, sizeof(x->now.name), "%s", s->trace);
+	x->now.seen_ms = now;
+	x->now.when_ms = s->start_us / 1000 < now ? s->start_us / 1000 : now;
+	r = db_trace_add(&t->db, &x->now);
+	if (r)
+		return r;
+	t->ntouched++;
+	t->added++;
+	*row = &x->now;
+	return 0;
+}
+
+/* --- one span -------------------------------------------------------------------------- */
+
+/* Is it more of a root than the one so far? The parent of that, else who has no parent at all, else
+ * who began first. */
+static bool better_root(const struct trace_row *row, const struct span *s)
+{
+	if (!row->spans || !strcmp(row->root_parent, s->id))
+		return true;
+	if (!strcmp(s->parent, row->root))
+		return false;
+	if (!*s->parent != !row->root_parent[0])
+		return !*s->parent;
+	if (s->start_us != row->start_us)
+		return s->start_us < row->start_us;
+	return s->duration_us > row->duration_us;
+}
+
+static void take_root(struct trace_row *row, const struct span *s)
+{
+	int64_t ms = s->start_us / 1000;
+
+	row->start_us = s->start_us;
+	row->duration_us = s->duration_us;
+	row->root_status = s->status;
+	row->when_ms = ms < row->seen_ms ? ms : row->seen_ms;
+	snprintf(row->root, sizeof(row->root), "%s", s->id);
+	snprintf(row->root_parent, sizeof(row->root_parent), "%s", s->parent);
+	snprintf(row->root_service, sizeof(row->root_service), "%s", s->service);
+	snprintf(row->root_operation, sizeof(row->root_operation), "%s", s->operation);
+}
+
+/* What the caller chose is the trace's name, where it stands for the same 16 bytes; else it is an
+ * alias. */
+static int take_name(struct traces *t, struct trace_row *row, const char *name)
+{
+	uint8_t key[16];
+
+	trace_id_bytes(name, strlen(name), key);
+	if (!memcmp(key, row->key, 16)) {
+		if (span_is_hex(row->name, row->key) && !span_is_hex(name, row->key))
+			snprintf(row->name, sizeof(row->name), "%s", name);
+		return 0;
+	}
+	if (lines_have(row->aliases, name))
+		return 0;
+	lines_add(row->aliases, sizeof(row->aliases), name);
+	return lines_have(row->aliases, name) ? db_alias_add(&t->db, name, row->id) : 0;
+}
+
+static int take_names(struct traces *t, struct trace_row *row, const struct span *s)
+{
+	int r = take_name(t, row, s->trace);
+
+	for (unsigned i = 0; i < s->naliases && !r; i++)
+		r = take_name(t, row, s->aliases[i]);
+	return r;
+}
+
+static void take_edge(struct trace_row *row, const struct span *s)
+{
+	char edge[160];
+
+	lines_add(row->services, sizeof(row->services), s->service);
+	if (!name_valid(s->source))
+		return;
+	snprintf(edge, sizeof(edge), "%s>%s", s->source, s->service);
+	lines_add(row->edges, sizeof(row->edges), edge);
+}
+
+static int add_span(struct traces *t, struct trace_row *row, const struct span *s)
+{
+	int r;
+
+	if (row->spans >= TRACES_SPANS_MAX || span_body(s, &t->body)) {
+		buf_done(&t->body); /* it may have failed, which stays */
+		row->lost++;
+		t->counts.too_many++;
+		return 0;
+	}
+	r = db_span_add(&t->db, row->id, s, t->body.data, t->body.len);
+	if (r <= 0) {
+		t->counts.duplicates += !r;
+		return r;
+	}
+	if (better_root(row, s))
+		take_root(row, s);
+	take_edge(row, s);
+	row->spans++;
+	row->errors += s->error;
+	t->added_spans++;
+	offer(t, s);
+	return take_names(t, row, s);
+}
+
+static int release_held(struct traces *t, struct trace_row *row)
+{
+	char node[64], *text;
+	struct span s;
+	int r = 0;
+
+	while (!r && (text = tail_release(t->tail, row->key, node))) {
+		cJSON *v = cJSON_Parse(text);
+
+		if (v && !span_read(v, node[0] ? node : NULL, false, &s))
+			r = add_span(t, row, &s);
+		cJSON_Delete(v);
+		cJSON_free(text);
+	}
+	return r;
+}
+
+/* Decides on it. */
+static int take_span(struct traces *t, const struct span *s)
+{
+	bool keep = s->sampled || s->error || s->slow;
+	struct trace_row *row;
+	int r = touch(t, s->key, &row);
+
+	if (r)
+		return r;
+	if (!row && !keep) {
+		t->counts.undecided += tail_hold(t->tail, s->key, s->json, s->node, t->now_ms);
+		return 0;
+	}
+	if (keep && !s->sampled && !tail_ask(t->tail, s->key, t->now_ms))
+		t->counts.unwanted++;
+	if (row)
+		return add_span(t, row, s);
+	r = touch_new(t, s, &row);
+	if (!r)
+		r = add_span(t, row, s);
+	return r ? r : release_held(t, row);
+}
+
+/* --- a call ---------------------------------------------------------------------------- */
+
+static int take_all(struct traces *t, const cJSON *spans, const char *node)
+{
+	const cJSON *v;
+	struct span s;
+	int r = 0;
+
+	cJSON_ArrayForEach (v, spans) {
+		if (span_read(v, node, !node, &s))
+			t->counts.invalid++;
+		else if (!r)
+			r = take_span(t, &s);
+	}
+	return r ? r : write_back(t);
+}
+
+/* Nothing can be stored: what would be is still exported. */
+static void offer_all(struct traces *t, const cJSON *spans, const char *node)
+{
+	const cJSON *v;
+	struct span s;
+
+	cJSON_ArrayForEach (v, spans)
+		if (!span_read(v, node, !node, &s) && (s.sampled || s.error || s.slow))
+			offer(t, &s);
+}
+
+static bool too_old(const struct traces *t, const struct trace_row *row)
+{
+	return row->seen_ms + (int64_t)t->o.age_ms < (int64_t)clock_wall_ms();
+}
+
+static bool too_big(struct traces *t)
+{
+	int64_t used, all;
+
+	return !db_used(&t->db, &used, &all) &&
+	       (uint64_t)used > t->o.size - t->o.size / SIZE_HEADROOM;
+}
+
+/* Oldest first, in steps that nobody notices. */
+static void prune(struct traces *t)
+{
+	uint64_t end = clock_mono_ns() + PRUNE_NS, gone = 0;
+	struct trace_row *row = &t->touched[0].now;
+	bool big = too_big(t);
+	int r = db_trace_oldest(&t->db, row);
+
+	if (r || (!big && !too_old(t, row)) || db_begin(&t->db))
+		return;
+	while (!r && (big || too_old(t, row))) {
+		r = db_trace_delete(&t->db, row);
+		gone += !r;
+		if (r || clock_mono_ns() > end)
+			break;
+		big = too_big(t);
+		r = db_trace_oldest(&t->db, row);
+	}
+	if (r && r != -ENOENT) {
+		db_rollback(&t->db);
+	} else if (!db_commit(&t->db)) {
+		t->counts.pruned_traces += gone;
+		t->counts.traces -= gone < t->counts.traces ? gone : t->counts.traces;
+	}
+}
+
+int traces_take(struct traces *t, const cJSON *spans, const char *node, uint64_t now_ms)
+{
+	int n = cJSON_GetArraySize(spans), r;
+
+	t->now_ms = now_ms;
+	if (!n)
+		return 0;
+	if (!t->db.sqlite) {
+		offer_all(t, spans, node);
+		t->counts.failed += (uint64_t)n;
+		return -EIO;
+	}
+	t->ntouched = 0;
+	t->added = t->added_spans = 0;
+	r = db_begin(&t->db);
+	if (!r) {
+		r = take_all(t, spans, node);
+		if (r)
+			db_rollback(&t->db);
+		else
+			r = db_commit(&t->db);
+	}
+	if (r) {
+		t->counts.failed += (uint64_t)n;
+		return r;
+	}
+	t->counts.stored += t->added_spans;
+	t->counts.traces += t->added;
+	prune(t);
+	return 0;
+}
+
+void traces_want(struct traces *t, const char *node, cJSON *array)
+{
+	tail_tell(t->tail, node, t->now_ms, array);
+}
+
+void traces_sweep(struct traces *t, uint64_t now_ms)
+{
+	int64_t used, all;
+
+	t->now_ms = now_ms;
+	t->counts.undecided += tail_sweep(t->tail, now_ms);
+	if (t->db.sqlite && db_broken(&t->db)) {
+		db_close(&t->db);
+		open_db(t, true);
+	} else if (!t->db.sqlite && now_ms >= t->retry_ms) {
+		open_db(t, false);
+	}
+	if (!t->db.sqlite)
+		return;
+	prune(t);
+	if (!db_used(&t->db, &used, &all) && all - used > SHRINK_MIN &&
+	    (uint64_t)all > t->o.size - t->o.size / SIZE_HEADROOM)
+		db_shrink(&t->db);
 }

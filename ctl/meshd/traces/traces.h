@@ -18,14 +18,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define TRACES_SIZE	  (256ull << 20)	    /* bytes of the file, unless told */
+#define TRACES_SIZE	  (256ull << 20) /* bytes of the file, unless told */
+#define TRACES_SIZE_MIN	  (1ull << 20)
 #define TRACES_AGE_MS	  (7ull * 24 * 3600 * 1000) /* likewise */
 #define TRACES_SPANS_MAX  2000			    /* kept of one trace; the rest is counted */
-#define TRACES_SLOW_MS	  1000	      /* as slow as this is kept whatever the draw said */
-#define TRACES_WANT_MS	  5000	      /* how long agents are asked for a trace */
-#define TRACES_WANT_MAX	  4096	      /* traces that are asked for at a time */
-#define TRACES_LIST_MAX	  1000	      /* traces or lines in an answer */
-#define TRACES_ANSWER_MAX (32u << 20) /* bytes of it */
+#define TRACES_SLOW_MS	  1000	     /* as slow as this is kept whatever the draw said */
+#define TRACES_WANT_MS	  5000	     /* how long agents are asked for a trace */
+#define TRACES_WANT_MAX	  4096	     /* traces that are asked for at a time */
+#define TRACES_LIST_MAX	  1000	     /* traces or lines in an answer */
+#define TRACES_LIST	  100	     /* likewise, unless told */
+#define TRACES_ANSWER_MAX (8u << 20) /* bytes of spans in it */
+#define TRACES_READ_MS	  25	     /* a search ends then with what it has found */
 
 struct traces;
 struct otlp;
@@ -66,5 +69,29 @@ struct traces_counts { /* totals since the start but for those marked */
 	uint64_t held;		/* now: spans that wait for a decision */
 };
 void traces_count(struct traces *t, struct traces_counts *out);
+
+/* --- reading: JSON text. -ENOENT; -EIO: traces_error(); -ENOMEM -------------------------- */
+
+struct traces_filter {
+	const char *service;	    /* with a span of it; NULL: any */
+	const char *source;	    /* called from there (that service, if one is given) */
+	const char *trace;	    /* logs: of this one only, by any of its names */
+	int64_t min_us;		    /* its root took at least so long */
+	int error;		    /* -1: any, 1: with an error, 0: without */
+	int64_t since_ms, until_ms; /* wall clock, both inclusive */
+	unsigned limit;		    /* 1 to TRACES_LIST_MAX */
+};
+
+/* {"traces":[...],"complete":B}, newest first; not complete: TRACES_READ_MS were over. */
+int traces_list(struct traces *t, const struct traces_filter *f, struct buf *out);
+/* {"traceId","aliases","spans":[...],"lost":N} of the trace that has that name, parents before
+ * their children. */
+int traces_show(struct traces *t, const char *id, struct buf *out);
+/* {"logs":[...],"complete":B}: spans with the names of the access log's fields beside them, oldest
+ * first, of the newest traces that fit the filter. */
+int traces_logs(struct traces *t, const struct traces_filter *f, struct buf *out);
+/* Calls fn for each name of that trace until it returns non-zero, which is then returned. */
+int traces_names(struct traces *t, const char *id, int (*fn)(void *arg, const char *name),
+		 void *arg);
 
 #endif

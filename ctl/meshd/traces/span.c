@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See span.h. */
+#include "ctl/meshd/traces/span.h"
+#include "ctl/meshd/traces/traces.h"
+#include "lib/json.h"
+#include "lib/name.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+const char *span_hex(const uint8_t key[16], char *out)
+{
+	trace_hex(out, key, 16);
+	out[32] = '\0';
+	return out;
+}
+
+bool span_is_hex(const char *trace, const uint8_t key[16])
+{
+	char hex[33];
+
+	return !strcasecmp(trace, span_hex(key, hex));
+}
+
+const char *span_number(double v, char *out)
+{
+	for (int digits = 15; digits <= 17; digits++) {
+		snprintf(out, 32, "%.*g", digits, v);
+		if (strtod(out, NULL) == v)
+			break;
+	}
+	return out;
+}
+
+static bool usable(const char *s)
+{
+	size_t len = strlen(s);
+
+	return len <= SPAN_ID_MAX && trace_id_usable(s, len);
+}
+
+/* Of a member in [0, max] ms: in us, or -1. */
+static int64_t micros(const cJSON *json, const char *key, double max)
+{
+	double v = json_num(json, key, -1);
+
+	return v >= 0 && v <= max ? (int64_t)llround(v * 1000) : -1;
+}
+
+static void read_aliases(const cJSON *json, struct span *s)
+{
+	const cJSON *a;
+
+	cJSON_ArrayForEach (a, cJSON_GetObjectItemCaseSensitive(json, "aliases")) {
+		if (!cJSON_IsString(a) || !usable(a->valuestring) ||
+		    !strcmp(a->valuestring, s->trace))
+			continue;
+		if (s->naliases < SPAN_ALIASES_MAX)
+			s->aliases[s->naliases++] = a->valuestring;
+	}
+}
+
+/* As sent again, a parent that was no recorded span stands in remoteParentId. */
+static const char *parent_of(const cJSON *json)
+{
+	const char *p = json_str(json, "parentId", "");
+
+	if (!*p)
+		p = json_str(json, "remoteParentId", "");
+	return usable(p) ? p : "";
+}
+
+int span_read(const cJSON *json, const char *node, bool sampled, struct span *s)
+{
+	*s = (struct span){.json = json, .node = node};
+	s->trace = json_str(json, "traceId", "");
+	s->id = json_str(json, "id", "");
+	s->service = json_str(json, "service", "");
+	s->start_us = micros(json, "startTime", SPAN_TIME_MAX);
+	s->duration_us = micros(json, "duration", SPAN_DURATION_MAX);
+	if (!usable(s->trace) || !usable(s->id) || !name_valid(s->service) || s->start_us < 0 ||
+	    s->duration_us < 0)
+		return -EINVAL;
+	trace_id_bytes(s->trace, strlen(s->trace), s->key);
+	read_aliases(json, s);
+	s->parent = parent_of(json);
+	s->source = json_str(json, "source", "");
+	s->operation = json_str(json, "operation", "");
+	s->status = (int)fmin(fmax(json_num(json, "statusCode", 0), 0), 999);
+	s->error = json_bool(json, "error", s->status >= 400);
+	s->slow = s->duration_us >= TRACES_SLOW_MS * 1000;
+	s->sampled = json_bool(json, "sampled", sampled);
+	return 0;
+}
+
+/* Columns, and what the trace says of itself. */
+static bool has_place(const char *key)
+{
+	static const char *const places[] = {"id",	"parentId", "remoteParentId",
+					     "traceId", "aliases",  "service"};
+
+	for (size_t i = 0; i < sizeof(places) / sizeof(*places); i++)
+		if (!strcmp(key, places[i]))
+			return true;
+	return false;
+}
+
+static void put_value(struct buf *b, const cJSON *v)
+{
+	char number[32], *text;
+
+	if (cJSON_IsString(v)) {
+		buf_json(b, v->valuestring, strlen(v->valuestring));
+	} else if (cJSON_IsNumber(v)) {
+		buf_str(b, isfinite(v->valuedouble) ? span_number(v->valuedouble, number) : "null");
+	} else if (cJSON_IsBool(v) || cJSON_IsNull(v)) {
+		buf_str(b, cJSON_IsTrue(v) ? "true" : cJSON_IsNull(v) ? "null" : "false");
+	} else {
+		text = cJSON_PrintUnformatted(v);
+		buf_str(b, text ? text : "null");
+		cJSON_free(text);
+	}
+}
+
+int span_body(const struct span *s, struct buf *out)
+{
+	const cJSON *v;
+
+	buf_reset(out);
+	cJSON_ArrayForEach (v, s->json) {
+		if (!v->string || has_place(v->string) || (s->node && !strcmp(v->string, "node")))
+			continue;
+		buf_char(out, ',');
+		buf_json(out, v->string, strlen(v->string));
+		buf_char(out, ':');
+		put_value(out, v);
+	}
+	if (!cJSON_GetObjectItemCaseSensitive(s->json, "error"))
+		buf_printf(out, ",\"error\":%s", s->error ? "true" : "false");
+	if (s->node) {
+		buf_char(out, ',');
+		buf_member(out, "node", s->node);
+	}
+	return out->failed || out->len > SPAN_BODY_MAX ? -EMSGSIZE : 0;
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One span as it comes in, in the form of docs/telemetry.md, taken apart as far as the store has to
+ * know it; the rest of it stays JSON text. Pure. Used by traces.c; post.c and otlp_in.c make spans
+ * of this form of what applications send.
+ */
+#ifndef MESHD_TRACES_SPAN_H
+#define MESHD_TRACES_SPAN_H
+
+#include "lib/buf.h"
+#include "lib/trace_id.h"
+
+#include <cjson/cJSON.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define SPAN_ID_MAX	   64
+#define SPAN_BODY_MAX	   (8u << 10) /* bytes of one in the store */
+#define SPAN_ALIASES_MAX   8
+#define SPAN_OPERATION_MAX 512
+#define SPAN_TIME_MAX	   253402300799999.0 /* ms: the year 9999 */
+#define SPAN_DURATION_MAX  (366.0 * 86400e3) /* ms */
+
+struct span {
+	uint8_t key[16];   /* what its trace id stands for */
+	const char *trace; /* the id as the caller chose it; strings belong to the JSON */
+	const char *aliases[SPAN_ALIASES_MAX]; /* other ids, the hex form among them or not */
+	unsigned naliases;
+	const char *id, *parent, *service, *source, *operation; /* "": not said */
+	int64_t start_us, duration_us;
+	int status;
+	bool error, sampled, slow;
+	const char *node; /* of the agent; NULL: an application's own */
+	const cJSON *json;
+};
+
+/* 0, or -EINVAL: it makes no sense. sampled: unless it says so itself. */
+int span_read(const cJSON *json, const char *node, bool sampled, struct span *out);
+/* What the store keeps as text: its members with a comma before each, without those that have a
+ * column of their own or belong to the trace. -EMSGSIZE: more than SPAN_BODY_MAX. */
+int span_body(const struct span *s, struct buf *out);
+
+/* The 32 hex digits of a key; out[33]. Returns out. */
+const char *span_hex(const uint8_t key[16], char *out);
+bool span_is_hex(const char *trace, const uint8_t key[16]); /* is the name just its digits? */
+
+/* The shortest text that reads back as the same number, into out[32]; returns out. */
+const char *span_number(double v, char *out);
+
+#endif
