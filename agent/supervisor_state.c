@@ -294,6 +294,8 @@ void state_metrics(void *arg, struct buf *out, bool exemplars)
 	acceleration_metrics(s, out);
 	write_maps(s, out);
 	write_netns(s, out);
+	exposition_single(out, "mesh_workers", "gauge", "Workers that there should be.",
+			  s->cfg->workers);
 	exposition_single(out, "mesh_workers_ready", "gauge", "Workers that answer.",
 			  workers_answering(&s->workers));
 	exposition_single(out, "mesh_worker_restarts_total", "counter",
