@@ -59,11 +59,14 @@ void api_telemetry(struct request *r)
 		else
 			kept++;
 	}
+	tap_take(r->meshd->taps, cJSON_GetObjectItemCaseSensitive(body, "tapped"));
 	cJSON_Delete(body);
 	r->meshd->whys_dropped += dropped;
 	v = cJSON_CreateObject();
 	cJSON_AddBoolToObject(v, "success", true);
 	cJSON_AddNumberToObject(v, "kept", kept);
 	cJSON_AddNumberToObject(v, "dropped", dropped);
+	tap_list(r->meshd->taps, cJSON_AddArrayToObject(v, "taps"));
+	cJSON_AddNumberToObject(v, "tapSerial", (double)tap_serial(r->meshd->taps));
 	reply_json(r, 200, v);
 }

@@ -9,8 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SMALL (16u << 10) /* a buffer of more is given back once it is empty */
-#define EXACT 9007199254740992.0
+#define SMALL  (16u << 10) /* a buffer of more is given back once it is empty */
+#define MARGIN 128	   /* bytes around an event, with one that says what is lost before it */
+#define EXACT  9007199254740992.0
 
 struct tap {
 	struct tap *next;
@@ -121,8 +122,10 @@ static void lose(struct tap *t, uint64_t n)
 
 static void give(struct tap *t, const char *text, size_t len)
 {
+	bool room = t->out.len - t->read + len + MARGIN <= TAP_BUFFER_MAX;
+
 	t->quiet = false;
-	if (len > TAP_EVENT_MAX || put_lost(t) || put(t, "data: ", text, len))
+	if (len > TAP_EVENT_MAX || !room || put_lost(t) || put(t, "data: ", text, len))
 		lose(t, 1);
 	else
 		t->hub->events++;

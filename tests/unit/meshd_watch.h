@@ -40,15 +40,21 @@ static inline uint64_t serial(void)
 	return n;
 }
 
+static inline void watch_path(struct http_client *hc, const char *path, struct waiting *w)
+{
+	struct http_call c = {.method = "GET", .base = local, .path = path, .timeout_ms = 40000};
+
+	assert_int_equal(http_client_start(hc, &c, on_watch, w), 0);
+}
+
 static inline void watch_start(struct http_client *hc, uint64_t rev, uint64_t ser,
 			       struct waiting *w)
 {
 	char path[128];
-	struct http_call c = {.method = "GET", .base = local, .path = path, .timeout_ms = 40000};
 
 	snprintf(path, sizeof(path), "/api/watch?revision=%llu&serial=%llu&node=n1",
 		 (unsigned long long)rev, (unsigned long long)ser);
-	assert_int_equal(http_client_start(hc, &c, on_watch, w), 0);
+	watch_path(hc, path, w);
 }
 
 /* Until the daemon says that so many wait. */
