@@ -13,6 +13,9 @@
 #define OPTIONS_MAX  24
 #define COMMANDS_MAX 48
 
+#define FORMATS	     "table wide json name"
+
+static const char default_output[] = "table";
 static const char *opt_control, *opt_token_file, *opt_output;
 static bool opt_verbose;
 
@@ -23,7 +26,7 @@ static const struct option_spec global_options[] = {
 	 &opt_control, NULL},
 	{"token-file", 0, "FILE", NULL, "the token for writes (default: /var/lib/mesh/token)",
 	 &opt_token_file, NULL},
-	{"output", 'o', "FORMAT", "table", "table, wide, json or name", &opt_output, NULL},
+	{"output", 'o', "FORMAT", default_output, "table, wide, json or name", &opt_output, NULL},
 	{"verbose", 'v', NULL, NULL, "say more on stderr", NULL, &opt_verbose},
 	{0},
 };
@@ -109,6 +112,12 @@ static const struct command commands[] = {
 	 "Of a TCP service a request is a connection, and its latency the time of connect().\n"
 	 "  meshctl edges --window 10m -o wide",
 	 NULL, 0, 0, cmd_edges, edges_options, false},
+	{"graph", "[-o dot|json|svg] [--window 1m]", "the map of calls, to be drawn",
+	 "svg stands for itself: wider lines have more requests, red ones more errors; the rest is "
+	 "in tooltips.\n"
+	 "  meshctl graph -o svg >mesh.svg\n"
+	 "  meshctl graph | dot -Tpng >mesh.png",
+	 NULL, 0, 0, cmd_graph, graph_options, false, "dot json svg"},
 	{"trace", "list [--service S] [--min 100ms] [--error] [--since 10m] | show ID",
 	 "the traces that were kept, or one of them as a waterfall",
 	 "show: a line a span, as far as it goes below its parent, with a bar for when it was "
@@ -247,17 +256,38 @@ static void parse(const struct command *c, int argc, char **argv, int *words)
 	*words = options_parse_mixed(&p, argc, argv);
 }
 
+/* Is it one of these words? */
+static bool among(const char *words, const char *word)
+{
+	size_t n = strlen(word);
+
+	for (; words && *words; words += strcspn(words, " "), words += *words == ' ')
+		if (!strncmp(words, word, n) && (words[n] == ' ' || !words[n]))
+			return true;
+	return false;
+}
+
+/* What a command has of its own comes before what the environment says for all. */
 static int parse_format(struct cli *cli)
 {
-	static const char *const names[] = {"table", "wide", "json", "name"};
+	static const char *const names[] = {"table", "wide", "json", "name", "dot", "svg"};
+	const char *formats = cli->command->formats, *environment = getenv("MESH_OUTPUT"),
+		   *word = opt_output;
+	bool asked = word != default_output && word != environment;
+	char first[16];
 
-	for (unsigned i = 0; i < 4; i++) {
-		if (!strcmp(opt_output, names[i])) {
+	if (formats && !asked && !among(formats, word)) {
+		snprintf(first, sizeof(first), "%.*s", (int)strcspn(formats, " "), formats);
+		word = first;
+	}
+	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (!strcmp(word, names[i]) && among(formats ? formats : FORMATS, word)) {
 			cli->format = i;
 			return EXIT_OK;
 		}
 	}
-	return cli_usage(cli, "-o %s: table, wide, json or name", opt_output);
+	return formats ? cli_usage(cli, "-o %s: one of %s", opt_output, formats)
+		       : cli_usage(cli, "-o %s: table, wide, json or name", opt_output);
 }
 
 static int check_control(struct cli *cli)

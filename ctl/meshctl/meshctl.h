@@ -13,7 +13,14 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum output_format { OUTPUT_TABLE, OUTPUT_WIDE, OUTPUT_JSON, OUTPUT_NAME };
+enum output_format {
+	OUTPUT_TABLE,
+	OUTPUT_WIDE,
+	OUTPUT_JSON,
+	OUTPUT_NAME,
+	OUTPUT_DOT, /* these two of graph alone */
+	OUTPUT_SVG
+};
 
 struct cli {
 	const struct command *command; /* what runs */
@@ -39,6 +46,7 @@ struct command {
 	int (*run)(struct cli *cli);
 	const struct option_spec *options; /* its own flags, or NULL */
 	bool hidden;
+	const char *formats; /* of -o, when it has its own: by blanks, the first is the default */
 };
 
 /* "meshctl: " and a message on stderr; control characters in it are masked. Returns EXIT_FAILED, to
@@ -113,6 +121,9 @@ int cmd_edges(struct cli *cli);
 extern const struct option_spec tap_options[], log_options[];
 int cmd_tap(struct cli *cli);
 int cmd_log(struct cli *cli);
+/* graph.c */
+extern const struct option_spec graph_options[];
+int cmd_graph(struct cli *cli);
 /* trace.c */
 extern const struct option_spec trace_options[];
 int cmd_trace(struct cli *cli);
