@@ -74,14 +74,29 @@ void buf_char(struct buf *b, char c)
 	buf_add(b, &c, 1);
 }
 
+/* Bytes that can be added to the memory that is there, before its NUL. */
+static size_t spare(const struct buf *b)
+{
+	size_t memory = b->cap ? b->cap - 1 - b->len : 0, left = b->max - b->len;
+
+	return b->failed ? 0 : memory < left ? memory : left;
+}
+
 void buf_printf(struct buf *b, const char *fmt, ...)
 {
+	size_t fits = spare(b);
 	va_list ap;
 	int n;
 
 	va_start(ap, fmt);
-	n = vsnprintf(NULL, 0, fmt, ap);
+	n = vsnprintf(fits ? b->data + b->len : NULL, fits ? fits + 1 : 0, fmt, ap);
 	va_end(ap);
+	if (n >= 0 && fits && (size_t)n <= fits) {
+		b->len += (size_t)n;
+		return;
+	}
+	if (fits)
+		b->data[b->len] = 0;
 	if (n < 0)
 		b->failed = true;
 	if (n < 0 || !reserve(b, (size_t)n))
@@ -90,6 +105,26 @@ void buf_printf(struct buf *b, const char *fmt, ...)
 	vsnprintf(b->data + b->len, (size_t)n + 1, fmt, ap);
 	va_end(ap);
 	b->len += (size_t)n;
+}
+
+void buf_u64(struct buf *b, uint64_t v)
+{
+	char digits[20], *p = digits + sizeof(digits);
+
+	do
+		*--p = (char)('0' + v % 10);
+	while (v /= 10);
+	buf_add(b, p, (size_t)(digits + sizeof(digits) - p));
+}
+
+void buf_ms(struct buf *b, uint64_t ns)
+{
+	unsigned us = (unsigned)(ns / 1000 % 1000);
+	char rest[] = {'.', (char)('0' + us / 100), (char)('0' + us / 10 % 10),
+		       (char)('0' + us % 10)};
+
+	buf_u64(b, ns / 1000000);
+	buf_add(b, rest, sizeof(rest));
 }
 
 static void json_escape(struct buf *b, unsigned char c)
@@ -112,7 +147,7 @@ void buf_json(struct buf *b, const char *s, size_t len)
 
 	buf_char(b, '"');
 	for (size_t i = 0; i < len; i += n ? n : 1) {
-		n = utf8_len(p + i, len - i);
+		n = p[i] < 0x80 ? 1 : utf8_len(p + i, len - i);
 		if (n && p[i] >= 0x20 && p[i] != '"' && p[i] != '\\' && p[i] != 0x7f)
 			continue;
 		buf_add(b, s + plain, i - plain);
@@ -127,9 +162,16 @@ void buf_json(struct buf *b, const char *s, size_t len)
 	buf_char(b, '"');
 }
 
+void buf_key(struct buf *b, const char *key)
+{
+	buf_char(b, '"');
+	buf_str(b, key);
+	buf_add(b, "\":", 2);
+}
+
 void buf_member(struct buf *b, const char *key, const char *value)
 {
-	buf_printf(b, "\"%s\":", key);
+	buf_key(b, key);
 	if (value)
 		buf_json(b, value, strlen(value));
 	else

@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct buf {
 	char *data; /* NUL-terminated; NULL while empty */
@@ -20,8 +21,12 @@ void buf_add(struct buf *b, const void *data, size_t len);
 void buf_str(struct buf *b, const char *s);
 void buf_char(struct buf *b, char c);
 __attribute__((format(printf, 2, 3))) void buf_printf(struct buf *b, const char *fmt, ...);
+void buf_u64(struct buf *b, uint64_t v); /* in decimal digits */
+void buf_ms(struct buf *b, uint64_t ns); /* milliseconds, with three decimals cut off */
 /* A JSON string with its quotes; invalid UTF-8 becomes U+FFFD. */
 void buf_json(struct buf *b, const char *s, size_t len);
+/* "key":, of a key that needs no escaping. */
+void buf_key(struct buf *b, const char *key);
 /* "key":"value", of a key that needs no escaping; a value of NULL: null. */
 void buf_member(struct buf *b, const char *key, const char *value);
 /* Gives the string away (caller frees); NULL if it failed. The buffer is empty afterwards. */

@@ -15,17 +15,29 @@ static const struct unit {
 
 #define UNITS (sizeof(units) / sizeof(units[0]))
 
+static void digits(char *out, int n, int v)
+{
+	for (; n--; v /= 10)
+		out[n] = (char)('0' + v % 10);
+}
+
+/* Of every line of the access log: without printf, which takes a microsecond. */
 char *clock_iso(uint64_t wall_ms, char *out)
 {
+	static const char form[] = "0000-00-00T00:00:00.000Z";
 	time_t s = (time_t)(wall_ms / 1000);
 	struct tm tm;
 
 	if (!gmtime_r(&s, &tm) || tm.tm_year > 9999 - 1900)
 		memset(&tm, 0, sizeof(tm));
-	snprintf(out, CLOCK_ISO_MAX, "%04u-%02u-%02uT%02u:%02u:%02u.%03uZ",
-		 (unsigned)(tm.tm_year + 1900) % 10000, (unsigned)(tm.tm_mon + 1) % 100,
-		 (unsigned)tm.tm_mday % 100, (unsigned)tm.tm_hour % 100, (unsigned)tm.tm_min % 100,
-		 (unsigned)tm.tm_sec % 100, (unsigned)(wall_ms % 1000));
+	memcpy(out, form, sizeof(form));
+	digits(out, 4, tm.tm_year + 1900);
+	digits(out + 5, 2, tm.tm_mon + 1);
+	digits(out + 8, 2, tm.tm_mday);
+	digits(out + 11, 2, tm.tm_hour);
+	digits(out + 14, 2, tm.tm_min);
+	digits(out + 17, 2, tm.tm_sec);
+	digits(out + 20, 3, (int)(wall_ms % 1000));
 	return out;
 }
 
@@ -42,16 +54,16 @@ static size_t find_unit(const char *s, size_t len, size_t first)
 int duration_parse(const char *s, uint64_t *ms)
 {
 	uint64_t total = 0, n;
-	size_t unit = 0, digits, letters;
+	size_t unit = 0, numerals, letters;
 
 	if (!*s)
 		return -EINVAL;
 	while (*s) {
-		digits = strspn(s, "0123456789");
-		letters = strspn(s + digits, "hmsu");
-		if (!digits || digits > 14)
+		numerals = strspn(s, "0123456789");
+		letters = strspn(s + numerals, "hmsu");
+		if (!numerals || numerals > 14)
 			return -EINVAL;
-		for (n = 0; digits; digits--)
+		for (n = 0; numerals; numerals--)
 			n = n * 10 + (uint64_t)(*s++ - '0');
 		unit = find_unit(s, letters, unit);
 		if (unit == UNITS || n > DURATION_MAX_MS * 1000 / units[unit].us)

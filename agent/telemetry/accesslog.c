@@ -128,14 +128,30 @@ uint64_t accesslog_lost(const struct accesslog *a)
 
 static void text(struct buf *b, const char *key, const char *s, size_t len)
 {
-	buf_printf(b, ",\"%s\":", key);
+	buf_char(b, ',');
+	buf_key(b, key);
 	buf_json(b, s, len);
+}
+
+static void number(struct buf *b, const char *key, uint64_t v)
+{
+	buf_char(b, ',');
+	buf_key(b, key);
+	buf_u64(b, v);
+}
+
+static void boolean(struct buf *b, const char *key, bool v)
+{
+	buf_char(b, ',');
+	buf_key(b, key);
+	buf_str(b, v ? "true" : "false");
 }
 
 static void millis(struct buf *b, const char *key, uint64_t ns)
 {
-	buf_printf(b, ",\"%s\":%llu.%03llu", key, (unsigned long long)(ns / 1000000),
-		   (unsigned long long)(ns / 1000 % 1000));
+	buf_char(b, ',');
+	buf_key(b, key);
+	buf_ms(b, ns);
 }
 
 /* When it began, by the wall clock: now, less the time since. */
@@ -173,7 +189,7 @@ static void put_trace(struct buf *b, const struct record *r, const char *p)
 		hex(b, "parentSpanId", r->parent_id, sizeof(r->parent_id));
 	else
 		buf_str(b, ",\"parentSpanId\":null");
-	buf_printf(b, ",\"sampled\":%s", r->flags & RECORD_SAMPLED ? "true" : "false");
+	boolean(b, "sampled", r->flags & RECORD_SAMPLED);
 }
 
 void accesslog_write(struct accesslog *a, const struct record *r, const struct accesslog_names *n)
@@ -197,15 +213,16 @@ void accesslog_write(struct accesslog *a, const struct record *r, const struct a
 	text(b, "method", p, r->method_len);
 	text(b, "path", p += r->method_len, r->path_len);
 	text(b, "host", p += r->path_len, r->host_len);
-	buf_printf(b, ",\"status\":%u", r->status);
+	number(b, "status", r->status);
 	text(b, "cause", cause_name(r->cause), strlen(cause_name(r->cause)));
 	millis(b, "duration", r->duration_ns);
 	millis(b, "head", r->head_ns);
 	millis(b, "upstream", r->upstream_ns);
-	buf_printf(b, ",\"bytesIn\":%llu,\"bytesOut\":%llu", (unsigned long long)r->bytes_in,
-		   (unsigned long long)r->bytes_out);
+	number(b, "bytesIn", r->bytes_in);
+	number(b, "bytesOut", r->bytes_out);
 	text(b, "requestId", p += r->host_len, r->request_id_len);
 	put_trace(b, r, p + r->request_id_len);
-	buf_printf(b, ",\"tries\":%u,\"clientGone\":%s}\n", r->tries,
-		   r->flags & RECORD_CLIENT_GONE ? "true" : "false");
+	number(b, "tries", r->tries);
+	boolean(b, "clientGone", r->flags & RECORD_CLIENT_GONE);
+	buf_str(b, "}\n");
 }

@@ -52,6 +52,40 @@ static void buf_does_nothing_after_a_failure_until_it_is_reset(void **state)
 	buf_done(&b);
 }
 
+static void buf_printf_fits_or_changes_nothing(void **state)
+{
+	for (int before = 0; before < 140; before++)
+		for (int n = 0; n < 140; n++) {
+			struct buf b;
+
+			buf_init(&b, 150);
+			buf_printf(&b, "%0*d", before, 0);
+			before = (int)b.len; /* a width of 0 is still a digit */
+			buf_printf(&b, "%.*s", n,
+				   "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx");
+			assert_int_equal(b.failed, before + (n < 48 ? n : 48) > 150);
+			assert_int_equal(strlen(b.data), b.len);
+			assert_int_equal(b.len, before + (b.failed ? 0 : n < 48 ? n : 48));
+			buf_done(&b);
+		}
+}
+
+static void numbers_are_in_digits(void **state)
+{
+	struct buf b;
+
+	buf_init(&b, 100);
+	buf_u64(&b, 0);
+	buf_char(&b, ' ');
+	buf_u64(&b, UINT64_MAX);
+	buf_char(&b, ' ');
+	buf_ms(&b, 1002003999);
+	buf_char(&b, ' ');
+	buf_ms(&b, 999);
+	assert_string_equal(b.data, "0 18446744073709551615 1002.003 0.000");
+	buf_done(&b);
+}
+
 static void buf_take_gives_the_string_away(void **state)
 {
 	struct buf b;
@@ -205,6 +239,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(buf_grows_up_to_its_limit),
 		cmocka_unit_test(buf_does_nothing_after_a_failure_until_it_is_reset),
+		cmocka_unit_test(buf_printf_fits_or_changes_nothing),
+		cmocka_unit_test(numbers_are_in_digits),
 		cmocka_unit_test(buf_take_gives_the_string_away),
 		cmocka_unit_test(json_string_is_escaped),
 		cmocka_unit_test(a_member_may_be_null),
