@@ -4,6 +4,7 @@
 #include "agent/remove.h"
 #include "agent/supervisor.h"
 #include "agent/worker.h"
+#include "lib/clock.h"
 #include "lib/log.h"
 #include "lib/name.h"
 #include "lib/options.h"
@@ -16,7 +17,7 @@
 struct flags {
 	const char *control, *cgroup, *workers, *gateway, *gateway_default, *admin, *node, *run_dir,
 		*accelerate, *accelerate_mode, *drain, *listener_port, *token_file, *user,
-		*access_log, *trace_limit, *telemetry, *log_format, *log_level;
+		*access_log, *trace_limit, *trace_slow, *telemetry, *log_format, *log_level;
 };
 
 static struct flags f;
@@ -56,6 +57,8 @@ static const struct option_spec options[] = {
 	{"telemetry", 0, "on|off", "on",
 	 "off: requests are neither traced nor recorded, to measure what that costs", &f.telemetry,
 	 NULL},
+	{"trace-slow", 0, "DURATION", "1s",
+	 "a request that takes longer is kept as a span, sampled or not", &f.trace_slow, NULL},
 	{"upgrade", 0, NULL, NULL, "take over from the agent that runs, without losing a request",
 	 NULL, &upgrade},
 	{"remove", 0, NULL, NULL, "take away what an agent that is gone has left running, and end",
@@ -122,6 +125,15 @@ static const char *node_name(const char *given)
 	return host;
 }
 
+static uint64_t duration_ns(const char *flag, const char *s)
+{
+	uint64_t ms;
+
+	if (duration_parse(s, &ms))
+		options_usage(&program, "--%s %s: a duration, like 1s or 250ms", flag, s);
+	return ms * 1000000;
+}
+
 static bool one_of(const char *s, const char *a, const char *b, const char *c)
 {
 	return !strcmp(s, a) || !strcmp(s, b) || (c && !strcmp(s, c));
@@ -168,6 +180,7 @@ static void take_flags(struct agent_config *c)
 		.gateway_default = or_null(f.gateway_default),
 		.accelerate = acceleration_parse(f.accelerate),
 		.accelerate_mode = forced_mode(f.accelerate_mode),
+		.trace_slow_ns = duration_ns("trace-slow", f.trace_slow),
 		.upgrade = upgrade,
 		.workers = *f.workers ? number("workers", f.workers, 1, MESH_KERNEL_WORKER)
 				      : default_workers(),

@@ -17,7 +17,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
@@ -31,44 +30,45 @@
 
 /* --- telemetry --- */
 
+static void count_request(struct supervisor *s, const struct record *rec,
+			  const struct accesslog_names *n)
+{
+	uint64_t end_ns = rec->start_ns + rec->duration_ns;
+
+	metrics_request(s->metrics,
+			&(struct metrics_request){
+				.source = n->caller,
+				.destination = n->callee,
+				.version = n->version,
+				.code = rec->status,
+				.cause = rec->cause,
+				.duration_ns = rec->duration_ns,
+				.bytes_in = rec->bytes_in,
+				.bytes_out = rec->bytes_out,
+				.tries = rec->tries,
+				.flags = rec->flags,
+				.bulkhead = rec->bulkhead,
+				.trace_id = telemetry_keeps(s, rec) ? rec->trace_id : NULL,
+				.time_ms = walltime_ns(&s->telemetry.wall, end_ns) / 1000000});
+}
+
 void supervisor_record(const struct record *rec, void *arg)
 {
 	struct supervisor *s = arg;
-	const char *endpoint = "", *version = "",
-		   *source = registry_caller_name(s->registry, rec->caller);
-	const char *destination = registry_service_name(s->registry, rec->service);
-	bool kept = rec->flags & RECORD_TRACED &&
-		    (rec->flags & RECORD_SAMPLED || !rec->status || rec->status >= 400);
+	struct accesslog_names n;
 
 	if (rec->kind == RECORD_WHY) {
-		whys_record(s, (const struct record_why *)rec);
+		why_send(s, (const struct record_why *)rec);
 		return;
 	}
-	registry_endpoint_names(s->registry, rec->endpoint, rec->endpoint_gen, &endpoint, &version);
-	if (!*source)
-		source = rec->flags & RECORD_GATEWAY ? "gateway" : "unknown";
+	telemetry_names(s, rec, &n);
 	if (rec->kind == RECORD_REQUEST)
-		metrics_request(s->metrics,
-				&(struct metrics_request){.source = source,
-							  .destination = *destination ? destination
-										      : "none",
-							  .version = version,
-							  .code = rec->status,
-							  .cause = rec->cause,
-							  .duration_ns = rec->duration_ns,
-							  .bytes_in = rec->bytes_in,
-							  .bytes_out = rec->bytes_out,
-							  .tries = rec->tries,
-							  .flags = rec->flags,
-							  .bulkhead = rec->bulkhead,
-							  .trace_id = kept ? rec->trace_id : NULL,
-							  .time_ms = clock_wall_ms()});
+		count_request(s, rec, &n);
 	else
-		metrics_tunnel(s->metrics, source, *destination ? destination : "none",
-			       rec->bulkhead);
+		metrics_tunnel(s->metrics, n.caller, n.callee, rec->bulkhead);
+	telemetry_record(s, rec, &n);
 	if (s->accesslog)
-		accesslog_write(s->accesslog, rec,
-				&(struct accesslog_names){source, destination, endpoint, version});
+		accesslog_write(s->accesslog, rec, &n);
 }
 
 static void drain_rings(struct timer *t)
@@ -77,6 +77,7 @@ static void drain_rings(struct timer *t)
 
 	if (workers_drain_rings(&s->workers))
 		timer_arm(&s->loop, &s->drain, DRAIN_RINGS_MS, drain_rings);
+	telemetry_push(s);
 	/* also what others drained, and what could not be written the last time */
 	accesslog_flush(s->accesslog);
 }
@@ -239,6 +240,7 @@ static void farewell(struct supervisor *s)
 	if (s->farewell)
 		return;
 	s->farewell = true;
+	telemetry_last(s);
 	if (s->session)
 		session_goodbye(s->session, farewell_done, s);
 	else
@@ -310,13 +312,13 @@ static void beat(struct timer *t)
 	workers_tick(&s->workers);
 	registry_faults_end(s->registry, s->loop.now_ns / 1000000);
 	health_beat(s);
-	whys_beat(s);
 	coverage_beat(s);
 	gain_beat(s);
 	tcp_beat(s);
 	if (s->settled)
 		registry_rebalance(s->registry, s->loop.now_ns);
 	kernel_events_drain(s->kernel);
+	telemetry_beat(s);
 	if (!s->drain.prev)
 		drain_rings(&s->drain);
 }
@@ -409,12 +411,9 @@ static int start_session(struct supervisor *s)
 				    .node = s->cfg->node,
 				    .run_dir = s->cfg->run_dir,
 				    .token_file = s->cfg->token_file};
-	struct session_ops ops = {.arg = s, .configure = configure, .state = state};
-	uint64_t random;
+	struct session_ops ops = {
+		.arg = s, .configure = configure, .state = state, .taps = telemetry_taps};
 
-	if (getrandom(&random, sizeof(random), 0) != sizeof(random))
-		return -EIO;
-	snprintf(s->epoch, sizeof(s->epoch), "%016llx", (unsigned long long)random);
 	return session_new(&s->loop, &sc, &ops, &s->session);
 }
 
@@ -437,11 +436,9 @@ static int start(struct supervisor *s)
 	static const struct {
 		const char *what; /* NULL: it says itself what went wrong */
 		int (*fn)(struct supervisor *s);
-	} steps[] = {{"the workers", serve_begin},
-		     {NULL, gateway_start},
-		     {"the workers", serve_start},
-		     {"discovery", start_discovery},
-		     {"the control session", start_session}};
+	} steps[] = {{"telemetry", telemetry_start}, {"the workers", serve_begin},
+		     {NULL, gateway_start},	     {"the workers", serve_start},
+		     {"discovery", start_discovery}, {"the control session", start_session}};
 	int err;
 
 	for (size_t i = 0; i < sizeof(steps) / sizeof(*steps); i++) {
@@ -476,8 +473,9 @@ static void stop(struct supervisor *s)
 
 	s->loop.after = NULL;
 	acceleration_stop(s);
+	if (s->leaving)
+		telemetry_last(s);
 	session_free(&s->session);
-	whys_done(&s->whys);
 	if (!keep)
 		discovery_done(&s->discovery);
 	if (s->workers.loop)
@@ -499,6 +497,7 @@ static void stop(struct supervisor *s)
 	admin_free(&s->admin);
 	accesslog_free(&s->accesslog);
 	metrics_free(&s->metrics);
+	telemetry_stop(s);
 	close_fd(&s->snapshot_fd);
 	gateway_close(s);
 	close_fd(&s->admin_fd);
@@ -524,7 +523,6 @@ int supervisor_run(const struct agent_config *cfg)
 				.snapshot_fd = -1,
 				.loop.epfd = -1,
 				.on_signal.fd = -1};
-	whys_init(&s.whys);
 	gateway_init(&s.gateway);
 	err = loop_init(&s.loop);
 	if (!err)

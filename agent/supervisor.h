@@ -19,6 +19,7 @@
 #include "agent/supervisor_gateway.h"
 #include "agent/supervisor_health.h"
 #include "agent/supervisor_tcp.h"
+#include "agent/supervisor_telemetry.h"
 #include "agent/supervisor_why.h"
 #include "agent/supervisor_workers.h"
 #include "agent/takeover.h"
@@ -39,9 +40,10 @@ struct agent_config {
 	int accelerate;		     /* enum service_accelerate: what a service with "auto" gets */
 	int accelerate_mode;	     /* enum mesh_splice_mode; -1: what the trials say */
 	uint32_t workers;
-	uint32_t drain_ms;    /* what runs may take so long when its worker is to end */
-	bool unobserved;      /* --telemetry off: for who measures what telemetry costs */
-	uint32_t trace_limit; /* traces that may begin to be sampled a second; 0: all */
+	uint32_t drain_ms;	/* what runs may take so long when its worker is to end */
+	bool unobserved;	/* --telemetry off: for who measures what telemetry costs */
+	uint32_t trace_limit;	/* traces that may begin to be sampled a second; 0: all */
+	uint64_t trace_slow_ns; /* a request that takes longer is kept as a span, sampled or not */
 	uint16_t listener_port;
 	bool gateway_on, admin_on;
 	bool upgrade; /* take over from the agent that runs */
@@ -59,7 +61,7 @@ struct supervisor {
 	struct health health;
 	struct coverage_watch coverage;
 	struct gain_watch gain;
-	struct whys whys;
+	struct telemetry telemetry;
 	struct acceleration acceleration;
 	struct gateway gateway;
 	struct tcp tcp;

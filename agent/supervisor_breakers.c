@@ -141,6 +141,8 @@ static void write_checks(struct supervisor *s, struct buf *out)
 
 void breakers_metrics(struct supervisor *s, struct buf *out)
 {
+	const struct outbox_counts *c = outbox_counts(s->telemetry.outbox);
+
 	write_states(s, out);
 	write_transitions(s, out);
 	write_checks(s, out);
@@ -152,5 +154,6 @@ void breakers_metrics(struct supervisor *s, struct buf *out)
 	buf_printf(out,
 		   "mesh_whys_total{result=\"exported\"} %llu\n"
 		   "mesh_whys_total{result=\"dropped\"} %llu\n",
-		   (unsigned long long)s->whys.exported, (unsigned long long)s->whys.dropped);
+		   (unsigned long long)c->sent[OUTBOX_WHYS],
+		   (unsigned long long)c->dropped[OUTBOX_WHYS]);
 }

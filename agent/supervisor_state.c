@@ -187,7 +187,7 @@ static void write_inflight(struct supervisor *s, struct buf *out)
 
 static void write_counters(struct supervisor *s, struct buf *out)
 {
-	uint64_t c[MESH_C_MAX] = {0}, passed = 0, lost = s->workers.ring_lost;
+	uint64_t c[MESH_C_MAX] = {0}, passed = 0, lost;
 
 	kernel_counters(s->kernel, c);
 	for (int i = MESH_C_PASSED_SELF; i <= MESH_C_PASSED_DEVICE; i++)
@@ -209,12 +209,13 @@ static void write_counters(struct supervisor *s, struct buf *out)
 	for (unsigned i = 0; i < MESH_C_MAX; i++)
 		buf_printf(out, "mesh_hook_total{what=\"%s\"} %llu\n", kernel_counter_name(i),
 			   (unsigned long long)c[i]);
-	for (uint32_t i = 0; i < s->workers.n; i++)
-		lost += s->workers.w[i].ring
-				? __atomic_load_n(&s->workers.w[i].ring->lost, __ATOMIC_RELAXED)
-				: 0;
 	exposition_head(out, "mesh_ring_lost_total", "counter", "Records that found no room.");
-	buf_printf(out, "mesh_ring_lost_total{ring=\"worker\"} %llu\n", (unsigned long long)lost);
+	for (uint32_t i = 0; i < WORKERS_MAX; i++) {
+		lost = workers_ring_lost(&s->workers, i);
+		if (lost || s->workers.w[i].ring)
+			buf_printf(out, "mesh_ring_lost_total{ring=\"worker-%u\"} %llu\n", i,
+				   (unsigned long long)lost);
+	}
 	buf_printf(out, "mesh_ring_lost_total{ring=\"kernel\"} %llu\n",
 		   (unsigned long long)c[MESH_C_EVENTS_LOST]);
 	buf_printf(out, "mesh_ring_lost_total{ring=\"accesslog\"} %llu\n",
@@ -289,6 +290,7 @@ void state_metrics(void *arg, struct buf *out, bool exemplars)
 	coverage_metrics(s, out);
 	tcp_metrics(s, out);
 	gain_metrics(s, out);
+	telemetry_metrics(s, out);
 	write_counters(s, out);
 	splice_metrics(s, out);
 	acceleration_metrics(s, out);

@@ -22,6 +22,7 @@ static const char *service_of(struct supervisor *s, uint32_t upstream)
 
 void tcp_closed(struct supervisor *s, const struct mesh_event *e)
 {
+	telemetry_connection(s, e);
 	metrics_connection(s->metrics,
 			   &(struct metrics_connection){
 				   .source = registry_caller_name(s->registry, e->workload),
@@ -102,6 +103,7 @@ static void refused(const struct mesh_refusal_key *key, uint64_t n, void *arg)
 		return;
 	metrics_refused(s->metrics, registry_caller_name(s->registry, key->workload),
 			registry_service_name(s->registry, service), outcome_of(key->reason), n);
+	telemetry_refused(s, key->workload, service, n);
 	if (service == MESH_NONE)
 		return;
 	r = place_of(&s->tcp, service);

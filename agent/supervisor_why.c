@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define WHYS_MAX (4u << 20) /* bytes that wait */
+#define WHY_TEXT_MAX (64u << 10)
 
 static void text(struct buf *b, const char *key, const char *value, uint16_t len)
 {
@@ -21,15 +21,6 @@ static void text(struct buf *b, const char *key, const char *value, uint16_t len
 static double ms(uint64_t ns)
 {
 	return (double)ns / 1e6;
-}
-
-/* CLOCK_MONOTONIC as the wall clock shows it. */
-static uint64_t wall_ms(uint64_t mono_ns)
-{
-	uint64_t now_ns = clock_mono_ns(), now_ms = clock_wall_ms();
-	uint64_t ago_ms = now_ns > mono_ns ? (now_ns - mono_ns) / 1000000 : 0;
-
-	return now_ms > ago_ms ? now_ms - ago_ms : now_ms;
 }
 
 static const char *flag_status(const struct why_candidate *c)
@@ -105,7 +96,8 @@ void why_json(struct supervisor *s, const struct record_why *rec, struct buf *b)
 		text(b, "traceId", t, rec->trace_id_len);
 		t += rec->trace_id_len;
 	}
-	buf_printf(b, ",\"time\":\"%s\",", clock_iso(wall_ms(rec->start_ns), iso));
+	buf_printf(b, ",\"time\":\"%s\",",
+		   clock_iso(walltime_ns(&s->telemetry.wall, rec->start_ns) / 1000000, iso));
 	buf_member(b, "service", service);
 	buf_char(b, ',');
 	buf_member(b, "source", source);
@@ -128,73 +120,16 @@ void why_json(struct supervisor *s, const struct record_why *rec, struct buf *b)
 	buf_str(b, "]}");
 }
 
-void whys_init(struct whys *w)
+void why_send(struct supervisor *s, const struct record_why *rec)
 {
-	memset(w, 0, sizeof(*w));
-	buf_init(&w->text, WHYS_MAX);
-}
-
-void whys_done(struct whys *w)
-{
-	buf_done(&w->text);
-}
-
-void whys_record(struct supervisor *s, const struct record_why *rec)
-{
-	struct whys *w = &s->whys;
-
-	if (!rec->request_id_len || w->waiting == WHYS_WAITING) {
-		w->dropped++;
-		return;
-	}
-	if (w->waiting)
-		buf_char(&w->text, ',');
-	why_json(s, rec, &w->text);
-	w->waiting++;
-}
-
-static void posted(const struct http_answer *a, void *arg)
-{
-	struct whys *w = &((struct supervisor *)arg)->whys;
-
-	if (a->error || a->status / 100 != 2)
-		w->dropped += w->sending;
-	else
-		w->exported += w->sending;
-	w->sending = 0;
-}
-
-/* Nobody there: they wait, the newest are dropped. Somebody there who does not take them: they are
- * of no use to anybody. */
-void whys_beat(struct supervisor *s)
-{
-	struct whys *w = &s->whys;
 	struct buf b;
-	char *body;
 
-	if (!w->waiting || w->sending || !session_connected(s->session) ||
-	    s->loop.now_ns - w->sent_ns < WHYS_EVERY_NS)
-		return;
-	w->sent_ns = s->loop.now_ns;
-	w->sending = w->waiting;
-	w->waiting = 0;
-	buf_init(&b, WHYS_MAX + 4096);
-	buf_char(&b, '{');
-	buf_member(&b, "node", s->cfg->node);
-	buf_char(&b, ',');
-	buf_member(&b, "epoch", s->epoch);
-	buf_str(&b, ",\"whys\":[");
-	if (w->text.failed)
-		b.failed = true;
+	buf_init(&b, WHY_TEXT_MAX);
+	if (rec->request_id_len)
+		why_json(s, rec, &b);
+	if (!b.len || b.failed)
+		outbox_lose(s->telemetry.outbox, OUTBOX_WHYS, 1);
 	else
-		buf_add(&b, w->text.data, w->text.len);
-	buf_str(&b, "]}");
-	buf_done(&w->text);
-	buf_init(&w->text, WHYS_MAX);
-	body = buf_take(&b);
-	if (!body || session_post(s->session, "/api/telemetry", body, posted, s)) {
-		w->dropped += w->sending;
-		w->sending = 0;
-	}
-	free(body);
+		outbox_add(s->telemetry.outbox, OUTBOX_WHYS, 0, b.data, b.len, 1);
+	buf_done(&b);
 }

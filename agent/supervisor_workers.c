@@ -163,7 +163,7 @@ static void close_books(struct worker *w)
 
 	if (w->ring) {
 		drain_ring(w, UINT32_MAX);
-		ws->ring_lost += w->ring->lost;
+		ws->ring_lost[w->id] += w->ring->lost;
 		ws->unsampled += w->ring->unsampled;
 		memset(w->ring, 0, sizeof(*w->ring));
 		ring_init(w->ring);
@@ -510,6 +510,13 @@ uint32_t workers_drain_rings(struct workers *ws)
 			n += ring_drain(ws->w[i].ring, DRAIN_AT_ONCE, ws->ops.record, ws->ops.arg,
 					&ws->ring_corrupt);
 	return n;
+}
+
+uint64_t workers_ring_lost(const struct workers *ws, uint32_t id)
+{
+	const struct ring *ring = ws->w[id].ring;
+
+	return ws->ring_lost[id] + (ring ? __atomic_load_n(&ring->lost, __ATOMIC_RELAXED) : 0);
 }
 
 uint64_t workers_unsampled(const struct workers *ws)

@@ -92,7 +92,9 @@ struct workers {
 	uint32_t nlisteners, listeners_cap;
 	int snapshot_fd; /* -1: none yet */
 	struct ipc_msg snapshot;
-	uint64_t restarts, ring_corrupt, ring_lost, unsampled; /* of those that ended */
+	uint64_t restarts, ring_corrupt;
+	uint64_t ring_lost[WORKERS_MAX]; /* of rings that are gone, by gauge */
+	uint64_t unsampled;		 /* likewise, of all */
 	bool draining;
 };
 
@@ -152,7 +154,9 @@ uint32_t workers_answering(struct workers *ws);
 void workers_tick(struct workers *ws);
 /* Delivers records to ops.record; returns how many. */
 uint32_t workers_drain_rings(struct workers *ws);
-/* Traces that were not sampled for the limit's sake. */
+/* Records that found no room in the rings of that gauge. */
+uint64_t workers_ring_lost(const struct workers *ws, uint32_t id);
+/* Traces that were not sampled because there were too many of them. */
 uint64_t workers_unsampled(const struct workers *ws);
 /* Tells all to finish. */
 void workers_drain(struct workers *ws);

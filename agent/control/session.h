@@ -43,6 +43,10 @@ void session_changed(struct session *s);
 /* Sends a body of JSON, with our token. done: as in http_client_start. 0 or -errno. */
 int session_post(struct session *s, const char *path, const char *body,
 		 void (*done)(const struct http_answer *a, void *arg), void *arg);
+/* The same, waiting for the answer for so long. Fills *a, to be released with http_answer_done().
+ */
+void session_post_now(struct session *s, const char *path, const char *body, uint32_t timeout_ms,
+		      struct http_answer *a);
 /* Reads the token again. */
 void session_reload(struct session *s);
 /* Sends the farewell: meshd forgets our endpoints at once. `done` runs when it was answered or

@@ -24,6 +24,8 @@ static void fresh(uint32_t id)
 	health_fresh(&s, id);
 }
 
+static const struct agent_config cfg = {.node = "n1"};
+
 static int start(void **state)
 {
 	memset(eps, 0, sizeof(eps));
@@ -41,14 +43,14 @@ static int start(void **state)
 	s.registry = r;
 	s.arrays = &arrays;
 	s.own_netns = HOST_NS;
-	whys_init(&s.whys);
-	return health_start(&s);
+	s.cfg = &cfg;
+	return telemetry_start(&s) || health_start(&s) ? -1 : 0;
 }
 
 static int end(void **state)
 {
 	health_stop(&s);
-	whys_done(&s.whys);
+	telemetry_stop(&s);
 	loop_done(&s.loop);
 	return drop(state);
 }
@@ -347,12 +349,11 @@ static void an_explanation_has_names_and_numbers(void **state)
 static void explanations_that_nobody_takes_are_bounded(void **state)
 {
 	two_endpoints();
-	for (int i = 0; i < WHYS_WAITING + 10; i++)
-		whys_record(&s, explanation());
-	whys_beat(&s); /* no session: nothing is lost by asking */
-	assert_int_equal(s.whys.waiting, WHYS_WAITING);
-	assert_int_equal(s.whys.dropped, 10);
-	assert_false(s.whys.text.failed);
+	for (int i = 0; i < OUTBOX_WHYS_MAX + 10; i++)
+		why_send(&s, explanation());
+	telemetry_push(&s); /* no session: nothing is lost by asking */
+	assert_true(outbox_has(s.telemetry.outbox, OUTBOX_WHYS));
+	assert_int_equal(outbox_counts(s.telemetry.outbox)->dropped[OUTBOX_WHYS], 10);
 }
 
 int main(void)

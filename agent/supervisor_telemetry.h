@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What was measured on its way to meshd (docs/telemetry.md): from records and events, by names,
+ * into series, spans and what is tapped; in batches to POST /api/telemetry, one at a time; and what
+ * its answers ask for. Never waits for meshd and never holds anything up: what does not fit is
+ * dropped and counted. Called by supervisor.c.
+ */
+#ifndef AGENT_SUPERVISOR_TELEMETRY_H
+#define AGENT_SUPERVISOR_TELEMETRY_H
+
+#include "agent/telemetry/accesslog.h"
+#include "agent/telemetry/outbox.h"
+#include "agent/telemetry/ring.h"
+#include "agent/telemetry/series.h"
+#include "agent/telemetry/tail.h"
+#include "agent/telemetry/taps.h"
+#include "agent/telemetry/walltime.h"
+#include "lib/buf.h"
+
+#include <mesh/event.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define TELEMETRY_SLOW_NS   1000000000ULL /* --trace-slow */
+#define TELEMETRY_SERIES_MS 500
+#define TELEMETRY_EVERY_NS  100000000ULL /* between two batches */
+#define TELEMETRY_QUIET_NS                                                                         \
+	1000000000ULL		     /* ... when there is nothing, but meshd may want something */
+#define TELEMETRY_KEPT_A_SECOND 2000 /* spans that nobody sampled: errors, slow ones, wanted ones  \
+				      */
+#define TELEMETRY_WANTED 1024	     /* traces */
+
+struct supervisor;
+
+struct telemetry_wanted {
+	uint8_t trace_id[16];
+	uint64_t until_ns;
+};
+
+struct telemetry {
+	struct walltime wall;
+	struct series *series;
+	uint64_t second;	/* the wall clock's, to which `series` belong */
+	uint64_t second_end_ns; /* when it is over */
+	uint64_t half;		/* the last whose series were sent */
+	uint64_t aged_ns;
+	struct outbox *outbox;
+	struct tail *tail;
+	struct taps taps;
+	struct telemetry_wanted *wanted; /* by a hash of the id; a later one takes the place */
+	uint64_t wanted_until_ns;	 /* the latest of them */
+	uint64_t kept_second, kept;	 /* of TELEMETRY_KEPT_A_SECOND */
+	struct buf text;		 /* of one element */
+	bool in_flight, refused;
+	uint64_t posted_ns, retry_ns;
+	uint32_t backoff_ms; /* 0: the last call went well */
+};
+
+/* Makes the epoch. 0 or -errno. telemetry_stop() in any case. */
+int telemetry_start(struct supervisor *s);
+void telemetry_stop(struct supervisor *s);
+
+/* Names of a record's ids: "gateway" or "unknown", "none", and "" of an endpoint. Valid as the
+ * registry's. */
+void telemetry_names(struct supervisor *s, const struct record *rec, struct accesslog_names *n);
+/* Will its span be sent, or was it asked for? */
+bool telemetry_keeps(const struct supervisor *s, const struct record *rec);
+/* A request or a tunnel. */
+void telemetry_record(struct supervisor *s, const struct record *rec,
+		      const struct accesslog_names *n);
+/* A connection that the kernel balanced has closed; n that it refused. */
+void telemetry_connection(struct supervisor *s, const struct mesh_event *e);
+void telemetry_refused(struct supervisor *s, uint32_t workload, uint32_t service, uint64_t n);
+/* What is being watched, by the long poll. */
+void telemetry_taps(void *arg, const cJSON *taps, uint64_t serial);
+
+/* After rings were read: sends what is due. */
+void telemetry_push(struct supervisor *s);
+/* Every 100 ms. */
+void telemetry_beat(struct supervisor *s);
+/* We end: waits for meshd to take what there is, for a second at most. */
+void telemetry_last(struct supervisor *s);
+
+void telemetry_metrics(struct supervisor *s, struct buf *out);
+
+#endif

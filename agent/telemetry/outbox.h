@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What waits to be sent to meshd, and the batch that is on its way: the bodies of
+ * docs/telemetry.md ("From agent to meshd"). A batch has its number for good and goes again,
+ * unchanged, until meshd has taken or refused it. Everything is bounded: of seconds, spans and
+ * tapped requests the oldest are dropped, of explanations the newest, and counted. Texts come as
+ * JSON and are copied. Knows no network and reads no clock.
+ */
+#ifndef AGENT_TELEMETRY_OUTBOX_H
+#define AGENT_TELEMETRY_OUTBOX_H
+
+#include "lib/buf.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum outbox_kind { OUTBOX_SERIES, OUTBOX_SPANS, OUTBOX_TAPPED, OUTBOX_WHYS, OUTBOX_KINDS };
+const char *outbox_kind_name(enum outbox_kind k); /* "series", ... */
+
+#define OUTBOX_SERIES_KEEP_MS 120000
+#define OUTBOX_WHYS_MAX	      256 /* how many wait */
+
+struct outbox_counts {
+	uint64_t batches, again;	/* answered well; sent once more */
+	uint64_t refused;		/* batches */
+	uint64_t sent[OUTBOX_KINDS];	/* taken by meshd */
+	uint64_t dropped[OUTBOX_KINDS]; /* here, or with a batch that was refused */
+};
+
+struct outbox;
+
+/* node, epoch: copied. 0 or -ENOMEM. */
+int outbox_new(const char *node, const char *epoch, struct outbox **out);
+void outbox_free(struct outbox **o);
+
+/* n elements with commas between them. time_ms: the wall clock's, for series: in their second. */
+void outbox_add(struct outbox *o, enum outbox_kind kind, uint64_t time_ms, const char *text,
+		size_t len, uint32_t n);
+/* What never got as far as here. */
+void outbox_lose(struct outbox *o, enum outbox_kind kind, uint64_t n);
+/* Drops series that have waited for too long. */
+void outbox_age(struct outbox *o, uint64_t now_ms);
+
+/* Is there anything to be sent? Of that kind? A batch that was not answered counts as all of
+ * them. */
+bool outbox_waiting(const struct outbox *o);
+bool outbox_has(const struct outbox *o, enum outbox_kind kind);
+/* Is there more than one batch holds, or an older second? */
+bool outbox_behind(const struct outbox *o);
+
+/* The batch to be sent next, the same one until it is answered for; made even when it is empty.
+ * ring_lost: records that found no room on their way here. The outbox's; NULL: no memory. */
+const char *outbox_batch(struct outbox *o, uint64_t now_ms, uint64_t ring_lost);
+uint64_t outbox_seq(const struct outbox *o); /* of that batch */
+enum outbox_verdict { OUTBOX_TAKEN, OUTBOX_REFUSED, OUTBOX_AGAIN };
+void outbox_answered(struct outbox *o, enum outbox_verdict v);
+/* What is to become of a batch by the HTTP status of its answer; 0: there was none. */
+enum outbox_verdict outbox_verdict(int status);
+
+const struct outbox_counts *outbox_counts(const struct outbox *o);
+
+#endif

@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * See series.h. In front of the table by names is a small cache by ids, which are cheap to hash; an
+ * id may stand for another name by now, so what it finds is compared with the names.
+ */
+#include "agent/telemetry/series.h"
+
+#include "lib/hash.h"
+#include "lib/histogram.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BUCKETS 1024
+#define CACHED	1024
+#define OTHER	"other"
+
+struct entry {
+	struct entry *next;	 /* in its bucket */
+	struct entry *next_full; /* of those that have something */
+	bool used;		 /* since series_age() */
+	uint8_t protocol, outcome;
+	uint16_t destination, version; /* where they begin in names */
+	uint64_t requests, sum_ns, bytes_in, bytes_out;
+	struct histogram_sparse histogram;
+	char names[]; /* source, destination, version, each with its NUL */
+};
+
+struct series {
+	struct entry *cached[CACHED];
+	struct entry *buckets[BUCKETS];
+	struct entry *first_full, **last_full;
+	uint32_t n;
+	bool crowded; /* nothing could make room since the last take */
+	uint64_t overflow;
+};
+
+int series_new(struct series **out)
+{
+	struct series *t = calloc(1, sizeof(*t));
+
+	if (!t)
+		return -ENOMEM;
+	t->last_full = &t->first_full;
+	*out = t;
+	return 0;
+}
+
+static void entry_free(struct entry *e)
+{
+	histogram_sparse_done(&e->histogram);
+	free(e);
+}
+
+void series_free(struct series **tp)
+{
+	struct series *t = *tp;
+
+	for (uint32_t i = 0; t && i < BUCKETS; i++)
+		for (struct entry *e = t->buckets[i], *next; e; e = next) {
+			next = e->next;
+			entry_free(e);
+		}
+	free(t);
+	*tp = NULL;
+}
+
+/* --- finding --- */
+
+static bool is(const struct entry *e, const struct series_key *k)
+{
+	return e->protocol == k->protocol && e->outcome == k->outcome &&
+	       !strcmp(e->names, k->source) && !strcmp(e->names + e->destination, k->destination) &&
+	       !strcmp(e->names + e->version, k->version);
+}
+
+static uint32_t hash(const struct series_key *k)
+{
+	uint64_t h = hash64(k->source, strlen(k->source));
+
+	h = h * 31 + hash64(k->destination, strlen(k->destination));
+	h = h * 31 + hash64(k->version, strlen(k->version));
+	h += (uint64_t)k->protocol << 8 | k->outcome;
+	return (uint32_t)(mesh_sticky_mix(h) % BUCKETS);
+}
+
+/* Drops those that hold nothing and, with `unused`, were not used either. */
+static void sweep(struct series *t, bool unused)
+{
+	memset(t->cached, 0, sizeof(t->cached));
+	for (uint32_t i = 0; i < BUCKETS; i++)
+		for (struct entry **at = &t->buckets[i], *e; (e = *at);) {
+			if (e->requests || (unused && e->used)) {
+				e->used = false;
+				at = &e->next;
+				continue;
+			}
+			*at = e->next;
+			entry_free(e);
+			t->n--;
+		}
+}
+
+void series_age(struct series *t)
+{
+	sweep(t, true);
+}
+
+/* At most once between two takes: a crowd of names must not cost a sweep for each. */
+static bool room(struct series *t)
+{
+	if (t->n >= SERIES_MAX && !t->crowded) {
+		sweep(t, false);
+		t->crowded = t->n >= SERIES_MAX;
+	}
+	return t->n < SERIES_MAX;
+}
+
+static struct entry *entry_new(struct series *t, const struct series_key *k, uint32_t bucket)
+{
+	size_t a = strlen(k->source) + 1, b = strlen(k->destination) + 1,
+	       c = strlen(k->version) + 1;
+	struct entry *e = a + b + c < UINT16_MAX ? calloc(1, sizeof(*e) + a + b + c) : NULL;
+
+	if (!e)
+		return NULL;
+	e->protocol = k->protocol;
+	e->outcome = k->outcome;
+	e->destination = (uint16_t)a;
+	e->version = (uint16_t)(a + b);
+	memcpy(e->names, k->source, a);
+	memcpy(e->names + a, k->destination, b);
+	memcpy(e->names + a + b, k->version, c);
+	e->next = t->buckets[bucket];
+	t->buckets[bucket] = e;
+	t->n++;
+	return e;
+}
+
+/* Those for what does not fit are few, and beyond the limit. */
+static struct entry *find_named(struct series *t, const struct series_key *k, bool other)
+{
+	uint32_t bucket = hash(k);
+	struct entry *e = t->buckets[bucket];
+
+	while (e && !is(e, k))
+		e = e->next;
+	return e || !(other || room(t)) ? e : entry_new(t, k, bucket);
+}
+
+static struct entry *find(struct series *t, const struct series_key *k, uint64_t n)
+{
+	uint64_t ids = k->ids ^ (uint64_t)k->protocol << 62 ^ (uint64_t)k->outcome << 59;
+	struct entry **cached = &t->cached[mesh_sticky_mix(ids) % CACHED], *e = *cached;
+	struct series_key other = *k;
+
+	if (e && is(e, k))
+		return e;
+	e = find_named(t, k, false);
+	if (e) {
+		*cached = e;
+		return e;
+	}
+	t->overflow += n;
+	other.source = other.destination = OTHER;
+	other.version = "";
+	return find_named(t, &other, true);
+}
+
+void series_add(struct series *t, const struct series_key *k, const struct series_sample *v)
+{
+	struct entry *e = v->n ? find(t, k, v->n) : NULL;
+	uint32_t bucket = histogram_bucket(v->duration_ns);
+
+	if (!e || histogram_sparse_add(&e->histogram, bucket,
+				       v->n > UINT32_MAX ? UINT32_MAX : (uint32_t)v->n)) {
+		t->overflow += e ? v->n : 0;
+		return;
+	}
+	if (!e->requests) {
+		e->next_full = NULL;
+		*t->last_full = e;
+		t->last_full = &e->next_full;
+		e->used = true;
+	}
+	e->requests += v->n;
+	e->sum_ns += v->duration_ns * v->n;
+	e->bytes_in += v->bytes_in;
+	e->bytes_out += v->bytes_out;
+}
+
+/* --- taking --- */
+
+static void write_entry(const struct entry *e, struct buf *out)
+{
+	static const char *const outcomes[] = {"ok", "client-error", "error", "none"};
+
+	buf_char(out, '{');
+	buf_member(out, "source", e->names);
+	buf_char(out, ',');
+	buf_member(out, "destination", e->names + e->destination);
+	buf_printf(out, ",\"protocol\":\"%s\",", e->protocol == SERIES_TCP ? "tcp" : "http");
+	buf_member(out, "version", e->names + e->version);
+	buf_printf(out,
+		   ",\"outcome\":\"%s\",\"requests\":%llu,\"errors\":%llu,\"sumUs\":%llu,"
+		   "\"bytesIn\":%llu,\"bytesOut\":%llu,\"histogram\":",
+		   outcomes[e->outcome % 4], (unsigned long long)e->requests,
+		   e->outcome >= SERIES_ERROR ? (unsigned long long)e->requests : 0,
+		   (unsigned long long)(e->sum_ns / 1000), (unsigned long long)e->bytes_in,
+		   (unsigned long long)e->bytes_out);
+	histogram_sparse_json(&e->histogram, out);
+	buf_char(out, '}');
+}
+
+bool series_waiting(const struct series *t)
+{
+	return t->first_full;
+}
+
+uint32_t series_take(struct series *t, size_t enough, struct buf *out)
+{
+	uint32_t n = 0;
+
+	for (struct entry *e; (e = t->first_full) && out->len <= enough; n++) {
+		if (n)
+			buf_char(out, ',');
+		write_entry(e, out);
+		t->first_full = e->next_full;
+		e->requests = e->sum_ns = e->bytes_in = e->bytes_out = 0;
+		histogram_sparse_reset(&e->histogram);
+	}
+	if (!t->first_full) {
+		t->last_full = &t->first_full;
+		t->crowded = false;
+	}
+	return n;
+}
+
+uint64_t series_overflow(const struct series *t)
+{
+	return t->overflow;
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From a worker's record to the JSON of docs/telemetry.md ("A span"). Everything that a peer chose
+ * is escaped. Pure: the names are the caller's to find.
+ */
+#ifndef AGENT_TELEMETRY_SPANS_H
+#define AGENT_TELEMETRY_SPANS_H
+
+#include "agent/telemetry/ring.h"
+#include "lib/buf.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define SPAN_MAX (16u << 10) /* bytes of a span: all of a record's text escaped, and its tries */
+
+struct span_names {
+	const char *source, *service, *instance, *version, *node;
+	/* Of a try's endpoint; "" when unknown. */
+	const char *(*endpoint)(void *arg, uint32_t endpoint, uint32_t gen);
+	void *arg;
+};
+
+/* Appends one span. start_ns: since 1970. */
+void span_json(const struct record *rec, const struct span_names *n, uint64_t start_ns,
+	       struct buf *out);
+
+/* As a span says it: status >= 400 or no answer. Of tunnels: the mesh's own end of it. */
+bool span_error(const struct record *rec);
+/* Kept though nobody sampled it: a request without an answer or with one >= 500, or a slow one. */
+bool span_matters(const struct record *rec, uint64_t slow_ns);
+
+/* The texts of a record, in their order. */
+struct span_text {
+	const char *at;
+	uint16_t len;
+};
+struct span_texts {
+	struct span_text method, path, host, request_id, trace, alias, parent;
+};
+struct span_texts span_texts(const struct record *rec);
+
+/* Has the record's trace that id, as its caller chose it, as hex, or as an alias? */
+bool span_has_trace(const struct record *rec, const char *id);
+
+#endif

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * See tail.h. Places in the ring are counted from the start and never again the same, so that one
+ * can tell whether what it stands for has been overwritten; the entries of a bucket are linked by
+ * these, from the newest back.
+ */
+#include "agent/telemetry/tail.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define BUCKETS 8192
+
+struct entry {
+	uint64_t older; /* the one before in its bucket; 0: none */
+	uint64_t at_ns;
+	uint32_t size; /* with this head */
+	uint32_t taken;
+};
+
+struct tail {
+	uint64_t head;	  /* where the next one is put; the first is at TAIL_BYTES */
+	uint64_t last_ns; /* of the newest; 0: the memory is not in use */
+	uint64_t *newest; /* by bucket */
+	char *bytes;
+};
+#define MAPPED (TAIL_BYTES + BUCKETS * sizeof(uint64_t))
+
+int tail_new(struct tail **out)
+{
+	struct tail *t = calloc(1, sizeof(*t));
+
+	if (!t)
+		return -ENOMEM;
+	t->bytes = mmap(NULL, MAPPED, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (t->bytes == MAP_FAILED) {
+		int err = -errno;
+
+		free(t);
+		return err;
+	}
+	t->newest = (uint64_t *)(t->bytes + TAIL_BYTES);
+	t->head = TAIL_BYTES;
+	*out = t;
+	return 0;
+}
+
+void tail_free(struct tail **tp)
+{
+	if (*tp)
+		munmap((*tp)->bytes, MAPPED);
+	free(*tp);
+	*tp = NULL;
+}
+
+/* Random or a hash in any case. */
+static uint64_t *bucket_of(struct tail *t, const uint8_t trace_id[16])
+{
+	uint64_t a, b;
+
+	memcpy(&a, trace_id, 8);
+	memcpy(&b, trace_id + 8, 8);
+	a ^= b;
+	a ^= a >> 32;
+	return &t->newest[(a ^ a >> 16) % BUCKETS];
+}
+
+static struct entry *at(const struct tail *t, uint64_t place)
+{
+	return (struct entry *)(t->bytes + place % TAIL_BYTES);
+}
+
+static const struct record *record_of(const struct entry *e)
+{
+	return (const struct record *)(e + 1);
+}
+
+void tail_put(struct tail *t, const struct record *rec, uint64_t now_ns)
+{
+	uint32_t size = (uint32_t)sizeof(struct entry) + rec->size;
+	uint32_t to_end = TAIL_BYTES - (uint32_t)(t->head % TAIL_BYTES);
+	uint64_t *newest = bucket_of(t, rec->trace_id);
+	struct entry *e;
+
+	if (to_end < size)
+		t->head += to_end;
+	e = at(t, t->head);
+	*e = (struct entry){.older = *newest, .at_ns = now_ns, .size = size};
+	memcpy(e + 1, rec, rec->size);
+	*newest = t->head;
+	t->head += size;
+	t->last_ns = now_ns;
+}
+
+uint32_t tail_take(struct tail *t, const uint8_t trace_id[16], uint64_t now_ns,
+		   void (*fn)(const struct record *rec, void *arg), void *arg)
+{
+	uint64_t place = t->last_ns ? *bucket_of(t, trace_id) : 0;
+	uint32_t n = 0;
+
+	/* what lies further back than the ring is long has been written over */
+	while (place && place + TAIL_BYTES >= t->head) {
+		struct entry *e = at(t, place);
+
+		if (e->at_ns + TAIL_KEEP_NS < now_ns)
+			break;
+		place = e->older;
+		if (e->taken || memcmp(record_of(e)->trace_id, trace_id, 16))
+			continue;
+		e->taken = 1;
+		fn(record_of(e), arg);
+		n++;
+	}
+	return n;
+}
+
+bool tail_in_use(const struct tail *t)
+{
+	return t->last_ns;
+}
+
+void tail_beat(struct tail *t, uint64_t now_ns)
+{
+	if (!t->last_ns || t->last_ns + TAIL_KEEP_NS >= now_ns)
+		return;
+	if (madvise(t->bytes, MAPPED, MADV_DONTNEED))
+		memset(t->newest, 0, BUCKETS * sizeof(*t->newest));
+	t->head = TAIL_BYTES;
+	t->last_ns = 0;
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Records of traces that nobody sampled, kept for a few seconds in case that another part of the
+ * trace turns out to matter (tail decision): a ring of bytes, found by trace id, the oldest are
+ * overwritten. Its memory is used only as far as there are such records, and given back when they
+ * are old.
+ */
+#ifndef AGENT_TELEMETRY_TAIL_H
+#define AGENT_TELEMETRY_TAIL_H
+
+#include "agent/telemetry/ring.h"
+
+#include <stdint.h>
+
+#define TAIL_BYTES   (4u << 20)
+#define TAIL_KEEP_NS 10000000000ULL
+
+struct tail;
+
+int tail_new(struct tail **out); /* 0 or -errno */
+void tail_free(struct tail **t);
+/* rec: a whole one of kind RECORD_REQUEST or RECORD_TUNNEL, with a trace. Copied. */
+void tail_put(struct tail *t, const struct record *rec, uint64_t now_ns);
+/* Hands out what is kept of a trace and not older than TAIL_KEEP_NS, the newest first, each once.
+ * How many. */
+uint32_t tail_take(struct tail *t, const uint8_t trace_id[16], uint64_t now_ns,
+		   void (*fn)(const struct record *rec, void *arg), void *arg);
+/* Is anything kept? */
+bool tail_in_use(const struct tail *t);
+/* Now and then: gives the memory back when all of it is too old. */
+void tail_beat(struct tail *t, uint64_t now_ns);
+
+#endif
