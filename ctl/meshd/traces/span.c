@@ -92,7 +92,8 @@ int span_read(const cJSON *json, const char *node, bool sampled, struct span *s)
 	s->operation = json_str(json, "operation", "");
 	s->status = (int)fmin(fmax(json_num(json, "statusCode", 0), 0), 999);
 	s->error = json_bool(json, "error", s->status >= 400);
-	s->slow = s->duration_us >= TRACES_SLOW_MS * 1000;
+	/* what is slow is the agent's to say: its flag may be lower */
+	s->slow = s->duration_us >= TRACES_SLOW_MS * 1000 || json_bool(json, "slow", 0);
 	s->sampled = json_bool(json, "sampled", sampled);
 	return 0;
 }

@@ -327,8 +327,9 @@ static bool too_big(struct traces *t)
 	       (uint64_t)used > t->o.size - t->o.size / SIZE_HEADROOM;
 }
 
-/* Oldest first, in steps that nobody notices. */
-static void prune(struct traces *t)
+/* Oldest first, in steps that nobody notices; but more than have just come, or the file would grow
+ * under load. */
+static void prune(struct traces *t, uint64_t added)
 {
 	uint64_t end = clock_mono_ns() + PRUNE_NS, gone = 0;
 	struct trace_row *row = &t->touched[0].now;
@@ -340,7 +341,7 @@ static void prune(struct traces *t)
 	while (!r && (big || too_old(t, row))) {
 		r = db_trace_delete(&t->db, row);
 		gone += !r;
-		if (r || clock_mono_ns() > end)
+		if (r || (gone > 2 * added && clock_mono_ns() > end))
 			break;
 		big = too_big(t);
 		r = db_trace_oldest(&t->db, row);
@@ -381,7 +382,7 @@ int traces_take(struct traces *t, const cJSON *spans, const char *node, uint64_t
 	}
 	t->counts.stored += t->added_spans;
 	t->counts.traces += t->added;
-	prune(t);
+	prune(t, t->added);
 	return 0;
 }
 
@@ -404,7 +405,7 @@ void traces_sweep(struct traces *t, uint64_t now_ms)
 	}
 	if (!t->db.sqlite)
 		return;
-	prune(t);
+	prune(t, 0);
 	if (!db_used(&t->db, &used, &all) && all - used > SHRINK_MIN &&
 	    (uint64_t)all > t->o.size - t->o.size / SIZE_HEADROOM)
 		db_shrink(&t->db);

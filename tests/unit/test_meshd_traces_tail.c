@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which spans are kept, and what agents are asked for: the tail decision of meshd. */
+#include "tests/unit/traces_rig.h"
+
+static int setup_store(void **state)
+{
+	setup_dir(state);
+	store_start(0, 0);
+	return 0;
+}
+
+/* How many ids the node is told; of them the last. */
+static int wanted(const char *node, char last[64])
+{
+	cJSON *list = cJSON_CreateArray();
+	int n;
+
+	traces_want(store, node, list);
+	n = cJSON_GetArraySize(list);
+	if (n && last)
+		snprintf(last, 64, "%s", cJSON_GetArrayItem(list, n - 1)->valuestring);
+	cJSON_Delete(list);
+	return n;
+}
+
+#define HEX "4bf92f3577b34da6a3ce929d0e0e4736"
+
+static void a_sampled_span_is_kept_and_nothing_is_asked_for(void **state)
+{
+	assert_int_equal(TAKE(.trace = HEX, .id = "1"), 0);
+	assert_int_equal(spans_of(HEX), 1);
+	assert_int_equal(wanted("n", NULL), 0);
+}
+
+static void what_nobody_sampled_goes_and_is_counted(void **state)
+{
+	assert_int_equal(TAKE(.trace = HEX, .id = "1", .unsampled = true), 0);
+	assert_int_equal(spans_of(HEX), -1);
+	assert_int_equal(counts().held, 1);
+	assert_int_equal(counts().undecided, 0);
+	traces_sweep(store, 60000);
+	assert_int_equal(counts().held, 0);
+	assert_int_equal(counts().undecided, 1);
+	assert_int_equal(counts().stored, 0);
+}
+
+static void an_error_keeps_the_whole_trace(void **state)
+{
+	char last[64];
+
+	assert_int_equal(TAKE(.trace = HEX, .id = "1", .unsampled = true), 0);
+	assert_int_equal(TAKE(.trace = "another", .id = "1", .unsampled = true), 0);
+	assert_int_equal(
+		TAKE(.trace = HEX, .id = "2", .parent = "1", .unsampled = true, .status = 503), 0);
+	assert_int_equal(spans_of(HEX), 2);
+	assert_int_equal(wanted("n", last), 1);
+	assert_string_equal(last, HEX);
+	/* what the agents send now */
+	assert_int_equal(TAKE(.trace = HEX, .id = "3", .parent = "1", .unsampled = true), 0);
+	assert_int_equal(spans_of(HEX), 3);
+	assert_int_equal(spans_of("another"), -1);
+}
+
+static void a_slow_span_keeps_the_whole_trace(void **state)
+{
+	char last[64];
+
+	assert_int_equal(TAKE(.trace = "order-17", .id = "1", .unsampled = true, .duration = 999),
+			 0);
+	assert_int_equal(spans_of("order-17"), -1);
+	assert_int_equal(TAKE(.trace = "order-17", .id = "2", .unsampled = true, .duration = 1000),
+			 0);
+	assert_int_equal(spans_of("order-17"), 2);
+	assert_int_equal(wanted("n", last), 1);
+	assert_int_equal(strlen(last), 32); /* agents are asked by the digits */
+}
+
+/* An agent's flag says what is slow for it. */
+static void what_an_agent_calls_slow_is_slow(void **state)
+{
+	cJSON *list = cJSON_CreateArray();
+	cJSON *v = span_made(&(struct made){.trace = HEX, .id = "1", .unsampled = true});
+
+	cJSON_AddBoolToObject(v, "slow", true);
+	cJSON_AddItemToArray(list, v);
+	assert_int_equal(traces_take(store, list, "n", 1000), 0);
+	cJSON_Delete(list);
+	assert_int_equal(spans_of(HEX), 1);
+	assert_int_equal(wanted("n", NULL), 1);
+}
+
+static void every_node_is_told_once_and_again_a_second_later(void **state)
+{
+	assert_int_equal(TAKE(.trace = HEX, .id = "1", .unsampled = true, .status = 500), 0);
+	assert_int_equal(wanted("a", NULL), 1);
+	assert_int_equal(wanted("a", NULL), 0);
+	assert_int_equal(wanted("b", NULL), 1);
+	traces_sweep(store, 1000 + 999);
+	assert_int_equal(wanted("a", NULL), 0);
+	traces_sweep(store, 1000 + 1000);
+	assert_int_equal(wanted("a", NULL), 1);
+	/* nobody has the spans any more */
+	traces_sweep(store, 1000 + TRACES_WANT_MS);
+	assert_int_equal(wanted("c", NULL), 0);
+}
+
+static void what_is_asked_for_has_a_limit(void **state)
+{
+	char trace[32];
+
+	for (int i = 0; i < TRACES_WANT_MAX + 100; i++) {
+		snprintf(trace, sizeof(trace), "t%d", i);
+		assert_int_equal(TAKE(.trace = trace, .id = "1", .unsampled = true, .status = 500),
+				 0);
+	}
+	assert_int_equal(counts().unwanted, 100);
+	assert_int_equal(counts().stored, TRACES_WANT_MAX + 100);
+	assert_int_equal(wanted("n", NULL), TRACES_WANT_MAX);
+	traces_sweep(store, 1000 + TRACES_WANT_MS);
+	assert_int_equal(TAKE(.trace = "later", .id = "1", .unsampled = true, .status = 500), 0);
+	assert_int_equal(wanted("n", NULL), 1);
+}
+
+static void what_waits_has_a_limit(void **state)
+{
+	char trace[32], pad[2000];
+	struct traces_counts c;
+
+	memset(pad, 'x', sizeof(pad) - 1);
+	pad[sizeof(pad) - 1] = '\0';
+	for (int i = 0; i < 10000; i++) {
+		snprintf(trace, sizeof(trace), "t%d", i);
+		assert_int_equal(TAKE(.trace = trace, .id = "1", .unsampled = true, .pad = pad), 0);
+	}
+	c = counts();
+	assert_true(c.held > 1000 && c.held <= 4096);
+	assert_int_equal(c.held + c.undecided, 10000);
+	/* the newest still wait */
+	assert_int_equal(TAKE(.trace = "t9999", .id = "2", .unsampled = true, .status = 500), 0);
+	assert_int_equal(spans_of("t9999"), 2);
+	assert_int_equal(TAKE(.trace = "t0", .id = "2", .unsampled = true, .status = 500), 0);
+	assert_int_equal(spans_of("t0"), 1);
+}
+
+static void what_makes_no_sense_is_counted(void **state)
+{
+	static const char *const bad[] = {
+		"1",
+		"null",
+		"{}",
+		"{\"traceId\":1,\"id\":\"a\"}",
+		"{\"traceId\":\"t\",\"id\":\"a\",\"service\":\"s\",\"startTime\":-1,\"duration\":"
+		"0}",
+		"{\"traceId\":\"t\",\"id\":\"a\",\"service\":\"s\",\"startTime\":1e300,"
+		"\"duration\":0}",
+		"{\"traceId\":\"t\",\"id\":\"a\",\"service\":\"a\\nb\",\"startTime\":1,"
+		"\"duration\":0}",
+		"{\"traceId\":\"t\\u0001\",\"id\":\"a\",\"service\":\"s\",\"startTime\":1,"
+		"\"duration\":0}",
+		"{\"traceId\":\"t\",\"id\":\"\",\"service\":\"s\",\"startTime\":1,\"duration\":0}",
+		"{\"traceId\":\"t\",\"id\":\"a\",\"service\":\"s\",\"startTime\":\"1\","
+		"\"duration\":0}",
+	};
+	cJSON *list = cJSON_CreateArray();
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
+		cJSON *v = cJSON_Parse(bad[i]);
+
+		assert_non_null(v);
+		cJSON_AddItemToArray(list, v);
+	}
+	cJSON_AddItemToArray(list, span_made(&(struct made){.trace = "good", .id = "1"}));
+	assert_int_equal(traces_take(store, list, "n", 1000), 0);
+	assert_int_equal(traces_take(store, NULL, "n", 1000), 0);
+	cJSON_Delete(list);
+	assert_int_equal(counts().invalid, sizeof(bad) / sizeof(*bad));
+	assert_int_equal(spans_of("good"), 1);
+}
+
+#define T(f) cmocka_unit_test_setup_teardown(f, setup_store, teardown_dir)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(a_sampled_span_is_kept_and_nothing_is_asked_for),
+		T(what_nobody_sampled_goes_and_is_counted),
+		T(an_error_keeps_the_whole_trace),
+		T(a_slow_span_keeps_the_whole_trace),
+		T(what_an_agent_calls_slow_is_slow),
+		T(every_node_is_told_once_and_again_a_second_later),
+		T(what_is_asked_for_has_a_limit),
+		T(what_waits_has_a_limit),
+		T(what_makes_no_sense_is_counted),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
