@@ -43,6 +43,8 @@ const struct route api_routes[] = {
 	{"POST", "/api/breakers/*/close", "endpoint", api_breaker_close},
 	{"POST", "/api/breakers/*/reset", "endpoint", api_breaker_reset},
 	{"POST", "/api/telemetry", NULL, api_telemetry, .body_max = TELEMETRY_MAX},
+	{"GET", "/api/metrics/*", "window,granularity,source,version", api_red},
+	{"GET", "/api/graph", "window", api_graph},
 	{"GET", "/api/why/?", NULL, api_why},
 	{"POST", "/api/spans", NULL, api_spans_post, .body_max = POST_BODY_MAX},
 	{"POST", "/v1/traces", NULL, api_otlp_post, .body_max = POST_BODY_MAX},

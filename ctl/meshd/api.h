@@ -42,6 +42,8 @@ void api_breaker_close(struct request *r);
 void api_breaker_reset(struct request *r);
 
 void api_telemetry(struct request *r);
+void api_red(struct request *r);
+void api_graph(struct request *r);
 void api_why(struct request *r);
 void api_spans_post(struct request *r);
 void api_otlp_post(struct request *r);

@@ -46,6 +46,9 @@ void api_health(struct request *r)
 	cJSON_AddItemToObject(v, "tracesError",
 			      traces_error(m->traces) ? cJSON_CreateString(traces_error(m->traces))
 						      : cJSON_CreateNull());
+	cJSON_AddItemToObject(v, "telemetryError",
+			      *red_error(m->red) ? cJSON_CreateString(red_error(m->red))
+						 : cJSON_CreateNull());
 	free(all);
 	reply_json(r, ok ? 200 : 503, v);
 }

@@ -1,38 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Handler of /api/telemetry: what agents have measured, seen and explained (docs/telemetry.md).
- * Each part of a batch goes to its own place; what counts is counted once, by the batch's number.
+ * Each part of a batch goes to its own place; a batch is taken once, by its number. The series come
+ * last: with them its number is stored, and until then it is sent again after a crash (a span that
+ * comes twice is known by its id).
  */
 #include "ctl/meshd/api.h"
+#include "ctl/meshd/telemetry_forms.h"
+#include "lib/clock.h"
 #include "lib/json.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const struct schema label = {SCHEMA_TEXT, .min = 1, .max = 63};
-static const struct schema id = {SCHEMA_TEXT, .min = 1, .max = WHY_ID_MAX};
-/* Open: an agent that is newer than this meshd may say more. */
-static const struct schema why_form = {
-	SCHEMA_OBJECT, .open = true,
-	.fields = (const struct schema_field[]){
-		{"id", &id, .required = true}, {"traceId", &id}, {NULL}}};
-static const struct schema whys_form = {SCHEMA_LIST, .min = 0, .max = WHYS_MAX, .item = &why_form};
-static const struct schema node = {SCHEMA_TEXT, .min = 1, .max = 63, .valid = name_valid,
-				   .what = NAME_WHAT};
-static const struct schema telemetry_form = {
-	SCHEMA_OBJECT, .open = true,
-	.fields = (const struct schema_field[]){{"node", &node, .required = true},
-						{"epoch", &label},
-						{"whys", &whys_form},
-						{NULL}}};
-
 static uint64_t now_ms(const struct request *r)
 {
 	return r->meshd->loop->now_ns / 1000000;
 }
 
-static int keep(struct request *r, cJSON *why, const char *from)
+static int keep_why(struct request *r, cJSON *why, const char *from)
 {
 	cJSON_DeleteItemFromObjectCaseSensitive(why, "node"); /* ours to say */
 	if (!cJSON_AddStringToObject(why, "node", from))
@@ -40,33 +27,71 @@ static int keep(struct request *r, cJSON *why, const char *from)
 	return whys_add(r->meshd->whys, why, now_ms(r));
 }
 
-void api_telemetry(struct request *r)
+static void answer(struct request *r, const struct red_batch *b, bool duplicate, unsigned kept,
+		   unsigned dropped)
 {
-	unsigned kept = 0, dropped = 0;
-	cJSON *body = request_json(r), *why, *v;
-	struct schema_error e;
+	struct meshd *m = r->meshd;
+	cJSON *v = cJSON_CreateObject();
 
-	if (!body)
-		return;
-	if (schema_check(&telemetry_form, body, &e)) {
-		cJSON_Delete(body);
-		reply_invalid(r, &e);
-		return;
-	}
+	cJSON_AddBoolToObject(v, "success", true);
+	cJSON_AddNumberToObject(v, "kept", kept);
+	cJSON_AddNumberToObject(v, "dropped", dropped);
+	if (b->seq)
+		cJSON_AddNumberToObject(v, "seq", (double)b->seq);
+	cJSON_AddBoolToObject(v, "duplicate", duplicate);
+	traces_want(m->traces, b->node, cJSON_AddArrayToObject(v, "want"));
+	tap_list(m->taps, cJSON_AddArrayToObject(v, "taps"));
+	cJSON_AddNumberToObject(v, "tapSerial", (double)tap_serial(m->taps));
+	reply_json(r, 200, v);
+}
+
+/* Everything of a batch that is new. */
+static void take(struct request *r, const cJSON *body, const struct red_batch *b)
+{
+	struct meshd *m = r->meshd;
+	const cJSON *spans = cJSON_GetObjectItemCaseSensitive(body, "spans");
+	unsigned kept = 0, dropped = 0;
+	cJSON *why;
+
 	cJSON_ArrayForEach (why, cJSON_GetObjectItemCaseSensitive(body, "whys")) {
-		if (keep(r, why, json_str(body, "node", "")))
+		if (keep_why(r, why, b->node))
 			dropped++;
 		else
 			kept++;
 	}
-	tap_take(r->meshd->taps, cJSON_GetObjectItemCaseSensitive(body, "tapped"));
+	m->whys_dropped += dropped;
+	if (spans && spans->child) /* what fails is counted there */
+		(void)traces_take(m->traces, spans, b->node, now_ms(r));
+	tap_take(m->taps, cJSON_GetObjectItemCaseSensitive(body, "tapped"));
+	if (b->seq && red_take(m->red, b, clock_wall_ms()) == -ENOMEM)
+		reply_json(r, 500, NULL); /* it comes again */
+	else
+		answer(r, b, false, kept, dropped);
+}
+
+void api_telemetry(struct request *r)
+{
+	cJSON *body = request_json(r);
+	struct red_batch b;
+	struct schema_error e;
+	int err;
+
+	if (!body)
+		return;
+	err = schema_check(&telemetry_form, body, &e);
+	if (!err)
+		err = telemetry_batch(body, &b, &e);
+	if (err) {
+		api_fail(r, err, &e);
+		cJSON_Delete(body);
+		return;
+	}
+	if (b.seq && red_seen(r->meshd->red, b.node, b.epoch, b.seq)) {
+		(void)red_take(r->meshd->red, &b, clock_wall_ms()); /* counts that it came again */
+		answer(r, &b, true, 0, 0);
+	} else {
+		take(r, body, &b);
+	}
+	telemetry_batch_done(&b);
 	cJSON_Delete(body);
-	r->meshd->whys_dropped += dropped;
-	v = cJSON_CreateObject();
-	cJSON_AddBoolToObject(v, "success", true);
-	cJSON_AddNumberToObject(v, "kept", kept);
-	cJSON_AddNumberToObject(v, "dropped", dropped);
-	tap_list(r->meshd->taps, cJSON_AddArrayToObject(v, "taps"));
-	cJSON_AddNumberToObject(v, "tapSerial", (double)tap_serial(r->meshd->taps));
-	reply_json(r, 200, v);
 }

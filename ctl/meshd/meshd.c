@@ -107,6 +107,14 @@ static void on_tick(struct timer *t)
 	timer_arm(m->loop, &m->tick, TICK_MS, on_tick);
 }
 
+static void on_red_tick(struct timer *t)
+{
+	struct meshd *m = (struct meshd *)((char *)t - offsetof(struct meshd, red_tick));
+
+	red_tick(m->red, clock_wall_ms());
+	timer_arm(m->loop, &m->red_tick, RED_TICK_MS, on_red_tick);
+}
+
 void meshd_changed(struct meshd *m)
 {
 	if (m->last_revision == store_revision(m->store))
@@ -195,6 +203,8 @@ static int meshd_open(struct meshd *m, char *why, size_t cap)
 		r = whys_new(&m->whys);
 	if (!r)
 		r = tap_hub_new(m->loop, m->serial, on_taps, m, &m->taps);
+	if (!r)
+		r = red_new(o->state_dir, clock_wall_ms(), &m->red);
 	if (r)
 		return r;
 	if (o->otlp.endpoint) {
@@ -233,6 +243,7 @@ int meshd_new(struct loop *l, const struct meshd_options *o, struct meshd **out,
 		return r;
 	}
 	timer_arm(l, &m->tick, TICK_MS, on_tick);
+	timer_arm(l, &m->red_tick, RED_TICK_MS, on_red_tick);
 	*out = m;
 	return 0;
 }
@@ -259,6 +270,7 @@ void meshd_free(struct meshd **m)
 	if ((*m)->server)
 		finish(*m);
 	timer_cancel((*m)->loop, &(*m)->tick);
+	timer_cancel((*m)->loop, &(*m)->red_tick);
 	timer_cancel((*m)->loop, &(*m)->faults_end);
 	poll_done(&(*m)->hub);
 	server_free(&(*m)->server);
@@ -272,6 +284,8 @@ void meshd_free(struct meshd **m)
 	tap_hub_free(&(*m)->taps);
 	otlp_free(&(*m)->otlp);
 	traces_free(&(*m)->traces);
+	red_free(&(*m)->red);
+	splits_done(&(*m)->splits);
 	registry_free(&(*m)->registry);
 	store_close(&(*m)->store);
 	free(*m);

@@ -12,8 +12,10 @@
 #include "ctl/meshd/hands.h"
 #include "ctl/meshd/otlp/otlp.h"
 #include "ctl/meshd/poll.h"
+#include "ctl/meshd/red/red.h"
 #include "ctl/meshd/registry.h"
 #include "ctl/meshd/server.h"
+#include "ctl/meshd/splits.h"
 #include "ctl/meshd/store.h"
 #include "ctl/meshd/tap.h"
 #include "ctl/meshd/traces/traces.h"
@@ -50,6 +52,9 @@ struct meshd {
 	struct tap_hub *taps;
 	struct otlp *otlp; /* NULL: nothing is exported */
 	struct traces *traces;
+	struct red *red;
+	struct timer red_tick;
+	struct splits splits;
 	struct whys *whys;
 	uint64_t whys_dropped; /* too long to be kept */
 	uint64_t started_ns;

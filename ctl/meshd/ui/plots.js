@@ -12,9 +12,9 @@ export function points(metrics) {
 		time: (typeof p.time === "number" ? p.time : Date.parse(p.time)) / 1000,
 		rate: p.rate ?? 0,
 		errorRate: p.requests === 0 ? null : p.errorRate ?? null,
-		p50: p.requests === 0 ? null : p.p50Latency ?? null,
-		p95: p.requests === 0 ? null : p.p95Latency ?? null,
-		p99: p.requests === 0 ? null : p.p99Latency ?? null,
+		p50: p.requests === 0 ? null : p.p50 ?? null,
+		p95: p.requests === 0 ? null : p.p95 ?? null,
+		p99: p.requests === 0 ? null : p.p99 ?? null,
 	}));
 }
 

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Handler of /api/metrics/S: rate, errors and duration of one service over time. */
+#include "ctl/meshd/api_red.h"
+#include "lib/clock.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#define ANSWER_MAX (4u << 20)
+
+/* In whole seconds, rounded up. 0 or -EINVAL after answering. */
+static int seconds(struct request *r, const char *name, uint64_t *out)
+{
+	const char *text = request_query(r, name);
+	uint64_t ms;
+
+	if (!text)
+		return 0;
+	if (duration_parse(text, &ms) || !ms || ms > RED_KEEP_S * 1000ull) {
+		reply_error(r, 400, name, "must be a time from 1s to 336h (14 days), as 1m or 10s");
+		return -EINVAL;
+	}
+	*out = (ms + 999) / 1000;
+	return 0;
+}
+
+int api_window(struct request *r, bool step, struct red_window *w)
+{
+	w->window_s = API_RED_WINDOW_S;
+	if (seconds(r, "window", &w->window_s) || (step && seconds(r, "granularity", &w->step_s)))
+		return -EINVAL;
+	if (!step)
+		w->step_s = w->window_s;
+	if (!red_window_plan(r->meshd->red, w, clock_wall_ms()))
+		return 0;
+	reply_error(r, 400, "granularity", "would give more than %d points: ask for a coarser one",
+		    RED_POINTS_MAX);
+	return -EINVAL;
+}
+
+static double ms(const struct red_sum *s, double q)
+{
+	return histogram_sparse_quantile_ns(&s->histogram, q) / 1e6;
+}
+
+void api_figures(struct buf *b, const struct red_sum *s, double secs, const char *suffix)
+{
+	double share = s->requests ? (double)s->errors / (double)s->requests : 0;
+
+	buf_printf(b,
+		   "\"requests\":%llu,\"errors\":%llu,\"rate\":%.6g,\"errorRate\":%.6g,"
+		   "\"p50%s\":%.6g,\"p95%s\":%.6g,\"p99%s\":%.6g,"
+		   "\"bytesIn\":%llu,\"bytesOut\":%llu",
+		   (unsigned long long)s->requests, (unsigned long long)s->errors,
+		   (double)s->requests / secs, share, suffix, ms(s, 0.50), suffix, ms(s, 0.95),
+		   suffix, ms(s, 0.99), (unsigned long long)s->bytes_in,
+		   (unsigned long long)s->bytes_out);
+}
+
+void api_red_fail(struct request *r, int err)
+{
+	if (err == -EIO)
+		reply_error(r, 503, NULL, "%s", red_error(r->meshd->red));
+	else
+		api_fail(r, err, NULL);
+}
+
+static void duration_member(struct buf *b, const char *key, uint64_t secs)
+{
+	char text[32];
+
+	buf_member(b, key, duration_format(secs * 1000, text));
+}
+
+/* A point is a part of the window: of its seconds only those count in which anything was known. */
+static void write_points(struct buf *b, const struct red_window *w, const struct red_sum *points,
+			 double covered)
+{
+	double end = (double)w->to_ms / 1000, begin = end - covered;
+	uint64_t at = w->from_s - w->from_s % w->step_s;
+
+	for (size_t i = 0; i < red_window_points(w); i++, at += w->step_s) {
+		double from = (double)at > begin ? (double)at : begin,
+		       to = (double)(at + w->step_s) < end ? (double)(at + w->step_s) : end;
+
+		buf_printf(b, "%s{\"time\":%llu,", i ? "," : "", (unsigned long long)at * 1000);
+		api_figures(b, &points[i], to - from > 1 ? to - from : 1, "");
+		buf_char(b, '}');
+	}
+}
+
+static void write_answer(struct buf *b, const struct red *red, const struct red_window *w,
+			 const struct red_sum *points, const struct red_sum *total)
+{
+	double covered = red_covered_s(red, w, w->service);
+
+	buf_char(b, '{');
+	buf_member(b, "service", w->service);
+	buf_char(b, ',');
+	duration_member(b, "window", w->window_s);
+	buf_char(b, ',');
+	duration_member(b, "granularity", w->step_s);
+	buf_char(b, ',');
+	duration_member(b, "resolution", w->resolution_s);
+	buf_printf(b, ",\"from\":%llu,\"to\":%llu,\"seconds\":%.3f,",
+		   (unsigned long long)w->from_s * 1000, (unsigned long long)w->to_ms, covered);
+	api_figures(b, total, covered, "Latency");
+	buf_str(b, ",\"series\":[");
+	write_points(b, w, points, covered);
+	buf_str(b, "]}");
+}
+
+/* A query parameter that is a name. 0 or -EINVAL after answering. */
+static int name_of(struct request *r, const char *key, const char **out)
+{
+	*out = request_query(r, key);
+	if (!*out || name_valid(*out))
+		return 0;
+	reply_error(r, 400, key, "must be " NAME_WHAT);
+	return -EINVAL;
+}
+
+void api_red(struct request *r)
+{
+	struct red *red = r->meshd->red;
+	struct red_window w = {.service = r->arg[0]};
+	struct red_sum *points, total = {0};
+	struct buf b;
+	int err;
+
+	if (api_window(r, true, &w) || name_of(r, "source", &w.source) ||
+	    name_of(r, "version", &w.version) ||
+	    (!red_knows(red, w.service) && !api_knows_service(r, w.service)))
+		return;
+	points = calloc(red_window_points(&w), sizeof(*points));
+	err = points ? red_window_read(red, &w, points, &total) : -ENOMEM;
+	buf_init(&b, ANSWER_MAX);
+	if (!err)
+		write_answer(&b, red, &w, points, &total);
+	if (!err)
+		reply_buf(r, 200, "application/json", &b);
+	else
+		api_red_fail(r, err);
+	buf_done(&b);
+	for (size_t i = 0; points && i < red_window_points(&w); i++)
+		red_sum_done(&points[i]);
+	red_sum_done(&total);
+	free(points);
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the handlers of /api/metrics and /api/graph share; nobody else includes it. */
+#ifndef MESHD_API_RED_H
+#define MESHD_API_RED_H
+
+#include "ctl/meshd/api.h"
+#include "ctl/meshd/red/red.h"
+
+#define API_RED_WINDOW_S 60
+
+/* Reads ?window= and, when step is wanted, ?granularity=. 0 with the rest of *w as it was, or
+ * -EINVAL after answering 400. */
+int api_window(struct request *r, bool step, struct red_window *w);
+/* "requests":1,"errors":0,"rate":0.1,"errorRate":0,"p50":1.5,... without braces. seconds: what it
+ * was counted in; suffix: behind p50, p95 and p99. */
+void api_figures(struct buf *b, const struct red_sum *s, double seconds, const char *suffix);
+
+/* Answers an error of red_window_read() or red_groups_read(). */
+void api_red_fail(struct request *r, int err);
+
+#endif

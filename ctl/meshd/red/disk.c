@@ -1,0 +1,396 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See disk.h: reading and writing. Opening is in disk_open.c. */
+#include "ctl/meshd/red/disk_impl.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Bind by order; n INTEGER, t TEXT, b BLOB: see bind(). */
+const char *const disk_statements[DISK_STATEMENTS] = {
+	[D_BEGIN] = "BEGIN IMMEDIATE",
+	[D_COMMIT] = "COMMIT",
+	[D_ROLLBACK] = "ROLLBACK",
+	[D_AGENT_PUT] = "INSERT OR REPLACE INTO agent(node, epoch, seq, used_s) "
+			"VALUES(?1, ?2, ?3, ?4)",
+	[D_AGENT_DROP] = "DELETE FROM agent WHERE node = ?1 AND epoch = ?2",
+	[D_AGENT_ALL] = "SELECT node, epoch, seq, used_s FROM agent ORDER BY used_s",
+	[D_JOURNAL_PUT] = "INSERT INTO journal(second_s, records) VALUES(?1, ?2)",
+	[D_JOURNAL_ALL] = "SELECT id, second_s, records FROM journal WHERE id >= ?1 ORDER BY id",
+	[D_JOURNAL_SIZE] = "SELECT coalesce(sum(length(records)), 0) FROM journal",
+	[D_MARK_PUT] = "INSERT OR REPLACE INTO mark(tier, shard, id) VALUES(?1, ?2, ?3)",
+	[D_MARK_ALL] = "SELECT tier, shard, id FROM mark",
+	[D_CELL_PUT] = "INSERT INTO cell(tier, start_s, service, records) VALUES(?1, ?2, ?3, ?4)",
+	[D_CELL_OF] = "SELECT start_s, records FROM cell INDEXED BY cell_service "
+		      "WHERE tier = ?1 AND service = ?4 AND start_s >= ?2 AND start_s < ?3",
+	[D_CELL_ALL] = "SELECT start_s, records FROM cell INDEXED BY cell_time "
+		       "WHERE tier = ?1 AND start_s >= ?2 AND start_s < ?3",
+	[D_CELL_OLDEST] = "SELECT coalesce(min(start_s), 0) FROM cell WHERE tier = ?1",
+	[D_SERVICE_PUT] = "INSERT INTO service(name, first_s, last_s, called) "
+			  "VALUES(?1, ?2, ?3, ?4) ON CONFLICT(name) DO UPDATE SET "
+			  "last_s = max(last_s, excluded.last_s), "
+			  "called = max(called, excluded.called)",
+	[D_SERVICE_ALL] = "SELECT name, first_s, last_s, called FROM service",
+	[D_PRUNE_CELL] = "DELETE FROM cell WHERE id IN (SELECT id FROM cell INDEXED BY cell_time "
+			 "WHERE tier = ?1 AND start_s < ?2 LIMIT ?3)",
+	[D_PRUNE_CELL_OLDEST] =
+		"DELETE FROM cell WHERE id IN (SELECT id FROM cell ORDER BY id LIMIT ?1)",
+	[D_PRUNE_JOURNAL_SIZE] =
+		"SELECT coalesce(sum(length(records)), 0) FROM (SELECT records FROM "
+		"journal WHERE id <= ?1 AND second_s < ?2 ORDER BY id LIMIT ?3)",
+	[D_PRUNE_JOURNAL] =
+		"DELETE FROM journal WHERE id IN (SELECT id FROM journal WHERE id <= ?1 "
+		"AND second_s < ?2 ORDER BY id LIMIT ?3)",
+	[D_PRUNE_SERVICE] = "DELETE FROM service WHERE name IN (SELECT name FROM service WHERE "
+			    "last_s < ?1 LIMIT ?2)",
+	[D_PRUNE_AGENT] = "DELETE FROM agent WHERE rowid IN (SELECT rowid FROM agent WHERE "
+			  "used_s < ?1 LIMIT ?2)",
+	[D_PAGES] = "SELECT page_count - freelist_count FROM pragma_page_count, "
+		    "pragma_freelist_count",
+};
+
+int disk_fail(struct red_disk *d)
+{
+	int code = sqlite3_errcode(d->db) & 0xff;
+
+	snprintf(d->error, sizeof(d->error), "%s", sqlite3_errmsg(d->db));
+	return code == SQLITE_CORRUPT || code == SQLITE_NOTADB ? -EBADMSG : -EIO;
+}
+
+const char *red_disk_error(const struct red_disk *d)
+{
+	return d->error;
+}
+
+struct bytes {
+	const void *p;
+	size_t len;
+};
+
+/* Binds by the letters of fmt: n uint64_t, t text, b struct bytes *. What is bound stays the
+ * caller's until unbind(). */
+static sqlite3_stmt *bind(struct red_disk *d, enum disk_statement id, const char *fmt, ...)
+{
+	sqlite3_stmt *st = d->stmt[id];
+	const struct bytes *b;
+	va_list ap;
+
+	va_start(ap, fmt);
+	for (int i = 1; *fmt; fmt++, i++) {
+		switch (*fmt) {
+		case 'n':
+			sqlite3_bind_int64(st, i, (sqlite3_int64)va_arg(ap, uint64_t));
+			break;
+		case 't':
+			sqlite3_bind_text(st, i, va_arg(ap, const char *), -1, SQLITE_STATIC);
+			break;
+		default:
+			b = va_arg(ap, const struct bytes *);
+			sqlite3_bind_blob64(st, i, b->p, b->len, SQLITE_STATIC);
+		}
+	}
+	va_end(ap);
+	return st;
+}
+
+static void unbind(sqlite3_stmt *st)
+{
+	sqlite3_reset(st);
+	sqlite3_clear_bindings(st);
+}
+
+static int run(struct red_disk *d, sqlite3_stmt *st)
+{
+	int r = sqlite3_step(st) == SQLITE_DONE ? 0 : disk_fail(d);
+
+	unbind(st);
+	return r;
+}
+
+static uint64_t number(sqlite3_stmt *st, int column)
+{
+	return (uint64_t)sqlite3_column_int64(st, column);
+}
+
+static const char *text(sqlite3_stmt *st, int column)
+{
+	const char *s = (const char *)sqlite3_column_text(st, column);
+
+	return s ? s : "";
+}
+
+static struct bytes blob(sqlite3_stmt *st, int column)
+{
+	struct bytes b = {.p = sqlite3_column_blob(st, column)};
+
+	b.len = b.p ? (size_t)sqlite3_column_bytes(st, column) : 0;
+	return b;
+}
+
+/* One row, one number; 0 when it cannot be read. */
+static uint64_t ask(struct red_disk *d, sqlite3_stmt *st)
+{
+	uint64_t n = 0;
+
+	if (sqlite3_step(st) == SQLITE_ROW)
+		n = number(st, 0);
+	unbind(st);
+	return n;
+}
+
+/* Calls one(arg) for each row until it returns non-zero. */
+static int each(struct red_disk *d, sqlite3_stmt *st, int (*one)(sqlite3_stmt *st, void *arg),
+		void *arg)
+{
+	int step, r = 0;
+
+	while ((step = sqlite3_step(st)) == SQLITE_ROW && !r)
+		r = one(st, arg);
+	if (step != SQLITE_ROW && step != SQLITE_DONE)
+		r = disk_fail(d);
+	unbind(st);
+	return r;
+}
+
+/* --- transactions -------------------------------------------------------------------- */
+
+int red_disk_begin(struct red_disk *d)
+{
+	return run(d, d->stmt[D_BEGIN]);
+}
+
+int red_disk_commit(struct red_disk *d)
+{
+	return run(d, d->stmt[D_COMMIT]);
+}
+
+void red_disk_rollback(struct red_disk *d)
+{
+	/* SQLite may have done so by itself */
+	if (!sqlite3_get_autocommit(d->db))
+		sqlite3_step(d->stmt[D_ROLLBACK]);
+	sqlite3_reset(d->stmt[D_ROLLBACK]);
+	d->journal_bytes = ask(d, d->stmt[D_JOURNAL_SIZE]);
+}
+
+/* --- agents -------------------------------------------------------------------------- */
+
+int red_disk_agent_put(struct red_disk *d, const struct red_disk_agent *a)
+{
+	return run(d, bind(d, D_AGENT_PUT, "ttnn", a->node, a->epoch, a->seq, a->used_s));
+}
+
+int red_disk_agent_drop(struct red_disk *d, const char *node, const char *epoch)
+{
+	return run(d, bind(d, D_AGENT_DROP, "tt", node, epoch));
+}
+
+struct agents {
+	int (*fn)(void *arg, const struct red_disk_agent *a);
+	void *arg;
+};
+
+static int one_agent(sqlite3_stmt *st, void *arg)
+{
+	struct agents *to = arg;
+	struct red_disk_agent a = {text(st, 0), text(st, 1), number(st, 2), number(st, 3)};
+
+	return to->fn(to->arg, &a);
+}
+
+int red_disk_agents(struct red_disk *d, int (*fn)(void *arg, const struct red_disk_agent *a),
+		    void *arg)
+{
+	struct agents to = {fn, arg};
+
+	return each(d, d->stmt[D_AGENT_ALL], one_agent, &to);
+}
+
+/* --- journal ------------------------------------------------------------------------- */
+
+int red_disk_journal_put(struct red_disk *d, uint64_t second_s, const void *records, size_t len,
+			 uint64_t *id)
+{
+	struct bytes b = {records, len};
+	int r = run(d, bind(d, D_JOURNAL_PUT, "nb", second_s, &b));
+
+	if (!r) {
+		*id = (uint64_t)sqlite3_last_insert_rowid(d->db);
+		d->journal_bytes += len;
+	}
+	return r;
+}
+
+struct entries {
+	int (*fn)(void *arg, uint64_t id, uint64_t second_s, const void *records, size_t len);
+	void *arg;
+};
+
+static int one_entry(sqlite3_stmt *st, void *arg)
+{
+	struct entries *to = arg;
+	struct bytes b = blob(st, 2);
+
+	return to->fn(to->arg, number(st, 0), number(st, 1), b.p, b.len);
+}
+
+int red_disk_journal(struct red_disk *d, uint64_t from,
+		     int (*fn)(void *arg, uint64_t id, uint64_t second_s, const void *records,
+			       size_t len),
+		     void *arg)
+{
+	struct entries to = {fn, arg};
+
+	return each(d, bind(d, D_JOURNAL_ALL, "n", from), one_entry, &to);
+}
+
+uint64_t red_disk_journal_bytes(const struct red_disk *d)
+{
+	return d->journal_bytes;
+}
+
+/* --- marks --------------------------------------------------------------------------- */
+
+int red_disk_mark_put(struct red_disk *d, unsigned tier, unsigned shard, uint64_t id)
+{
+	return run(d, bind(d, D_MARK_PUT, "nnn", (uint64_t)tier, (uint64_t)shard, id));
+}
+
+struct marks {
+	int (*fn)(void *arg, unsigned tier, unsigned shard, uint64_t id);
+	void *arg;
+};
+
+static int one_mark(sqlite3_stmt *st, void *arg)
+{
+	struct marks *to = arg;
+
+	return to->fn(to->arg, (unsigned)number(st, 0), (unsigned)number(st, 1), number(st, 2));
+}
+
+int red_disk_marks(struct red_disk *d,
+		   int (*fn)(void *arg, unsigned tier, unsigned shard, uint64_t id), void *arg)
+{
+	struct marks to = {fn, arg};
+
+	return each(d, d->stmt[D_MARK_ALL], one_mark, &to);
+}
+
+/* --- cells --------------------------------------------------------------------------- */
+
+int red_disk_cell_put(struct red_disk *d, unsigned tier, uint64_t start_s, const char *service,
+		      const void *records, size_t len)
+{
+	struct bytes b = {records, len};
+
+	return run(d, bind(d, D_CELL_PUT, "nntb", (uint64_t)tier, start_s, service, &b));
+}
+
+struct cells {
+	int (*fn)(void *arg, uint64_t start_s, const void *records, size_t len);
+	void *arg;
+};
+
+static int one_cell(sqlite3_stmt *st, void *arg)
+{
+	struct cells *to = arg;
+	struct bytes b = blob(st, 1);
+
+	return to->fn(to->arg, number(st, 0), b.p, b.len);
+}
+
+int red_disk_cells(struct red_disk *d, unsigned tier, const char *service, uint64_t from_s,
+		   uint64_t to_s,
+		   int (*fn)(void *arg, uint64_t start_s, const void *records, size_t len),
+		   void *arg)
+{
+	struct cells to = {fn, arg};
+	sqlite3_stmt *st;
+
+	if (service)
+		st = bind(d, D_CELL_OF, "nnnt", (uint64_t)tier, from_s, to_s, service);
+	else
+		st = bind(d, D_CELL_ALL, "nnn", (uint64_t)tier, from_s, to_s);
+	return each(d, st, one_cell, &to);
+}
+
+uint64_t red_disk_oldest_s(struct red_disk *d, unsigned tier)
+{
+	return ask(d, bind(d, D_CELL_OLDEST, "n", (uint64_t)tier));
+}
+
+/* --- services ------------------------------------------------------------------------ */
+
+int red_disk_service_put(struct red_disk *d, const struct red_disk_service *s)
+{
+	return run(d, bind(d, D_SERVICE_PUT, "tnnn", s->name, s->first_s, s->last_s,
+			   (uint64_t)s->called));
+}
+
+struct services {
+	int (*fn)(void *arg, const struct red_disk_service *s);
+	void *arg;
+};
+
+static int one_service(sqlite3_stmt *st, void *arg)
+{
+	struct services *to = arg;
+	struct red_disk_service s = {text(st, 0), number(st, 1), number(st, 2), number(st, 3)};
+
+	return to->fn(to->arg, &s);
+}
+
+int red_disk_services(struct red_disk *d, int (*fn)(void *arg, const struct red_disk_service *s),
+		      void *arg)
+{
+	struct services to = {fn, arg};
+
+	return each(d, d->stmt[D_SERVICE_ALL], one_service, &to);
+}
+
+/* --- cleaning up --------------------------------------------------------------------- */
+
+static int prune_journal(struct red_disk *d, uint64_t id, uint64_t before_s)
+{
+	uint64_t rows = RED_PRUNE_ROWS,
+		 gone = ask(d, bind(d, D_PRUNE_JOURNAL_SIZE, "nnn", id, before_s, rows));
+	int r = run(d, bind(d, D_PRUNE_JOURNAL, "nnn", id, before_s, rows));
+
+	if (!r)
+		d->journal_bytes -= gone < d->journal_bytes ? gone : d->journal_bytes;
+	return r;
+}
+
+int red_disk_prune(struct red_disk *d, const struct red_disk_keep *k)
+{
+	uint64_t rows = RED_PRUNE_ROWS;
+
+	if (d->journal_bytes > RED_JOURNAL_BYTES)
+		return prune_journal(d, k->journal_id, INT64_MAX);
+	if (red_disk_bytes(d) > RED_DISK_BYTES)
+		return run(d, bind(d, D_PRUNE_CELL_OLDEST, "n", rows));
+	switch (d->turn++ % 8) {
+	case 0:
+	case 2:
+		return run(d, bind(d, D_PRUNE_CELL, "nnn", (uint64_t)1, k->cells_s[1], rows));
+	case 4:
+		return run(d, bind(d, D_PRUNE_CELL, "nnn", (uint64_t)2, k->cells_s[2], rows));
+	case 6:
+		if (d->turn & 8)
+			return run(d, bind(d, D_PRUNE_SERVICE, "nn", k->cells_s[2], rows));
+		return run(d, bind(d, D_PRUNE_AGENT, "nn", k->cells_s[2], rows));
+	default:
+		return prune_journal(d, k->journal_id, k->journal_s);
+	}
+}
+
+size_t red_disk_bytes(struct red_disk *d)
+{
+	return ask(d, d->stmt[D_PAGES]) * (size_t)d->page_size;
+}
+
+size_t red_disk_log_bytes(const struct red_disk *d)
+{
+	return (size_t)__atomic_load_n(&d->wal.frames, __ATOMIC_RELAXED) * (size_t)d->page_size;
+}

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See scan.h. */
+#include "ctl/meshd/red/scan.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* --- the ring ------------------------------------------------------------------------ */
+
+static int visit_packed(struct red *r, const struct red_scan *q, const struct red_second *second,
+			const struct red_service *service)
+{
+	const uint8_t *at = second->records, *end = at + second->len;
+	struct red_record rec;
+	int err = 0;
+
+	while (!err && red_record_get(&at, end, false, &rec) > 0) {
+		const struct red_series *s = red_table_by_id(r->table, rec.id);
+
+		if (!s || (service && s->to != service))
+			continue;
+		rec.key = s->key;
+		err = q->visit(q->arg, second->at_s, &rec);
+	}
+	return err;
+}
+
+/* Cells that are not packed or not written yet. */
+static int visit_cells(const struct red_scan *q, const struct red_cells *c, uint64_t from_s,
+		       uint64_t to_s, const struct red_service *service)
+{
+	int err = 0;
+
+	for (uint32_t i = 0; i < c->n && !err; i++) {
+		const struct red_cell *cell = &c->cell[i];
+		struct red_record rec = {.key = cell->series->key, .sum = cell->sum};
+
+		if (cell->start_s >= from_s && cell->start_s < to_s &&
+		    (!service || cell->series->to == service))
+			err = q->visit(q->arg, cell->start_s, &rec);
+	}
+	return err;
+}
+
+static int scan_ring(struct red *r, const struct red_scan *q, uint64_t from_s, uint64_t to_s)
+{
+	const struct red_service *service =
+		q->service ? red_table_find(r->table, q->service) : NULL;
+	int err = 0;
+
+	if (q->service && !service)
+		return 0;
+	for (uint64_t at = from_s; at < to_s && !err; at++) {
+		const struct red_second *second = &r->ring.second[at % RED_RING_S];
+
+		if (second->at_s == at)
+			err = visit_packed(r, q, second, service);
+	}
+	return err ? err : visit_cells(q, &r->ring.open, from_s, to_s, service);
+}
+
+/* --- the coarse tiers ---------------------------------------------------------------- */
+
+static int visit_row(void *arg, uint64_t start_s, const void *records, size_t len)
+{
+	const struct red_scan *q = arg;
+	const uint8_t *at = records, *end = at + len;
+	struct red_record rec;
+	int err = 0;
+
+	while (!err && red_record_get(&at, end, true, &rec) > 0)
+		err = q->visit(q->arg, start_s, &rec);
+	return err;
+}
+
+static int scan_tier(struct red *r, const struct red_scan *q, unsigned tier, uint64_t from_s,
+		     uint64_t to_s)
+{
+	const struct red_service *service =
+		q->service ? red_table_find(r->table, q->service) : NULL;
+	int err = 0;
+
+	if (r->disk)
+		err = red_disk_cells(r->disk, tier, q->service, from_s, to_s, visit_row, (void *)q);
+	for (unsigned i = 0; i < RED_SHARDS && !err && (service || !q->service); i++)
+		err = visit_cells(q, &r->tier[tier].cells[i], from_s, to_s, service);
+	return err;
+}
+
+/* --- which tier ---------------------------------------------------------------------- */
+
+static bool kept(const struct red *r, unsigned tier, uint64_t at_s, uint64_t now_s)
+{
+	return tier ? at_s + r->tier[tier].keep_s >= now_s : red_ring_holds(&r->ring, at_s, now_s);
+}
+
+uint64_t red_scan_resolution(const struct red *r, uint64_t at_s, uint64_t now_s)
+{
+	unsigned t = 0;
+
+	while (t + 1 < RED_TIERS && !kept(r, t, at_s, now_s))
+		t++;
+	return r->tier[t].step_s;
+}
+
+static unsigned tier_at(const struct red *r, const struct red_scan *q, uint64_t at_s)
+{
+	unsigned t = RED_TIERS - 1;
+
+	for (; t > 0; t--) {
+		uint64_t step = r->tier[t].step_s;
+
+		if (at_s % step == 0 && at_s + step <= q->to_s && q->step_s % step == 0 &&
+		    kept(r, t, at_s, q->now_s))
+			return t;
+	}
+	while (t + 1 < RED_TIERS && !kept(r, t, at_s, q->now_s))
+		t++;
+	return t;
+}
+
+int red_scan(struct red *r, const struct red_scan *q)
+{
+	uint64_t at = q->from_s, from;
+	int err = 0;
+
+	while (at < q->to_s && !err) {
+		unsigned t = tier_at(r, q, at);
+		uint64_t step = r->tier[t].step_s;
+
+		from = at - at % step;
+		for (at = from + step; at < q->to_s && tier_at(r, q, at) == t;)
+			at += step;
+		err = t ? scan_tier(r, q, t, from, at) : scan_ring(r, q, from, at);
+	}
+	return err;
+}
