@@ -134,8 +134,9 @@ static void errors_are_those_of_opentelemetry(void **state)
 		snprintf(text, sizeof(text),
 			 "{'id':'%zu','traceId':'x','service':'s','method':'GET','path':'/"
 			 "','startTime'"
-			 ":%zu,'duration':1,'kind':'%s','statusCode':%d,'error':true}",
-			 i, i, cases[i].kind, cases[i].status);
+			 ":%zu,'duration':1,'kind':'%s','statusCode':%d,'error':%s}",
+			 i, i, cases[i].kind, cases[i].status,
+			 cases[i].status >= 400 || !cases[i].status ? "true" : "false");
 		offer(text);
 	}
 	settle();
@@ -213,6 +214,30 @@ static void spans_of_applications_are_what_they_say(void **state)
 	stop();
 }
 
+static void attributes_of_applications_go_along(void **state)
+{
+	START(takes);
+	offer("{'id':'a1','traceId':'t','service':'s','operation':'GET /','method':'GET','kind':"
+	      "'server','startTime':5,'duration':1,'statusCode':200,'attributes':{"
+	      "'http.request.method':'GET','http.response.status_code':200,'a-b':true,'f':0.5,"
+	      "'list':['x','y'],'deep':{'a':1},'nothing':null,'n':-7},'events':[{'name':'exception'"
+	      ","
+	      "'time':0.5,'attributes':{'exception.type':'Oops'}}]}");
+	settle();
+	assert_all_right(); /* the same attribute twice would be wrong */
+	assert_attribute(span_at(0), "http.request.method", "\"GET\"");
+	assert_attribute(span_at(0), "http.response.status_code", "\"200\"");
+	assert_attribute(span_at(0), "a-b", "true");
+	assert_attribute(span_at(0), "f", "0.5");
+	assert_attribute(span_at(0), "n", "\"-7\"");
+	assert_attribute(span_at(0), "deep", NULL);
+	assert_attribute(span_at(0), "list",
+			 "{\"values\":[{\"stringValue\":\"x\"},{\"stringValue\":\"y\"}]}");
+	assert_attribute(at(cJSON_GetObjectItem(span_at(0), "events"), 0), "exception.type",
+			 "\"Oops\"");
+	stop();
+}
+
 /* A receiver that takes everything would prove nothing. */
 static void the_receiver_is_strict(void **state)
 {
@@ -272,6 +297,7 @@ int main(void)
 		cmocka_unit_test(errors_are_those_of_opentelemetry),
 		cmocka_unit_test(whatever_a_client_sends_stays_in_form),
 		cmocka_unit_test(spans_of_applications_are_what_they_say),
+		cmocka_unit_test(attributes_of_applications_go_along),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -23,86 +23,154 @@
 
 #define PATH_MAX_OUT 2048
 #define NS_MAX	     9.2e18 /* of a 64-bit time */
+#define EXACT	     9007199254740992.0
+#define KEY_MAX	     256 /* bytes of the name of an attribute */
 
 /* --- attributes ---------------------------------------------------------------------- */
 
-static void key(struct buf *b, const char *name, const char *type)
+struct attributes {
+	struct buf *b;
+	size_t from;
+	bool foreign; /* some were named by an application, and must not come twice */
+};
+
+static struct attributes begin(struct buf *b)
 {
-	if (b->len && b->data[b->len - 1] == '}')
+	buf_str(b, "\"attributes\":[");
+	return (struct attributes){.b = b, .from = b->len};
+}
+
+static void end(struct attributes *a)
+{
+	buf_char(a->b, ']');
+}
+
+/* Nothing within a JSON string looks like this: quotes are escaped there. */
+static bool is_there(const struct attributes *a, const char *name)
+{
+	struct buf k;
+	bool found;
+
+	buf_init(&k, KEY_MAX * 6 + 16);
+	buf_str(&k, "{\"key\":");
+	buf_json(&k, name, strlen(name));
+	buf_char(&k, ',');
+	found = k.failed || (a->b->len > a->from && strstr(a->b->data + a->from, k.data));
+	buf_done(&k);
+	return found;
+}
+
+/* false: it is there already. */
+static bool key(struct attributes *a, const char *name, const char *type)
+{
+	struct buf *b = a->b;
+
+	if (a->foreign && is_there(a, name))
+		return false;
+	if (b->len > a->from)
 		buf_char(b, ',');
-	buf_printf(b, "{\"key\":\"%s\",\"value\":{\"%s\":", name, type);
+	buf_str(b, "{\"key\":");
+	buf_json(b, name, strlen(name));
+	buf_printf(b, ",\"value\":{\"%s\":", type);
+	return true;
 }
 
-static void add_text_len(struct buf *b, const char *name, const char *v, size_t len)
+static void add_text_len(struct attributes *a, const char *name, const char *v, size_t len)
 {
-	if (!len)
+	if (!len || !key(a, name, "stringValue"))
 		return;
-	key(b, name, "stringValue");
-	buf_json(b, v, len);
-	buf_str(b, "}}");
+	buf_json(a->b, v, len);
+	buf_str(a->b, "}}");
 }
 
-static void add_text(struct buf *b, const char *name, const char *v)
+static void add_text(struct attributes *a, const char *name, const char *v)
 {
-	add_text_len(b, name, v, strlen(v));
+	add_text_len(a, name, v, strlen(v));
 }
 
-static void add_int(struct buf *b, const char *name, long long v)
+static void add_int(struct attributes *a, const char *name, long long v)
 {
-	key(b, name, "intValue");
-	buf_printf(b, "\"%lld\"}}", v);
+	if (key(a, name, "intValue"))
+		buf_printf(a->b, "\"%lld\"}}", v);
 }
 
 /* Left out when there is none: proto3-JSON would have to say NaN as a string. */
-static void add_double(struct buf *b, const char *name, const cJSON *v)
+static void add_double(struct attributes *a, const char *name, const cJSON *v)
 {
-	if (!cJSON_IsNumber(v) || !isfinite(v->valuedouble))
-		return;
-	key(b, name, "doubleValue");
-	buf_printf(b, "%.17g}}", v->valuedouble);
+	if (cJSON_IsNumber(v) && isfinite(v->valuedouble) && key(a, name, "doubleValue"))
+		buf_printf(a->b, "%.17g}}", v->valuedouble);
 }
 
-static void add_bool(struct buf *b, const char *name, const cJSON *v)
+static void add_bool(struct attributes *a, const char *name, const cJSON *v)
 {
-	if (!cJSON_IsBool(v))
-		return;
-	key(b, name, "boolValue");
-	buf_str(b, cJSON_IsTrue(v) ? "true}}" : "false}}");
+	if (cJSON_IsBool(v) && key(a, name, "boolValue"))
+		buf_str(a->b, cJSON_IsTrue(v) ? "true}}" : "false}}");
 }
 
-static void add_texts(struct buf *b, const char *name, const cJSON *list)
+static void add_texts(struct attributes *a, const char *name, const cJSON *list)
 {
-	const cJSON *v;
 	const char *comma = "";
+	const cJSON *v;
 
-	if (cJSON_GetArraySize(list) == 0)
+	if (cJSON_GetArraySize(list) == 0 || !key(a, name, "arrayValue"))
 		return;
-	key(b, name, "arrayValue");
-	buf_str(b, "{\"values\":[");
+	buf_str(a->b, "{\"values\":[");
 	cJSON_ArrayForEach (v, list) {
 		if (!cJSON_IsString(v))
 			continue;
-		buf_printf(b, "%s{\"stringValue\":", comma);
-		buf_json(b, v->valuestring, strlen(v->valuestring));
-		buf_char(b, '}');
+		buf_printf(a->b, "%s{\"stringValue\":", comma);
+		buf_json(a->b, v->valuestring, strlen(v->valuestring));
+		buf_char(a->b, '}');
 		comma = ",";
 	}
-	buf_str(b, "]}}}");
+	buf_str(a->b, "]}}}");
+}
+
+static void add_number(struct attributes *a, const char *name, const cJSON *v)
+{
+	bool whole = fabs(v->valuedouble) <= EXACT && v->valuedouble == floor(v->valuedouble);
+
+	if (whole)
+		add_int(a, name, (long long)v->valuedouble);
+	else
+		add_double(a, name, v);
+}
+
+/* Of an application's span: {"NAME":VALUE}. */
+static void add_foreign(struct attributes *a, const cJSON *own)
+{
+	const cJSON *v;
+
+	if (!cJSON_IsObject(own))
+		return;
+	a->foreign = true;
+	cJSON_ArrayForEach (v, own) {
+		if (!*v->string || strlen(v->string) > KEY_MAX)
+			continue;
+		if (cJSON_IsString(v))
+			add_text(a, v->string, v->valuestring);
+		else if (cJSON_IsNumber(v))
+			add_number(a, v->string, v);
+		else if (cJSON_IsBool(v))
+			add_bool(a, v->string, v);
+		else if (cJSON_IsArray(v))
+			add_texts(a, v->string, v);
+	}
 }
 
 static long long whole(const cJSON *span, const char *name)
 {
 	double v = json_num(span, name, 0);
 
-	return v >= 1 && v <= 9007199254740992.0 ? (long long)v : 0;
+	return v >= 1 && v <= EXACT ? (long long)v : 0;
 }
 
-static void add_count(struct buf *b, const char *name, const cJSON *span, const char *of)
+static void add_count(struct attributes *a, const char *name, const cJSON *span, const char *of)
 {
 	long long v = whole(span, of);
 
 	if (v)
-		add_int(b, name, v);
+		add_int(a, name, v);
 }
 
 static const cJSON *member(const cJSON *span, const char *name)
@@ -173,29 +241,29 @@ static bool known_method(const char *m)
 	return false;
 }
 
-static void add_method(struct buf *b, const char *method)
+static void add_method(struct attributes *a, const char *method)
 {
 	if (known_method(method)) {
-		add_text(b, "http.request.method", method);
+		add_text(a, "http.request.method", method);
 		return;
 	}
-	add_text(b, "http.request.method", "_OTHER");
-	add_text(b, "http.request.method_original", method);
+	add_text(a, "http.request.method", "_OTHER");
+	add_text(a, "http.request.method_original", method);
 }
 
-static void add_url(struct buf *b, const char *path)
+static void add_url(struct attributes *a, const char *path)
 {
 	size_t len = strcspn(path, "?#"), rest = strlen(path + len);
 
-	add_text_len(b, "url.path", path, len < PATH_MAX_OUT ? len : PATH_MAX_OUT);
+	add_text_len(a, "url.path", path, len < PATH_MAX_OUT ? len : PATH_MAX_OUT);
 	if (path[len] == '?' && rest > 1)
-		add_text_len(b, "url.query", path + len + 1,
+		add_text_len(a, "url.query", path + len + 1,
 			     rest - 1 < PATH_MAX_OUT ? rest - 1 : PATH_MAX_OUT);
-	add_text(b, "url.scheme", "http");
+	add_text(a, "url.scheme", "http");
 }
 
 /* "backend:80", "[::1]:80", "backend", "::1". */
-static void add_server(struct buf *b, const char *host)
+static void add_server(struct attributes *a, const char *host)
 {
 	const char *end = strrchr(host, ':'), *from = host;
 	size_t len = strlen(host);
@@ -209,9 +277,9 @@ static void add_server(struct buf *b, const char *host)
 		from++;
 		len -= 2;
 	}
-	add_text_len(b, "server.address", from, len);
+	add_text_len(a, "server.address", from, len);
 	if (len && port > 0 && port <= 65535)
-		add_int(b, "server.port", port);
+		add_int(a, "server.port", port);
 }
 
 static bool is_caller(const char *source)
@@ -219,50 +287,53 @@ static bool is_caller(const char *source)
 	return *source && strcmp(source, "unknown") && strcmp(source, "none");
 }
 
-static void add_http(struct buf *b, const cJSON *span)
+static void add_http(struct attributes *a, const cJSON *span)
 {
 	const char *host = json_str(span, "host", ""), *source = json_str(span, "source", "");
 
-	add_method(b, json_str(span, "method", ""));
-	add_url(b, json_str(span, "path", "/"));
-	add_server(b, *host ? host : json_str(span, "service", ""));
-	add_count(b, "http.response.status_code", span, "statusCode");
+	add_method(a, json_str(span, "method", ""));
+	add_url(a, json_str(span, "path", "/"));
+	add_server(a, *host ? host : json_str(span, "service", ""));
+	add_count(a, "http.response.status_code", span, "statusCode");
 	if (is_caller(source))
-		add_text(b, "client.address", source);
-	add_text(b, "network.protocol.name", "http");
+		add_text(a, "client.address", source);
+	add_text(a, "network.protocol.name", "http");
 }
 
 /* --- what only the mesh knows -------------------------------------------------------- */
 
-static void add_mesh(struct buf *b, const cJSON *span)
+static void add_mesh(struct attributes *a, const cJSON *span)
 {
-	add_text(b, "mesh.source", json_str(span, "source", ""));
-	add_text(b, "mesh.cause", json_str(span, "cause", ""));
-	add_text(b, "mesh.route", json_str(span, "route", ""));
-	add_text(b, "mesh.request_id", json_str(span, "requestId", ""));
-	add_count(b, "mesh.tries", span, "tries");
-	add_count(b, "mesh.bytes_in", span, "bytesIn");
-	add_count(b, "mesh.bytes_out", span, "bytesOut");
-	add_double(b, "mesh.head_ms", member(span, "head"));
-	add_double(b, "mesh.upstream_ms", member(span, "upstream"));
-	add_texts(b, "mesh.trace_aliases", member(span, "aliases"));
+	add_text(a, "mesh.source", json_str(span, "source", ""));
+	add_text(a, "mesh.cause", json_str(span, "cause", ""));
+	add_text(a, "mesh.route", json_str(span, "route", ""));
+	add_text(a, "mesh.request_id", json_str(span, "requestId", ""));
+	add_count(a, "mesh.tries", span, "tries");
+	add_count(a, "mesh.bytes_in", span, "bytesIn");
+	add_count(a, "mesh.bytes_out", span, "bytesOut");
+	add_double(a, "mesh.head_ms", member(span, "head"));
+	add_double(a, "mesh.upstream_ms", member(span, "upstream"));
+	add_texts(a, "mesh.trace_aliases", member(span, "aliases"));
 }
 
 static void add_event(struct buf *b, const cJSON *e, double start)
 {
 	double at = start + json_num(e, "time", 0);
-
 	const char *name = json_str(e, "name", "event");
+	struct attributes a;
 
 	buf_printf(b, "{\"timeUnixNano\":\"%llu\",\"name\":", to_ns(time_valid(at) ? at : start));
 	buf_json(b, name, strlen(name));
-	buf_str(b, ",\"attributes\":[");
-	add_text(b, "mesh.endpoint", json_str(e, "endpoint", ""));
-	add_count(b, "http.response.status_code", e, "statusCode");
-	add_text(b, "mesh.cause", json_str(e, "cause", ""));
-	add_double(b, "mesh.duration_ms", member(e, "duration"));
-	add_bool(b, "mesh.connection_reused", member(e, "reused"));
-	buf_str(b, "]}");
+	buf_char(b, ',');
+	a = begin(b);
+	add_foreign(&a, member(e, "attributes"));
+	add_text(&a, "mesh.endpoint", json_str(e, "endpoint", ""));
+	add_count(&a, "http.response.status_code", e, "statusCode");
+	add_text(&a, "mesh.cause", json_str(e, "cause", ""));
+	add_double(&a, "mesh.duration_ms", member(e, "duration"));
+	add_bool(&a, "mesh.connection_reused", member(e, "reused"));
+	end(&a);
+	buf_char(b, '}');
 }
 
 static void add_events(struct buf *b, const cJSON *span, double start)
@@ -305,14 +376,21 @@ static bool is_http(const cJSON *span)
 	return *json_str(span, "method", "");
 }
 
-/* OpenTelemetry's rule: who serves a 4xx has made no error, who gets one has. No answer is one. */
+static bool is_hop(const cJSON *span)
+{
+	return !strcmp(json_str(span, "kind", ""), "request");
+}
+
+/* OpenTelemetry's rule: who serves a 4xx has made no error, who gets one has. No answer is one. An
+ * application knows best what its own was. */
 static bool is_error(const cJSON *span, enum otlp_kind kind)
 {
 	double status = json_num(span, "statusCode", 0);
 
-	if (!is_http(span) && !status)
-		return json_bool(span, "error", 0);
-	return !status || status >= (kind == OTLP_SERVER ? 500 : 400);
+	if (is_hop(span))
+		return status < 1 || status >= 500;
+	return json_bool(span, "error", status >= 400) &&
+	       !(kind == OTLP_SERVER && status >= 400 && status < 500);
 }
 
 /* Of low cardinality: the method, as long as no template of the path is known. */
@@ -328,13 +406,13 @@ static void add_name(struct buf *b, const cJSON *span)
 	buf_json(b, name, strlen(name));
 }
 
-static void add_error(struct buf *b, const cJSON *span)
+static void add_error(struct attributes *a, const cJSON *span)
 {
 	const char *cause = json_str(span, "cause", "");
 	char status[8];
 
 	snprintf(status, sizeof(status), "%d", (int)whole(span, "statusCode"));
-	add_text(b, "error.type", *cause ? cause : strcmp(status, "0") ? status : "_OTHER");
+	add_text(a, "error.type", *cause ? cause : strcmp(status, "0") ? status : "_OTHER");
 }
 
 static void add_status(struct buf *b, const cJSON *span)
@@ -369,15 +447,28 @@ static unsigned flags_of(const cJSON *span, enum otlp_kind kind)
 	return (json_bool(span, "sampled", 1) ? 1 : 0) | (kind == OTLP_SERVER ? 0x300 : 0);
 }
 
+static void add_attributes(struct buf *b, const cJSON *span, bool error)
+{
+	struct attributes a = begin(b);
+
+	if (!is_hop(span))
+		add_foreign(&a, member(span, "attributes"));
+	if (is_http(span))
+		add_http(&a, span);
+	if (error)
+		add_error(&a, span);
+	add_mesh(&a, span);
+	end(&a);
+}
+
 int otlp_encode_span(struct buf *b, const cJSON *span)
 {
-	double start = json_num(span, "startTime", NAN),
-	       end = start + json_num(span, "duration", 0);
+	double start = json_num(span, "startTime", NAN), to = start + json_num(span, "duration", 0);
 	enum otlp_kind kind = kind_of(span);
 	bool error = is_error(span, kind);
 	int err;
 
-	if (!time_valid(start) || !time_valid(end) || end < start)
+	if (!time_valid(start) || !time_valid(to) || to < start)
 		return -EINVAL;
 	buf_char(b, '{');
 	err = add_ids(b, span);
@@ -386,13 +477,8 @@ int otlp_encode_span(struct buf *b, const cJSON *span)
 	add_name(b, span);
 	buf_printf(b, ",\"kind\":%d,\"flags\":%u,\"startTimeUnixNano\":\"%llu\"", kind,
 		   flags_of(span, kind), to_ns(start));
-	buf_printf(b, ",\"endTimeUnixNano\":\"%llu\",\"attributes\":[", to_ns(end));
-	if (is_http(span))
-		add_http(b, span);
-	if (error)
-		add_error(b, span);
-	add_mesh(b, span);
-	buf_char(b, ']');
+	buf_printf(b, ",\"endTimeUnixNano\":\"%llu\",", to_ns(to));
+	add_attributes(b, span, error);
 	add_events(b, span, start);
 	if (error)
 		add_status(b, span);
@@ -402,10 +488,14 @@ int otlp_encode_span(struct buf *b, const cJSON *span)
 
 void otlp_encode_resource(struct buf *b, const cJSON *span)
 {
-	buf_str(b, "{\"attributes\":[");
-	add_text(b, "service.name", json_str(span, "service", "unknown_service"));
-	add_text(b, "service.version", json_str(span, "version", ""));
-	add_text(b, "service.instance.id", json_str(span, "instance", ""));
-	add_text(b, "host.name", json_str(span, "node", ""));
-	buf_str(b, "]}");
+	struct attributes a;
+
+	buf_char(b, '{');
+	a = begin(b);
+	add_text(&a, "service.name", json_str(span, "service", "unknown_service"));
+	add_text(&a, "service.version", json_str(span, "version", ""));
+	add_text(&a, "service.instance.id", json_str(span, "instance", ""));
+	add_text(&a, "host.name", json_str(span, "node", ""));
+	end(&a);
+	buf_char(b, '}');
 }
