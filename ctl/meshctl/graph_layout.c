@@ -8,10 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SWEEPS	  12
-#define BENDS_MAX 20000 /* places where edges pass through a layer; without them they go straight  \
-			 */
-#define LANE 7		/* between two edges of the same nodes */
+#define SWEEPS 12
+#define BENDS_MAX                                                                                  \
+	20000  /* places where edges pass through a layer; without them they go straight           \
+		*/
+#define LANE 7 /* between two edges of the same nodes */
 
 /* What has a place in a layer: a node, or where an edge passes through. */
 struct item {

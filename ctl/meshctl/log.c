@@ -164,10 +164,7 @@ int cmd_log(struct cli *cli)
 	rc = check(cli, l->path);
 	if (rc == EXIT_OK)
 		rc = opt_follow ? follow(l, service) : print_kept(l);
-	if (rc == EXIT_OK && !l->lines && !opt_follow && opt_trace)
-		rc = cli_fail("nothing is kept of trace %s: not sampled, too old, or no such trace",
-			      opt_trace);
-	else if (rc == EXIT_OK && !l->lines && !opt_follow)
+	if (rc == EXIT_OK && !l->lines && !opt_follow)
 		fprintf(stderr, "meshctl: no requests%s%s%s%s\n", service ? " to " : "",
 			service ? service : "", opt_since ? " in the last " : " are kept",
 			opt_since ? opt_since : "");

@@ -4,10 +4,10 @@
 #include "ctl/meshctl/stat.h"
 #include "ctl/meshctl/figures.h"
 #include "ctl/meshctl/output.h"
-#include "ctl/meshctl/service.h"
 #include "ctl/meshctl/telemetry.h"
 #include "ctl/meshctl/words.h"
 #include "lib/json.h"
+#include "lib/name.h"
 
 #include <string.h>
 
@@ -118,23 +118,38 @@ static int show(struct cli *cli, cJSON *stat)
 	return words_get(stat, "services") ? print_services(cli, stat) : print_service(cli, stat);
 }
 
-static int stat_all(struct cli *cli, const cJSON *graph, cJSON **stat)
+/* A version has several callers, whose quantiles do not add up: meshd is asked for each. */
+static int ask_for_versions(struct cli *cli, const char *service, cJSON *stat)
 {
-	if (!opt_source)
-		return telemetry_services(cli, graph, opt_window, stat);
-	*stat = stat_of_source(opt_source, graph);
-	return EXIT_OK;
+	cJSON *versions = cJSON_GetObjectItemCaseSensitive(stat, "versions"), *v, *metrics;
+	int rc = EXIT_OK;
+
+	cJSON_ArrayForEach (v, versions) {
+		const char *version = json_str(v, "version", "?");
+		struct figures f;
+
+		if (rc != EXIT_OK || !name_valid(version))
+			continue;
+		rc = telemetry_metrics(cli, service, opt_source, version, opt_window, &metrics);
+		if (rc != EXIT_OK)
+			continue;
+		figures_read(metrics, &f);
+		cJSON_Delete(metrics);
+		if (stat_set_figures(v, &f))
+			rc = cli_fail("out of memory");
+	}
+	return rc;
 }
 
 static int stat_one(struct cli *cli, const char *service, const cJSON *graph, cJSON **stat)
 {
 	cJSON *metrics = NULL;
-	int rc = telemetry_metrics(cli, service, opt_window, &metrics);
+	int rc = telemetry_metrics(cli, service, opt_source, NULL, opt_window, &metrics);
 
 	if (rc == EXIT_OK)
 		*stat = stat_of_service(service, opt_source, metrics, graph);
-	if (rc == EXIT_OK && *stat && !json_num(metrics, "requests", 0))
-		rc = service_need(cli, service);
+	if (rc == EXIT_OK && *stat)
+		rc = ask_for_versions(cli, service, *stat);
 	cJSON_Delete(metrics);
 	return rc;
 }
@@ -151,8 +166,10 @@ int cmd_stat(struct cli *cli)
 		rc = telemetry_name(cli, "service", service);
 	if (rc == EXIT_OK)
 		rc = telemetry_graph(cli, opt_window, &graph);
-	if (rc == EXIT_OK)
-		rc = service ? stat_one(cli, service, graph, &stat) : stat_all(cli, graph, &stat);
+	if (rc == EXIT_OK && service)
+		rc = stat_one(cli, service, graph, &stat);
+	else if (rc == EXIT_OK)
+		stat = opt_source ? stat_of_source(opt_source, graph) : telemetry_services(graph);
 	if (rc == EXIT_OK)
 		rc = show(cli, stat);
 	cJSON_Delete(stat);

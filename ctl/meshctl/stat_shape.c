@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See stat.h. Called by stat.c. */
 #include "ctl/meshctl/stat.h"
-#include "ctl/meshctl/figures.h"
 #include "ctl/meshctl/words.h"
 #include "lib/json.h"
 
-#include <math.h>
 #include <stdbool.h>
 #include <string.h>
 
@@ -90,24 +88,18 @@ static bool is(const cJSON *edge, const char *key, const char *name)
 cJSON *stat_of_service(const char *service, const char *source, const cJSON *metrics,
 		       const cJSON *graph)
 {
-	struct parts all = {.n = 0}, sources = {.n = 0}, versions = {.n = 0};
-	const cJSON *merged = source ? NULL : words_get(metrics, "versions"), *e;
-	struct figures f = {0, 0, 0, NAN, NAN, NAN, NAN};
+	struct parts sources = {.n = 0}, versions = {.n = 0};
 	cJSON *top = cJSON_CreateObject();
+	struct figures f;
+	const cJSON *e;
 
 	cJSON_ArrayForEach (e, words_get(graph, "edges")) {
 		if (!is(e, "destination", service) || !is(e, "source", source))
 			continue;
-		parts_add(&all, service, e);
 		parts_add(&sources, json_str(e, "source", "?"), e);
-		if (!merged)
-			add_versions(&versions, words_get(e, "versions"));
+		add_versions(&versions, words_get(e, "versions"));
 	}
-	add_versions(&versions, merged);
-	if (!source && metrics)
-		figures_read(metrics, &f);
-	else if (all.n)
-		f = all.figures[0];
+	figures_read(metrics, &f);
 	if (cJSON_AddStringToObject(top, "service", service) &&
 	    (!source || cJSON_AddStringToObject(top, "source", source)) &&
 	    !figures_write(top, &f) && parts_write(&sources, top, "sources", "source") &&
@@ -131,4 +123,14 @@ cJSON *stat_of_source(const char *source, const cJSON *graph)
 		return top;
 	cJSON_Delete(top);
 	return NULL;
+}
+
+int stat_set_figures(cJSON *item, const struct figures *f)
+{
+	static const char *const keys[] = {"requests", "errors", "rate", "errorRate",
+					   "p50",      "p95",	 "p99"};
+
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
+		cJSON_DeleteItemFromObjectCaseSensitive(item, keys[i]);
+	return figures_write(item, f);
 }

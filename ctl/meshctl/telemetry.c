@@ -10,7 +10,6 @@
 #include "lib/name.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -88,108 +87,58 @@ int telemetry_graph(struct cli *cli, const char *window, cJSON **out)
 	return api_get(cli, path, out);
 }
 
-int telemetry_metrics(struct cli *cli, const char *service, const char *window, cJSON **out)
+int telemetry_metrics(struct cli *cli, const char *service, const char *source, const char *version,
+		      const char *window, cJSON **out)
 {
 	char path[API_PATH_MAX];
 	int rc = api_path(cli, "/api/metrics/", service, "", path);
 
-	telemetry_query(path, "window", window);
-	return rc ? rc : api_get(cli, path, out);
-}
-
-/* What the edges to a service say of it: their sum, how many have had requests, the breaker. */
-struct incoming {
-	struct figures sum;
-	unsigned edges;
-	const char *breaker;
-};
-
-static void look_at_edges(const cJSON *graph, const char *service, struct incoming *in)
-{
-	const cJSON *e;
-
-	*in = (struct incoming){.sum = {0, 0, 0, 0, NAN, NAN, NAN}};
-	cJSON_ArrayForEach (e, words_get(graph, "edges")) {
-		struct figures f;
-
-		if (strcmp(json_str(e, "destination", ""), service))
-			continue;
-		figures_read(e, &f);
-		figures_add(&in->sum, &f);
-		in->edges += f.requests > 0;
-		in->breaker = json_str(e, "breaker", in->breaker);
-	}
-}
-
-static int fill(struct cli *cli, cJSON *item, const cJSON *node, const cJSON *graph,
-		const char *window)
-{
-	static const char *const kept[] = {"status", "healthy", "endpoints", "kind"};
-	const char *name = json_str(node, "name", "?");
-	cJSON *metrics = NULL, *copy;
-	struct incoming in;
-	struct figures f;
-	int rc = EXIT_OK;
-
-	figures_read(node, &f);
-	look_at_edges(graph, name, &in);
-	if (isnan(f.p99) || isnan(f.requests))
-		f = in.sum;
-	if (in.edges > 1 && isnan(f.p99) && name_valid(name)) {
-		rc = telemetry_metrics(cli, name, window, &metrics);
-		if (rc == EXIT_OK)
-			figures_read(metrics, &f);
-		cJSON_Delete(metrics);
-	}
 	if (rc != EXIT_OK)
 		return rc;
+	telemetry_query(path, "window", window);
+	telemetry_query(path, "source", source);
+	telemetry_query(path, "version", version);
+	return api_get(cli, path, out);
+}
+
+static bool fill(cJSON *item, const cJSON *node)
+{
+	static const char *const kept[] = {"kind", "status", "healthy", "endpoints", "breaker"};
+	struct figures f;
+	cJSON *copy;
+
+	figures_read(node, &f);
+	if (!cJSON_AddStringToObject(item, "service", json_str(node, "name", "?")))
+		return false;
 	for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++) {
 		const cJSON *v = words_get(node, kept[i]);
 
 		copy = v ? cJSON_Duplicate(v, true) : NULL;
-		if (copy && !cJSON_AddItemToObject(item, kept[i], copy))
+		if (v && !cJSON_AddItemToObject(item, kept[i], copy)) {
 			cJSON_Delete(copy);
+			return false;
+		}
 	}
-	if (!cJSON_AddStringToObject(item, "service", name) || figures_write(item, &f) ||
-	    (in.breaker && !cJSON_AddStringToObject(item, "breaker", in.breaker)))
-		return cli_fail("out of memory");
-	return EXIT_OK;
+	return !figures_write(item, &f);
 }
 
 /* Not the gateway, nor callers that nothing listens as. */
-static bool is_service(const cJSON *graph, const cJSON *node)
-{
-	const char *kind = json_str(node, "kind", "service"), *name = json_str(node, "name", "");
-	const cJSON *e;
-
-	if (!strcmp(kind, "service") && json_num(node, "endpoints", 0) > 0)
-		return true;
-	cJSON_ArrayForEach (e, words_get(graph, "edges"))
-		if (!strcmp(json_str(e, "destination", ""), name))
-			return true;
-	return false;
-}
-
-int telemetry_services(struct cli *cli, const cJSON *graph, const char *window, cJSON **out)
+cJSON *telemetry_services(const cJSON *graph)
 {
 	cJSON *top = cJSON_CreateObject(), *list = cJSON_AddArrayToObject(top, "services");
 	const cJSON *node;
-	int rc = list ? EXIT_OK : cli_fail("out of memory");
+	bool ok = list;
 
 	cJSON_ArrayForEach (node, words_get(graph, "nodes")) {
 		cJSON *item;
 
-		if (rc != EXIT_OK || !is_service(graph, node))
+		if (!ok || strcmp(json_str(node, "kind", "service"), "service"))
 			continue;
 		item = cJSON_CreateObject();
-		if (cJSON_AddItemToArray(list, item))
-			rc = fill(cli, item, node, graph, window);
-		else
-			rc = cli_fail("out of memory");
+		ok = cJSON_AddItemToArray(list, item) && fill(item, node);
 	}
-	if (rc == EXIT_OK)
-		*out = top;
-	else
-		cJSON_Delete(top);
-	return rc;
+	if (ok)
+		return top;
+	cJSON_Delete(top);
+	return NULL;
 }

@@ -27,14 +27,15 @@ void telemetry_query(char *path, const char *key, const char *value);
  * none. */
 const cJSON *telemetry_list(const cJSON *answer, const char *key);
 
-/* GET /api/graph and /api/metrics/S of that window. Exit codes as api_get(). */
+/* GET /api/graph and /api/metrics/S of that window. Exit codes as api_get(). source, version: of
+ * these alone, or NULL. */
 int telemetry_graph(struct cli *cli, const char *window, cJSON **out);
-int telemetry_metrics(struct cli *cli, const char *service, const char *window, cJSON **out);
+int telemetry_metrics(struct cli *cli, const char *service, const char *source, const char *version,
+		      const char *window, cJSON **out);
 
-/* The services that were called or run: {"services":[{"service","status","healthy","endpoints",
- * "breaker", figures ...}]}, by name, from /api/graph and, where that lacks quantiles of all
- * callers together, /api/metrics of each. graph: an answer of telemetry_graph(). *out: the caller
- * deletes it. The exit code, after a message. */
-int telemetry_services(struct cli *cli, const cJSON *graph, const char *window, cJSON **out);
+/* The services that were called or run, from an answer of telemetry_graph():
+ * {"services":[{"service", "kind","status","healthy","endpoints","breaker", figures...}]}, in its
+ * order. New; NULL without memory. */
+cJSON *telemetry_services(const cJSON *graph);
 
 #endif

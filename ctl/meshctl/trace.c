@@ -43,7 +43,8 @@ static const char *ago(double start, char out[AGE_MAX + 8])
 
 static void trace_row(struct table *t, const cJSON *trace, bool wide)
 {
-	const char *operation = json_str(trace, "operation", "");
+	const cJSON *root = words_get(trace, "root");
+	const char *operation = json_str(root, "operation", "");
 	char age[AGE_MAX + 8], duration[FIGURE_MAX], spans[24], errors[24], what[TEXT_CELL_MAX];
 	bool cut = !wide && text_columns(operation) > OPERATION_MAX;
 
@@ -53,7 +54,7 @@ static void trace_row(struct table *t, const cJSON *trace, bool wide)
 	table_row(t, (const char *[]){
 			     json_str(trace, "traceId", "?"),
 			     ago(json_num(trace, "startTime", 0), age),
-			     json_str(trace, "service", NULL), what,
+			     json_str(root, "service", NULL), what,
 			     words_number(json_num(trace, "spans", 0), spans),
 			     words_number(json_num(trace, "errors", json_bool(trace, "error", 0)),
 					  errors),
@@ -75,9 +76,8 @@ static int print_table(struct cli *cli, const cJSON *list)
 	if (t.count)
 		rc = table_print(&t, stdout, output_colour(stdout));
 	else
-		fputs("meshctl: no traces fit; without a sampling of a service only errors and "
-		      "slow "
-		      "requests are kept\n",
+		fputs("meshctl: no such traces are kept (kept is what was sampled, failed or was "
+		      "slow)\n",
 		      stderr);
 	table_done(&t);
 	return rc ? cli_fail("out of memory") : EXIT_OK;
@@ -118,6 +118,8 @@ static int list(struct cli *cli)
 	if (rc != EXIT_OK)
 		return rc;
 	traces = telemetry_list(answer, "traces");
+	if (!json_bool(answer, "complete", true))
+		cli_fail("warning: meshd has not looked at all of them; a shorter --since helps");
 	if (cli->format == OUTPUT_JSON) {
 		rc = output_json(answer);
 	} else if (cli->format == OUTPUT_NAME) {
@@ -160,10 +162,7 @@ static int show(struct cli *cli)
 	strcat(path, id);
 	api_call(cli, &(struct api_request){.method = "GET", .path = path}, &a);
 	if (a.status == 404)
-		rc = cli_fail(
-			"no trace %s is kept: not sampled, too old, or no such trace; meshctl "
-			"trace list shows the latest",
-			id);
+		rc = cli_fail("%s; meshctl trace list shows the latest", a.error);
 	else if (a.code != EXIT_OK)
 		rc = api_report(&a);
 	else

@@ -364,6 +364,9 @@ int waterfall_print(const cJSON *trace, const struct waterfall_style *style, FIL
 	divide(&d);
 	put_head(&d, trace, errors);
 	put_rows(&d);
+	if (json_num(trace, "lost", 0) > 0)
+		fprintf(out, "\n%.0f more spans of this trace were too many to keep.\n",
+			json_num(trace, "lost", 0));
 	free(d.more);
 	trace_tree_done(&tree);
 	return 0;
