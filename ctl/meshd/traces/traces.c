@@ -329,9 +329,9 @@ static bool too_big(struct traces *t)
 
 /* Oldest first, in steps that nobody notices; but more than have just come, or the file would grow
  * under load. */
-static void prune(struct traces *t, uint64_t added)
+static void prune(struct traces *t, uint64_t spans_added)
 {
-	uint64_t end = clock_mono_ns() + PRUNE_NS, gone = 0;
+	uint64_t end = clock_mono_ns() + PRUNE_NS, gone = 0, spans = 0;
 	struct trace_row *row = &t->touched[0].now;
 	bool big = too_big(t);
 	int r = db_trace_oldest(&t->db, row);
@@ -341,7 +341,8 @@ static void prune(struct traces *t, uint64_t added)
 	while (!r && (big || too_old(t, row))) {
 		r = db_trace_delete(&t->db, row);
 		gone += !r;
-		if (r || (gone > 2 * added && clock_mono_ns() > end))
+		spans += (uint64_t)row->spans;
+		if (r || (spans > 2 * spans_added && clock_mono_ns() > end))
 			break;
 		big = too_big(t);
 		r = db_trace_oldest(&t->db, row);
@@ -382,7 +383,7 @@ int traces_take(struct traces *t, const cJSON *spans, const char *node, uint64_t
 	}
 	t->counts.stored += t->added_spans;
 	t->counts.traces += t->added;
-	prune(t, t->added);
+	prune(t, t->added_spans);
 	return 0;
 }
 
