@@ -190,6 +190,7 @@ static void make_span(struct supervisor *s, const struct record *rec,
 				   .instance = n->endpoint,
 				   .version = n->version,
 				   .node = s->cfg->node,
+				   .slow = rec->duration_ns > s->cfg->trace_slow_ns,
 				   .endpoint = endpoint_name,
 				   .arg = s};
 

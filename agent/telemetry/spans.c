@@ -280,6 +280,8 @@ void span_json(const struct record *rec, const struct span_names *n, uint64_t st
 	put_ids(out, rec, &t);
 	put_what(out, rec, n, &t);
 	put_how(out, rec, start_ns);
+	if (n->slow)
+		PUT(out, ",\"slow\":true");
 	PUT(out, ",\"tries\":");
 	put_number(out, rec->tries);
 	PUT(out, ",\"events\":[");

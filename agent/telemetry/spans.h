@@ -16,6 +16,7 @@
 
 struct span_names {
 	const char *source, *service, *instance, *version, *node;
+	bool slow; /* slow enough to be kept for that: meshd does not know --trace-slow */
 	/* Of a try's endpoint; "" when unknown. */
 	const char *(*endpoint)(void *arg, uint32_t endpoint, uint32_t gen);
 	void *arg;
