@@ -1,40 +1,111 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See trace.h: from a trace to header lines. */
+/* See trace.h: from a trace to header lines. All but tracestate have a bound, and room for it is
+ * looked for once. */
 #include "agent/proxy/trace.h"
 
 #include <string.h>
 
-struct out {
-	char *at, *end;
-	bool full;
-};
+#define LINES_MAX 512 /* bytes of all lines but tracestate */
 
-static inline void put(struct out *o, const char *s, size_t n)
+static inline __attribute__((always_inline)) char *put(char *at, const char *s, size_t n)
 {
-	if ((size_t)(o->end - o->at) < n) {
-		o->full = true;
-		return;
+	memcpy(at, s, n);
+	return at + n;
+}
+
+#define put_literal(at, s) put(at, s, sizeof(s) - 1)
+
+static char *put_traceparent(char *at, const struct trace *t)
+{
+	at = put_literal(at, "traceparent: 00-");
+	at = put(at, t->hex, sizeof(t->hex));
+	*at++ = '-';
+	at = put(at, t->span_hex, sizeof(t->span_hex));
+	at = put_literal(at, "-0");
+	*at++ = (char)('0' + (t->random ? 2 : 0) + t->sampled);
+	return put_literal(at, "\r\n");
+}
+
+static char *put_b3_id(char *at, const struct trace *t)
+{
+	uint32_t skip = t->short_b3 ? 16 : 0;
+
+	return put(at, t->hex + skip, sizeof(t->hex) - skip);
+}
+
+static char *put_b3(char *at, const struct trace *t)
+{
+	at = put_literal(at, "b3: ");
+	at = put_b3_id(at, t);
+	*at++ = '-';
+	at = put(at, t->span_hex, sizeof(t->span_hex));
+	*at++ = '-';
+	*at++ = !t->sampled ? '0' : t->debug ? 'd' : '1';
+	if (t->parent_is_hex) {
+		*at++ = '-';
+		at = put(at, t->parent_text, t->parent_len);
 	}
-	memcpy(o->at, s, n);
-	o->at += n;
+	return put_literal(at, "\r\n");
 }
 
-#define put_literal(o, s) put(o, s, sizeof(s) - 1)
-
-static size_t finished(const struct out *o, const char *start)
+static char *put_b3_multi(char *at, const struct trace *t)
 {
-	return o->full ? 0 : (size_t)(o->at - start);
+	at = put_literal(at, "x-b3-traceid: ");
+	at = put_b3_id(at, t);
+	at = put_literal(at, "\r\nx-b3-spanid: ");
+	at = put(at, t->span_hex, sizeof(t->span_hex));
+	if (t->parent_is_hex) {
+		at = put_literal(at, "\r\nx-b3-parentspanid: ");
+		at = put(at, t->parent_text, t->parent_len);
+	}
+	if (t->debug && t->sampled) /* which says that it is sampled */
+		return put_literal(at, "\r\nx-b3-flags: 1\r\n");
+	at = put_literal(at, "\r\nx-b3-sampled: ");
+	*at++ = (char)('0' + t->sampled);
+	return put_literal(at, "\r\n");
 }
 
-static void put_traceparent(struct out *o, const struct trace *t)
+static char *put_name(char *at, const struct trace *t)
 {
-	put_literal(o, "traceparent: 00-");
-	put(o, t->hex, sizeof(t->hex));
-	put_literal(o, "-");
-	put(o, t->span_hex, sizeof(t->span_hex));
-	put_literal(o, "-0");
-	put(o, &"0123"[(t->random ? 2 : 0) + t->sampled], 1);
-	put_literal(o, "\r\n");
+	at = put_literal(at, "x-trace-id: ");
+	if (t->text_len)
+		at = put(at, t->text, t->text_len);
+	else
+		at = put(at, t->hex, sizeof(t->hex));
+	return put_literal(at, "\r\n");
+}
+
+static char *put_lines(char *at, const struct trace *t)
+{
+	at = put_traceparent(at, t);
+	if (t->forms & TRACE_B3)
+		at = put_b3(at, t);
+	if (t->forms & TRACE_B3_MULTI)
+		at = put_b3_multi(at, t);
+	at = put_name(at, t);
+	at = put_literal(at, "x-span-id: ");
+	at = put(at, t->span_hex, sizeof(t->span_hex));
+	if (t->parent_len) {
+		at = put_literal(at, "\r\nx-parent-span-id: ");
+		at = put(at, t->parent_text, t->parent_len);
+	}
+	return put_literal(at, "\r\n");
+}
+
+/* As many bytes as what makes them takes, whatever the room; 0: more than cap. */
+static size_t fitted(char *(*lines)(char *, const struct trace *), const struct trace *t, char *out,
+		     size_t cap)
+{
+	char room[LINES_MAX];
+	size_t n;
+
+	if (cap >= LINES_MAX)
+		return (size_t)(lines(out, t) - out);
+	n = (size_t)(lines(room, t) - room);
+	if (n > cap)
+		return 0;
+	memcpy(out, room, n);
+	return n;
 }
 
 static bool has_members(const char *s, uint32_t n)
@@ -45,106 +116,47 @@ static bool has_members(const char *s, uint32_t n)
 	return false;
 }
 
-/* One line, of those that are not empty, as far as they fit: those at the end were there first. */
-static void put_tracestate(struct out *o, const struct http1_head *h, const char *head)
+/* One line, of those that are not empty, as far as they fit it: those at the end were there first.
+ * 0: more than cap. */
+static size_t put_tracestate(const struct http1_head *h, const char *head, char *out, size_t cap)
 {
-	const char *before = "tracestate: ";
-	uint32_t room = TRACE_STATE_MAX + 1;
+	static const char name[] = "tracestate: ";
+	size_t n = sizeof(name) - 1, most = n + TRACE_STATE_MAX;
 
+	if (cap < n)
+		return 0;
+	put_literal(out, name);
 	for (unsigned i = h->index[HTTP1_H_TRACESTATE]; i && i <= h->nheaders; i++) {
-		const struct http1_header *f = &h->headers[i - 1];
+		struct http1_slice v = h->headers[i - 1].value;
+		bool first = n == sizeof(name) - 1;
 
-		if (f->id != HTTP1_H_TRACESTATE || !has_members(head + f->value.at, f->value.len))
+		if (h->headers[i - 1].id != HTTP1_H_TRACESTATE || !has_members(head + v.at, v.len))
 			continue;
-		if (f->value.len + 1 > room)
+		if (n + !first + v.len > most)
 			break;
-		room -= f->value.len + 1;
-		put(o, before, strlen(before));
-		put(o, head + f->value.at, f->value.len);
-		before = ",";
+		if (n + !first + v.len + 2 > cap)
+			return 0;
+		if (!first)
+			out[n++] = ',';
+		put(out + n, head + v.at, v.len);
+		n += v.len;
 	}
-	put_literal(o, "\r\n");
-}
-
-static void put_b3_id(struct out *o, const struct trace *t)
-{
-	uint32_t skip = t->short_b3 ? 16 : 0;
-
-	put(o, t->hex + skip, sizeof(t->hex) - skip);
-}
-
-static void put_b3(struct out *o, const struct trace *t)
-{
-	put_literal(o, "b3: ");
-	put_b3_id(o, t);
-	put_literal(o, "-");
-	put(o, t->span_hex, sizeof(t->span_hex));
-	if (t->debug && t->sampled)
-		put_literal(o, "-d");
-	else
-		put(o, t->sampled ? "-1" : "-0", 2);
-	if (t->parent_is_hex) {
-		put_literal(o, "-");
-		put(o, t->parent_text, t->parent_len);
-	}
-	put_literal(o, "\r\n");
-}
-
-static void put_b3_multi(struct out *o, const struct trace *t)
-{
-	put_literal(o, "x-b3-traceid: ");
-	put_b3_id(o, t);
-	put_literal(o, "\r\nx-b3-spanid: ");
-	put(o, t->span_hex, sizeof(t->span_hex));
-	if (t->parent_is_hex) {
-		put_literal(o, "\r\nx-b3-parentspanid: ");
-		put(o, t->parent_text, t->parent_len);
-	}
-	if (t->debug && t->sampled) /* which says that it is sampled */
-		put_literal(o, "\r\nx-b3-flags: 1\r\n");
-	else if (t->sampled)
-		put_literal(o, "\r\nx-b3-sampled: 1\r\n");
-	else
-		put_literal(o, "\r\nx-b3-sampled: 0\r\n");
-}
-
-static void put_name(struct out *o, const struct trace *t)
-{
-	uint32_t len;
-	const char *name = trace_name(t, &len);
-
-	put_literal(o, "x-trace-id: ");
-	put(o, name, len);
-	put_literal(o, "\r\n");
+	put_literal(out + n, "\r\n");
+	return n + 2;
 }
 
 size_t trace_put(const struct trace *t, const struct http1_head *h, const char *head, char *out,
 		 size_t cap)
 {
-	struct out o = {out, out + cap, false};
+	size_t n = fitted(put_lines, t, out, cap), more;
 
-	put_traceparent(&o, t);
-	if (t->state)
-		put_tracestate(&o, h, head);
-	if (t->forms & TRACE_B3)
-		put_b3(&o, t);
-	if (t->forms & TRACE_B3_MULTI)
-		put_b3_multi(&o, t);
-	put_name(&o, t);
-	put_literal(&o, "x-span-id: ");
-	put(&o, t->span_hex, sizeof(t->span_hex));
-	if (t->parent_len) {
-		put_literal(&o, "\r\nx-parent-span-id: ");
-		put(&o, t->parent_text, t->parent_len);
-	}
-	put_literal(&o, "\r\n");
-	return finished(&o, out);
+	if (!n || !t->state)
+		return n;
+	more = put_tracestate(h, head, out + n, cap - n);
+	return more ? n + more : 0;
 }
 
 size_t trace_put_answer(const struct trace *t, char *out, size_t cap)
 {
-	struct out o = {out, out + cap, false};
-
-	put_name(&o, t);
-	return finished(&o, out);
+	return fitted(put_name, t, out, cap);
 }

@@ -86,6 +86,7 @@ static inline const char *trace_property_again(const struct trace *t, const char
 	if (!trace_property_traceparent(request + v.at, v.len))
 		return "traceparent is not valid";
 	trace_read(&again, &h, request);
+	again.begun = true; /* as far as names go */
 	name = trace_name(t, &len);
 	other = trace_name(&again, &other_len);
 	if (!again.named || memcmp(again.id, t->id, sizeof(t->id)) || again.alias_len)

@@ -19,8 +19,8 @@
 #define NEW_AS(sampled) "traceparent: 00-T-S-0" sampled "\nx-trace-id: T\nx-span-id: S\n"
 #define NEW		NEW_AS("3")
 #define STATE_PASSED(s)                                                                            \
-	"traceparent: 00-" TRACE "-S-01\n" s "x-trace-id: " TRACE                                  \
-	"\nx-span-id: S\nx-parent-span-id: " PARENT "\n"
+	"traceparent: 00-" TRACE "-S-01\nx-trace-id: " TRACE                                       \
+	"\nx-span-id: S\nx-parent-span-id: " PARENT "\n" s
 #define PASSED STATE_PASSED("")
 
 struct row {
