@@ -108,6 +108,11 @@ static const struct command commands[] = {
 	 "answer.\n"
 	 "  meshctl stat backend --window 5m",
 	 "@services", 0, 1, cmd_stat, stat_options, false},
+	{"top", "[--window 10s] [--interval 1s] [--once]", "the services as a live table",
+	 "q or Ctrl-C ends it. n, r, e, 5 and 9 sort by name, rate, errors, p50 and p99, once more "
+	 "turns it round. What is\nno terminal gets the table once.\n"
+	 "  meshctl top --window 1m",
+	 NULL, 0, 0, cmd_top, top_options, false},
 	{"edges", "[--window 1m]", "who calls whom: rate, errors, latency, breaker, split",
 	 "Of a TCP service a request is a connection, and its latency the time of connect().\n"
 	 "  meshctl edges --window 10m -o wide",

@@ -124,6 +124,9 @@ int cmd_log(struct cli *cli);
 /* graph.c */
 extern const struct option_spec graph_options[];
 int cmd_graph(struct cli *cli);
+/* top.c */
+extern const struct option_spec top_options[];
+int cmd_top(struct cli *cli);
 /* trace.c */
 extern const struct option_spec trace_options[];
 int cmd_trace(struct cli *cli);

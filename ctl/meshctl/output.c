@@ -139,6 +139,14 @@ bool output_colour(FILE *out)
 	return !(no && *no) && !(term && !strcmp(term, "dumb")) && isatty(fileno(out));
 }
 
+bool output_terminal(void)
+{
+	const char *term = getenv("TERM");
+
+	return term && *term && strcmp(term, "dumb") != 0 && isatty(STDIN_FILENO) &&
+	       isatty(STDOUT_FILENO);
+}
+
 bool output_utf8(void)
 {
 	static const char *const names[] = {"LC_ALL", "LC_CTYPE", "LANG"};

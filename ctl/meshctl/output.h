@@ -48,6 +48,8 @@ int table_print(const struct table *t, FILE *out, bool colour);
 
 /* Should this stream get colour: it is a terminal and NO_COLOR is not set. */
 bool output_colour(FILE *out);
+/* Can the terminal be drawn upon: stdin and stdout are one, and it is not dumb. */
+bool output_terminal(void);
 /* May check marks and arrows be used: the locale's or the environment's charset is UTF-8. */
 bool output_utf8(void);
 /* Columns of the terminal that stdout is; else what $COLUMNS says, else 80. */
@@ -74,5 +76,7 @@ struct spinner {
 void spinner_start(struct spinner *s, const char *text);
 void spinner_text(struct spinner *s, const char *text);
 void spinner_stop(struct spinner *s);
+/* From now on there is none: the terminal belongs to something else. */
+void spinner_off(void);
 
 #endif

@@ -78,3 +78,8 @@ void spinner_stop(struct spinner *s)
 		fputs("\r\033[K", stderr);
 	active = s->running = false;
 }
+
+void spinner_off(void)
+{
+	active = true;
+}
