@@ -1,32 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See spans.h. Numbers are put in by hand: at a thousand spans a second printf() is what costs. */
+/* See spans.h. Without printf(): at thousands of spans a second that is what costs. */
 #include "agent/telemetry/spans.h"
 
 #include "lib/trace_id.h"
 
 #include <mesh/abi.h>
 #include <string.h>
-
-static void put_number(struct buf *b, uint64_t v)
-{
-	char digits[20];
-	size_t at = sizeof(digits);
-
-	do
-		digits[--at] = (char)('0' + v % 10);
-	while (v /= 10);
-	buf_add(b, digits + at, sizeof(digits) - at);
-}
-
-/* Microseconds as milliseconds with three decimals. */
-static void put_ms(struct buf *b, uint64_t us)
-{
-	char rest[4] = {'.', (char)('0' + us / 100 % 10), (char)('0' + us / 10 % 10),
-			(char)('0' + us % 10)};
-
-	put_number(b, us / 1000);
-	buf_add(b, rest, sizeof(rest));
-}
 
 #define PUT(b, text) buf_add(b, text, sizeof(text) - 1)
 
@@ -113,7 +92,7 @@ bool span_has_trace(const struct record *rec, const char *id)
 	struct span_text one;
 	uint8_t bytes[16];
 
-	if (!(rec->flags & RECORD_TRACED))
+	if (!len || !(rec->flags & RECORD_TRACED))
 		return false;
 	if (len == 32 && trace_unhex(bytes, id, 16, false) &&
 	    !memcmp(bytes, rec->trace_id, sizeof(bytes)))
@@ -229,23 +208,23 @@ static void put_what(struct buf *b, const struct record *rec, const struct span_
 static void put_how(struct buf *b, const struct record *rec, uint64_t start_ns)
 {
 	PUT(b, ",\"startTime\":");
-	put_ms(b, start_ns / 1000);
+	buf_ms(b, start_ns);
 	PUT(b, ",\"duration\":");
-	put_ms(b, rec->duration_ns / 1000);
+	buf_ms(b, rec->duration_ns);
 	PUT(b, ",\"statusCode\":");
-	put_number(b, rec->status);
+	buf_u64(b, rec->status);
 	PUT(b, ",\"error\":");
 	put_bool(b, span_error(rec));
 	PUT(b, ",\"cause\":");
 	put_str(b, cause_name(rec->cause));
 	PUT(b, ",\"bytesIn\":");
-	put_number(b, rec->bytes_in);
+	buf_u64(b, rec->bytes_in);
 	PUT(b, ",\"bytesOut\":");
-	put_number(b, rec->bytes_out);
+	buf_u64(b, rec->bytes_out);
 	PUT(b, ",\"head\":");
-	put_ms(b, rec->head_ns / 1000);
+	buf_ms(b, rec->head_ns);
 	PUT(b, ",\"upstream\":");
-	put_ms(b, rec->upstream_ns / 1000);
+	buf_ms(b, rec->upstream_ns);
 	PUT(b, ",\"kind\":");
 	put_str(b, rec->kind == RECORD_TUNNEL ? "tunnel" : "request");
 	PUT(b, ",\"sampled\":");
@@ -257,13 +236,13 @@ static void put_how(struct buf *b, const struct record *rec, uint64_t start_ns)
 static void put_try(struct buf *b, const struct record_try *t, const struct span_names *n)
 {
 	PUT(b, "{\"name\":\"try\",\"time\":");
-	put_ms(b, t->start_us);
+	buf_ms(b, t->start_us * 1000ULL);
 	PUT(b, ",\"duration\":");
-	put_ms(b, t->duration_us);
+	buf_ms(b, t->duration_us * 1000ULL);
 	PUT(b, ",\"endpoint\":");
 	put_str(b, t->endpoint == MESH_NONE ? "" : n->endpoint(n->arg, t->endpoint, t->gen));
 	PUT(b, ",\"statusCode\":");
-	put_number(b, t->status);
+	buf_u64(b, t->status);
 	PUT(b, ",\"cause\":");
 	put_str(b, cause_name(t->cause));
 	PUT(b, ",\"reused\":");
@@ -283,7 +262,7 @@ void span_json(const struct record *rec, const struct span_names *n, uint64_t st
 	if (n->slow)
 		PUT(out, ",\"slow\":true");
 	PUT(out, ",\"tries\":");
-	put_number(out, rec->tries);
+	buf_u64(out, rec->tries);
 	PUT(out, ",\"events\":[");
 	for (uint32_t i = 0; i < rec->ntries; i++) {
 		if (i)
