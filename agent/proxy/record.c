@@ -169,6 +169,8 @@ static void fill_trace(struct record *r, const struct trace *t, char *text)
 	memcpy(r->trace_id, t->id, sizeof(r->trace_id));
 	memcpy(r->span_id, t->span, sizeof(r->span_id));
 	memcpy(r->parent_id, t->parent, sizeof(r->parent_id));
+	if (!trace_text(t)) /* as most */
+		return;
 	r->trace_len = t->text_len;
 	r->alias_len = t->alias_len;
 	r->parent_len = t->parent_is_hex ? 0 : t->parent_len;
@@ -197,7 +199,8 @@ void record_exchange(struct exchange *ex)
 	r->size = size;
 	r->kind = tunnel ? RECORD_TUNNEL : RECORD_REQUEST;
 	fill(r, ex);
-	memcpy(r + 1, ex->log, tries);
+	for (uint8_t i = 0; i < ex->nlog; i++)
+		((struct record_try *)(r + 1))[i] = ex->log[i];
 	at = (char *)(r + 1) + tries;
 	memcpy(at, ex->text, kept);
 	memcpy(at + kept, ex->request_id, ex->request_id_len);
