@@ -1,0 +1,568 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The agent's way to a meshd that answers late, with errors, twice or not at all: what records said
+ * arrives there once, and what could not is counted. The meshd is a thread that remembers the last
+ * batch as the real one does.
+ */
+#include "agent/supervisor.h"
+#include "lib/clock.h"
+#include "tests/unit/meshd_dir.h"
+#include "tests/unit/registry_rig.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <sys/socket.h>
+
+#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+
+enum mood { TAKES, LOSES_ANSWERS, FAILS, REFUSES, IS_LATE, HANGS_UP, MOODS };
+
+/* --- meshd --- */
+
+static struct {
+	pthread_t thread;
+	pthread_mutex_t lock;
+	int fd, quit;
+	_Atomic int mood;
+	char control[64], answer[512]; /* more members of its answer */
+	char epoch[32];
+	uint64_t seq; /* of the last batch that was counted */
+	uint64_t requests, spans, whys, tapped, lost_spans, lost_taps, series, duplicates, batches;
+	uint64_t unsampled;
+	uint64_t last_time;
+	char last_span[4096];
+} meshd = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static uint64_t tapped_lost(const cJSON *list)
+{
+	uint64_t n = 0;
+	const cJSON *v;
+
+	cJSON_ArrayForEach (v, list)
+		n += (uint64_t)json_num(v, "lost", 0);
+	return n;
+}
+
+static void meshd_count(const cJSON *b)
+{
+	const cJSON *v, *spans = cJSON_GetObjectItem(b, "spans");
+	const cJSON *tapped = cJSON_GetObjectItem(b, "tapped");
+
+	cJSON_ArrayForEach (v, cJSON_GetObjectItem(b, "series"))
+		meshd.requests += (uint64_t)json_num(v, "requests", 0);
+	cJSON_ArrayForEach (v, spans) {
+		char *text = cJSON_PrintUnformatted(v);
+
+		meshd.unsampled += !json_bool(v, "sampled", 1);
+		snprintf(meshd.last_span, sizeof(meshd.last_span), "%s", text);
+		cJSON_free(text);
+	}
+	meshd.series += (uint64_t)cJSON_GetArraySize(cJSON_GetObjectItem(b, "series"));
+	meshd.spans += (uint64_t)cJSON_GetArraySize(spans);
+	meshd.whys += (uint64_t)cJSON_GetArraySize(cJSON_GetObjectItem(b, "whys"));
+	meshd.lost_taps += tapped_lost(tapped);
+	cJSON_ArrayForEach (v, tapped)
+		meshd.tapped += cJSON_IsObject(cJSON_GetObjectItem(v, "span"));
+	meshd.lost_spans = (uint64_t)json_num(cJSON_GetObjectItem(b, "lost"), "spans", 0);
+	meshd.last_time = (uint64_t)json_num(b, "time", 0);
+}
+
+/* Takes a batch as ctl/meshd does: each (epoch, seq) once. */
+static void meshd_batch(const char *body)
+{
+	cJSON *b = json_parse(body, strlen(body), NULL);
+	uint64_t seq = (uint64_t)json_num(b, "seq", 0);
+
+	if (!b || !seq)
+		abort();
+	if (strcmp(meshd.epoch, json_str(b, "epoch", ""))) {
+		snprintf(meshd.epoch, sizeof(meshd.epoch), "%s", json_str(b, "epoch", ""));
+		meshd.seq = 0;
+	}
+	if (seq == meshd.seq) {
+		meshd.duplicates++;
+	} else {
+		if (seq < meshd.seq)
+			abort();
+		meshd_count(b);
+		meshd.batches++;
+	}
+	meshd.seq = seq;
+	cJSON_Delete(b);
+}
+
+static void reply(int fd, int status, const char *body)
+{
+	char out[2048];
+	int n = snprintf(out, sizeof(out),
+			 "HTTP/1.1 %d X\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n%s",
+			 status, strlen(body), body);
+
+	if (send(fd, out, (size_t)n, MSG_NOSIGNAL) != n)
+		return;
+	shutdown(fd, SHUT_WR);
+}
+
+static void meshd_telemetry(int fd, const char *body)
+{
+	char answer[1024];
+	int mood = meshd.mood;
+
+	pthread_mutex_lock(&meshd.lock);
+	if (mood == TAKES || mood == LOSES_ANSWERS || mood == IS_LATE)
+		meshd_batch(body);
+	snprintf(answer, sizeof(answer), "{\"success\":true%s}", meshd.answer);
+	pthread_mutex_unlock(&meshd.lock);
+	if (mood == IS_LATE)
+		poll(NULL, 0, 250);
+	if (mood == TAKES || mood == IS_LATE)
+		reply(fd, 200, answer);
+	else if (mood == FAILS)
+		reply(fd, 500, "{\"error\":\"no disk\"}");
+	else if (mood == REFUSES)
+		reply(fd, 400, "{\"error\":\"no\"}");
+}
+
+/* One question: the body behind its head. */
+static void serve(int fd)
+{
+	static char in[9 << 20];
+	size_t len = 0, want = SIZE_MAX;
+	char *end = NULL, *length;
+
+	while (len < sizeof(in) - 1 && len < want) {
+		ssize_t n = recv(fd, in + len, sizeof(in) - 1 - len, 0);
+
+		if (n <= 0)
+			return;
+		len += (size_t)n;
+		in[len] = 0;
+		if (end || !(end = strstr(in, "\r\n\r\n")))
+			continue;
+		if (strcasestr(in, "Expect: 100-continue"))
+			send(fd, "HTTP/1.1 100 Continue\r\n\r\n", 25, MSG_NOSIGNAL);
+		length = strcasestr(in, "Content-Length: ");
+		want = (size_t)(end + 4 - in) + (length ? strtoul(length + 16, NULL, 10) : 0);
+	}
+	if (!strncmp(in, "POST /api/telemetry", 19))
+		meshd_telemetry(fd, end + 4);
+	else
+		reply(fd, !strncmp(in, "PUT", 3) ? 200 : 503, "{\"success\":true}");
+}
+
+static void *meshd_run(void *arg)
+{
+	const struct timeval patience = {.tv_usec = 100000};
+
+	for (;;) {
+		struct pollfd p[2] = {{.fd = meshd.fd, .events = POLLIN},
+				      {.fd = meshd.quit, .events = POLLIN}};
+		int fd;
+
+		if (poll(p, 2, -1) < 0 || p[1].revents)
+			return NULL;
+		fd = accept4(meshd.fd, NULL, NULL, SOCK_CLOEXEC);
+		if (fd < 0)
+			continue;
+		/* who has connected may be waiting for what the test waits for */
+		setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+		if (meshd.mood != HANGS_UP)
+			serve(fd);
+		close(fd);
+	}
+}
+
+static int quit_pipe[2];
+
+static void meshd_start(void)
+{
+	struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t len = sizeof(in);
+
+	memset(&meshd.mood, 0, sizeof(meshd) - offsetof(__typeof__(meshd), mood));
+	meshd.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(bind(meshd.fd, (struct sockaddr *)&in, len), 0);
+	assert_int_equal(listen(meshd.fd, 64), 0);
+	assert_int_equal(getsockname(meshd.fd, (struct sockaddr *)&in, &len), 0);
+	snprintf(meshd.control, sizeof(meshd.control), "http://127.0.0.1:%u", ntohs(in.sin_port));
+	assert_int_equal(pipe(quit_pipe), 0);
+	meshd.quit = quit_pipe[0];
+	assert_int_equal(pthread_create(&meshd.thread, NULL, meshd_run, NULL), 0);
+}
+
+static void meshd_stop(void)
+{
+	close(quit_pipe[1]);
+	pthread_join(meshd.thread, NULL);
+	close(quit_pipe[0]);
+	close(meshd.fd);
+}
+
+/* A number of its, as of now. */
+#define meshd_has(member)                                                                          \
+	({                                                                                         \
+		pthread_mutex_lock(&meshd.lock);                                                   \
+		uint64_t v_ = meshd.member;                                                        \
+		pthread_mutex_unlock(&meshd.lock);                                                 \
+		v_;                                                                                \
+	})
+
+static void meshd_answers(const char *more)
+{
+	pthread_mutex_lock(&meshd.lock);
+	snprintf(meshd.answer, sizeof(meshd.answer), "%s", more);
+	pthread_mutex_unlock(&meshd.lock);
+}
+
+/* --- the agent --- */
+
+static struct supervisor s;
+static struct agent_config cfg;
+static struct test_dir dir;
+static uint32_t caller, service;
+
+static void configure(void *arg, const struct configuration *c)
+{
+}
+
+static char *state_text(void *arg)
+{
+	return strdup("{}");
+}
+
+static void agent_start(void)
+{
+	struct session_config sc = {.control = meshd.control, .node = "n1", .run_dir = dir.path};
+	struct session_ops ops = {
+		.arg = &s, .configure = configure, .state = state_text, .taps = telemetry_taps};
+
+	memset(&s, 0, sizeof(s));
+	cfg = (struct agent_config){.node = "n1", .trace_slow_ns = TELEMETRY_SLOW_NS};
+	s.cfg = &cfg;
+	s.registry = r;
+	assert_int_equal(loop_init(&s.loop), 0);
+	s.loop.now_ns = clock_mono_ns();
+	assert_int_equal(telemetry_start(&s), 0);
+	assert_int_equal(metrics_new(&s.metrics), 0);
+	assert_int_equal(session_new(&s.loop, &sc, &ops, &s.session), 0);
+}
+
+static void agent_stop(void)
+{
+	session_free(&s.session);
+	telemetry_stop(&s);
+	metrics_free(&s.metrics);
+	loop_done(&s.loop);
+}
+
+static int setup(void **state)
+{
+	struct mesh_names n;
+
+	if (make(state))
+		return -1;
+	test_dir_make(&dir);
+	caller = workload("client", "c-1", "v1", 0, HOST_NS);
+	listens(workload("backend", "backend-1", "v1", 0, HOST_NS), "0.0.0.0", 81);
+	assert_int_equal(registry_flush(r, now), 0);
+	for (service = 0; !registry_names(r, service, &n) || strcmp(n.service, "backend");)
+		assert_true(++service < MESH_MAX_SERVICES);
+	meshd_start();
+	agent_start();
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	agent_stop();
+	meshd_stop();
+	test_dir_remove(&dir);
+	return drop(state);
+}
+
+#define tale(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+
+/* A round as supervisor.c makes it. */
+static void beat(void)
+{
+	assert_int_equal(loop_once(&s.loop, 5), 0);
+	telemetry_beat(&s);
+}
+
+#define await(cond)                                                                                \
+	do {                                                                                       \
+		uint64_t end_ = clock_mono_ns() + 10 * S;                                          \
+		while (!(cond)) {                                                                  \
+			if (clock_mono_ns() > end_)                                                \
+				fail_msg("not within 10 s: %s", #cond);                            \
+			beat();                                                                    \
+		}                                                                                  \
+	} while (0)
+
+struct whole {
+	struct record r;
+	char text[64];
+};
+
+static struct whole request(uint16_t status, uint16_t flags, uint32_t trace)
+{
+	struct whole w = {.r = {.size = sizeof(w),
+				.kind = RECORD_REQUEST,
+				.flags = flags,
+				.duration_ns = 5000000,
+				.start_ns = clock_mono_ns(),
+				.caller = caller,
+				.service = service,
+				.upstream = MESH_NONE,
+				.endpoint = MESH_NONE,
+				.status = status,
+				.method_len = 3,
+				.path_len = 1}};
+
+	memcpy(w.r.trace_id, &trace, sizeof(trace));
+	memcpy(w.r.trace_id + 12, &trace, sizeof(trace));
+	memcpy(w.text, "GET/", 4);
+	return w;
+}
+
+static void record(uint16_t status, uint16_t flags, uint32_t trace)
+{
+	struct whole w = request(status, flags, trace);
+
+	supervisor_record(&w.r, &s);
+}
+
+/* --- tales --- */
+
+static void a_sampled_span_is_there_in_half_a_second(void **state)
+{
+	uint64_t began;
+	cJSON *v;
+
+	beat();
+	began = clock_mono_ns();
+	record(200, RECORD_TRACED | RECORD_SAMPLED, 1);
+	await(meshd_has(spans) == 1);
+	assert_true(clock_mono_ns() - began < S / 2);
+	v = json_parse(meshd.last_span, strlen(meshd.last_span), NULL);
+	assert_string_equal(json_str(v, "service", ""), "backend");
+	assert_string_equal(json_str(v, "source", ""), "client");
+	assert_string_equal(json_str(v, "operation", ""), "GET /");
+	assert_string_equal(json_str(v, "node", ""), "n1");
+	assert_true(json_num(v, "startTime", 0) + 10000 > (double)clock_wall_ms());
+	cJSON_Delete(v);
+	await(meshd_has(requests) == 1);
+}
+
+/* Whatever it does in between, at the end it has counted each request once. */
+static void what_meshd_does_loses_nothing_and_doubles_nothing(void **state)
+{
+	static const int moods[] = {TAKES, LOSES_ANSWERS, FAILS, IS_LATE, HANGS_UP,
+				    TAKES, LOSES_ANSWERS, FAILS, TAKES};
+	uint64_t made = 0;
+
+	for (size_t i = 0; i < COUNT(moods); i++) {
+		uint64_t end = clock_mono_ns() + 3 * S / 10;
+
+		meshd.mood = moods[i];
+		while (clock_mono_ns() < end) {
+			record(made % 3 ? 200 : 503, RECORD_TRACED | RECORD_SAMPLED,
+			       (uint32_t)made);
+			made++;
+			beat();
+		}
+	}
+	meshd.mood = TAKES;
+	await(meshd_has(requests) >= made && meshd_has(spans) >= made);
+	assert_int_equal(meshd_has(requests), made);
+	assert_int_equal(meshd_has(spans), made);
+	assert_true(meshd_has(duplicates) > 0);
+	await(!outbox_waiting(s.telemetry.outbox));
+	assert_int_equal(outbox_counts(s.telemetry.outbox)->dropped[OUTBOX_SPANS], 0);
+	assert_int_equal(outbox_counts(s.telemetry.outbox)->sent[OUTBOX_SPANS], made);
+}
+
+static void what_meshd_refuses_is_counted_and_holds_nothing_up(void **state)
+{
+	meshd.mood = REFUSES;
+	record(200, RECORD_TRACED | RECORD_SAMPLED, 1);
+	record(200, RECORD_TRACED | RECORD_SAMPLED, 2);
+	await(outbox_counts(s.telemetry.outbox)->dropped[OUTBOX_SPANS] == 2);
+	await(outbox_counts(s.telemetry.outbox)->dropped[OUTBOX_SERIES] == 1);
+	meshd.mood = TAKES;
+	record(200, RECORD_TRACED | RECORD_SAMPLED, 3);
+	await(meshd_has(spans) == 1 && meshd_has(requests) == 1);
+	assert_int_equal(meshd_has(lost_spans), 2);
+}
+
+/* Seconds add up while meshd is away: few batches for all of it. */
+static void series_wait_for_meshd_by_second(void **state)
+{
+	uint64_t end = clock_mono_ns() + 5 * S / 2, made = 0;
+
+	meshd.mood = HANGS_UP;
+	while (clock_mono_ns() < end) {
+		record(200, 0, 0);
+		made++;
+		beat();
+	}
+	meshd.mood = TAKES;
+	await(meshd_has(requests) == made);
+	assert_in_range(meshd_has(series), 3, 6);
+	assert_true(meshd_has(last_time) + 3000 > clock_wall_ms());
+}
+
+static void who_is_not_sampled_is_sent_when_it_matters(void **state)
+{
+	struct whole slow = request(200, RECORD_TRACED, 3);
+
+	record(200, RECORD_TRACED, 1); /* is not */
+	record(404, RECORD_TRACED, 1);
+	record(503, 0, 0); /* has no trace */
+	record(503, RECORD_TRACED, 2);
+	record(0, RECORD_TRACED, 2);
+	slow.r.duration_ns = TELEMETRY_SLOW_NS + 1;
+	supervisor_record(&slow.r, &s);
+	await(meshd_has(requests) == 6);
+	assert_int_equal(meshd_has(spans), 3);
+	assert_int_equal(meshd_has(unsampled), 3);
+}
+
+static void meshd_may_want_the_rest_of_a_trace(void **state)
+{
+	for (int i = 0; i < 5; i++)
+		record(200, RECORD_TRACED, 77);
+	record(200, RECORD_TRACED, 78);
+	await(meshd_has(requests) == 6);
+	assert_int_equal(meshd_has(spans), 0);
+	/* it speaks when it is spoken to: a trace in the tail is reason enough */
+	meshd_answers(",\"want\":[\"4d00000000000000000000004d000000\",\"a b\",7]");
+	await(meshd_has(spans) == 5);
+	record(200, RECORD_TRACED, 77); /* the end of that trace */
+	record(200, RECORD_TRACED, 78);
+	await(meshd_has(spans) == 6);
+	await(meshd_has(requests) == 8);
+	assert_int_equal(meshd_has(spans), 6);
+}
+
+static void a_storm_of_errors_is_bounded(void **state)
+{
+	uint64_t dropped;
+
+	for (uint32_t i = 0; i < 3 * TELEMETRY_KEPT_A_SECOND; i++)
+		record(503, RECORD_TRACED, i);
+	await(meshd_has(requests) == 3 * TELEMETRY_KEPT_A_SECOND);
+	await(!outbox_waiting(s.telemetry.outbox));
+	dropped = outbox_counts(s.telemetry.outbox)->dropped[OUTBOX_SPANS];
+	assert_in_range(dropped, TELEMETRY_KEPT_A_SECOND - 1, 2 * TELEMETRY_KEPT_A_SECOND);
+	assert_int_equal(meshd_has(spans), 3 * TELEMETRY_KEPT_A_SECOND - dropped);
+}
+
+static void a_tap_sees_everybody_who_fits(void **state)
+{
+	meshd_answers(
+		",\"taps\":[{\"tap\":3,\"service\":\"backend\"},{\"tap\":4,\"service\":\"x\"}]");
+	record(200, 0, 0);
+	await(s.telemetry.taps.n == 2);
+	for (int i = 0; i < 10; i++)
+		record(200, 0, 0);
+	await(meshd_has(tapped) == 10);
+	for (int i = 0; i < 2 * TAPS_A_SECOND; i++)
+		record(200, 0, 0);
+	await(meshd_has(tapped) + meshd_has(lost_taps) == 10 + 2 * TAPS_A_SECOND);
+	assert_in_range(meshd_has(lost_taps), 1, TAPS_A_SECOND + 10);
+	assert_int_equal(meshd_has(spans), 0);
+	meshd_answers(",\"taps\":[]");
+	await(s.telemetry.taps.n == 0);
+}
+
+/* Nothing goes on: meshd is asked whether somebody still watches. */
+static void while_a_tap_is_open_meshd_is_asked_every_second(void **state)
+{
+	uint64_t batches, began = clock_mono_ns();
+
+	meshd_answers(",\"taps\":[{\"tap\":3}]");
+	record(200, 0, 0);
+	await(s.telemetry.taps.n == 1);
+	batches = meshd_has(batches);
+	await(meshd_has(batches) >= batches + 2);
+	assert_in_range(clock_mono_ns() - began, S, 5 * S);
+	meshd_answers(",\"taps\":[]");
+	await(s.telemetry.taps.n == 0);
+}
+
+static void the_last_of_it_goes_before_we_do(void **state)
+{
+	char epoch[sizeof(s.epoch)];
+
+	beat();
+	for (int i = 0; i < 100; i++)
+		record(200, RECORD_TRACED | RECORD_SAMPLED, 1);
+	telemetry_last(&s);
+	assert_int_equal(meshd_has(requests), 100);
+	assert_int_equal(meshd_has(spans), 100);
+	memcpy(epoch, s.epoch, sizeof(epoch));
+	agent_stop();
+	agent_start();
+	assert_string_not_equal(epoch, s.epoch);
+	record(200, 0, 0);
+	telemetry_last(&s);
+	assert_int_equal(meshd_has(requests), 101);
+}
+
+/* The one on its way may have been counted already. */
+static void the_last_of_it_goes_again_when_its_answer_is_late(void **state)
+{
+	meshd.mood = IS_LATE;
+	record(200, RECORD_TRACED | RECORD_SAMPLED, 1);
+	await(meshd_has(batches) == 1);
+	record(200, RECORD_TRACED | RECORD_SAMPLED, 2);
+	telemetry_last(&s);
+	assert_int_equal(meshd_has(requests), 2);
+	assert_int_equal(meshd_has(spans), 2);
+}
+
+static void the_last_of_it_does_not_wait_for_a_meshd_that_is_away(void **state)
+{
+	uint64_t began = clock_mono_ns();
+
+	meshd.mood = HANGS_UP;
+	record(200, RECORD_TRACED | RECORD_SAMPLED, 1);
+	telemetry_last(&s);
+	assert_true(clock_mono_ns() - began < 2 * S);
+}
+
+static void connections_that_the_kernel_balanced_are_series(void **state)
+{
+	struct mesh_event e = {.kind = MESH_EV_CLOSE,
+			       .upstream = MESH_NONE,
+			       .workload = caller,
+			       .connect_ns = 1000000};
+
+	telemetry_connection(&s,
+			     &e); /* of a service that is not known to be TCP: its requests count */
+	telemetry_refused(&s, caller, service, 7);
+	await(meshd_has(requests) == 7);
+	assert_int_equal(meshd_has(series), 1);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		tale(a_sampled_span_is_there_in_half_a_second),
+		tale(what_meshd_does_loses_nothing_and_doubles_nothing),
+		tale(what_meshd_refuses_is_counted_and_holds_nothing_up),
+		tale(series_wait_for_meshd_by_second),
+		tale(who_is_not_sampled_is_sent_when_it_matters),
+		tale(meshd_may_want_the_rest_of_a_trace),
+		tale(a_storm_of_errors_is_bounded),
+		tale(a_tap_sees_everybody_who_fits),
+		tale(while_a_tap_is_open_meshd_is_asked_every_second),
+		tale(the_last_of_it_goes_before_we_do),
+		tale(the_last_of_it_goes_again_when_its_answer_is_late),
+		tale(the_last_of_it_does_not_wait_for_a_meshd_that_is_away),
+		tale(connections_that_the_kernel_balanced_are_series),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
