@@ -52,6 +52,9 @@ void api_trace(struct request *r);
 void api_logs(struct request *r);
 void api_tap(struct request *r);
 
+/* What meshd got of agents: traffic of services, spans, what was lost. A part of /metrics. */
+void metrics_telemetry(struct buf *b, const struct meshd *m);
+
 /* How many services these endpoints, in the order of the registry, are of. */
 unsigned api_services_in(const struct endpoint *e, int n);
 

@@ -78,52 +78,6 @@ static void write_orders(struct buf *b, const struct meshd *m)
 			  "Explanations too long to be kept.", (double)m->whys_dropped);
 }
 
-struct result {
-	const char *name;
-	uint64_t n;
-};
-
-/* A counter by what became of things. */
-static void write_results(struct buf *b, const char *metric, const char *help,
-			  const struct result *results, size_t n)
-{
-	exposition_head(b, metric, "counter", help);
-	for (size_t i = 0; i < n; i++)
-		buf_printf(b, "%s{result=\"%s\"} %llu\n", metric, results[i].name,
-			   (unsigned long long)results[i].n);
-}
-
-static void write_spans(struct buf *b, const struct meshd *m)
-{
-	struct traces_counts t = {0};
-	struct otlp_stats o = {0};
-
-	traces_count(m->traces, &t);
-	otlp_count(m->otlp, &o);
-	const struct result exported[] = {
-		{"success", o.exported}, {"rejected", o.rejected}, {"failed", o.failed}};
-	const struct result received[] = {{"stored", t.stored},	    {"duplicate", t.duplicates},
-					  {"invalid", t.invalid},   {"undecided", t.undecided},
-					  {"too-many", t.too_many}, {"failed", t.failed}};
-
-	write_results(b, "mesh_spans_exported_total",
-		      "Spans sent to --otlp-endpoint, by what became of them.", exported, 3);
-	exposition_single(b, "mesh_spans_dropped_total", "counter",
-			  "Spans that were to be stored or exported, and were not.",
-			  (double)(t.invalid + t.too_many + t.failed + o.dropped));
-	write_results(b, "mesh_spans_received_total",
-		      "Spans from agents and applications, by what became of them.", received, 6);
-	exposition_single(b, "mesh_spans_export_queue", "gauge", "Spans that wait to be exported.",
-			  o.queued);
-	exposition_single(b, "mesh_spans_held", "gauge",
-			  "Spans that wait for whether their trace is kept.", (double)t.held);
-	exposition_single(b, "mesh_traces", "gauge", "Traces in the store.", (double)t.traces);
-	exposition_single(b, "mesh_traces_bytes", "gauge", "Size of the store of traces.",
-			  (double)t.bytes);
-	exposition_single(b, "mesh_traces_pruned_total", "counter",
-			  "Traces that went by size or age.", (double)t.pruned_traces);
-}
-
 void api_metrics(struct request *r)
 {
 	struct meshd *m = r->meshd;
@@ -147,7 +101,7 @@ void api_metrics(struct request *r)
 	write_endpoints(&b, all, n);
 	write_registry(&b, m, &counts);
 	write_orders(&b, m);
-	write_spans(&b, m);
+	metrics_telemetry(&b, m);
 	exposition_process(&b, m->started_wall_s);
 	free(all);
 	exposition_seal(&x, &b);

@@ -32,7 +32,7 @@ static const struct {
 	{"mesh_connections_captured_total", "path", AGENT},
 	{"mesh_splice_bytes_total", "path", AGENT},
 	{"mesh_spans_exported_total", "result", MESHD},
-	{"mesh_spans_dropped_total", "", MESHD},
+	{"mesh_spans_dropped_total", "", AGENT | MESHD},
 	{"mesh_ring_lost_total", "ring", AGENT},
 	{"mesh_bpf_map_entries", "map", AGENT},
 	{"mesh_bpf_map_max_entries", "map", AGENT},
@@ -45,9 +45,9 @@ static const struct {
 	{"process_open_fds", "", AGENT | MESHD},
 	{"process_max_fds", "", AGENT | MESHD},
 	{"process_start_time_seconds", "", AGENT | MESHD},
-	{"http_requests_total", "service", AGENT},
-	{"http_errors_total", "service", AGENT},
-	{"http_request_duration_ms", "service,quantile", AGENT},
+	{"http_requests_total", "service", AGENT | MESHD},
+	{"http_errors_total", "service", AGENT | MESHD},
+	{"http_request_duration_ms", "service,quantile", AGENT | MESHD},
 };
 
 static struct instance *web, *db;
