@@ -82,7 +82,7 @@ static void set_widths(struct graph *g)
 
 	for (unsigned n = 0; n < g->n_nodes; n++) {
 		unsigned columns = name_columns(g->nodes[n].name),
-			 under = text_columns(graph_figures(g->nodes[n].json, figures)) + 4;
+			 under = text_columns(graph_figures(g->nodes[n].json, figures)) + 6;
 
 		g->nodes[n].width = 30 + 7.6 * (columns > under ? columns : under);
 	}
@@ -105,8 +105,9 @@ static void node(const struct graph *g, unsigned index, struct buf *out)
 	if (json_num(n->json, "endpoints", 0) > 0) {
 		size_t len = strlen(figures);
 
-		snprintf(figures + len, sizeof(figures) - len, "%s%.0f/%.0f", len ? "  " : "",
-			 json_num(n->json, "healthy", 0), json_num(n->json, "endpoints", 0));
+		snprintf(figures + len, sizeof(figures) - len, "%s%.0f/%.0f",
+			 len ? " \xc2\xb7 " : "", json_num(n->json, "healthy", 0),
+			 json_num(n->json, "endpoints", 0));
 	}
 	buf_printf(out, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">", n->x,
 		   *figures ? n->y - 3 : n->y + 4);
@@ -182,7 +183,7 @@ static void markers(struct buf *out)
 	for (unsigned i = 0; i < 3; i++)
 		buf_printf(out,
 			   "<marker id=\"a%u\" viewBox=\"0 0 10 10\" refX=\"9\" refY=\"5\" "
-			   "markerWidth=\"11\" markerHeight=\"11\" markerUnits=\"userSpaceOnUse\" "
+			   "markerWidth=\"15\" markerHeight=\"15\" markerUnits=\"userSpaceOnUse\" "
 			   "orient=\"auto-start-reverse\"><path id=\"h%u\" d=\"M0 0L10 5L0 10z\"/>"
 			   "</marker>\n",
 			   i, i);

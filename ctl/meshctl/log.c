@@ -84,6 +84,8 @@ static int print_list(struct log *l, const cJSON *list)
 	qsort(spans, (size_t)n, sizeof(*spans), by_time);
 	l->style.date = json_num(spans[0], "startTime", 0) < (double)clock_wall_ms() - DAY_MS;
 	for (int i = 0; i < n; i++)
+		request_measure(spans[i], &l->style);
+	for (int i = 0; i < n; i++)
 		line(l, spans[i]);
 	free(spans);
 	return EXIT_OK;

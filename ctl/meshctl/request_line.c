@@ -72,23 +72,40 @@ static void print_rest(const cJSON *span, const struct request_style *style, FIL
 		fprintf(out, "  trace %s", json_str(span, "traceId", "-"));
 }
 
+/* "frontend -> backend"; its length. */
+static unsigned who_text(const cJSON *span, char out[160])
+{
+	const char *source = json_str(span, "source", "");
+
+	snprintf(out, 160, "%.70s -> %.70s", *source ? source : "(unknown)",
+		 json_str(span, "service", "?"));
+	return (unsigned)strlen(out);
+}
+
+void request_measure(const cJSON *span, struct request_style *style)
+{
+	char who[160];
+	unsigned n = who_text(span, who);
+
+	n = n < WHO_MAX ? n : WHO_MAX;
+	style->who_width = n > style->who_width ? n : style->who_width;
+}
+
 void request_line(const cJSON *span, struct request_style *style, FILE *out)
 {
 	bool failed = request_failed(span);
 	char at[40], status[24], duration[FIGURE_MAX];
-	const char *source = json_str(span, "source", "");
-	int who;
+	char who[160];
+	unsigned len = who_text(span, who);
 
 	clock_text(json_num(span, "startTime", -1), style->date, at);
 	status_text(span, status);
 	fprintf(out, "%s  %s  %8s  ", output_paint(style->colour, COLOUR_DIM, at),
 		output_paint(style->colour, failed ? COLOUR_RED : COLOUR_GREEN, status),
 		figure_ms(json_num(span, "duration", -1), duration));
-	who = fprintf(out, "%s -> %s", *source ? source : "(unknown)",
-		      json_str(span, "service", "?"));
-	if (who > (int)style->who_width)
-		style->who_width = who < WHO_MAX ? (unsigned)who : WHO_MAX;
-	for (unsigned w = who > 0 ? (unsigned)who : 0; w < style->who_width; w++)
+	request_measure(span, style);
+	fputs(who, out);
+	for (; len < style->who_width; len++)
 		fputc(' ', out);
 	print_operation(span, out);
 	print_rest(span, style, out);

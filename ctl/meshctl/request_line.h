@@ -18,6 +18,8 @@ struct request_style {
 /* Time, status, duration, who called whom, what, then what went wrong and who answered. The trace
  * id is on lines of errors, too: it is what one asks for next. */
 void request_line(const cJSON *span, struct request_style *style, FILE *out);
+/* Makes room in style for this one, before lines above it are written. */
+void request_measure(const cJSON *span, struct request_style *style);
 /* The same on stdout in a format: a line, a JSON document in one line, or the trace id. */
 void request_print(enum output_format format, const cJSON *span, struct request_style *style);
 /* Is it an error: what the span says, else by its status? */

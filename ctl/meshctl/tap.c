@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define WHO_WIDTH 22 /* to begin with: nobody knows what comes */
+
 static const char *opt_source, *opt_min, *opt_trace, *opt_limit;
 static bool opt_error;
 
@@ -97,9 +99,10 @@ static int check(struct cli *cli, uint64_t *limit, char *path)
 int cmd_tap(struct cli *cli)
 {
 	char path[API_PATH_MAX];
-	struct tap t = {
-		.cli = cli,
-		.style = {.colour = output_colour(stdout), .wide = cli->format == OUTPUT_WIDE}};
+	struct tap t = {.cli = cli,
+			.style = {.colour = output_colour(stdout),
+				  .wide = cli->format == OUTPUT_WIDE,
+				  .who_width = WHO_WIDTH}};
 	struct follow f = {.path = path, .opened = opened, .request = request, .arg = &t};
 	int rc = check(cli, &t.limit, path);
 
