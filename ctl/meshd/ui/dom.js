@@ -120,10 +120,11 @@ export function sentence(line) {
 	return h("p", null, line.split("`").map((part, i) => i % 2 ? h("code", null, part) : part));
 }
 
-// A table of columns [{ name, class }]; in a frame of its own that scrolls, so that the page does not.
-export function table(caption, columns) {
+// A table of columns [{ name, class }]; in a frame that scrolls when it is too wide (kind "bounded": or too long), so that
+// the page does not.
+export function table(caption, columns, kind = "") {
 	const body = h("tbody");
-	const frame = h("div", { class: "frame", role: "region", "aria-label": caption, tabindex: "0" },
+	const frame = h("div", { class: `frame ${kind}`, role: "region", "aria-label": caption, tabindex: "0" },
 		h("table", null, h("caption", null, caption),
 			h("thead", null, h("tr", null, columns.map(c => h("th", { scope: "col", class: c.class }, c.head ?? c.name)))),
 			body));

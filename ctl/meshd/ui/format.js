@@ -94,8 +94,9 @@ export function address(e) {
 	return `${e.address.includes(":") ? `[${e.address}]` : e.address}:${e.port}`;
 }
 
-export function status(code) {
-	return code ? String(code) : "no answer";
+// Spans of applications need not have a code.
+export function status({ statusCode, error }) {
+	return statusCode ? String(statusCode) : error === false ? "ok" : "no answer";
 }
 
 // What was typed as a duration, for the API: milliseconds when no unit is said, "" when it is none.

@@ -3,43 +3,77 @@
 // a place that is free. Only arrange() moves them.
 import dagre from "./vendor/dagre.esm.js";
 
-export const NODE = { width: 156, height: 58 };
+export const NODE = { width: 168, height: 58 };
 const LABEL = { width: 128, height: 56 };
 const LABELS_UP_TO = 60;  // edges; above that, labels would be all that there is
-const BACKBONE_UP_TO = 200; // edges that are laid out; dagre takes seconds for a thousand
+const DAGRE_UP_TO = 150;  // edges; it takes seconds for a thousand, and what it makes of them nobody can read
 const GAP = 28;
 
 function overlap(a, b) {
 	return Math.abs(a.x - b.x) < NODE.width + GAP && Math.abs(a.y - b.y) < NODE.height + GAP;
 }
 
-// Of too many edges, some of each node: which ones does not depend on numbers that change.
-function backbone(edges) {
-	if (edges.length <= BACKBONE_UP_TO)
-		return edges;
-	const seen = new Map();
-	const each = Math.max(1, Math.floor(BACKBONE_UP_TO / new Set(edges.map(e => e.destination)).size));
+// How many calls lead to each at most; calls that go round in a circle count once.
+function depths(names, edges) {
+	const callers = new Map(names.map(name => [name, []]));
+	const depth = new Map(), under = new Set();
 
-	return edges.filter(e => {
-		const n = seen.get(e.destination) ?? 0;
+	for (const e of edges)
+		if (e.source !== e.destination)
+			callers.get(e.destination).push(e.source);
 
-		seen.set(e.destination, n + 1);
-		return n < each;
-	});
+	function visit(name) {
+		if (depth.has(name) || under.has(name))
+			return depth.get(name) ?? 0;
+		under.add(name);
+		const found = Math.max(0, ...callers.get(name).map(caller => visit(caller) + 1));
+
+		under.delete(name);
+		depth.set(name, found);
+		return found;
+	}
+
+	names.forEach(visit);
+	return depth;
 }
 
+// Many edges: rows and columns, callers before those they call.
+function grid(names, edges, direction) {
+	const depth = depths(names, edges);
+	const order = [...names].sort((a, b) => depth.get(a) - depth.get(b) || (a < b ? -1 : 1));
+	const right = direction === "LR";
+	const across = Math.max(1, Math.ceil(Math.sqrt(names.length * (right ? 0.8 : 0.3))));
+	const at = new Map(order.map((name, i) => {
+		const rank = Math.floor(i / across), place = i % across + (rank % 2) / 2; // shifted, or edges hide behind nodes
+
+		return [name, right ? { x: rank * (NODE.width + 3 * GAP), y: place * (NODE.height + GAP) }
+			: { x: place * (NODE.width + GAP), y: rank * (NODE.height + 3 * GAP) }];
+	}));
+
+	return { at, routes: new Map() };
+}
+
+// { at: name -> { x, y }, routes: edge id -> { points, label } }
 function compute(names, edges, direction) {
 	const graph = new dagre.graphlib.Graph();
 	const labels = edges.length <= LABELS_UP_TO;
+	const routes = new Map();
 
+	if (edges.length > DAGRE_UP_TO)
+		return grid(names, edges, direction);
 	graph.setGraph({ rankdir: direction, nodesep: labels ? 32 : GAP, ranksep: labels ? 32 : 72, marginx: 16, marginy: 16 });
 	graph.setDefaultEdgeLabel(() => ({}));
 	for (const name of names)
 		graph.setNode(name, { ...NODE });
-	for (const e of backbone(edges))
+	for (const e of edges)
 		graph.setEdge(e.source, e.destination, labels ? { ...LABEL, labelpos: "c" } : {});
 	dagre.layout(graph);
-	return graph;
+	for (const e of edges) {
+		const { points, x, y } = graph.edge(e.source, e.destination);
+
+		routes.set(e.id, { points: points ?? [], label: x === undefined ? null : { x, y } });
+	}
+	return { at: new Map(names.map(name => [name, { x: graph.node(name).x, y: graph.node(name).y }])), routes };
 }
 
 export class Layout {
@@ -64,27 +98,18 @@ export class Layout {
 	}
 
 	arrange(names, edges) {
-		const graph = compute(names, edges, this.direction);
-
-		this.at = new Map(names.map(name => [name, { x: graph.node(name).x, y: graph.node(name).y }]));
-		this.routes = new Map();
-		for (const e of edges) {
-			const route = graph.edge(e.source, e.destination);
-
-			if (route?.points)
-				this.routes.set(e.id, { points: route.points, label: route.x === undefined ? null : { x: route.x, y: route.y } });
-		}
+		Object.assign(this, compute(names, edges, this.direction));
 	}
 
 	// Where they would be among the others, moved to where the others are; then aside until nobody is there.
 	place(fresh, names, edges) {
-		const graph = compute(names, edges, this.direction);
+		const { at } = compute(names, edges, this.direction);
 		const known = names.filter(name => this.at.has(name));
-		const mean = axis => known.reduce((sum, name) => sum + this.at.get(name)[axis] - graph.node(name)[axis], 0) / known.length;
+		const mean = axis => known.reduce((sum, name) => sum + this.at.get(name)[axis] - at.get(name)[axis], 0) / known.length;
 		const dx = mean("x"), dy = mean("y");
 
 		for (const name of fresh) {
-			const spot = { x: graph.node(name).x + dx, y: graph.node(name).y + dy };
+			const spot = { x: at.get(name).x + dx, y: at.get(name).y + dy };
 			const taken = names.filter(n => this.at.has(n)).map(n => this.at.get(n));
 
 			while (taken.some(other => overlap(spot, other))) {
@@ -139,6 +164,7 @@ function curve(from, to, direction, between, label) {
 		d += right ? `C${a.x + half} ${a.y} ${b.x - half} ${b.y} ${b.x} ${b.y}` : `C${a.x} ${a.y + half} ${b.x} ${b.y - half} ${b.x} ${b.y}`;
 	}
 	const first = points[0], last = points.at(-1);
+	const part = (a, b) => a + (b - a) * 0.72; // near where it arrives: lines that leave together have parted there
 
-	return { d, x: label?.x ?? (first.x + last.x) / 2, y: label?.y ?? (first.y + last.y) / 2 };
+	return { d, x: label?.x ?? part(first.x, last.x), y: label?.y ?? part(first.y, last.y) };
 }

@@ -113,7 +113,7 @@ function chooseNextTheme() {
 function start() {
 	const select = document.getElementById("window");
 
-	select.append(...[...state.WINDOWS.keys()].map(name => h("option", { value: name }, name)));
+	select.append(...[...state.WINDOWS.keys()].map(name => h("option", { value: name }, name === "168h" ? "7d" : name)));
 	select.value = state.currentWindow();
 	select.addEventListener("change", () => state.chooseWindow(select.value));
 	document.getElementById("theme").addEventListener("click", chooseNextTheme);

@@ -125,7 +125,7 @@ function makeNode(n) {
 }
 
 function shorten(name) {
-	return name.length > 16 ? `${name.slice(0, 15)}…` : name;
+	return name.length > 15 ? `${name.slice(0, 14)}…` : name;
 }
 
 function fillNode(link, n) {
@@ -271,7 +271,7 @@ export function open(root) {
 	const svg = s("svg", { class: "map", role: "group", "aria-label": "Service map. Arrow keys move between services, Enter opens one." },
 		arrowheads(), edges, labels, nodes);
 	const viewport = new Viewport(svg);
-	const calls = table("Calls", COLUMNS);
+	const calls = table("Calls", COLUMNS, "bounded");
 	const nothing = h("div", { hidden: true }, hint());
 	const tools = h("div", { class: "toolbar" },
 		h("h2", null, "Service map"),

@@ -9,12 +9,12 @@ const WIDTH = 96, HEIGHT = 24;
 // latency.
 export function points(metrics) {
 	return (metrics?.series ?? []).map(p => ({
-		time: (typeof p.time === "number" ? p.time : Date.parse(p.time)) / 1000,
-		rate: p.rate ?? 0,
-		errorRate: p.requests === 0 ? null : p.errorRate ?? null,
-		p50: p.requests === 0 ? null : p.p50 ?? null,
-		p95: p.requests === 0 ? null : p.p95 ?? null,
-		p99: p.requests === 0 ? null : p.p99 ?? null,
+		time: p.time / 1000,
+		rate: p.rate,
+		errorRate: p.requests === 0 ? null : p.errorRate,
+		p50: p.requests === 0 ? null : p.p50,
+		p95: p.requests === 0 ? null : p.p95,
+		p99: p.requests === 0 ? null : p.p99,
 	}));
 }
 

@@ -165,7 +165,7 @@ export function open(root, service) {
 			{ key: "p99", label: "p99", ink: "warn" }], format.duration),
 	];
 	const endpoints = table("Endpoints", ENDPOINTS), others = table("Calls", CALLS);
-	const share = h("div", { class: "card" }), guard = h("div", { class: "card" });
+	const share = h("div", { class: "card" }), guard = h("div", { class: "card guard" });
 	const shareOnce = settled(share), guardOnce = settled(guard);
 	const quiet = h("div", { hidden: true }, empty("No traffic in this window",
 		`Send it something: \`curl http://127.0.0.1:8080/${service}/\`, or choose a longer window.`));

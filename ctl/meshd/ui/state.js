@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What was chosen and outlives a view: the window that numbers are taken over, and the theme.
 
-// A window, and the granularity that gives some sixty points of it.
+// A window (as meshd understands it), and the granularity that gives some sixty points of it.
 export const WINDOWS = new Map([
 	["1m", "1s"],
 	["5m", "5s"],
@@ -9,7 +9,7 @@ export const WINDOWS = new Map([
 	["1h", "1m"],
 	["6h", "5m"],
 	["24h", "30m"],
-	["7d", "3h"],
+	["168h", "3h"],
 ]);
 
 const listeners = new Set();

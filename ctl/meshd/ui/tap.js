@@ -15,7 +15,7 @@ function row(span) {
 	return h("tr", null, h("td", null, format.clockMs(span.startTime)), h("td", { class: "wide" }, span.source),
 		h("td", null, h("b", null, span.service)),
 		h("td", { class: "long" }, span.traceId ? h("a", { href: `#/traces/${encodeURIComponent(span.traceId)}` }, what) : what),
-		h("td", null, h("span", { class: `code ${bad}` }, `${format.status(span.statusCode)}${span.cause ? ` ${span.cause}` : ""}`)),
+		h("td", null, h("span", { class: `code ${bad}` }, `${format.status(span)}${span.cause ? ` ${span.cause}` : ""}`)),
 		h("td", { class: "number" }, format.duration(span.duration)), h("td", { class: "wide" }, span.instance));
 }
 
@@ -27,7 +27,7 @@ export function open(root, argument, query) {
 	const pause = h("button", { type: "button", "aria-pressed": "false", click: toggle }, "Pause");
 	const clear = h("button", { type: "button", click: () => body.replaceChildren() }, "Clear");
 	const state = h("span", { class: "quiet", role: "status" }, "connecting");
-	const { frame, body } = table("Requests as they pass", COLUMNS);
+	const { frame, body } = table("Requests as they pass", COLUMNS, "bounded");
 	const nothing = empty("Waiting for requests", "Send one: `curl http://127.0.0.1:8080/`");
 	let source = null, waiting = [], frameAsked = 0, paused = false, missed = 0, seen = 0;
 
@@ -56,6 +56,7 @@ export function open(root, argument, query) {
 	}
 
 	function flush() {
+		cancelAnimationFrame(frameAsked);
 		frameAsked = 0;
 		for (const span of waiting) {
 			const element = row(span);
@@ -109,6 +110,7 @@ export function open(root, argument, query) {
 	}
 
 	function toggle() {
+		flush(); // what came before is shown
 		paused = !paused;
 		pause.setAttribute("aria-pressed", String(paused));
 		text(pause, paused ? "Go on" : "Pause");

@@ -20,17 +20,15 @@ function makeRow(t) {
 function fillRow(longest) {
 	return (row, t) => {
 		const [time, request, services, spans, duration, status] = row.children;
-		const list = [t.services ?? []].flat();
-
 		text(time, format.clockMs(t.startTime));
-		text(request.firstElementChild, t.service ?? "");
-		text(request.lastElementChild, t.operation || t.traceId);
-		text(services, list.map(s => s.name ?? s).join(", "));
-		text(spans, t.spans ?? t.spanCount ?? "");
+		text(request.firstElementChild, t.root.service);
+		text(request.lastElementChild, t.root.operation || t.traceId);
+		text(services, t.services.join(", "));
+		text(spans, t.spans);
 		text(duration.firstElementChild, format.duration(t.duration));
 		duration.lastElementChild.max = longest || 1;
 		duration.lastElementChild.value = t.duration ?? 0;
-		text(status.firstElementChild, t.statusCode ? String(t.statusCode) : t.error ? "error" : "ok");
+		text(status.firstElementChild, `${t.statusCode || "ok"}${t.errors ? ` · ${format.count(t.errors, "error")}` : ""}`);
 		classes(status.firstElementChild, `code ${t.error ? "bad" : "fine"}`);
 	};
 }

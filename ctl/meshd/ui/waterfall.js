@@ -58,13 +58,13 @@ function mark(event, length) {
 }
 
 function tryText(e) {
-	return `${e.endpoint || e.name}: ${[format.status(e.statusCode), e.cause, format.duration(e.duration),
+	return `${e.endpoint || e.name}: ${[format.status(e), e.cause, format.duration(e.duration),
 		e.reused ? "reused connection" : ""].filter(Boolean).join(", ")}`;
 }
 
 function spanText({ span, depth }) {
 	return `${span.service}, ${span.operation || "request"}, level ${depth + 1}, ${format.duration(span.duration)}, ` +
-		`${format.status(span.statusCode)}${span.cause ? `, ${span.cause}` : ""}${span.tries > 1 ? `, ${span.tries} tries` : ""}`;
+		`${format.status(span)}${span.cause ? `, ${span.cause}` : ""}${span.tries > 1 ? `, ${span.tries} tries` : ""}`;
 }
 
 function makeRow() {
@@ -89,7 +89,7 @@ function fillRow(whole) {
 		bar.style.setProperty("left", share(start, whole.length));
 		bar.style.setProperty("width", share(span.duration ?? 0, whole.length));
 		bar.replaceChildren(...tries(span).map(e => mark(e, span.duration || 1)));
-		text(length, `${span.tries > 1 ? `${span.tries} tries · ` : ""}${span.error ? `${format.status(span.statusCode)} · ` : ""}` +
+		text(length, `${span.tries > 1 ? `${span.tries} tries · ` : ""}${span.error ? `${format.status(span)} · ` : ""}` +
 			format.duration(span.duration));
 	};
 }
@@ -109,7 +109,7 @@ function details(span, whole) {
 
 	return [h("h3", null, `${span.service} · ${span.operation ?? ""}`),
 		h("dl", { class: "facts" },
-			pair("Status", format.status(span.statusCode)), pair("Cause", span.cause), pair("Duration", format.duration(span.duration)),
+			pair("Status", format.status(span)), pair("Cause", span.cause), pair("Duration", format.duration(span.duration)),
 			pair("Starts after", format.duration(span.startTime - whole.from)), pair("Response head after", span.head && format.duration(span.head)),
 			pair("Upstream", span.upstream && format.duration(span.upstream)), pair("Caller", span.source), pair("Instance", span.instance),
 			pair("Version", span.version), pair("Node", span.node), pair("Host", span.host), pair("Path", span.path),
@@ -128,7 +128,7 @@ export function open(root, id) {
 	const panel = h("div", { class: "card details", "aria-live": "polite" });
 	const content = h("div", { hidden: true }, h("div", { class: "card" }, scale, tree), panel);
 	const folded = new Set();
-	let spans = null, chosen = null, whole = null, rows = [];
+	let spans = null, chosen = null, whole = null, rows = [], last = "";
 
 	root.append(head, content);
 
@@ -207,14 +207,16 @@ export function open(root, id) {
 		async refresh(signal) {
 			const found = await api.trace(id, signal);
 
-			if (spans && JSON.stringify(spans) === JSON.stringify(found.spans))
+			if (JSON.stringify(found) === last)
 				return;
+			last = JSON.stringify(found);
 			spans = found.spans;
 			if (!spans.length)
 				return root.replaceChildren(head, empty("No span of this trace is kept"));
 			content.hidden = false;
 			draw();
-			text(head.lastElementChild, `${format.clockMs(whole.from)} · ${format.duration(whole.length)} · ${format.count(spans.length, "span")}`);
+			text(head.lastElementChild, `${format.clockMs(whole.from)} · ${format.duration(whole.length)} · ${format.count(spans.length, "span")}` +
+				`${found.lost ? ` · ${found.lost} more were too many` : ""}${found.aliases?.length ? ` · also ${found.aliases.join(", ")}` : ""}`);
 		},
 	};
 }
