@@ -37,8 +37,9 @@ const char *const disk_statements[DISK_STATEMENTS] = {
 	[D_PRUNE_CELL_OLDEST] =
 		"DELETE FROM cell WHERE id IN (SELECT id FROM cell ORDER BY id LIMIT ?1)",
 	[D_PRUNE_JOURNAL_SIZE] =
-		"SELECT coalesce(sum(length(records)), 0) FROM (SELECT records FROM "
-		"journal WHERE id <= ?1 AND second_s < ?2 ORDER BY id LIMIT ?3)",
+		"SELECT coalesce(sum(length(records)), 0), coalesce(max(second_s), 0), count(*) "
+		"FROM (SELECT records, second_s FROM journal WHERE id <= ?1 AND second_s < ?2 "
+		"ORDER BY id LIMIT ?3)",
 	[D_PRUNE_JOURNAL] =
 		"DELETE FROM journal WHERE id IN (SELECT id FROM journal WHERE id <= ?1 "
 		"AND second_s < ?2 ORDER BY id LIMIT ?3)",
@@ -245,9 +246,9 @@ int red_disk_journal(struct red_disk *d, uint64_t from,
 	return each(d, bind(d, D_JOURNAL_ALL, "n", from), one_entry, &to);
 }
 
-uint64_t red_disk_journal_bytes(const struct red_disk *d)
+bool red_disk_journal_full(const struct red_disk *d)
 {
-	return d->journal_bytes;
+	return d->journal_bytes > d->journal_max;
 }
 
 /* --- marks --------------------------------------------------------------------------- */
@@ -258,6 +259,7 @@ int red_disk_mark_put(struct red_disk *d, unsigned tier, unsigned shard, uint64_
 }
 
 struct marks {
+	struct red_disk *d;
 	int (*fn)(void *arg, unsigned tier, unsigned shard, uint64_t id);
 	void *arg;
 };
@@ -266,13 +268,15 @@ static int one_mark(sqlite3_stmt *st, void *arg)
 {
 	struct marks *to = arg;
 
+	if (number(st, 0) == RED_DISK_JOURNAL_MARK)
+		to->d->journal_from_s = number(st, 2);
 	return to->fn(to->arg, (unsigned)number(st, 0), (unsigned)number(st, 1), number(st, 2));
 }
 
 int red_disk_marks(struct red_disk *d,
 		   int (*fn)(void *arg, unsigned tier, unsigned shard, uint64_t id), void *arg)
 {
-	struct marks to = {fn, arg};
+	struct marks to = {d, fn, arg};
 
 	return each(d, d->stmt[D_MARK_ALL], one_mark, &to);
 }
@@ -351,24 +355,47 @@ int red_disk_services(struct red_disk *d, int (*fn)(void *arg, const struct red_
 
 /* --- cleaning up --------------------------------------------------------------------- */
 
+/* What is gone is said before it goes. */
 static int prune_journal(struct red_disk *d, uint64_t id, uint64_t before_s)
 {
-	uint64_t rows = RED_PRUNE_ROWS,
-		 gone = ask(d, bind(d, D_PRUNE_JOURNAL_SIZE, "nnn", id, before_s, rows));
-	int r = run(d, bind(d, D_PRUNE_JOURNAL, "nnn", id, before_s, rows));
+	uint64_t rows = RED_PRUNE_ROWS, bytes = 0, last_s = 0, n = 0;
+	sqlite3_stmt *st = bind(d, D_PRUNE_JOURNAL_SIZE, "nnn", id, before_s, rows);
+	int r = 0;
 
+	if (sqlite3_step(st) == SQLITE_ROW) {
+		bytes = number(st, 0);
+		last_s = number(st, 1);
+		n = number(st, 2);
+	} else {
+		r = disk_fail(d);
+	}
+	unbind(st);
+	if (r || !n)
+		return r;
+	if (last_s >= d->journal_from_s) {
+		d->journal_from_s = last_s + 1;
+		r = red_disk_mark_put(d, RED_DISK_JOURNAL_MARK, 0, d->journal_from_s);
+	}
 	if (!r)
-		d->journal_bytes -= gone < d->journal_bytes ? gone : d->journal_bytes;
+		r = run(d, bind(d, D_PRUNE_JOURNAL, "nnn", id, before_s, rows));
+	if (!r)
+		d->journal_bytes -= bytes < d->journal_bytes ? bytes : d->journal_bytes;
 	return r;
+}
+
+void red_disk_limit(struct red_disk *d, uint64_t bytes, uint64_t journal_bytes)
+{
+	d->bytes_max = bytes;
+	d->journal_max = journal_bytes;
 }
 
 int red_disk_prune(struct red_disk *d, const struct red_disk_keep *k)
 {
 	uint64_t rows = RED_PRUNE_ROWS;
 
-	if (d->journal_bytes > RED_JOURNAL_BYTES)
+	if (d->journal_bytes > d->journal_max)
 		return prune_journal(d, k->journal_id, INT64_MAX);
-	if (red_disk_bytes(d) > RED_DISK_BYTES)
+	if (red_disk_bytes(d) > d->bytes_max)
 		return run(d, bind(d, D_PRUNE_CELL_OLDEST, "n", rows));
 	switch (d->turn++ % 8) {
 	case 0:

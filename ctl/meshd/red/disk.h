@@ -15,10 +15,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define RED_DISK_BYTES	  (1ull << 30)	 /* of the file, in use: beyond it the oldest goes */
-#define RED_JOURNAL_BYTES (192ull << 20) /* of that: beyond it the oldest that is not needed goes  \
-					  */
-#define RED_PRUNE_ROWS 32		 /* in one step */
+#define RED_DISK_BYTES (1ull << 30) /* of the file, in use: beyond it the oldest goes */
+#define RED_JOURNAL_BYTES                                                                          \
+	(192ull << 20)	  /* of that: beyond it the oldest that is not needed goes                 \
+			   */
+#define RED_PRUNE_ROWS 32 /* in one step */
 
 struct red_disk;
 
@@ -51,7 +52,8 @@ int red_disk_journal(struct red_disk *d, uint64_t from,
 		     int (*fn)(void *arg, uint64_t id, uint64_t second_s, const void *records,
 			       size_t len),
 		     void *arg);
-uint64_t red_disk_journal_bytes(const struct red_disk *d);
+/* Is it beyond its limit? */
+bool red_disk_journal_full(const struct red_disk *d);
 
 /* How far the journal has gone into a tier, by shard. */
 int red_disk_mark_put(struct red_disk *d, unsigned tier, unsigned shard, uint64_t id);
@@ -82,6 +84,10 @@ struct red_disk_keep {
 	uint64_t cells_s[3], journal_s, journal_id;
 };
 int red_disk_prune(struct red_disk *d, const struct red_disk_keep *k);
+/* Journal entries of before that second may be gone: kept as the mark of tier 0. */
+#define RED_DISK_JOURNAL_MARK 0
+/* Other limits than RED_DISK_BYTES and RED_JOURNAL_BYTES. */
+void red_disk_limit(struct red_disk *d, uint64_t bytes, uint64_t journal_bytes);
 
 /* In use, without what is free in the file; and of the WAL. */
 size_t red_disk_bytes(struct red_disk *d);

@@ -51,8 +51,9 @@ struct disk_wal {
 struct red_disk {
 	sqlite3 *db;
 	sqlite3_stmt *stmt[DISK_STATEMENTS];
-	uint64_t journal_bytes;
-	unsigned turn; /* of pruning */
+	uint64_t journal_bytes, bytes_max, journal_max;
+	uint64_t journal_from_s; /* what is of before it may be gone */
+	unsigned turn;		 /* of pruning */
 	int page_size;
 	struct disk_wal wal;
 	char error[160];

@@ -38,7 +38,12 @@ static int load_mark(void *arg, unsigned tier, unsigned shard, uint64_t id)
 {
 	struct loading *l = arg;
 
-	if (tier && tier < RED_TIERS && shard < RED_SHARDS)
+	if (tier == RED_DISK_JOURNAL_MARK) {
+		if (id > l->r->ring.floor_s)
+			l->r->ring.floor_s = id;
+		return 0;
+	}
+	if (tier < RED_TIERS && shard < RED_SHARDS)
 		l->r->tier[tier].mark[shard] = id;
 	if (id > l->r->journal_id)
 		l->r->journal_id = id;
@@ -347,6 +352,6 @@ void red_keep_tick(struct red *r, uint64_t now_ms)
 	write_due(r, now_ms);
 	if (red_keep_ready(r) && r->ticks % 2)
 		prune(r, now_ms);
-	if (red_keep_ready(r) && red_disk_journal_bytes(r->disk) > RED_JOURNAL_BYTES)
+	if (red_keep_ready(r) && red_disk_journal_full(r->disk))
 		shorten(r, now_ms);
 }

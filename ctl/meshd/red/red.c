@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/random.h>
 
-const char *const red_lost_words[] = {"ring", "series", "spans", "tapped", NULL};
+const char *const red_lost_words[] = {"ring", "series", "spans", "tapped", "whys", NULL};
 
 static const struct red_tier tiers[RED_TIERS] = {
 	{.step_s = 1, .keep_s = RED_RING_S},

@@ -58,7 +58,14 @@ struct red_delta {
 };
 
 /* What the agent dropped; totals of its epoch. */
-enum red_lost { RED_LOST_RING, RED_LOST_SERIES, RED_LOST_SPANS, RED_LOST_TAPPED, RED_LOSSES };
+enum red_lost {
+	RED_LOST_RING,
+	RED_LOST_SERIES,
+	RED_LOST_SPANS,
+	RED_LOST_TAPPED,
+	RED_LOST_WHYS,
+	RED_LOSSES
+};
 extern const char *const red_lost_words[];
 
 struct red_batch {

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define RECORDS_MAX (64u << 20)
+#define WRONG_S	    3600 /* a clock that was later by more than that was wrong */
 
 static void empty(struct red_ring *g, struct red_second *s)
 {
@@ -29,8 +30,22 @@ static bool inside(uint64_t at_s, uint64_t now_s)
 
 bool red_ring_holds(const struct red_ring *g, uint64_t at_s, uint64_t now_s)
 {
-	/* a floor of before the clock was put back says nothing */
-	return inside(at_s, now_s) && (at_s >= g->floor_s || g->floor_s > now_s);
+	/* a floor of before the clock was put right says nothing */
+	return inside(at_s, now_s) && (at_s >= g->floor_s || g->floor_s > now_s + WRONG_S);
+}
+
+/* Something of that second is not there, or not any more: that must be known, also should the clock
+ * be put back. */
+static void missing(struct red_ring *g, uint64_t at_s)
+{
+	if (at_s >= g->floor_s)
+		g->floor_s = at_s + 1;
+}
+
+static void drop(struct red_ring *g, struct red_second *s)
+{
+	missing(g, s->at_s);
+	empty(g, s);
 }
 
 static void drop_oldest(struct red_ring *g)
@@ -43,11 +58,8 @@ static void drop_oldest(struct red_ring *g)
 		if (s->len && (!oldest || s->at_s < oldest->at_s))
 			oldest = s;
 	}
-	if (!oldest)
-		return;
-	if (oldest->at_s >= g->floor_s)
-		g->floor_s = oldest->at_s + 1;
-	empty(g, oldest);
+	if (oldest)
+		drop(g, oldest);
 }
 
 /* n cells of one second. Without memory that second is not whole, nor is what was before it. */
@@ -57,8 +69,8 @@ static void pack(struct red_ring *g, const struct red_cell *cell, uint32_t n)
 	uint8_t *records = NULL;
 	struct buf b;
 
-	if (s->at_s != cell->start_s)
-		empty(g, s);
+	if (s->len && s->at_s != cell->start_s)
+		drop(g, s);
 	buf_init(&b, RECORDS_MAX);
 	for (uint32_t i = 0; i < n; i++)
 		red_record_put(&b, &cell[i].series->key, cell[i].series->id, false, &cell[i].sum);
@@ -70,8 +82,8 @@ static void pack(struct red_ring *g, const struct red_cell *cell, uint32_t n)
 		s->records = records;
 		s->len += (uint32_t)b.len;
 		g->bytes += b.len;
-	} else if (cell->start_s >= g->floor_s) {
-		g->floor_s = cell->start_s + 1;
+	} else {
+		missing(g, cell->start_s);
 	}
 	buf_done(&b);
 	while (g->bytes > RED_RING_BYTES)
@@ -91,6 +103,8 @@ static void pack_until(struct red_ring *g, uint64_t until_s, uint64_t now_s)
 			to++;
 		if (inside(at_s, now_s))
 			pack(g, &g->open.cell[from], to - from);
+		else
+			missing(g, at_s);
 		from = to;
 	}
 	red_cells_remove(&g->open, from);
@@ -115,13 +129,11 @@ void red_ring_pack(struct red_ring *g, uint64_t now_s)
 int red_ring_add(struct red_ring *g, uint64_t at_s, struct red_series *s, const struct red_sum *sum,
 		 uint64_t now_s)
 {
-	int r;
+	bool held = inside(at_s, now_s);
+	int r = held ? red_cells_add(&g->open, at_s, s, sum) : 0;
 
-	if (!inside(at_s, now_s))
-		return 0;
-	r = red_cells_add(&g->open, at_s, s, sum);
-	if (r && at_s >= g->floor_s)
-		g->floor_s = at_s + 1;
+	if (!held || r)
+		missing(g, at_s);
 	if (g->open.bytes > RED_OPEN_BYTES)
 		pack_until(g, UINT64_MAX, now_s);
 	return r;

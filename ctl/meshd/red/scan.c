@@ -89,16 +89,19 @@ static int scan_tier(struct red *r, const struct red_scan *q, unsigned tier, uin
 
 /* --- which tier ---------------------------------------------------------------------- */
 
-static bool kept(const struct red *r, unsigned tier, uint64_t at_s, uint64_t now_s)
+/* slack_s: what begins earlier by that is still there. */
+static bool kept(const struct red *r, unsigned tier, uint64_t at_s, uint64_t slack_s,
+		 uint64_t now_s)
 {
-	return tier ? at_s + r->tier[tier].keep_s >= now_s : red_ring_holds(&r->ring, at_s, now_s);
+	return tier ? at_s + r->tier[tier].keep_s + slack_s >= now_s
+		    : red_ring_holds(&r->ring, at_s, now_s);
 }
 
 uint64_t red_scan_resolution(const struct red *r, uint64_t at_s, uint64_t now_s)
 {
 	unsigned t = 0;
 
-	while (t + 1 < RED_TIERS && !kept(r, t, at_s, now_s))
+	while (t + 1 < RED_TIERS && !kept(r, t, at_s, 0, now_s))
 		t++;
 	return r->tier[t].step_s;
 }
@@ -111,10 +114,10 @@ static unsigned tier_at(const struct red *r, const struct red_scan *q, uint64_t 
 		uint64_t step = r->tier[t].step_s;
 
 		if (at_s % step == 0 && at_s + step <= q->to_s && q->step_s % step == 0 &&
-		    kept(r, t, at_s, q->now_s))
+		    kept(r, t, at_s, step, q->now_s))
 			return t;
 	}
-	while (t + 1 < RED_TIERS && !kept(r, t, at_s, q->now_s))
+	while (t + 1 < RED_TIERS && !kept(r, t, at_s, r->tier[t].step_s, q->now_s))
 		t++;
 	return t;
 }
