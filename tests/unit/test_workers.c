@@ -354,10 +354,13 @@ static void worker_that_is_replaced_begins_no_sooner(void **state)
 	while (!fx.ws.w[0].generation)
 		ok(loop_once(&fx.loop, 100));
 	assert_in_range(fx.ws.w[0].generation, 14000, 15001);
+	fx.ws.w[0].ring->unsampled = 5;
 	kill(fx.ws.w[0].pid, SIGKILL);
 	while (!fx.ws.restarts || !fx.ws.w[0].generation)
 		ok(loop_once(&fx.loop, 100));
 	assert_in_range(fx.ws.w[0].generation, 5000, 15000);
+	assert_int_equal(fx.ws.w[0].ring->layout, RING_LAYOUT); /* its records are read, too */
+	assert_int_equal(workers_unsampled(&fx.ws), 5);
 	end();
 	close(fd);
 }
