@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From the request to meshd: each one is counted there once, whoever is killed meanwhile, and its
+ * span can be asked for half a second after the answer. */
+#include "tests/e2e/harness.h"
+
+#include <sys/wait.h>
+
+#define RATE 200
+
+/* A service of a name of its own for each story: windows remember the others. */
+static const char *start_service(void)
+{
+	static char name[32];
+	static int n;
+
+	snprintf(name, sizeof(name), "counted%d", n++);
+	instance_ready(instance_start(name, "a", "--netns", "origin --port 8000"));
+	return name;
+}
+
+static struct load *start_load(const char *service, unsigned seconds)
+{
+	return load_start(NULL, "--to " GATEWAY_ADDRESS " --path /%s/ --rate %d -c 8 --seconds %u",
+			  service, RATE, seconds);
+}
+
+static bool ended(const struct load *l)
+{
+	siginfo_t si = {0};
+
+	return !waitid(P_PID, (id_t)l->pid, &si, WEXITED | WNOHANG | WNOWAIT) && si.si_pid;
+}
+
+/* Requests to it, as meshd has counted them; -1: it does not say. */
+static long counted(const char *service)
+{
+	char path[96];
+
+	snprintf(path, sizeof(path), "/api/metrics/%s?window=10m", service);
+	return (long)json_num(api("GET", path, NULL), "requests", -1);
+}
+
+static long answered(const struct load *l)
+{
+	long n = 0;
+
+	for (size_t i = 0; i < l->n; i++)
+		n += l->shots[i].status != 0;
+	return n;
+}
+
+/* Nothing more comes: what is there now has stayed for a while. */
+static long counted_at_last(const char *service, long made)
+{
+	uint64_t since = mono_ms(), end = since + 15000 * slowness();
+	long last = -1, now;
+
+	while (mono_ms() < end && last != made && mono_ms() - since < 3000) {
+		now = counted(service);
+		since = now == last ? since : mono_ms();
+		last = now;
+		usleep(20000);
+	}
+	return last;
+}
+
+static void every_request_is_counted_once(void **state)
+{
+	const char *service = start_service();
+	struct load *l = start_load(service, 3);
+
+	eventually(10000, ended(l));
+	load_end(l);
+	assert_true(l->n >= 2 * RATE);
+	assert_int_equal(answered(l), l->n);
+	assert_int_equal(counted_at_last(service, answered(l)), answered(l));
+	assert_true(metric("mesh_telemetry_sent_total", "what=\"series\"", NULL) > 0);
+	assert_true(metric("mesh_telemetry_dropped_total", "what=\"series\"", NULL) == 0);
+}
+
+static void meshd_is_killed_again_and_again_and_none_is_lost_or_doubled(void **state)
+{
+	const char *service = start_service();
+	struct load *l = start_load(service, 6);
+
+	for (int i = 0; i < 5; i++) {
+		usleep(700000 +
+		       50000 * (unsigned)i); /* under load; somewhere between two batches */
+		meshd_stop(SIGKILL);
+		usleep(300000);
+		meshd_start();
+	}
+	eventually(15000, ended(l));
+	load_end(l);
+	assert_int_equal(answered(l), l->n);
+	assert_int_equal(counted_at_last(service, answered(l)), answered(l));
+}
+
+/* What it had read and not yet sent dies with it; workers go on, and their rings are read by the
+ * next one. */
+static void a_killed_agent_takes_a_second_with_it_at_most(void **state)
+{
+	const char *service = start_service();
+	struct load *l = start_load(service, 5);
+	long made, n;
+
+	sleep(2);
+	agent_orphan();
+	sleep(1); /* of requests that wait in rings */
+	agent_start("");
+	eventually(15000, ended(l));
+	load_end(l);
+	made = answered(l);
+	n = counted_at_last(service, made);
+	printf("%ld of %ld requests counted\n", n, made);
+	assert_in_range(n, made - RATE, made);
+}
+
+static void an_agent_that_ends_sends_the_last_of_it(void **state)
+{
+	const char *service = start_service();
+	struct load *l = start_load(service, 2);
+
+	eventually(10000, ended(l));
+	agent_stop(SIGTERM); /* at once: the last half second is not sent */
+	load_end(l);
+	assert_int_equal(counted_at_last(service, answered(l)), answered(l));
+	agent_start("");
+}
+
+static void an_upgrade_loses_none(void **state)
+{
+	const char *service = start_service();
+	struct load *l = start_load(service, 5);
+	pid_t before;
+
+	sleep(1);
+	before = agent_succeed("--upgrade");
+	assert_int_equal(waitpid(before, NULL, 0), before);
+	agent_wait();
+	eventually(15000, ended(l));
+	load_end(l);
+	assert_int_equal(answered(l), l->n);
+	assert_int_equal(counted_at_last(service, answered(l)), answered(l));
+}
+
+/* --- spans --- */
+
+static int spans_of(const char *trace)
+{
+	char path[96];
+
+	snprintf(path, sizeof(path), "/api/traces/%s", trace);
+	return cJSON_GetArraySize(cJSON_GetObjectItem(api("GET", path, NULL), "spans"));
+}
+
+static void send_traced(struct client *c, const char *path, const char *trace, const char *flags)
+{
+	say(c, "GET %s HTTP/1.1\r\nHost: g\r\ntraceparent: 00-%s-00f067aa0ba902b7-%s\r\n\r\n", path,
+	    trace, flags);
+}
+
+static void a_span_can_be_asked_for_half_a_second_after_the_answer(void **state)
+{
+	const char *service = start_service();
+	struct client *c = gateway();
+	uint64_t worst = 0;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/%s/", service);
+	for (int i = 0; i < 20; i++) {
+		uint64_t began;
+		char trace[33];
+
+		snprintf(trace, sizeof(trace), "4bf92f3577b34da6a3ce9290000000%02x", i);
+		usleep(37000 * (unsigned)(i % 4)); /* idle before, or not */
+		send_traced(c, path, trace, "01");
+		assert_int_equal(answer(c, "GET"), 200);
+		began = mono_ms();
+		eventually(5000, spans_of(trace) == 1);
+		worst = mono_ms() - began > worst ? mono_ms() - began : worst;
+	}
+	printf("at most %lu ms\n", (unsigned long)worst);
+	assert_true(worst <= 500 * slowness());
+}
+
+/* Nobody sampled it, and then one hop of it fails: what was before and what comes after is there.
+ */
+static void the_whole_trace_of_an_error_is_kept(void **state)
+{
+	static const char trace[] = "4bf92f3577b34da6a3ce929e0e0e4736",
+			  other[] = "4bf92f3577b34da6a3ce929e0e0e4737";
+	const char *service = start_service();
+	struct client *c = gateway();
+	char good[64], bad[64];
+
+	snprintf(good, sizeof(good), "/%s/", service);
+	snprintf(bad, sizeof(bad), "/%s/?status=500", service);
+	send_traced(c, good, trace, "00");
+	assert_int_equal(answer(c, "GET"), 200);
+	send_traced(c, good, other, "00");
+	assert_int_equal(answer(c, "GET"), 200);
+	send_traced(c, bad, trace, "00");
+	assert_int_equal(answer(c, "GET"), 500);
+	eventually(3000, spans_of(trace) == 2);
+	send_traced(c, good, trace, "00");
+	assert_int_equal(answer(c, "GET"), 200);
+	eventually(3000, spans_of(trace) == 3);
+	assert_int_equal(spans_of(other), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest stories[] = {
+		STORY(every_request_is_counted_once),
+		STORY(meshd_is_killed_again_and_again_and_none_is_lost_or_doubled),
+		STORY(a_killed_agent_takes_a_second_with_it_at_most),
+		STORY(an_agent_that_ends_sends_the_last_of_it),
+		STORY(an_upgrade_loses_none),
+		STORY(a_span_can_be_asked_for_half_a_second_after_the_answer),
+		STORY(the_whole_trace_of_an_error_is_kept),
+	};
+
+	return RUN(stories);
+}
