@@ -55,6 +55,18 @@ static void write_spans(struct buf *b, const struct meshd *m)
 			  "Traces that went by size or age.", (double)t.pruned_traces);
 }
 
+static void write_taps(struct buf *b, const struct meshd *m)
+{
+	struct tap_stats t;
+
+	tap_count(m->taps, &t);
+	const struct result events[] = {{"success", t.events}, {"lost", t.lost}};
+
+	exposition_single(b, "mesh_taps", "gauge", "Taps that are open.", t.open);
+	write_results(b, "mesh_tap_events_total",
+		      "Requests shown on taps, and those that came too fast to be.", events, 2);
+}
+
 /* --- services, for dashboards in the older style --- */
 
 struct services {
@@ -183,4 +195,5 @@ void metrics_telemetry(struct buf *b, const struct meshd *m)
 	write_services(b, m);
 	write_batches(b, m);
 	write_spans(b, m);
+	write_taps(b, m);
 }
