@@ -71,6 +71,14 @@ static void print_names(const struct cli *cli)
 			printf("%s%s", c == cli->commands ? "" : " ", c->name);
 }
 
+/* A case of the shell for each command that has formats of its own. */
+static void print_formats(const struct cli *cli, const char *before, const char *after)
+{
+	for (const struct command *c = cli->commands; c->name; c++)
+		if (c->formats)
+			printf("\n\t\t%s) %s%s%s ;;", c->name, before, c->formats, after);
+}
+
 /* Flags only where a dash was typed; behind "--" it is another program's business (the shell's
  * default). bash makes words of their own of "=" in --flag=value. */
 static void bash(const struct cli *cli)
@@ -85,15 +93,19 @@ static void bash(const struct cli *cli)
 	      "\t\t",
 	      stdout);
 	print_valued(cli, "|");
-	puts(") [[ ${COMP_WORDS[i + 1]} == = ]] && ((i++)); ((i++)) ;;\n"
-	     "\t\t-*) ;;\n"
-	     "\t\t*) if [[ $cmd ]]; then last=${COMP_WORDS[i]}; ((place++)); else "
-	     "cmd=${COMP_WORDS[i]}; fi ;;\n"
+	fputs(") [[ ${COMP_WORDS[i + 1]} == = ]] && ((i++)); ((i++)) ;;\n"
+	      "\t\t-*) ;;\n"
+	      "\t\t*) if [[ $cmd ]]; then last=${COMP_WORDS[i]}; ((place++)); else "
+	      "cmd=${COMP_WORDS[i]}; fi ;;\n"
+	      "\t\tesac\n"
+	      "\tdone\n"
+	      "\tcase ${COMP_WORDS[COMP_CWORD-1]} in\n"
+	      "\t-o|--output) case $cmd in",
+	      stdout);
+	print_formats(cli, "words='", "'");
+	puts("\n\t\t*) words='table wide json name' ;;\n"
 	     "\t\tesac\n"
-	     "\tdone\n"
-	     "\tcase ${COMP_WORDS[COMP_CWORD-1]} in\n"
-	     "\t-o|--output) COMPREPLY=($(compgen -W 'table wide json name' -- \"$cur\")); return "
-	     ";;\n"
+	     "\t\tCOMPREPLY=($(compgen -W \"$words\" -- \"$cur\")); return ;;\n"
 	     "\t-f|--file|--token-file|--cgroup) return ;;\n"
 	     "\tesac\n"
 	     "\tcase $cmd in");
@@ -137,14 +149,18 @@ static void zsh(const struct cli *cli)
 	      "\t\t",
 	      stdout);
 	print_valued(cli, "|");
-	puts(") ((i++)) ;;\n"
-	     "\t\t-*) ;;\n"
-	     "\t\t*) if [[ -n $cmd ]]; then last=$words[i]; ((place++)); else cmd=$words[i]; fi "
-	     ";;\n"
-	     "\t\tesac\n"
-	     "\tdone\n"
-	     "\tcase $words[CURRENT-1] in\n"
-	     "\t-o|--output) compadd table wide json name; return ;;\n"
+	fputs(") ((i++)) ;;\n"
+	      "\t\t-*) ;;\n"
+	      "\t\t*) if [[ -n $cmd ]]; then last=$words[i]; ((place++)); else cmd=$words[i]; fi "
+	      ";;\n"
+	      "\t\tesac\n"
+	      "\tdone\n"
+	      "\tcase $words[CURRENT-1] in\n"
+	      "\t-o|--output) case $cmd in",
+	      stdout);
+	print_formats(cli, "compadd ", "; return");
+	puts("\n\t\tesac\n"
+	     "\t\tcompadd table wide json name; return ;;\n"
 	     "\t-f|--file|--token-file|--cgroup) _files; return ;;\n"
 	     "\tesac\n"
 	     "\tif [[ -z $cmd && $PREFIX != -* ]]; then _describe command commands; return; fi\n"
@@ -249,6 +265,11 @@ static void fish(const struct cli *cli)
 		for (unsigned n = 0; place(c->words, n, "$__meshctl_last", words); n++)
 			printf("complete -c meshctl -f -n '__meshctl_at %s:%u' -a '%s'\n", c->name,
 			       n, words);
+		if (c->formats)
+			printf("complete -c meshctl -n '__fish_seen_subcommand_from %s' -s o -l "
+			       "output -x "
+			       "-a '%s'\n",
+			       c->name, c->formats);
 		fish_flags(c);
 	}
 }

@@ -37,7 +37,15 @@ struct log {
 	char seen[SEEN_MAX][40];
 	unsigned next;
 	uint64_t lines;
+	double last_ms; /* when the last of them began */
 };
+
+static void logs_path(struct cli *cli, char *path)
+{
+	strcpy(path, "/api/logs");
+	telemetry_query(path, "service", cli->argc ? cli->argv[0] : NULL);
+	telemetry_query(path, "trace", opt_trace);
+}
 
 static bool seen(struct log *l, const cJSON *span)
 {
@@ -58,6 +66,7 @@ static void line(struct log *l, const cJSON *span)
 		return;
 	request_print(l->cli->format, span, &l->style);
 	l->lines++;
+	l->last_ms = json_num(span, "startTime", l->last_ms);
 }
 
 static int by_time(const void *a, const void *b)
@@ -102,12 +111,29 @@ static int print_kept(struct log *l)
 	return rc;
 }
 
-/* After meshd was away too: what it has kept of the meantime comes late, but it comes. */
+/* All since the last line. */
+static void ask_for_the_meantime(struct log *l)
+{
+	double ms = (double)clock_wall_ms() - l->last_ms;
+	char since[32], limit[16];
+
+	logs_path(l->cli, l->path);
+	snprintf(since, sizeof(since), "%.0fs", ms > 0 && ms < 1e12 ? ms / 1000 + 5 : 5);
+	snprintf(limit, sizeof(limit), "%d", LINES);
+	telemetry_query(l->path, "since", since);
+	telemetry_query(l->path, "limit", limit);
+}
+
+/* After meshd was away, too: what it has kept of the meantime comes late, but it comes. */
 static int opened(struct follow *f, bool again)
 {
-	if (again)
+	struct log *l = f->arg;
+
+	if (again) {
 		fprintf(stderr, "meshctl: connected again\n");
-	return print_kept(f->arg) != EXIT_OK && !again;
+		ask_for_the_meantime(l);
+	}
+	return print_kept(l) != EXIT_OK && !again;
 }
 
 static int request(struct follow *f, const cJSON *span)
@@ -144,9 +170,7 @@ static int check(struct cli *cli, char *path)
 		rc = telemetry_time(cli, "--since", opt_since, &n);
 	if (rc == EXIT_OK)
 		rc = telemetry_limit(cli, "-n", opt_limit, LINES, &n);
-	strcpy(path, "/api/logs");
-	telemetry_query(path, "service", service);
-	telemetry_query(path, "trace", opt_trace);
+	logs_path(cli, path);
 	telemetry_query(path, "since", opt_since);
 	telemetry_query(path, "limit", opt_limit);
 	return rc;
@@ -163,6 +187,7 @@ int cmd_log(struct cli *cli)
 	l->cli = cli;
 	l->style.colour = output_colour(stdout);
 	l->style.wide = cli->format == OUTPUT_WIDE;
+	l->last_ms = (double)clock_wall_ms();
 	rc = check(cli, l->path);
 	if (rc == EXIT_OK)
 		rc = opt_follow ? follow(l, service) : print_kept(l);

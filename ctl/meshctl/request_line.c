@@ -54,6 +54,13 @@ static void print_operation(const cJSON *span, FILE *out)
 		fprintf(out, "  %.200s", json_str(span, "operation", "-"));
 }
 
+static const char *or_dash(const cJSON *span, const char *key)
+{
+	const char *text = json_str(span, key, "");
+
+	return *text ? text : "-";
+}
+
 static void print_rest(const cJSON *span, const struct request_style *style, FILE *out)
 {
 	const char *cause = json_str(span, "cause", ""), *instance = json_str(span, "instance", "");
@@ -66,10 +73,10 @@ static void print_rest(const cJSON *span, const struct request_style *style, FIL
 	if (*instance)
 		fprintf(out, "  %s", instance);
 	if (style->wide)
-		fprintf(out, "  %s  %s  request %s", json_str(span, "version", "-"),
-			json_str(span, "node", "-"), json_str(span, "requestId", "-"));
+		fprintf(out, "  %s  %s  request %s", or_dash(span, "version"),
+			or_dash(span, "node"), or_dash(span, "requestId"));
 	if (style->wide || request_failed(span))
-		fprintf(out, "  trace %s", json_str(span, "traceId", "-"));
+		fprintf(out, "  trace %s", or_dash(span, "traceId"));
 }
 
 /* "frontend -> backend"; its length. */

@@ -132,6 +132,22 @@ static int list(struct cli *cli)
 	return rc;
 }
 
+/* Where the mesh itself has answered there is more to know. */
+static void point_to_why(const cJSON *trace)
+{
+	const cJSON *s;
+
+	cJSON_ArrayForEach (s, words_get(trace, "spans")) {
+		const char *cause = json_str(s, "cause", "");
+
+		if (!*cause)
+			continue;
+		fprintf(stderr, "\nmeshctl why %s explains %s, for 15 minutes.\n",
+			json_str(trace, "traceId", "?"), cause);
+		return;
+	}
+}
+
 static int print_trace(struct cli *cli, const cJSON *trace)
 {
 	const struct waterfall_style style = {.width = output_width(),
@@ -147,7 +163,11 @@ static int print_trace(struct cli *cli, const cJSON *trace)
 			puts(json_str(s, "id", "?"));
 		return EXIT_OK;
 	}
-	return waterfall_print(trace, &style, stdout) ? cli_fail("out of memory") : EXIT_OK;
+	if (waterfall_print(trace, &style, stdout))
+		return cli_fail("out of memory");
+	fflush(stdout);
+	point_to_why(trace);
+	return EXIT_OK;
 }
 
 static int show(struct cli *cli)

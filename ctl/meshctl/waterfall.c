@@ -228,6 +228,7 @@ static void put_cause(const struct draw *d, const struct trace_row *r)
 static void put_span(const struct draw *d, const struct trace_row *r)
 {
 	const char *service = json_str(r->span, "service", "?");
+	static const char *const wide[] = {"instance", "version", "node", "id"};
 	bool failed = request_failed(r->span);
 	char status[24];
 	struct line l = {.name = service,
@@ -240,10 +241,11 @@ static void put_span(const struct draw *d, const struct trace_row *r)
 
 	code_text(r->span, failed, status);
 	put_line(d, r, &l);
-	if (d->style.wide)
-		fprintf(d->out, "  %s  %s  %s  span %s", json_str(r->span, "instance", "-"),
-			json_str(r->span, "version", "-"), json_str(r->span, "node", "-"),
-			json_str(r->span, "id", "-"));
+	for (size_t i = 0; d->style.wide && i < sizeof(wide) / sizeof(wide[0]); i++) {
+		const char *text = json_str(r->span, wide[i], "");
+
+		fprintf(d->out, "  %s", *text ? text : "-");
+	}
 	fputc('\n', d->out);
 	put_cause(d, r);
 	put_events(d, r);

@@ -22,6 +22,7 @@ static const struct command table[] = {
 	{"get", "", "list things", NULL, "services endpoints,@services", 1, 2, NULL, NULL, false},
 	{"drain", "", "it's a summary", NULL, "@services,@endpoints", 2, 2, NULL, drain_flags,
 	 false},
+	{"draw", "", "to be drawn", NULL, NULL, 0, 0, NULL, NULL, false, "dot svg"},
 	{"__secret", "", "", NULL, "hidden", 0, 0, NULL, NULL, true},
 	{0},
 };
@@ -84,8 +85,8 @@ static void offers(const char *words, const char *expected)
 static void every_place_has_its_own_words(void **state)
 {
 	write_script("bash");
-	offers("\"\"", "get drain");
-	offers("d", "drain");
+	offers("\"\"", "get drain draw");
+	offers("drai", "drain");
 	offers("get \"\"", "services endpoints");
 	offers("get services \"\"", "api web");
 	offers("get services api \"\"", "");
@@ -108,6 +109,7 @@ static void flags_and_their_values_take_no_place(void **state)
 	offers("drain web --f", "--for");
 	offers("drain -o \"\"", "table wide json name");
 	offers("drain -- \"\"", "");
+	offers("draw -o \"\"", "dot svg");
 }
 
 static void the_others_name_every_command(void **state)
