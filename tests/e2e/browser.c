@@ -238,6 +238,10 @@ static void attach(void)
 	cJSON_Delete(v);
 	for (size_t i = 0; i < sizeof(domains) / sizeof(*domains); i++)
 		order(domains[i], NULL);
+	params = cJSON_CreateObject(); /* nobody looks at it, and it shall not know */
+	cJSON_AddBoolToObject(params, "enabled", true);
+	order("Emulation.setFocusEmulationEnabled", params);
+	order("Page.bringToFront", NULL);
 }
 
 void page_resize(int width, int height)
@@ -314,6 +318,25 @@ bool page_is(const char *fmt, ...)
 	va_end(ap);
 	snprintf(outer, sizeof(outer), "String(Boolean(%s))", inner);
 	return !strcmp(evaluate(outer), "true");
+}
+
+void page_awaits(unsigned ms, const char *fmt, ...)
+{
+	uint64_t until = mono_ms() + ms * slowness();
+	char expression[4096];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(expression, sizeof(expression), fmt, ap);
+	va_end(ap);
+	while (!page_is("%s", expression)) {
+		if (mono_ms() > until)
+			fail_msg("not within %u ms: %s\nat %s, %s:\n%s\n%s", ms, expression,
+				 page_text("location.href"), page_text("document.visibilityState"),
+				 page_text("document.body.innerText.slice(0, 2000)"),
+				 page_complaints());
+		usleep(10000);
+	}
 }
 
 static const struct key {

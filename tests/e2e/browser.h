@@ -23,6 +23,8 @@ void browser_end(void);
 PRINTF(1, 2) const char *page_text(const char *expression_fmt, ...);
 /* Is it true? */
 PRINTF(1, 2) bool page_is(const char *expression_fmt, ...);
+/* Polls until it is true; fails after ms, with what the page shows and complains of. */
+PRINTF(2, 3) void page_awaits(unsigned ms, const char *expression_fmt, ...);
 /* Key presses as the keyboard sends them: "Tab", "Enter", "ArrowRight", "Shift+Tab", ... */
 void page_key(const char *key);
 /* As the mouse does it, in the middle of the first element that fits the selector. */
