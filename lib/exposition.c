@@ -238,14 +238,18 @@ void exposition_head(struct buf *out, const char *name, const char *type, const 
 
 void exposition_label(struct buf *out, const char *name, const char *value)
 {
-	buf_printf(out, "%s=\"", name);
-	for (; *value; value++) {
-		if (*value == '\\' || *value == '"')
-			buf_char(out, '\\');
-		if (*value == '\n')
-			buf_str(out, "\\n");
-		else
-			buf_char(out, *value);
+	size_t n;
+
+	buf_str(out, name);
+	buf_str(out, "=\"");
+	for (; *value; value += n) {
+		n = strcspn(value, "\\\"\n");
+		buf_add(out, value, n);
+		if (!value[n])
+			break;
+		buf_char(out, '\\');
+		buf_char(out, value[n] == '\n' ? 'n' : value[n]);
+		n++;
 	}
 	buf_char(out, '"');
 }
@@ -260,9 +264,13 @@ void exposition_single(struct buf *out, const char *name, const char *type, cons
 void exposition_exemplar(struct buf *out, const uint8_t trace_id[16], double value,
 			 uint64_t time_ms)
 {
-	buf_str(out, " # {trace_id=\"");
-	for (int i = 0; i < 16; i++)
-		buf_printf(out, "%02x", trace_id[i]);
-	buf_printf(out, "\"} %.9g %llu.%03u", value, (unsigned long long)(time_ms / 1000),
-		   (unsigned)(time_ms % 1000));
+	static const char digits[] = "0123456789abcdef";
+	char id[33] = "";
+
+	for (int i = 0; i < 16; i++) {
+		id[2 * i] = digits[trace_id[i] >> 4];
+		id[2 * i + 1] = digits[trace_id[i] & 15];
+	}
+	buf_printf(out, " # {trace_id=\"%s\"} %.9g %llu.%03u", id, value,
+		   (unsigned long long)(time_ms / 1000), (unsigned)(time_ms % 1000));
 }

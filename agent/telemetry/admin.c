@@ -14,7 +14,6 @@
 #include <strings.h>
 #include <unistd.h>
 
-#define TEXT_MAX		  (16u << 20)
 #define CONNECTIONS		  64
 #define IDLE_S			  30
 
@@ -78,7 +77,7 @@ static enum MHD_Result give_metrics(struct admin *a, struct MHD_Connection *c)
 						given(c, MHD_HTTP_HEADER_ACCEPT_ENCODING));
 	struct buf b;
 
-	buf_init(&b, TEXT_MAX);
+	buf_init(&b, ADMIN_TEXT_MAX);
 	a->ops.metrics(a->ops.arg, &b, x.openmetrics);
 	exposition_seal(&x, &b);
 	return answer(c, MHD_HTTP_OK, exposition_type(&x), x.gzip, &b);

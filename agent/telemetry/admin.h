@@ -10,6 +10,10 @@
 
 #include <stdbool.h>
 
+/* Bytes of /metrics: what metrics.h keeps at most, with the longest names, and room for the rest.
+ */
+#define ADMIN_TEXT_MAX (32u << 20)
+
 struct admin;
 
 struct admin_ops {

@@ -11,9 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BUCKETS	 2048 /* of the hash tables */
-#define OTHER	 "other"
-#define OUTCOMES 8
+#define BUCKETS	   2048 /* of the hash tables */
+#define OTHER	   "other"
+#define OUTCOMES   8
+#define LABELS_MAX 1024 /* bytes of source and destination, escaped */
 
 /* Written as OpenMetrics has it, 1.0 and not 1, in both formats: or they would be other series. */
 static const struct {
@@ -366,8 +367,8 @@ static void write_requests(const struct metrics *m, struct buf *out, bool exempl
 	}
 }
 
-/* exemplars: of its buckets, or NULL. */
-static void write_buckets(struct buf *out, const char *name, const struct pair *p,
+/* labels: of the pair; exemplars: of its buckets, or NULL. The bulk of all that is served. */
+static void write_buckets(struct buf *out, const char *name, const struct buf *labels,
 			  const struct histogram *h, const struct exemplar *exemplars)
 {
 	static const struct exemplar none;
@@ -377,10 +378,13 @@ static void write_buckets(struct buf *out, const char *name, const struct pair *
 		const struct exemplar *e = exemplars ? &exemplars[i] : &none;
 
 		sum += h->bucket[i];
-		buf_printf(out, "%s_bucket{", name);
-		pair_labels(out, p);
-		buf_printf(out, ",le=\"%s\"} %llu", i < NBOUNDS ? bounds[i].le : "+Inf",
-			   (unsigned long long)sum);
+		buf_str(out, name);
+		buf_str(out, "_bucket{");
+		buf_add(out, labels->data, labels->len);
+		buf_str(out, ",le=\"");
+		buf_str(out, i < NBOUNDS ? bounds[i].le : "+Inf");
+		buf_str(out, "\"} ");
+		buf_u64(out, sum);
 		write_exemplar(out, e, (double)e->ns / 1e9);
 	}
 }
@@ -388,6 +392,9 @@ static void write_buckets(struct buf *out, const char *name, const struct pair *
 static void write_histogram(const struct metrics *m, struct buf *out, const char *name,
 			    const char *help, bool requests, bool exemplars)
 {
+	struct buf labels;
+
+	buf_init(&labels, LABELS_MAX);
 	exposition_head(out, name, "histogram", help);
 	each_pair(m, p)
 	{
@@ -395,13 +402,15 @@ static void write_histogram(const struct metrics *m, struct buf *out, const char
 
 		if (!h->count)
 			continue;
-		write_buckets(out, name, p, h, exemplars ? p->exemplars : NULL);
-		buf_printf(out, "%s_sum{", name);
-		pair_labels(out, p);
-		buf_printf(out, "} %.9f\n%s_count{", (double)h->sum_ns / 1e9, name);
-		pair_labels(out, p);
-		buf_printf(out, "} %llu\n", (unsigned long long)h->count);
+		buf_reset(&labels);
+		pair_labels(&labels, p);
+		write_buckets(out, name, &labels, h, exemplars ? p->exemplars : NULL);
+		buf_printf(out, "%s_sum{%s} %.9f\n%s_count{%s} %llu\n", name, labels.data,
+			   (double)h->sum_ns / 1e9, name, labels.data,
+			   (unsigned long long)h->count);
 	}
+	out->failed |= labels.failed;
+	buf_done(&labels);
 }
 
 /* A counter of each pair that has seen any requests, or connections. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What /metrics and the access log say about requests, and that nobody can break their lines. */
 #include "agent/telemetry/accesslog.h"
+#include "agent/telemetry/admin.h"
 #include "agent/telemetry/metrics.h"
 #include "agent/telemetry/ring.h"
 #include "lib/json.h"
@@ -237,6 +238,34 @@ static void a_service_called_other_is_bounded_too(void **state)
 	assert_in_range(pairs, METRICS_PAIRS, METRICS_PAIRS + 1);
 }
 
+/* All pairs that are kept, with the longest names, in every bucket, with exemplars. */
+static void the_fullest_metrics_can_be_served(void **state)
+{
+	static const uint8_t trace_id[16] = {1};
+	struct metrics_request r = {.code = 503,
+				    .cause = CAUSE_NO_HEALTHY_ENDPOINT,
+				    .trace_id = trace_id,
+				    .time_ms = 1763868000123};
+	struct metrics_connection c = {.bytes_in = 1};
+	char source[64], destination[64];
+
+	r.source = r.version = c.source = source;
+	r.destination = c.destination = destination;
+	for (unsigned i = 0; i < METRICS_PAIRS; i++) {
+		snprintf(source, sizeof(source), "%063u", i % 50);
+		snprintf(destination, sizeof(destination), "%063u", i);
+		for (unsigned k = 0; k < 18; k++) {
+			r.duration_ns = c.connect_ns = 50000ull << k;
+			r.code = k & 1 ? 503 : 504;
+			metrics_request(m, &r);
+			metrics_connection(m, &c);
+		}
+	}
+	metrics_write(m, &text, true);
+	assert_false(text.failed);
+	assert_in_range(text.len, ADMIN_TEXT_MAX / 2, ADMIN_TEXT_MAX / 8 * 7);
+}
+
 static void traced(uint32_t code, uint64_t ns, const uint8_t *trace_id, uint64_t time_ms)
 {
 	metrics_request(m, &(struct metrics_request){.source = "a",
@@ -412,6 +441,7 @@ int main(void)
 		story(a_label_cannot_leave_its_quotes),
 		story(what_does_not_fit_is_counted_under_other),
 		story(a_service_called_other_is_bounded_too),
+		story(the_fullest_metrics_can_be_served),
 		story(a_bucket_and_an_error_name_the_last_trace_that_they_counted),
 		cmocka_unit_test(the_access_log_is_one_json_object_a_line_whatever_a_client_sends),
 		cmocka_unit_test(a_log_that_nobody_reads_loses_whole_lines_and_waits_for_nobody),
