@@ -136,6 +136,7 @@ install: deps ## install to $(DESTDIR)$(PREFIX)
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/sbin $(BUILD)/meshd $(BUILD)/mesh-agent
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(BUILD)/meshctl
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system deploy/systemd/meshd.service deploy/systemd/mesh-agent.service
+	cd deploy && find prometheus grafana -type f -exec install -D -m 644 {} $(abspath $(DESTDIR)$(PREFIX))/share/sockmesh/{} \;
 
 clean: ## remove build/
 	$(Q)rm -rf $(BUILD)

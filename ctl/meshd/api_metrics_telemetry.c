@@ -48,6 +48,8 @@ static void write_spans(struct buf *b, const struct meshd *m)
 			  o.queued);
 	exposition_single(b, "mesh_spans_held", "gauge",
 			  "Spans that wait for whether their trace is kept.", (double)t.held);
+	exposition_single(b, "mesh_traces_store_healthy", "gauge",
+			  "1 when the store of traces is in use.", !traces_error(m->traces));
 	exposition_single(b, "mesh_traces", "gauge", "Traces in the store.", (double)t.traces);
 	exposition_single(b, "mesh_traces_bytes", "gauge", "Size of the store of traces.",
 			  (double)t.bytes);
