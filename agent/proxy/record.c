@@ -86,15 +86,19 @@ void record_request(struct exchange *ex, const char *head)
 /* --- tries ---------------------------------------------------------------------------------------
  */
 
+static uint32_t micros(uint64_t ns)
+{
+	return ns / 1000 < UINT32_MAX ? (uint32_t)(ns / 1000) : UINT32_MAX;
+}
+
 void record_try(struct exchange *ex)
 {
 	if (ex->nlog == RECORD_TRIES)
 		return;
-	ex->log[ex->nlog++] =
-		(struct record_try){.endpoint = ex->endpoint,
-				    .gen = ex->gen,
-				    .start_us = (uint32_t)((ex->try_ns - ex->start_ns) / 1000),
-				    .reused = ex->reused};
+	ex->log[ex->nlog++] = (struct record_try){.endpoint = ex->endpoint,
+						  .gen = ex->gen,
+						  .start_us = micros(ex->try_ns - ex->start_ns),
+						  .reused = ex->reused};
 	ex->trying = true;
 }
 
@@ -105,7 +109,7 @@ void record_try_over(struct exchange *ex, enum mesh_cause cause)
 	if (!ex->trying)
 		return;
 	t = &ex->log[ex->nlog - 1];
-	t->duration_us = (uint32_t)((ex->proxy->loop.now_ns - ex->try_ns) / 1000);
+	t->duration_us = micros(ex->proxy->loop.now_ns - ex->try_ns);
 	t->cause = (uint8_t)cause;
 	t->status = cause == CAUSE_NONE ? ex->status : 0;
 	ex->trying = false;

@@ -4,7 +4,6 @@
  * that the W3C's test suite has, the forms of B3, ids that callers choose; and on generated input
  * what must hold for any.
  */
-#include "agent/control/snapshot.h"
 #include "tests/fuzz/trace_property.h"
 #include "tests/unit/http1_harness.h"
 
@@ -446,94 +445,6 @@ static void a_long_tracestate_is_cut_at_its_end(void **state)
 		assert_true(strchr(line, '\n') - line <= HTTP1_MAX_LINE);
 }
 
-static void ids_never_repeat(void **state)
-{
-	enum { N = 2000 };
-	static struct trace t[N];
-	struct trace_source s;
-
-	assert_int_equal(trace_source_init(&s), 0);
-	for (int i = 0; i < N; i++) {
-		static const uint8_t zero[8];
-
-		trace_begin(&t[i], &s);
-		assert_true(t[i].begun && t[i].random);
-		assert_memory_not_equal(t[i].span, zero, 8);
-		for (int k = 0; k < i; k++)
-			if (!memcmp(t[i].id, t[k].id, 16) || !memcmp(t[i].span, t[k].span, 8))
-				fail_msg("%d is %d again", i, k);
-	}
-}
-
-static void a_share_of_all_traces_is_sampled_the_same_everywhere(void **state)
-{
-	enum { N = 20000 };
-	struct trace_source a, b;
-	bool within;
-	int drawn = 0, tenth = 0;
-
-	assert_int_equal(trace_source_init(&a), 0);
-	assert_int_equal(trace_source_init(&b), 0);
-	for (int i = 0; i < N; i++) {
-		struct trace t = {.named = i & 1,
-				  .id = {[15] = (uint8_t)i, [14] = (uint8_t)(i >> 8)}};
-		bool yes;
-
-		trace_begin(&t, &a);
-		yes = trace_draw(&t, &a, SNAP_ALL / 4, 0, &within);
-		assert_int_equal(trace_draw(&t, &b, SNAP_ALL / 4, 99, &within), yes);
-		drawn += yes;
-		if (trace_draw(&t, &b, SNAP_ALL / 10, 99, &within)) {
-			assert_true(yes); /* the smaller share is among the larger one */
-			tenth++;
-		}
-		assert_true(trace_draw(&t, &a, SNAP_ALL, 0, &within));
-		assert_false(trace_draw(&t, &a, 0, 0, &within));
-		t.decision = TRACE_YES;
-		assert_true(trace_draw(&t, &a, 0, 0, &within));
-		t.decision = TRACE_NO;
-		assert_false(trace_draw(&t, &a, SNAP_ALL, 0, &within));
-	}
-	assert_in_range(drawn, N / 4 - N / 50, N / 4 + N / 50);
-	assert_in_range(tenth, N / 10 - N / 50, N / 10 + N / 50);
-}
-
-static int sampled(struct trace_source *s, uint64_t from_ns, uint64_t to_ns, int n)
-{
-	struct trace t = {0};
-	int yes = 0;
-
-	for (int i = 0; i < n; i++) {
-		bool within,
-			is = trace_draw(&t, s, SNAP_ALL,
-					from_ns + (to_ns - from_ns) / (uint64_t)n * (uint64_t)i,
-					&within);
-
-		assert_int_equal(is, within);
-		yes += is;
-	}
-	return yes;
-}
-
-static void not_more_than_the_limit_begin(void **state)
-{
-	const uint64_t second = 1000000000, start = 1000 * second;
-	struct trace_source s;
-	struct trace parent = {.decision = TRACE_YES};
-	bool within;
-
-	assert_int_equal(trace_source_init(&s), 0);
-	trace_limit(&s, 0, 4);
-	assert_int_equal(sampled(&s, start, start + 1, 100000), 100000);
-	trace_limit(&s, 100, 4); /* 25 a second of this worker, 50 at once */
-	assert_int_equal(sampled(&s, start, start + second, 1000), 50 + 25 - 1);
-	assert_in_range(sampled(&s, start + second, start + 11 * second, 10000), 249, 251);
-	assert_true(trace_draw(&parent, &s, 0, start + 11 * second, &within));
-	assert_int_equal(sampled(&s, start + 60 * second, start + 60 * second + 1, 1000), 50);
-	trace_limit(&s, 1, 16);
-	assert_in_range(sampled(&s, start + 90 * second, start + 250 * second, 16000), 10, 11);
-}
-
 /* --- whatever comes --- */
 
 static const char *const pieces[] = {
@@ -626,9 +537,6 @@ int main(void)
 		cmocka_unit_test(forms_that_disagree),
 		cmocka_unit_test(what_applications_copy_stays_one_trace),
 		cmocka_unit_test(a_long_tracestate_is_cut_at_its_end),
-		cmocka_unit_test(ids_never_repeat),
-		cmocka_unit_test(a_share_of_all_traces_is_sampled_the_same_everywhere),
-		cmocka_unit_test(not_more_than_the_limit_begin),
 		cmocka_unit_test(whatever_comes_what_is_sent_on_is_valid),
 	};
 
