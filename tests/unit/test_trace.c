@@ -387,6 +387,8 @@ static void forms_that_disagree(void **state)
 	expect_alias(VALID B3(OTHER "-" PARENT "-1") IDS(ANOTHER) PLAIN(X64),
 		     OTHER "," ANOTHER "," X64);
 	assert_int_equal(last.alias_len, TRACE_ALIAS_MAX);
+	expect_alias(TP("00-0000000000000000" SHORT "-" PARENT "-01") IDS(SHORT), "");
+	assert_true(last.short_b3 && !last.text_len); /* each form as it came */
 	expect_alias(IDS(SHORT) PLAIN("0000000000000000" SHORT), "");
 	assert_int_equal(last.text_len, 0); /* as x-trace-id has it */
 	expect_alias(IDS(SHORT) PLAIN("order-17"), "order-17");
@@ -443,6 +445,16 @@ static void a_long_tracestate_is_cut_at_its_end(void **state)
 	assert_null(strstr(out, "k15="));
 	for (const char *line = out; *line; line = strchr(line, '\n') + 1)
 		assert_true(strchr(line, '\n') - line <= HTTP1_MAX_LINE);
+	for (size_t more = 0; more < 2; more++) { /* and the space that we put there */
+		strcpy(lines, VALID "tracestate:");
+		for (size_t left = TRACE_STATE_MAX + more, n; left; left -= n) {
+			n = left < 258 ? left : 258;
+			sprintf(lines + strlen(lines), "a=%0*d%s", (int)n - 2 - (left > n), 1,
+				left > n ? "," : "");
+		}
+		strcat(lines, "\n");
+		assert_int_equal(!strstr(sent(lines), "tracestate"), more);
+	}
 }
 
 /* --- whatever comes --- */
