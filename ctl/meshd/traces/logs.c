@@ -72,23 +72,23 @@ static cJSON *body_parse(const struct stored *s)
 	return v;
 }
 
-static bool fits(const struct traces_filter *f, const struct stored *s, const cJSON *v)
+static bool fits(const struct traces_filter *f, const cJSON *v)
 {
-	int64_t ms = s->start_us / 1000;
-
-	return (!f->service || !strcmp(f->service, s->service)) &&
-	       (!f->source || !strcmp(f->source, json_str(v, "source", ""))) &&
-	       (f->error < 0 || f->error == json_bool(v, "error", 0)) && ms >= f->since_ms &&
+	return (!f->source || !strcmp(f->source, json_str(v, "source", ""))) &&
+	       (f->error < 0 || f->error == json_bool(v, "error", 0)) &&
 	       json_num(v, "duration", 0) * 1000 >= (double)f->min_us;
 }
 
 static int add_line(struct lines *l, const struct trace_row *row, const struct stored *s)
 {
-	cJSON *v = body_parse(s);
 	char *text = NULL;
+	cJSON *v = NULL;
 	int r = 0;
 
-	if (v && fits(l->f, s, v)) {
+	if (!(l->f->service && strcmp(l->f->service, s->service)) &&
+	    s->start_us / 1000 >= l->f->since_ms) /* what needs no parsing */
+		v = body_parse(s);
+	if (v && fits(l->f, v)) {
 		text = line_text(row, s, v);
 		r = text ? 0 : -ENOMEM;
 	}

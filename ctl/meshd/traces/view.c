@@ -47,23 +47,37 @@ static int copy_row(sqlite3_stmt *st, struct stored *s)
 	return (int)(all > SPAN_BODY_MAX * 2 ? SPAN_BODY_MAX * 2 : all);
 }
 
+/* Room for one more: most traces are short. */
+static int grow(struct stored **all, size_t n, size_t *cap)
+{
+	struct stored *more;
+
+	if (n < *cap)
+		return 0;
+	more = realloc(*all, (*cap ? *cap * 4 : 16) * sizeof(*more));
+	if (!more)
+		return -ENOMEM;
+	*all = more;
+	*cap = *cap ? *cap * 4 : 16;
+	return 0;
+}
+
 int stored_read(struct traces *t, int64_t trace, struct stored **out, size_t *n, bool *cut)
 {
-	struct stored *all = calloc(TRACES_SPANS_MAX, sizeof(*all));
 	sqlite3_stmt *st = t->db.stmt[DB_SPANS];
-	size_t bytes = 0, k = 0;
+	size_t bytes = 0, k = 0, cap = 0;
+	struct stored *all = NULL;
 	int r = 0, err = 0;
 
-	if (!all)
-		return -ENOMEM;
 	*cut = false;
 	sqlite3_bind_int64(st, 1, trace);
-	while (!*cut && r >= 0 && db_next(&t->db, st, &err)) {
-		if (k == TRACES_SPANS_MAX || bytes > TRACES_ANSWER_MAX - 4 * SPAN_BODY_MAX) {
-			*cut = true;
+	while (r >= 0 && db_next(&t->db, st, &err)) {
+		*cut = k == TRACES_SPANS_MAX || bytes > TRACES_ANSWER_MAX - 4 * SPAN_BODY_MAX;
+		if (*cut)
 			break;
-		}
-		r = copy_row(st, &all[k]);
+		r = grow(&all, k, &cap);
+		if (!r)
+			r = copy_row(st, &all[k]);
 		k += r >= 0;
 		bytes += r >= 0 ? (size_t)r : 0;
 	}
@@ -72,7 +86,8 @@ int stored_read(struct traces *t, int64_t trace, struct stored **out, size_t *n,
 		stored_free(all, k);
 		return err ? err : r;
 	}
-	qsort(all, k, sizeof(*all), by_start);
+	if (k)
+		qsort(all, k, sizeof(*all), by_start);
 	*out = all;
 	*n = k;
 	return 0;
