@@ -146,7 +146,9 @@ hint "meshctl get services -o wide" "the same table, now"
 hint "meshctl run --netns --service database -- $programs/database" "a second database: it joins by itself, and leaves with Ctrl-C"
 hint "curl -X POST 'http://$database/chaos?delay=300'" "makes the first database slow (delay=0 ends it)"
 hint "curl -i $GATEWAY/" "a request of your own"
-hint "tail -f $LOGS/access.log" "every call, a JSON line each"
+hint "meshctl top" "rate, errors and latency of each service, live"
+hint "meshctl tap" "every call as it passes, a line each"
+hint "meshctl trace list" "the latest requests; meshctl trace show ID draws one of them"
 hint "meshctl check" "what the mesh verifies of itself"
 
 curl -s -o /dev/null --rate 5/s "$GATEWAY/?n=[1-100000000]" & # so that there is something to see
