@@ -8,6 +8,7 @@
 #include "lib/clock.h"
 #include "lib/code.h"
 #include "lib/log.h"
+#include "lib/name.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -62,6 +63,8 @@ void supervisor_record(const struct record *rec, void *arg)
 		return;
 	}
 	telemetry_names(s, rec, &n);
+	if (name_is_own(n.callee))
+		return;
 	if (rec->kind == RECORD_REQUEST)
 		count_request(s, rec, &n);
 	else

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # `make demo`: four services that know nothing of a mesh, the mesh, and some traffic, on a virtual host of their own
 # (demo/vhost), so that nothing of this machine is touched and nothing is left behind. Runs until Ctrl-C, or for
-# DEMO_SECONDS. Exit: 0; 1 when something did not start (the end of its log is shown).
+# DEMO_SECONDS. The web page is at 127.0.0.1:15080 (DEMO_PORT) of this machine. Exit: 0; 1 when something did not start (the end of its log is shown).
 set -u
 self=$(realpath "$0")
 here=$(dirname "$self")
@@ -10,8 +10,9 @@ BUILD=$(realpath -m "${BUILD:-$here/../build}")
 export BUILD
 
 if [ "${1:-}" != __inside ]; then
-	[ "$(id -u)" = 0 ] || exec sudo --preserve-env=BUILD,DEMO_SECONDS "$self"
-	exec "$here/vhost" run --name mesh-demo -- "$self" __inside
+	[ "$(id -u)" = 0 ] || exec sudo --preserve-env=BUILD,DEMO_SECONDS,DEMO_PORT "$self"
+	# the page is for a browser of this machine; BUILD/demo/door brings it there
+	exec "$BUILD/demo/door" "${DEMO_PORT:-15080}" "$here/vhost" run --name mesh-demo -- "$self" __inside
 fi
 
 readonly LOGS=/run/demo
@@ -117,6 +118,7 @@ wait -n -p ended "$check" "$meshd" "$agent" || failed=1
 daemon_ended "$ended"
 [ -z "${failed:-}" ] || fail "the mesh did not come up" check
 
+[ -z "${DOOR:-}" ] || start door "$BUILD/demo/door" --serve 15000
 start_service database
 database=$address
 start_service cache
@@ -156,6 +158,7 @@ pids+=($!)
 sleep "${DEMO_SECONDS:-infinity}" &
 timer=$!
 pids+=("$timer")
+[ -z "${DOOR:-}" ] || title "The same in a browser of this machine: http://127.0.0.1:${DEMO_PORT:-15080}/"
 title "Running${DEMO_SECONDS:+ for $DEMO_SECONDS s} with 5 requests a second. Ctrl-C ends it and removes everything."
 wait -n -p ended "$meshd" "$agent" "$timer"
 daemon_ended "$ended"

@@ -19,6 +19,11 @@ bool name_valid_bytes(const char *s, size_t len)
 	return true;
 }
 
+bool name_is_own(const char *s)
+{
+	return !strncmp(s, NAME_OWN, sizeof(NAME_OWN) - 1);
+}
+
 bool name_valid(const char *s)
 {
 	return name_valid_bytes(s, strnlen(s, NAME_LEN_MAX + 1));

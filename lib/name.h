@@ -14,4 +14,9 @@
 bool name_valid(const char *s);
 bool name_valid_bytes(const char *s, size_t len);
 
+/* Services of `meshctl check`, which sends a request through the mesh: nobody's traffic, so it is
+ * in no series, trace or map. */
+#define NAME_OWN "mesh-check-"
+bool name_is_own(const char *s);
+
 #endif

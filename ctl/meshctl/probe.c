@@ -8,6 +8,7 @@
 #include "ctl/meshctl/probe.h"
 #include "lib/clock.h"
 #include "lib/json.h"
+#include "lib/name.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -20,8 +21,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define SERVER_SERVICE "mesh-check-server"
-#define CLIENT_SERVICE "mesh-check-client"
+#define SERVER_SERVICE NAME_OWN "server"
+#define CLIENT_SERVICE NAME_OWN "client"
 #define START_MS       8000 /* `run` itself waits 5 s for the agent */
 #define CLIENT_MS      (START_MS + PROBE_CAPTURED_WITHIN_MS)
 #define END_MS	       8000

@@ -20,6 +20,11 @@ static int try_name(void *arg, const char *name)
 	return s->found != NULL;
 }
 
+static int any_name(void *arg, const char *name)
+{
+	return 1;
+}
+
 /* By request id or trace id; a trace also by what else it is called. */
 void api_why(struct request *r)
 {
@@ -32,10 +37,18 @@ void api_why(struct request *r)
 	found = s.found;
 
 	if (!found) {
-		reply_error(r, 404, NULL,
-			    "nothing is known of %s: only answers that the mesh made itself are "
-			    "explained, the last %d of %d minutes (%u are kept now)",
-			    r->arg[0], WHYS_MAX, WHYS_KEEP_MS / 60000, whys_number(r->meshd->whys));
+		if (traces_names(r->meshd->traces, r->arg[0], any_name, NULL) == 1)
+			reply_error(r, 404, NULL,
+				    "the mesh made no answer of its own to %s, or it is too long "
+				    "ago: `meshctl trace show %s` has what its endpoints answered",
+				    r->arg[0], r->arg[0]);
+		else
+			reply_error(r, 404, NULL,
+				    "nothing is known of %s: only answers that the mesh made "
+				    "itself are "
+				    "explained, the last %d of %d minutes (%u are kept now)",
+				    r->arg[0], WHYS_MAX, WHYS_KEEP_MS / 60000,
+				    whys_number(r->meshd->whys));
 		return;
 	}
 	buf_init(&b, WHY_TEXT_MAX + 1);
