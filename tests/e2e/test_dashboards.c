@@ -381,6 +381,74 @@ static bool has_exemplar(void)
 	return found;
 }
 
+/* Is it pending or firing, for these labels (a text of JSON; NULL: any)? */
+static bool alerts(const char *name, const char *label, const char *value)
+{
+	const cJSON *data, *a;
+	bool found = false;
+	cJSON *all;
+
+	data = ask("/api/v1/alerts", "", &all);
+	cJSON_ArrayForEach (a, cJSON_GetObjectItem(data, "alerts")) {
+		const cJSON *labels = cJSON_GetObjectItem(a, "labels");
+
+		found |= !strcmp(json_str(labels, "alertname", ""), name) &&
+			 (!label || !strcmp(json_str(labels, label, ""), value));
+	}
+	cJSON_Delete(all);
+	return found;
+}
+
+/* What was done to the mesh is seen, and nothing else: of its own parts all are well. */
+static void alerts_tell_what_happens(void)
+{
+	static const char *const seen[][3] = {
+		{"MeshErrorRateHigh", "destination", "broken"},
+		{"MeshErrorBudgetBurnsFast", "destination", "broken"},
+		{"MeshCircuitBreakerOpen", "destination", "broken"},
+		{"MeshCallsWithoutEndpoint", "destination", "ghost"},
+		{"MeshBulkheadRejects", "destination", "narrow"},
+		{"MeshBulkheadRejects", "destination", "full"},
+		{"MeshTcpConnectsFail", "destination", "full"},
+		{"MeshRetryBudgetSpent", "destination", "flaky"},
+		{"MeshFaultsInjected", "destination", "web"},
+		{"MeshConnectionsPassUncaptured", "what", "passed-protocol"},
+		{"MeshWorkloadsEscape", NULL},
+	};
+	static const char *const quiet[] = {
+		"MeshAgentDown",
+		"MeshdDown",
+		"MeshAgentSilent",
+		"MeshAgentWithoutControl",
+		"MeshWorkerMissing",
+		"MeshWorkersRestart",
+		"MeshSpliceMayHang",
+		"MeshMapNearlyFull",
+		"MeshTableFull",
+		"MeshMetricsOverflow",
+		"MeshDescriptorsNearlyUsedUp",
+		"MeshConfigReloadFailed",
+		"MeshStoreUnhealthy",
+		"MeshRecordsLost",
+		"MeshRingCorrupt",
+		"MeshSpanExportFails",
+		"MeshTelemetryDropped",
+		"MeshWindowsNotStored",
+		"MeshTracesNotStored",
+		"MeshSpansDropped",
+	};
+
+	for (size_t i = 0; i < sizeof(seen) / sizeof(*seen); i++)
+		for (uint64_t until = mono_ms() + 20000 * slowness();
+		     !alerts(seen[i][0], seen[i][1], seen[i][2]); pulse())
+			if (mono_ms() > until)
+				fail_msg("%s is quiet", seen[i][0]);
+	for (size_t i = 0; i < sizeof(quiet) / sizeof(*quiet); i++)
+		if (alerts(quiet[i], NULL, NULL))
+			fail_msg("%s is not quiet", quiet[i]);
+	assert_false(alerts("MeshCircuitBreakerOpen", "destination", "web"));
+}
+
 static void every_expression_returns_data(void **state)
 {
 	uint64_t until;
@@ -399,6 +467,7 @@ static void every_expression_returns_data(void **state)
 			print_error("no data: %s: %s\n", exprs[i].where, exprs[i].text);
 	assert_int_equal(missing(), 0);
 	eventually(5000, has_exemplar());
+	alerts_tell_what_happens();
 	reap(&prometheus, SIGTERM);
 }
 

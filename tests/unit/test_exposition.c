@@ -82,6 +82,42 @@ static void gzip_is_for_who_takes_it(void **state)
 			fail_msg("%s", cases[i].accept ? cases[i].accept : "(none)");
 }
 
+/* Whatever a client sends: nothing is read behind its end (the sanitizers see to that). */
+static void garbage_does_no_harm(void **state)
+{
+	static const char *const words[] = {"application/openmetrics-text",
+					    "text/plain",
+					    "gzip",
+					    "version=",
+					    "q=",
+					    "1.0.0",
+					    "0.5",
+					    "\"",
+					    ";",
+					    ",",
+					    "=",
+					    " ",
+					    "\t",
+					    "*/*",
+					    "*",
+					    "\xff"};
+	char text[128], *copy;
+
+	srandom(1);
+	for (int i = 0; i < 20000; i++) {
+		text[0] = '\0';
+		for (long n = random() % 12; n > 0; n--) {
+			const char *w = words[(size_t)random() % (sizeof(words) / sizeof(*words))];
+
+			if (strlen(text) + strlen(w) < sizeof(text))
+				strcat(text, w);
+		}
+		copy = strdup(text); /* on its own, so that its end is known */
+		(void)exposition_choose(copy, copy);
+		free(copy);
+	}
+}
+
 static void write_some(struct buf *b, bool exemplars)
 {
 	static const uint8_t trace_id[16] = {0x4b, 0xf9, 0x2f, 0xff, [15] = 1};
@@ -222,6 +258,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(openmetrics_is_for_who_names_it_and_prefers_it),
 		cmocka_unit_test(gzip_is_for_who_takes_it),
+		cmocka_unit_test(garbage_does_no_harm),
 		cmocka_unit_test(text_is_as_it_was_written),
 		cmocka_unit_test(openmetrics_names_families_and_units_and_ends),
 		cmocka_unit_test(an_empty_text_is_whole_too),
