@@ -71,7 +71,9 @@ static bool key(struct attributes *a, const char *name, const char *type)
 		buf_char(b, ',');
 	buf_str(b, "{\"key\":");
 	buf_json(b, name, strlen(name));
-	buf_printf(b, ",\"value\":{\"%s\":", type);
+	buf_str(b, ",\"value\":{\"");
+	buf_str(b, type);
+	buf_str(b, "\":");
 	return true;
 }
 
@@ -90,8 +92,11 @@ static void add_text(struct attributes *a, const char *name, const char *v)
 
 static void add_int(struct attributes *a, const char *name, long long v)
 {
-	if (key(a, name, "intValue"))
-		buf_printf(a->b, "\"%lld\"}}", v);
+	if (!key(a, name, "intValue"))
+		return;
+	buf_str(a->b, v < 0 ? "\"-" : "\"");
+	buf_u64(a->b, v < 0 ? -(uint64_t)v : (uint64_t)v);
+	buf_str(a->b, "\"}}");
 }
 
 /* Left out when there is none: proto3-JSON would have to say NaN as a string. */
@@ -182,10 +187,14 @@ static const cJSON *member(const cJSON *span, const char *name)
 
 static void add_id(struct buf *b, const char *name, const uint8_t *bytes, size_t n)
 {
-	char hex[33] = "";
+	char hex[32];
 
 	trace_hex(hex, bytes, n);
-	buf_printf(b, "\"%s\":\"%s\"", name, hex);
+	buf_char(b, '"');
+	buf_str(b, name);
+	buf_str(b, "\":\"");
+	buf_add(b, hex, 2 * n);
+	buf_char(b, '"');
 }
 
 /* What the caller chose stands for the bytes that the worker sends on as traceparent. */
@@ -215,12 +224,20 @@ static int add_span_id(struct buf *b, const char *name, const char *text)
 }
 
 /* Milliseconds with a fraction; a double has a quarter of a microsecond left of the time of day. */
-static unsigned long long to_ns(double ms)
+static uint64_t to_ns(double ms)
 {
-	double floor_ms = floor(ms);
+	uint64_t whole_ms = (uint64_t)ms;
 
-	return (unsigned long long)floor_ms * 1000000u +
-	       (unsigned long long)llround((ms - floor_ms) * 1000) * 1000u;
+	return whole_ms * 1000000u + (uint64_t)((ms - (double)whole_ms) * 1000 + 0.5) * 1000u;
+}
+
+static void add_time(struct buf *b, const char *name, double ms)
+{
+	buf_char(b, '"');
+	buf_str(b, name);
+	buf_str(b, "\":\"");
+	buf_u64(b, to_ns(ms));
+	buf_char(b, '"');
 }
 
 static bool time_valid(double ms)
@@ -322,7 +339,9 @@ static void add_event(struct buf *b, const cJSON *e, double start)
 	const char *name = json_str(e, "name", "event");
 	struct attributes a;
 
-	buf_printf(b, "{\"timeUnixNano\":\"%llu\",\"name\":", to_ns(time_valid(at) ? at : start));
+	buf_char(b, '{');
+	add_time(b, "timeUnixNano", time_valid(at) ? at : start);
+	buf_str(b, ",\"name\":");
 	buf_json(b, name, strlen(name));
 	buf_char(b, ',');
 	a = begin(b);
@@ -475,9 +494,15 @@ int otlp_encode_span(struct buf *b, const cJSON *span)
 	if (err)
 		return err;
 	add_name(b, span);
-	buf_printf(b, ",\"kind\":%d,\"flags\":%u,\"startTimeUnixNano\":\"%llu\"", kind,
-		   flags_of(span, kind), to_ns(start));
-	buf_printf(b, ",\"endTimeUnixNano\":\"%llu\",", to_ns(to));
+	buf_str(b, ",\"kind\":");
+	buf_u64(b, kind);
+	buf_str(b, ",\"flags\":");
+	buf_u64(b, flags_of(span, kind));
+	buf_char(b, ',');
+	add_time(b, "startTimeUnixNano", start);
+	buf_char(b, ',');
+	add_time(b, "endTimeUnixNano", to);
+	buf_char(b, ',');
 	add_attributes(b, span, error);
 	add_events(b, span, start);
 	if (error)

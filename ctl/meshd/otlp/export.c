@@ -80,13 +80,30 @@ static struct item *item_new(struct otlp *o, const cJSON *span)
 	return i;
 }
 
-/* Is there room? Then it is the queue's, and *full says whether a batch waits. */
+static bool has_room(const struct otlp *o, size_t bytes)
+{
+	return o->queued + o->sending < OTLP_QUEUE_MAX && o->bytes + bytes <= OTLP_QUEUE_BYTES;
+}
+
+/* While the receiver is away nothing is encoded in vain. */
+static bool is_full(struct otlp *o)
+{
+	bool full;
+
+	pthread_mutex_lock(&o->lock);
+	full = !has_room(o, 0);
+	o->stats.dropped += full;
+	pthread_mutex_unlock(&o->lock);
+	return full;
+}
+
+/* Is there room? Then it is the queue's, and *wake says whether the thread is to look. */
 static bool enqueue(struct otlp *o, struct item *i, bool *wake)
 {
 	bool room;
 
 	pthread_mutex_lock(&o->lock);
-	room = o->queued + o->sending < OTLP_QUEUE_MAX && o->bytes + i->bytes <= OTLP_QUEUE_BYTES;
+	room = has_room(o, i->bytes);
 	if (room) {
 		*o->last = i;
 		o->last = &i->next;
@@ -105,7 +122,7 @@ void otlp_offer(struct otlp *o, const cJSON *span)
 	struct item *i;
 	bool wake = false;
 
-	if (!o)
+	if (!o || is_full(o))
 		return;
 	i = item_new(o, span);
 	if (!i) {
