@@ -11,7 +11,8 @@
 #include <stddef.h>
 #include <sys/socket.h>
 
-#define PIECE_MAX (8 * 1024) /* less than the memory of a connection leaves */
+#define PIECE_MAX   (8 * 1024)	 /* less than the memory of a connection leaves */
+#define SENDING_MAX (128 * 1024) /* in the kernel: who reads slowly is not to read old news */
 
 static ssize_t on_read(void *cls, uint64_t pos, char *out, size_t cap)
 {
@@ -50,15 +51,18 @@ static void on_leave(struct watch *w, uint32_t events)
 	stream_wake(r);
 }
 
-/* A peer that has vanished without a word is noticed by what it does not acknowledge. */
+/* Settings that fail cost no more than what they are for. A peer that has vanished without a word
+ * is noticed by what it does not acknowledge. */
 static void watch_client(struct request *r)
 {
 	const union MHD_ConnectionInfo *i =
 		MHD_get_connection_info(r->mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
 	unsigned ms = SERVER_CLIENT_S * 1000;
+	int bytes = SENDING_MAX;
 
 	if (!i)
 		return;
+	setsockopt(i->connect_fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
 	if (!r->local)
 		setsockopt(i->connect_fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof(ms));
 	if (loop_add(server_loop(r->server), &r->leaves, i->connect_fd, EPOLLRDHUP, on_leave))
