@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Which spans are kept, and what agents are asked for: the tail decision of meshd. */
+#include "ctl/meshd/traces/span.h"
 #include "tests/unit/traces_rig.h"
+
+#include <math.h>
 
 static int setup_store(void **state)
 {
@@ -177,6 +180,34 @@ static void what_makes_no_sense_is_counted(void **state)
 	assert_int_equal(spans_of("good"), 1);
 }
 
+static void numbers_read_back_as_they_were(void **state)
+{
+	static const struct {
+		double v;
+		const char *text;
+	} cases[] = {
+		{0, "0"},	    {1, "1"},
+		{-1, "-1"},	    {0.5, "0.5"},
+		{-0.001, "-0.001"}, {0.01, "0.01"},
+		{10, "10"},	    {1200, "1200"},
+		{12.34, "12.34"},   {1763868000123.456, "1763868000123.456"},
+		{0.0001, "0.0001"}, {1.0 / 3, "0.3333333333333333"},
+		{1e15, "1e+15"},    {9007199254740991.0, "9007199254740991"},
+		{1e300, "1e+300"},
+	};
+	char text[32];
+	double v;
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++)
+		assert_string_equal(span_number(cases[i].v, text), cases[i].text);
+	for (uint64_t x = 1; x < 200000; x++) { /* numbers of all sizes, and their thousandths */
+		v = ldexp((double)(int64_t)(x * 0x9e3779b97f4a7c15u), -(int)(x % 70));
+		assert_true(strtod(span_number(v, text), NULL) == v);
+		v = (double)llround(v / 1000) / 1000;
+		assert_true(strtod(span_number(v, text), NULL) == v);
+	}
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup_store, teardown_dir)
 
 int main(void)
@@ -191,6 +222,7 @@ int main(void)
 		T(what_is_asked_for_has_a_limit),
 		T(what_waits_has_a_limit),
 		T(what_makes_no_sense_is_counted),
+		T(numbers_read_back_as_they_were),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -106,8 +106,7 @@ static int on_log(void *arg, sqlite3 *sqlite, const char *name, int frames)
 static int open_file(struct db *db, const char *file)
 {
 	int r = sqlite3_open_v2(file, &db->sqlite,
-				SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX |
-					SQLITE_OPEN_NOFOLLOW,
+				SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
 				NULL) == SQLITE_OK
 			? 0
 			: db_fail(db);

@@ -43,6 +43,8 @@ void stored_free(struct stored *s, size_t n);
  * not ended by time. */
 int found_each(struct traces *t, const struct traces_filter *f, bool *complete,
 	       bool (*fn)(void *arg, const struct trace_row *row), void *arg);
+/* Unless it is the first of a list. */
+void put_comma(struct buf *b);
 void put_ms(struct buf *b, int64_t us);
 void put_names(struct buf *b, const char *lines);
 

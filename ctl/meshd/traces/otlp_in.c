@@ -290,7 +290,7 @@ static void read_spans(struct reading *x, const cJSON *spans, const cJSON *resou
 			continue;
 		}
 		made = make_span(v, resource);
-		if (span_read(made, NULL, true, &s) || !cJSON_AddItemToArray(x->list, made)) {
+		if (span_read(made, NULL, &s) || !cJSON_AddItemToArray(x->list, made)) {
 			reject(x, "a time or a name is out of range");
 			cJSON_Delete(made);
 		}

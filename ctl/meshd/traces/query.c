@@ -8,6 +8,12 @@
 
 #define LIST_BYTES (4u << 20)
 
+void put_comma(struct buf *b)
+{
+	if (b->len && b->data[b->len - 1] != '[')
+		buf_char(b, ',');
+}
+
 void put_ms(struct buf *b, int64_t us)
 {
 	char number[32];
@@ -19,8 +25,7 @@ static int put_name(void *arg, const char *name)
 {
 	struct buf *b = arg;
 
-	if (b->data[b->len - 1] != '[')
-		buf_char(b, ',');
+	put_comma(b);
 	buf_json(b, name, strlen(name));
 	return 0;
 }
@@ -76,8 +81,7 @@ static bool put_trace(void *arg, const struct trace_row *row)
 {
 	struct buf *b = arg;
 
-	if (b->data[b->len - 1] != '[')
-		buf_char(b, ',');
+	put_comma(b);
 	buf_char(b, '{');
 	buf_member(b, "traceId", row->name);
 	buf_str(b, ",\"root\":{");

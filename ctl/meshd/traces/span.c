@@ -26,8 +26,36 @@ bool span_is_hex(const char *trace, const uint8_t key[16])
 	return !strcasecmp(trace, span_hex(key, hex));
 }
 
+/* Thousandths as decimals, without zeros at the end: printf() is slow at that. */
+static const char *put_thousandths(int64_t v, char *out)
+{
+	uint64_t u = v < 0 ? -(uint64_t)v : (uint64_t)v;
+	char digits[32];
+	int at = sizeof(digits), skip = 0;
+
+	while (skip < 3 && u % 10 == 0) {
+		u /= 10;
+		skip++;
+	}
+	for (int n = skip; u || n < 4; n++) {
+		if (n == 3 && skip < 3)
+			digits[--at] = '.';
+		digits[--at] = (char)('0' + u % 10);
+		u /= 10;
+	}
+	if (v < 0)
+		digits[--at] = '-';
+	memcpy(out, digits + at, sizeof(digits) - (size_t)at);
+	out[sizeof(digits) - (size_t)at] = '\0';
+	return out;
+}
+
 const char *span_number(double v, char *out)
 {
+	int64_t thousandths = fabs(v) < 1e14 ? llround(v * 1000) : 0;
+
+	if (thousandths && (double)thousandths / 1000 == v)
+		return put_thousandths(thousandths, out);
 	for (int digits = 15; digits <= 17; digits++) {
 		snprintf(out, 32, "%.*g", digits, v);
 		if (strtod(out, NULL) == v)
@@ -74,7 +102,7 @@ static const char *parent_of(const cJSON *json)
 	return usable(p) ? p : "";
 }
 
-int span_read(const cJSON *json, const char *node, bool sampled, struct span *s)
+int span_read(const cJSON *json, const char *node, struct span *s)
 {
 	*s = (struct span){.json = json, .node = node};
 	s->trace = json_str(json, "traceId", "");
@@ -94,7 +122,7 @@ int span_read(const cJSON *json, const char *node, bool sampled, struct span *s)
 	s->error = json_bool(json, "error", s->status >= 400);
 	/* what is slow is the agent's to say: its flag may be lower */
 	s->slow = s->duration_us >= TRACES_SLOW_MS * 1000 || json_bool(json, "slow", 0);
-	s->sampled = json_bool(json, "sampled", sampled);
+	s->sampled = !node || json_bool(json, "sampled", 0);
 	return 0;
 }
 

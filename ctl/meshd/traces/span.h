@@ -34,8 +34,9 @@ struct span {
 	const cJSON *json;
 };
 
-/* 0, or -EINVAL: it makes no sense. sampled: unless it says so itself. */
-int span_read(const cJSON *json, const char *node, bool sampled, struct span *out);
+/* 0, or -EINVAL: it makes no sense. node NULL: an application sent it, which is as good as sampled.
+ */
+int span_read(const cJSON *json, const char *node, struct span *out);
 /* What the store keeps as text: its members with a comma before each, without those that have a
  * column of their own or belong to the trace. -EMSGSIZE: more than SPAN_BODY_MAX. */
 int span_body(const struct span *s, struct buf *out);

@@ -182,7 +182,7 @@ unsigned tail_hold(struct tail *t, const uint8_t key[16], const cJSON *span, con
 	h = &t->held[slot];
 	*h = (struct held){.at_ms = now_ms, .next = *chain, .text = text, .len = len};
 	memcpy(h->key, key, 16);
-	snprintf(h->node, sizeof(h->node), "%s", node ? node : "");
+	snprintf(h->node, sizeof(h->node), "%s", node);
 	*chain = slot + 1;
 	t->bytes += len;
 	t->nheld++;

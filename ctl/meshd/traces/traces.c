@@ -255,7 +255,7 @@ static int release_held(struct traces *t, struct trace_row *row)
 	while (!r && (text = tail_release(t->tail, row->key, node))) {
 		cJSON *v = cJSON_Parse(text);
 
-		if (v && !span_read(v, node[0] ? node : NULL, false, &s))
+		if (v && !span_read(v, node, &s))
 			r = add_span(t, row, &s);
 		cJSON_Delete(v);
 		cJSON_free(text);
@@ -295,7 +295,7 @@ static int take_all(struct traces *t, const cJSON *spans, const char *node)
 	int r = 0;
 
 	cJSON_ArrayForEach (v, spans) {
-		if (span_read(v, node, !node, &s))
+		if (span_read(v, node, &s))
 			t->counts.invalid++;
 		else if (!r)
 			r = take_span(t, &s);
@@ -310,7 +310,7 @@ static void offer_all(struct traces *t, const cJSON *spans, const char *node)
 	struct span s;
 
 	cJSON_ArrayForEach (v, spans)
-		if (!span_read(v, node, !node, &s) && (s.sampled || s.error || s.slow))
+		if (!span_read(v, node, &s) && (s.sampled || s.error || s.slow))
 			offer(t, &s);
 }
 

@@ -155,8 +155,7 @@ static void put_span(struct buf *b, const struct trace_row *row, const struct no
 {
 	const struct stored *s = x->span;
 
-	if (b->data[b->len - 1] != '[')
-		buf_char(b, ',');
+	put_comma(b);
 	buf_char(b, '{');
 	buf_member(b, "id", s->id);
 	buf_char(b, ',');
