@@ -20,7 +20,15 @@ struct state {
 	struct sse sse;
 	int stop_fd;
 	bool open, ever, ended; /* a stream is open; one was; a callback has ended it */
+	bool alien;		/* what came is no stream of events */
 };
+
+static uint64_t count_of(const cJSON *lost)
+{
+	double n = json_num(lost, "count", 0);
+
+	return n > 0 && n < 1e15 ? (uint64_t)n : 0;
+}
 
 static int on_event(const char *event, const char *data, size_t len, void *arg)
 {
@@ -31,7 +39,7 @@ static int on_event(const char *event, const char *data, size_t len, void *arg)
 	if (v)
 		api_mask(v);
 	if (!strcmp(event, "lost"))
-		s->follow->lost += (uint64_t)json_num(v, "count", 0);
+		s->follow->lost += count_of(v);
 	else if (!strcmp(event, "message") && cJSON_IsObject(v))
 		r = s->follow->request(s->follow, v);
 	else if (!strcmp(event, "message"))
@@ -47,6 +55,9 @@ static int on_bytes(const char *data, size_t len, void *arg)
 	int r = 0;
 
 	if (!s->open) {
+		s->alien = len && data[0] != ':' && !(data[0] >= 'a' && data[0] <= 'z');
+		if (s->alien)
+			return -EPROTO;
 		s->open = true;
 		r = s->follow->opened(s->follow, s->ever);
 		s->ever = true;
@@ -83,14 +94,11 @@ static int stop_signals(void)
 /* One stream, from its beginning to its end. */
 static void stream_once(struct cli *cli, struct state *s, struct api_answer *a)
 {
-	bool again = s->ever;
-
 	s->open = false;
 	sse_reset(&s->sse);
 	api_stream(cli, s->follow->path, s->stop_fd, on_bytes, s, a);
 	if (s->open && !s->ended && !wait_for_stop(s->stop_fd, 0))
-		cli_fail("meshd has ended the stream%s; trying to reach it again (Ctrl-C ends)",
-			 again ? " again" : "");
+		cli_fail("meshd has ended the stream; trying to reach it again (Ctrl-C ends)");
 }
 
 int follow_run(struct cli *cli, struct follow *f)
@@ -105,8 +113,11 @@ int follow_run(struct cli *cli, struct follow *f)
 	do {
 		api_done(&a);
 		stream_once(cli, &s, &a);
-	} while (s.ever && !s.ended && !wait_for_stop(s.stop_fd, AGAIN_MS));
-	if (!s.ever && a.code != EXIT_OK)
+	} while (s.ever && !s.ended && !s.alien && !wait_for_stop(s.stop_fd, AGAIN_MS));
+	if (s.alien)
+		rc = cli_fail("GET %s at %s: the answer is no stream of events; is it a meshd?",
+			      f->path, cli->control);
+	else if (!s.ever && a.code != EXIT_OK)
 		rc = api_report(&a);
 	f->unreadable += s.sse.dropped;
 	api_done(&a);
