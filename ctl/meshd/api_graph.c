@@ -92,8 +92,12 @@ static int nodes_fill(struct graph *g)
 
 		to->called = true;
 		err = red_sum_add(&to->in, &g->group[i].sum);
-		if (!err)
-			err = red_sum_add(&node_of(g, g->group[i].source)->out, &g->group[i].sum);
+	}
+	for (size_t i = 0; i < g->n && !err; i++) {
+		struct node *from = node_of(g, g->group[i].source);
+
+		if (!from->called)
+			err = red_sum_add(&from->out, &g->group[i].sum);
 	}
 	for (int i = 0; i < g->endpoints; i++) {
 		struct node *at = node_of(g, g->endpoint[i].service);
@@ -158,21 +162,19 @@ static bool same_edge(const struct red_group *a, const struct red_group *b)
 }
 
 static void write_versions(struct buf *b, const struct red_group *g, size_t n,
-			   const struct red_sum *all)
+			   const struct red_sum *all, double seconds)
 {
 	for (size_t i = 0; i < n; i++) {
 		const struct red_sum *s = &g[i].sum;
 
-		buf_printf(b, "%s{", i ? "," : "");
+		buf_str(b, i ? ",{" : "{");
 		buf_member(b, "version", g[i].version);
-		buf_printf(b,
-			   ",\"requests\":%llu,\"errors\":%llu,\"share\":%.6g,\"errorRate\":%.6g,"
-			   "\"p50\":%.6g,\"p99\":%.6g}",
-			   (unsigned long long)s->requests, (unsigned long long)s->errors,
-			   all->requests ? (double)s->requests / (double)all->requests : 0,
-			   s->requests ? (double)s->errors / (double)s->requests : 0,
-			   histogram_sparse_quantile_ns(&s->histogram, 0.50) / 1e6,
-			   histogram_sparse_quantile_ns(&s->histogram, 0.99) / 1e6);
+		buf_char(b, ',');
+		api_figure(b, "share",
+			   all->requests ? (double)s->requests / (double)all->requests : 0);
+		buf_char(b, ',');
+		api_figures(b, s, seconds, "");
+		buf_char(b, '}');
 	}
 }
 
@@ -182,6 +184,7 @@ static int write_edge(struct buf *b, const struct meshd *m, const struct graph *
 {
 	const struct node *to = node_of(g, group->destination);
 	const char *split = splits_of(&m->splits, group->destination);
+	double seconds = red_covered_s(m->red, &g->w, group->destination);
 	struct red_sum all = {0};
 	int err = 0;
 
@@ -194,9 +197,9 @@ static int write_edge(struct buf *b, const struct meshd *m, const struct graph *
 	buf_char(b, ',');
 	buf_member(b, "protocol", red_protocol_words[group->protocol]);
 	buf_char(b, ',');
-	api_figures(b, &all, red_covered_s(m->red, &g->w, group->destination), "");
+	api_figures(b, &all, seconds, "");
 	buf_str(b, ",\"versions\":[");
-	write_versions(b, group, n, &all);
+	write_versions(b, group, n, &all, seconds);
 	buf_str(b, "],");
 	buf_member(b, "breaker", to->breaker);
 	buf_printf(b, ",\"split\":%s}", split ? split : "null");

@@ -15,6 +15,8 @@ int api_window(struct request *r, bool step, struct red_window *w);
  * was counted in; suffix: behind p50, p95 and p99. */
 void api_figures(struct buf *b, const struct red_sum *s, double seconds, const char *suffix);
 
+/* "key":value, of a value that is not negative. */
+void api_figure(struct buf *b, const char *key, double value);
 /* Answers an error of red_window_read() or red_groups_read(). */
 void api_red_fail(struct request *r, int err);
 

@@ -244,3 +244,29 @@ int red_record_add(struct red_sum *into, const struct red_record *r)
 		return histogram_sparse_unpack(&into->histogram, r->packed, r->packed_len);
 	return histogram_sparse_merge(&into->histogram, &r->sum.histogram);
 }
+
+static void raise_by(uint32_t *count, uint64_t by)
+{
+	*count = by > UINT32_MAX - *count ? UINT32_MAX : *count + (uint32_t)by;
+}
+
+int red_record_add_dense(struct red_sum *into, uint32_t count[HISTOGRAM_BUCKETS],
+			 const struct red_record *r)
+{
+	const struct histogram_sparse *h = &r->sum.histogram;
+	const uint8_t *p = r->packed, *end = p + r->packed_len;
+	uint64_t bucket = 0, step, n;
+
+	add_numbers(into, &r->sum);
+	for (uint32_t i = 0; i < h->n; i++)
+		raise_by(&count[h->pairs[i].bucket], h->pairs[i].count);
+	while (p && p < end) {
+		p = number_get(p, end, &step);
+		p = number_get(p, end, &n);
+		if (!p || step >= HISTOGRAM_BUCKETS - bucket)
+			return -EINVAL;
+		bucket += step;
+		raise_by(&count[bucket], n);
+	}
+	return 0;
+}

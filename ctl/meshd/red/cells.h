@@ -40,7 +40,7 @@ void red_cells_remove(struct red_cells *c, uint32_t n);
  * the histogram is in `sum` and packed is NULL. */
 struct red_record {
 	struct red_key key;
-	uint32_t id; /* of the series, where records name it by that; then key is empty */
+	uint32_t id; /* of the series; 0: on disk nobody knows it */
 	struct red_sum sum;
 	const uint8_t *packed;
 	size_t packed_len;
@@ -53,5 +53,10 @@ void red_record_put(struct buf *b, const struct red_key *key, uint32_t id, bool 
 int red_record_get(const uint8_t **at, const uint8_t *end, bool named, struct red_record *r);
 /* Adds what it counts. As red_sum_add(), or -EINVAL. */
 int red_record_add(struct red_sum *into, const struct red_record *r);
+
+/* Likewise into counts by bucket, for what adds up many; they stay at their most. The histogram of
+ * *into is left alone. 0 or -EINVAL (then a part was added). */
+int red_record_add_dense(struct red_sum *into, uint32_t count[HISTOGRAM_BUCKETS],
+			 const struct red_record *r);
 
 #endif

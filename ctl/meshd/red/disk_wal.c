@@ -70,7 +70,10 @@ int disk_wal_start(struct disk_wal *w, const char *file)
 	pthread_condattr_t monotonic;
 	int r;
 
-	if (sqlite3_open_v2(file, &w->db, SQLITE_OPEN_READWRITE, NULL) != SQLITE_OK) {
+	/* it has to have read something before it knows that there is a WAL */
+	if (sqlite3_open_v2(file, &w->db, SQLITE_OPEN_READWRITE, NULL) != SQLITE_OK ||
+	    sqlite3_exec(w->db, "PRAGMA synchronous = NORMAL; SELECT 1 FROM sqlite_master", NULL,
+			 NULL, NULL) != SQLITE_OK) {
 		sqlite3_close(w->db);
 		w->db = NULL;
 		return -EIO;

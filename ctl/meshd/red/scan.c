@@ -33,7 +33,8 @@ static int visit_cells(const struct red_scan *q, const struct red_cells *c, uint
 
 	for (uint32_t i = 0; i < c->n && !err; i++) {
 		const struct red_cell *cell = &c->cell[i];
-		struct red_record rec = {.key = cell->series->key, .sum = cell->sum};
+		struct red_record rec = {
+			.key = cell->series->key, .id = cell->series->id, .sum = cell->sum};
 
 		if (cell->start_s >= from_s && cell->start_s < to_s &&
 		    (!service || cell->series->to == service))

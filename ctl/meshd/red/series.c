@@ -14,7 +14,7 @@
 #define BUCKETS	  32768
 #define NO_SLOT	  UINT32_MAX
 #define LOOK_MAX  64 /* at the longest unused ones, for one that may go */
-_Static_assert(SLOTS < 1u << SLOT_BITS, "a slot fits into its part of an id");
+_Static_assert(SLOTS < 1u << SLOT_BITS && 1u << SLOT_BITS == RED_SLOTS, "parts of an id");
 
 struct red_table {
 	uint64_t seed;
@@ -179,7 +179,7 @@ int red_table_services(const struct red_table *t, int (*fn)(void *arg, struct re
 
 struct red_series *red_table_by_id(const struct red_table *t, uint32_t id)
 {
-	struct red_series *s = &t->series[(id & ((1u << SLOT_BITS) - 1)) % SLOTS];
+	struct red_series *s = &t->series[red_slot(id) % SLOTS];
 
 	return id && s->id == id ? s : NULL;
 }

@@ -32,6 +32,13 @@ struct red_series {
 	char text[3 * (RED_NAME_MAX + 1)];
 };
 
+/* Of an id: which of less than RED_SLOTS places it has. */
+#define RED_SLOTS 32768
+static inline uint32_t red_slot(uint32_t id)
+{
+	return id & (RED_SLOTS - 1);
+}
+
 struct red_table;
 
 /* The same for a name on every host and after every restart. */

@@ -124,8 +124,12 @@ struct grouping {
 	const struct red *r;
 	const struct red_window *w;
 	struct red_group *group;
-	uint32_t *slot; /* index + 1 */
+	uint32_t **count; /* of each, by bucket */
+	uint32_t *slot;	  /* index + 1 */
 	size_t n, cap, nslots;
+	struct {
+		uint32_t id, group;
+	} * of_series; /* [RED_SLOTS], so that most records need no look at their names */
 };
 
 static uint64_t mix(uint64_t h, const char *s)
@@ -155,11 +159,15 @@ static int grow(struct grouping *g)
 {
 	size_t cap = g->cap ? g->cap * 2 : 256;
 	struct red_group *group = realloc(g->group, cap * sizeof(*group));
-	uint32_t *slot = group ? calloc(cap * 2, sizeof(*slot)) : NULL;
+	uint32_t **count = realloc(g->count, cap * sizeof(*count));
+	uint32_t *slot = calloc(cap * 2, sizeof(*slot));
 
 	g->group = group ? group : g->group;
-	if (!slot)
+	g->count = count ? count : g->count;
+	if (!group || !count || !slot) {
+		free(slot);
 		return -ENOMEM;
+	}
 	free(g->slot);
 	g->slot = slot;
 	g->cap = cap;
@@ -173,28 +181,71 @@ static int grow(struct grouping *g)
 	return 0;
 }
 
+static int group_new(struct grouping *g, const struct red_key *k)
+{
+	struct red_group *group = &g->group[g->n];
+
+	g->count[g->n] = calloc(HISTOGRAM_BUCKETS, sizeof(**g->count));
+	if (!g->count[g->n])
+		return -ENOMEM;
+	*group = (struct red_group){.protocol = k->protocol};
+	strncpy(group->source, k->source, sizeof(group->source) - 1);
+	strncpy(group->destination, k->destination, sizeof(group->destination) - 1);
+	strncpy(group->version, k->version, sizeof(group->version) - 1);
+	g->n++;
+	return 0;
+}
+
+/* Its number; -ENOSPC: there are too many. */
+static int group_of(struct grouping *g, const struct red_key *k)
+{
+	uint32_t *slot;
+
+	if (g->n == g->cap && g->n < RED_GROUPS_MAX && grow(g))
+		return -ENOMEM;
+	slot = slot_of(g, k);
+	if (!*slot) {
+		if (g->n == RED_GROUPS_MAX)
+			return -ENOSPC;
+		if (group_new(g, k))
+			return -ENOMEM;
+		*slot = (uint32_t)g->n;
+	}
+	return (int)*slot - 1;
+}
+
 static int add_to_group(void *arg, uint64_t start_s, const struct red_record *rec)
 {
 	struct grouping *g = arg;
-	struct red_group *group;
-	uint32_t *slot;
+	uint32_t place = red_slot(rec->id);
+	int i;
 
-	if (!wanted(g->w, &rec->key))
-		return 0;
-	if (g->n == g->cap && g->n < RED_GROUPS_MAX && grow(g))
-		return -ENOMEM;
-	slot = slot_of(g, &rec->key);
-	if (!*slot) {
-		if (g->n == RED_GROUPS_MAX)
+	if (rec->id && g->of_series[place].id == rec->id) {
+		i = (int)g->of_series[place].group;
+	} else {
+		if (!wanted(g->w, &rec->key))
 			return 0;
-		group = &g->group[g->n++];
-		*group = (struct red_group){.protocol = rec->key.protocol};
-		strncpy(group->source, rec->key.source, sizeof(group->source) - 1);
-		strncpy(group->destination, rec->key.destination, sizeof(group->destination) - 1);
-		strncpy(group->version, rec->key.version, sizeof(group->version) - 1);
-		*slot = (uint32_t)g->n;
+		i = group_of(g, &rec->key);
+		if (i == -ENOSPC)
+			return 0;
+		if (i < 0)
+			return i;
+		g->of_series[place].id = rec->id;
+		g->of_series[place].group = (uint32_t)i;
 	}
-	return red_record_add(&g->group[*slot - 1].sum, rec) == -ENOMEM ? -ENOMEM : 0;
+	(void)red_record_add_dense(&g->group[i].sum, g->count[i], rec); /* as much as makes sense */
+	return 0;
+}
+
+/* Of what was added up by bucket. */
+static int group_close(struct grouping *g, size_t i)
+{
+	int err = 0;
+
+	for (uint32_t b = 0; b < HISTOGRAM_BUCKETS && !err; b++)
+		if (g->count[i][b])
+			err = histogram_sparse_add(&g->group[i].sum.histogram, b, g->count[i][b]);
+	return err;
 }
 
 static int order(const void *x, const void *y)
@@ -209,17 +260,31 @@ static int order(const void *x, const void *y)
 	return r ? r : strcmp(a->version, b->version);
 }
 
+static void grouping_done(struct grouping *g)
+{
+	for (size_t i = 0; i < g->n; i++)
+		free(g->count[i]);
+	free(g->count);
+	free(g->slot);
+	free(g->of_series);
+}
+
 int red_groups_read(struct red *r, const struct red_window *w, struct red_group **out, size_t *n)
 {
 	/* in one piece: any bucket within the window will do */
 	struct red_scan q = scan_of(w, r->tier[RED_TIERS - 1].step_s);
 	struct grouping g = {.r = r, .w = w};
-	int err;
+	int err = -ENOMEM;
 
 	q.visit = add_to_group;
 	q.arg = &g;
-	err = scanned(r, w, red_scan(r, &q));
-	free(g.slot);
+	g.of_series = calloc(RED_SLOTS, sizeof(*g.of_series));
+	if (g.of_series)
+		err = scanned(r, w, red_scan(r, &q));
+	for (size_t i = 0; i < g.n && err != -ENOMEM; i++)
+		if (group_close(&g, i))
+			err = -ENOMEM;
+	grouping_done(&g);
 	if (err == -ENOMEM) {
 		red_groups_free(g.group, g.n);
 		return err;
