@@ -32,6 +32,8 @@ static int questions, nconns;
 /* what the session gave us */
 static int configured;
 static size_t faults, drains, hands, services;
+static int tapped, taps;
+static uint64_t tap_serial;
 
 static void configure(void *arg, const struct configuration *c)
 {
@@ -40,6 +42,13 @@ static void configure(void *arg, const struct configuration *c)
 	drains = c->ndrains;
 	hands = c->nhands;
 	services = c->nservices;
+}
+
+static void take_taps(void *arg, const cJSON *list, uint64_t number)
+{
+	tapped++;
+	taps = cJSON_GetArraySize(list);
+	tap_serial = number;
 }
 
 static char *state(void *arg)
@@ -111,7 +120,7 @@ static int setup(void **unused)
 	socklen_t len = sizeof(in);
 
 	test_dir_make(&dir);
-	nconns = questions = configured = 0;
+	nconns = questions = configured = tapped = 0;
 	memset(conns, 0, sizeof(conns));
 	assert_int_equal(loop_init(&loop), 0);
 	assert_int_equal(bind(fd, (struct sockaddr *)&in, len), 0);
@@ -138,7 +147,7 @@ static int teardown(void **unused)
 static void start(void)
 {
 	struct session_config cfg = {.control = control, .node = "n1", .run_dir = dir.path};
-	struct session_ops ops = {.configure = configure, .state = state};
+	struct session_ops ops = {.configure = configure, .state = state, .taps = take_taps};
 
 	assert_int_equal(session_new(&loop, &cfg, &ops, &session), 0);
 }
@@ -235,6 +244,39 @@ static void what_is_kept_on_disk_has_no_faults_and_no_hands(void **unused)
 	assert_non_null(strstr(watched, "revision=5&serial=0&"));
 }
 
+/* Whoever opens a tap is not to wait for the configuration to be taken anew, or to be kept. */
+static void taps_are_heard_of_at_once_and_not_kept(void **unused)
+{
+	says("1000000007", "\"faults\":[],\"taps\":[],\"tapSerial\":3000000001");
+	start();
+	await_questions(2);
+	assert_int_equal(tapped, 1);
+	assert_int_equal(taps, 0);
+	assert_non_null(strstr(watched, "&taps=3000000001 "));
+
+	says("1000000007", "\"faults\":[],\"taps\":[{\"tap\":3000000002,\"error\":false,"
+			   "\"minMs\":0}],\"tapSerial\":3000000002");
+	conn_answer(held, text);
+	await_questions(3);
+	assert_int_equal(tapped, 2);
+	assert_int_equal(taps, 1);
+	assert_int_equal(tap_serial, 3000000002);
+	assert_int_equal(configured, 1);
+	assert_non_null(strstr(watched, "&taps=3000000002 "));
+	assert_kept("tap", false);
+
+	/* the same again, and one that knows of no taps in its place */
+	conn_answer(held, text);
+	await_questions(4);
+	assert_int_equal(tapped, 2);
+	says("1000000007", "\"faults\":[]");
+	conn_answer(held, text);
+	await_questions(5);
+	assert_int_equal(tapped, 3);
+	assert_int_equal(taps, 0);
+	assert_null(strstr(watched, "taps="));
+}
+
 #define STORY(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -242,6 +284,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		STORY(orders_are_taken_when_the_serial_moves_on),
 		STORY(what_is_kept_on_disk_has_no_faults_and_no_hands),
+		STORY(taps_are_heard_of_at_once_and_not_kept),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
