@@ -243,6 +243,9 @@ static void farewell(struct supervisor *s)
 	if (s->farewell)
 		return;
 	s->farewell = true;
+	workers_drain_rings(&s->workers);
+	kernel_events_drain(s->kernel);
+	tcp_beat(s);
 	telemetry_last(s);
 	if (s->session)
 		session_goodbye(s->session, farewell_done, s);

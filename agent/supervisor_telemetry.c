@@ -136,14 +136,14 @@ static void count_record(struct supervisor *s, const struct record *rec,
 				      .bytes_out = rec->bytes_out});
 }
 
-static void count_connection(struct supervisor *s, uint32_t workload, uint32_t service, bool error,
-			     const struct series_sample *v)
+static void count_connection(struct supervisor *s, uint32_t workload, uint32_t service,
+			     const char *version, bool error, const struct series_sample *v)
 {
 	const char *source = registry_caller_name(s->registry, workload),
 		   *destination = registry_service_name(s->registry, service);
 	struct series_key k = {.source = *source ? source : "unknown",
 			       .destination = *destination ? destination : "none",
-			       .version = "",
+			       .version = version,
 			       .ids = (uint64_t)workload << 40 ^ (uint64_t)service << 20,
 			       .protocol = SERIES_TCP,
 			       .outcome = error ? SERIES_ERROR : SERIES_OK};
@@ -155,9 +155,11 @@ static void count_connection(struct supervisor *s, uint32_t workload, uint32_t s
 void telemetry_connection(struct supervisor *s, const struct mesh_event *e)
 {
 	uint32_t service = registry_upstream_service(s->registry, e->upstream);
+	const char *id = "", *version = "";
 
+	registry_endpoint_names(s->registry, e->endpoint, e->endpoint_gen, &id, &version);
 	if (is_tcp(s, service))
-		count_connection(s, e->workload, service, e->error || !e->connect_ns,
+		count_connection(s, e->workload, service, version, e->error || !e->connect_ns,
 				 &(struct series_sample){.n = 1,
 							 .duration_ns = e->connect_ns,
 							 .bytes_in = e->bytes_sent,
@@ -166,7 +168,7 @@ void telemetry_connection(struct supervisor *s, const struct mesh_event *e)
 
 void telemetry_refused(struct supervisor *s, uint32_t workload, uint32_t service, uint64_t n)
 {
-	count_connection(s, workload, service, true, &(struct series_sample){.n = n});
+	count_connection(s, workload, service, "", true, &(struct series_sample){.n = n});
 }
 
 /* --- spans --- */

@@ -171,9 +171,10 @@ void telemetry_beat(struct supervisor *s)
 		telemetry_turn(s);
 	half = wall_ms(s) / TELEMETRY_SERIES_MS;
 	/* while others wait, those of the second add up */
-	if (half != t->half && !outbox_has(t->outbox, OUTBOX_SERIES))
+	if (half != t->half && !outbox_has(t->outbox, OUTBOX_SERIES)) {
 		telemetry_seal(s);
-	t->half = half;
+		t->half = half;
+	}
 	outbox_age(t->outbox, wall_ms(s));
 	taps_beat(&t->taps, s->loop.now_ns);
 	tail_beat(t->tail, s->loop.now_ns);

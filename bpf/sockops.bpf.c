@@ -131,6 +131,8 @@ static __always_inline void send_close(struct bpf_sock_ops *ctx, const struct me
 	e->upstream = s->orig.upstream;
 	e->workload = s->orig.workload;
 	e->netns = s->orig.netns;
+	e->endpoint = s->endpoint;
+	e->endpoint_gen = s->gen;
 	e->duration_ns = e->time_ns - s->orig.time_ns;
 	if (s->established_ns)
 		e->connect_ns = s->established_ns - s->orig.time_ns;

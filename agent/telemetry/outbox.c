@@ -144,7 +144,7 @@ void outbox_age(struct outbox *o, uint64_t now_ms)
 
 bool outbox_has(const struct outbox *o, enum outbox_kind kind)
 {
-	return o->batch || o->lists[kind].first;
+	return (o->batch && o->holds[kind]) || o->lists[kind].first;
 }
 
 bool outbox_waiting(const struct outbox *o)
@@ -152,7 +152,7 @@ bool outbox_waiting(const struct outbox *o)
 	for (int k = 0; k < OUTBOX_KINDS; k++)
 		if (outbox_has(o, k))
 			return true;
-	return false;
+	return o->batch;
 }
 
 bool outbox_behind(const struct outbox *o)

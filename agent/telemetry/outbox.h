@@ -41,8 +41,7 @@ void outbox_lose(struct outbox *o, enum outbox_kind kind, uint64_t n);
 /* Drops series that have waited for too long. */
 void outbox_age(struct outbox *o, uint64_t now_ms);
 
-/* Is there anything to be sent? Of that kind? A batch that was not answered counts as all of
- * them. */
+/* Is there anything to be sent? Of that kind? What is in a batch is, until that is answered for. */
 bool outbox_waiting(const struct outbox *o);
 bool outbox_has(const struct outbox *o, enum outbox_kind kind);
 /* Is there more than one batch holds, or an older second? */

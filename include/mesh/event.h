@@ -14,7 +14,7 @@ enum mesh_event_kind {
 				 netns, local */
 	MESH_EV_UNLISTEN = 2, /* it stopped: cookie, cgroup, netns, local */
 	MESH_EV_CLOSE = 3,    /* a captured client socket closed: upstream, workload, bytes,
-				 duration, remote */
+				 duration, remote, the endpoint that the kernel chose */
 	MESH_EV_SPLICE = 4,   /* a workload calls splice(2) on its socket: cookie, workload, netns,
 				 remote, local; error: EIO when bytes are, or may come, where
 				 splice(2) does not see them */
@@ -26,7 +26,13 @@ struct mesh_event {
 	__u32 workload;
 	__u32 error;  /* errno-like: 0, or ECONNREFUSED, ECONNRESET, ETIMEDOUT ... of a close */
 	__u64 cookie; /* of a close: 0 when nobody has asked for it before */
-	__u64 cgroup;
+	union {
+		__u64 cgroup;
+		struct { /* of a close; MESH_NONE: a worker's to choose */
+			__u32 endpoint;
+			__u32 endpoint_gen;
+		};
+	};
 	__u64 netns;
 	__u64 time_ns;
 	__u64 duration_ns; /* of a close: since connect() */

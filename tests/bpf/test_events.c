@@ -303,6 +303,7 @@ static void close_reports_bytes_and_times(void **state)
 		assert_int_equal(e->error, 0);
 		assert_int_equal(e->upstream, UPSTREAM);
 		assert_int_equal(e->workload, APP);
+		assert_int_equal(e->endpoint, MESH_NONE);
 		assert_int_equal(e->netns, fx.netns);
 		assert_int_equal(ntohs(e->port), fx.port4);
 		ok(addr_parse_ip("127.0.0.1", want));

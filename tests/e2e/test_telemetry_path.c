@@ -144,6 +144,30 @@ static void an_upgrade_loses_none(void **state)
 	assert_int_equal(counted_at_last(service, answered(l)), answered(l));
 }
 
+/* Which no worker sees: the kernel tells of each, and of the endpoint that it chose. */
+static void connections_to_a_tcp_service_are_counted(void **state)
+{
+	struct instance *db = instance_ready(instance_start("store", "store-1",
+							    "--netns --protocol tcp --version v2",
+							    "tcpserver --port 9000"));
+	struct caller *who = caller_start("client", "--netns");
+	char path[96];
+	cJSON *found;
+
+	for (int i = 0; i < 20; i++) {
+		int fd = caller_dial(who, db->address);
+
+		assert_true(fd >= 0);
+		close(fd);
+	}
+	assert_int_equal(counted_at_last("store", 20), 20);
+	snprintf(path, sizeof(path), "/api/metrics/store?window=10m&version=v2");
+	found = api("GET", path, NULL);
+	assert_true(json_num(found, "requests", 0) == 20);
+	assert_true(json_num(found, "errors", 1) == 0);
+	assert_in_range(json_num(found, "p50Latency", 0) * 1000, 1, 1000000);
+}
+
 /* --- spans --- */
 
 static int spans_of(const char *trace)
@@ -217,6 +241,7 @@ int main(void)
 		STORY(a_killed_agent_takes_a_second_with_it_at_most),
 		STORY(an_agent_that_ends_sends_the_last_of_it),
 		STORY(an_upgrade_loses_none),
+		STORY(connections_to_a_tcp_service_are_counted),
 		STORY(a_span_can_be_asked_for_half_a_second_after_the_answer),
 		STORY(the_whole_trace_of_an_error_is_kept),
 	};
