@@ -168,7 +168,9 @@ static void a_trace_opens_as_a_waterfall_of_four_bars(void **state)
 		page_text("[...document.querySelectorAll('.waterfall li')].map(e => e.ariaLevel)"
 			  ".join('')"),
 		"1233");
-	/* each lies within the one that caused it */
+	/* on one axis; each lies within the one that caused it */
+	assert_true(page_is("new Set([...document.querySelectorAll('.lane')].map(e => "
+			    "e.getBoundingClientRect().width)).size === 1"));
 	assert_true(page_is("(([root, ...rest]) => rest.every(r => r.left >= root.left - 1 && "
 			    "r.right <= root.right + 1))"
 			    "([...document.querySelectorAll('.waterfall .span')].map(e => "

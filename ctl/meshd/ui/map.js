@@ -9,6 +9,7 @@ import { currentWindow } from "./state.js";
 const EVERY_MS = 2000;
 const NARROW_PX = 640;    // below that, calls go down instead of right
 const LABELS_UP_TO = 60;  // above that, edges have their label only when they are looked at
+const VERSIONS_SHOWN = 2; // on a label
 const LARGEST = 1.15;     // how much a small map may be enlarged
 const layout = new Layout(); // outlives the view: who comes back finds everything where it was
 
@@ -20,10 +21,11 @@ function edgeWidth(requestRate) {
 	return Math.min(8, 1.5 + 1.7 * Math.log10(1 + (requestRate ?? 0)));
 }
 
-// Observed where anything was; else as configured. { v1: 90, v2: 10 } -> [["v1", 0.9], ["v2", 0.1]]
+// Weights of a split, or versions that were seen: { v1: 90, v2: 10 } -> [["v1", 0.9], ["v2", 0.1]]. What was refused came
+// to no version.
 export function shares(versions) {
-	const list = Array.isArray(versions) ? versions.map(v => [v.version ?? v.name, v.requests ?? v.weight ?? v.share ?? 0])
-		: Object.entries(versions ?? {}).map(([v, n]) => [v, typeof n === "object" ? n.requests ?? 0 : n]);
+	const list = (Array.isArray(versions) ? versions.map(v => [v.version, v.requests]) : Object.entries(versions ?? {}))
+		.filter(([v]) => v);
 	const sum = list.reduce((n, [, x]) => n + x, 0);
 
 	return sum ? list.map(([v, n]) => [v, n / sum]) : [];
@@ -34,7 +36,8 @@ function splitText(e) {
 
 	if (parts.length < 2 && !e.split)
 		return "";
-	return parts.map(([v, n]) => `${v} ${format.percent(n)}`).join(" · ");
+	return parts.slice(0, VERSIONS_SHOWN).map(([v, n]) => `${v} ${format.percent(n)}`).join(" · ") +
+		(parts.length > VERSIONS_SHOWN ? " …" : "");
 }
 
 function breakerOf(e) {
@@ -92,25 +95,26 @@ function fillEdge(g, e) {
 function makeLabel(e) {
 	return s("g", { "data-source": e.source, "data-destination": e.destination },
 		s("rect", { rx: 6 }), s("text", { class: "flow", y: -3 }), s("text", { class: "latency", y: 12 }),
-		s("text", { class: "extra", y: 27 }));
+		s("text", { class: "extra", y: 27 }), s("text", { class: "extra", y: 42 }));
 }
 
 function fillLabel(g, e) {
 	const { x, y } = layout.path(e);
-	const extra = [breakerOf(e) && `breaker ${e.breaker}`, splitText(e)].filter(Boolean).join(" · ");
+	const extra = [breakerOf(e) && `breaker ${e.breaker}`, splitText(e)].filter(Boolean);
 	const flow = `${format.rate(e.rate)} · ${format.percent(e.errorRate)}`;
-	const widest = Math.max(flow.length, extra.length, 12);
-	const [rect, first, second, third] = g.children;
+	const widest = Math.max(flow.length, ...extra.map(line => line.length), 12);
+	const [rect, first, second, third, fourth] = g.children;
 
 	classes(g, `label ${format.severity(e.errorRate)}${breakerOf(e) ? " broken" : ""}`);
-	g.setAttribute("transform", `translate(${x} ${y})`);
+	g.setAttribute("transform", `translate(${x} ${y - 7 * extra.length})`);
 	text(first, flow);
 	text(second, `p99 ${format.duration(e.p99)}`);
-	text(third, extra);
+	text(third, extra[0] ?? "");
+	text(fourth, extra[1] ?? "");
 	rect.setAttribute("x", -widest * 3.3 - 6);
 	rect.setAttribute("width", widest * 6.6 + 12);
 	rect.setAttribute("y", -17);
-	rect.setAttribute("height", extra ? 51 : 36);
+	rect.setAttribute("height", 36 + 15 * extra.length);
 }
 
 function makeNode(n) {
@@ -125,7 +129,7 @@ function makeNode(n) {
 }
 
 function shorten(name) {
-	return name.length > 15 ? `${name.slice(0, 14)}…` : name;
+	return name.length > 15 ? `${name.slice(0, 13)}…` : name;
 }
 
 function fillNode(link, n) {

@@ -65,7 +65,7 @@ export function plot(title, series, show) {
 	let chart = null, data = null;
 
 	function size() {
-		return { width: Math.max(200, canvas.clientWidth), height: 190 };
+		return { width: Math.max(200, canvas.clientWidth), height: 170 };
 	}
 
 	function make() {
@@ -78,7 +78,7 @@ export function plot(title, series, show) {
 			cursor: { sync: { key: sync().key }, drag: { x: false, y: false } },
 			legend: { live: true },
 			scales: { y: { range: (u, min, max) => [0, max > 0 ? max * 1.1 : 1] } },
-			axes: [{ ...axis, space: 70, values: times }, { ...axis, size: 62, values: (u, ticks) => ticks.map(v => v === null ? "" : show(v)) }],
+			axes: [{ ...axis, size: 28, space: 70, values: times }, { ...axis, size: 62, values: (u, ticks) => ticks.map(v => v === null ? "" : show(v)) }],
 			series: [{ value: (u, v) => v === null ? "" : new Date(v * 1000).toLocaleTimeString([], { hour12: false }) },
 				...series.map(x => ({ label: x.label, stroke: colour(x.ink), width: 2, points: { size: 4 }, spanGaps: false,
 					value: (u, v) => v === null || v === undefined ? "–" : show(v) }))],

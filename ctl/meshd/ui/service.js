@@ -10,7 +10,7 @@ import { currentGranularity, currentWindow } from "./state.js";
 const EVERY_MS = 2000;
 
 const ENDPOINTS = [{ name: "Endpoint" }, { name: "Status" }, { name: "Version" }, { name: "Address", class: "wide" },
-	{ name: "Weight", class: "number wide" }, { name: "Node", class: "wide" }, { name: "Breaker" }];
+	{ name: "Weight", class: "number wide" }, { name: "Node", class: "wide" }, { name: "Breaker", class: "words" }];
 const CALLS = [{ name: "Other side" }, { name: "Direction" }, { name: "Rate", class: "number" },
 	{ name: "Errors", class: "number" }, { name: "p50", class: "number wide" }, { name: "p99", class: "number" }];
 
@@ -68,7 +68,7 @@ function breakerText(b) {
 
 function breakerLine(b) {
 	return h("li", null, h("span", { class: `state breaker-${b.state}` }, breakerText(b)),
-		h("span", { class: "quiet" }, ` on ${b.node}: ${b.failures} of ${b.requests} failed, opened ${b.opened ?? 0} times`));
+		h("span", { class: "quiet" }, ` on ${b.node}: ${b.failures} of ${b.requests} failed, opened ${format.count(b.opened, "time")}`));
 }
 
 // Weights as a bar of parts with their names.
@@ -174,8 +174,8 @@ export function open(root, service) {
 	root.append(
 		h("div", { class: "title" }, h("a", { href: "#/services" }, "Services"), h("span", { "aria-hidden": "true" }, "/"),
 			h("h2", null, service), state,
-			h("a", { class: "button", href: `#/traces?service=${encodeURIComponent(service)}` }, "Traces"),
-			h("a", { class: "button", href: `#/tap?service=${encodeURIComponent(service)}` }, "Tap")),
+			h("span", { class: "actions" }, ["traces", "tap"].map(view =>
+				h("a", { class: "button", href: `#/${view}?service=${encodeURIComponent(service)}` }, view === "tap" ? "Tap" : "Traces")))),
 		gone, numbers.element, quiet, h("div", { class: "plots" }, plots.map(p => p.element)),
 		h("div", { class: "card" }, endpoints.frame), h("div", { class: "card" }, others.frame),
 		h("div", { class: "columns" }, share, guard));
