@@ -223,6 +223,20 @@ static void a_full_disk_loses_spans_and_nothing_else(void **state)
 	assert_int_equal(spans_of("after"), 1);
 }
 
+static void a_file_that_is_removed_is_made_again(void **state)
+{
+	store_start(0, 0);
+	assert_int_equal(TAKE(.trace = "before", .id = "1"), 0);
+	test_dir_clear(&home);
+	traces_sweep(store, 1000);
+	assert_int_equal(spans_of("before"), -1);
+	assert_int_equal(counts().traces, 0);
+	assert_int_equal(TAKE(.trace = "after", .id = "1"), 0);
+	traces_free(&store);
+	store_start(0, 0);
+	assert_int_equal(spans_of("after"), 1);
+}
+
 static void without_a_directory_spans_are_counted(void **state)
 {
 	struct traces_options o = {.dir = "/nonexistent/nowhere"};
@@ -280,6 +294,7 @@ int main(void)
 		T(a_broken_file_is_put_aside),
 		T(a_file_that_turns_out_broken_is_put_aside),
 		T(a_full_disk_loses_spans_and_nothing_else),
+		T(a_file_that_is_removed_is_made_again),
 		T(without_a_directory_spans_are_counted),
 		T(every_search_has_an_index),
 	};

@@ -64,6 +64,15 @@ bool db_broken(const struct db *db)
 	return db->code == SQLITE_CORRUPT || db->code == SQLITE_NOTADB;
 }
 
+bool db_moved(struct db *db)
+{
+	int moved = 0;
+
+	return sqlite3_file_control(db->sqlite, "main", SQLITE_FCNTL_HAS_MOVED, &moved) ==
+		       SQLITE_OK &&
+	       moved;
+}
+
 void db_reset(sqlite3_stmt *st)
 {
 	sqlite3_reset(st);

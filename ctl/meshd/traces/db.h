@@ -66,6 +66,8 @@ int db_open(struct db *db, const char *dir, bool anew, bool *aside);
 void db_close(struct db *db);
 /* Is it the file that is broken, not the disk that is full? Then it is of no use any more. */
 bool db_broken(const struct db *db);
+/* Was it removed or replaced under us? What is written would be lost with the descriptor. */
+bool db_moved(struct db *db);
 int db_fail(struct db *db); /* notes what SQLite says; -EIO */
 
 int db_begin(struct db *db);

@@ -401,6 +401,10 @@ void traces_sweep(struct traces *t, uint64_t now_ms)
 	if (t->db.sqlite && db_broken(&t->db)) {
 		db_close(&t->db);
 		open_db(t, true);
+	} else if (t->db.sqlite && db_moved(&t->db)) {
+		log_warn(DB_FILE " was removed: traces begin anew");
+		db_close(&t->db);
+		open_db(t, false);
 	} else if (!t->db.sqlite && now_ms >= t->retry_ms) {
 		open_db(t, false);
 	}
