@@ -153,7 +153,8 @@ static int follow(struct log *l, const char *service)
 	rc = follow_run(l->cli, &f);
 	if (rc == EXIT_OK && f.lost)
 		fprintf(stderr,
-			"meshctl: %" PRIu64 " more passed and were lost: they came too fast\n",
+			"meshctl: %" PRIu64
+			" more were left out, too many at a time (name a service)\n",
 			f.lost);
 	return rc;
 }

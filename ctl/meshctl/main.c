@@ -135,7 +135,8 @@ static const struct command commands[] = {
 	{"tap", "[S] [--source NAME] [--error] [--min 100ms] [--trace ID] [-n N]",
 	 "requests as they pass, a line each, until Ctrl-C",
 	 "They are chosen where they pass, sampled or not; with -o json each is a JSON object in "
-	 "one line. What comes too\nfast is left out and counted. Here an error is a status of 400 "
+	 "one line. What is too much\nat a time is left out and counted. Here an error is a status "
+	 "of 400 "
 	 "and above, or no answer.\n"
 	 "  meshctl tap backend --error",
 	 "@services", 0, 1, cmd_tap, tap_options, false},

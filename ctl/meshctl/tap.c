@@ -66,7 +66,8 @@ static void summary(const struct tap *t, const struct follow *f)
 		output_colour(stderr) ? "\r" : "", t->requests, t->requests == 1 ? "" : "s",
 		t->errors, t->errors == 1 ? "" : "s", age);
 	if (f->lost)
-		fprintf(stderr, "; %" PRIu64 " more passed and were lost: they came too fast",
+		fprintf(stderr,
+			"; %" PRIu64 " more were left out, too many at a time (filters help)",
 			f->lost);
 	if (f->unreadable)
 		fprintf(stderr, "; %" PRIu64 " could not be read", f->unreadable);

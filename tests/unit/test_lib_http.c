@@ -441,6 +441,94 @@ static void freeing_the_client_cancels_what_is_under_way(void **state)
 	server_stop(&good);
 }
 
+/* What is taken while it comes. */
+struct taken {
+	size_t bytes, stop_at; /* stop_at 0: never */
+};
+
+static int take(const char *data, size_t len, void *arg)
+{
+	struct taken *t = arg;
+
+	t->bytes += len;
+	return t->stop_at && t->bytes >= t->stop_at;
+}
+
+static int stream(enum behaviour how, const char *text, int stop_fd, struct taken *t,
+		  struct http_answer *a)
+{
+	struct http_taker taker = {.take = take, .arg = t, .stop_fd = stop_fd, .idle_ms = 1000};
+	struct http_call c = {.method = "GET", .path = "/s"};
+	struct server s;
+	int r;
+
+	server_start(&s, false, how, text);
+	c.base = s.base;
+	r = http_stream(&c, &taker, a);
+	server_stop(&s);
+	assert_int_equal(a->error, r);
+	return r;
+}
+
+static void a_stream_may_be_larger_than_any_answer(void **state)
+{
+	struct taken t = {0};
+	struct http_answer a;
+
+	assert_int_equal(stream(FLOOD, NULL, -1, &t, &a), 0);
+	assert_int_equal(a.status, 200);
+	assert_true(t.bytes > HTTP_ANSWER_MAX);
+	assert_int_equal(a.len, 0);
+	http_answer_done(&a);
+}
+
+static void who_takes_a_stream_can_end_it(void **state)
+{
+	struct taken t = {.stop_at = 1};
+	struct http_answer a;
+
+	assert_int_equal(stream(FLOOD, NULL, -1, &t, &a), -ECANCELED);
+	assert_true(t.bytes > 0 && t.bytes <= HTTP_ANSWER_MAX);
+	http_answer_done(&a);
+}
+
+static void a_byte_from_elsewhere_ends_a_stream(void **state)
+{
+	struct taken t = {0};
+	struct http_answer a;
+	int fds[2];
+
+	assert_int_equal(pipe(fds), 0);
+	assert_int_equal(write(fds[1], "x", 1), 1);
+	assert_int_equal(stream(SILENT, NULL, fds[0], &t, &a), -ECANCELED);
+	assert_int_equal(t.bytes, 0);
+	http_answer_done(&a);
+	close(fds[0]);
+	close(fds[1]);
+}
+
+static void a_silent_stream_is_a_timeout(void **state)
+{
+	struct taken t = {0};
+	struct http_answer a;
+
+	assert_int_equal(stream(SILENT, NULL, -1, &t, &a), -ETIMEDOUT);
+	http_answer_done(&a);
+}
+
+static void a_refusal_is_no_stream(void **state)
+{
+	struct taken t = {0};
+	struct http_answer a;
+
+	assert_int_equal(
+		stream(ANSWER, "HTTP/1.1 503 No\r\nContent-Length: 2\r\n\r\n{}", -1, &t, &a), 0);
+	assert_int_equal(a.status, 503);
+	assert_string_equal(a.body, "{}");
+	assert_int_equal(t.bytes, 0);
+	http_answer_done(&a);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -455,6 +543,11 @@ int main(void)
 		cmocka_unit_test(oversized_answer_is_refused),
 		cmocka_unit_test(request_that_could_smuggle_is_refused),
 		cmocka_unit_test(path_segments_are_escaped),
+		cmocka_unit_test(a_stream_may_be_larger_than_any_answer),
+		cmocka_unit_test(who_takes_a_stream_can_end_it),
+		cmocka_unit_test(a_byte_from_elsewhere_ends_a_stream),
+		cmocka_unit_test(a_silent_stream_is_a_timeout),
+		cmocka_unit_test(a_refusal_is_no_stream),
 		cmocka_unit_test(async_calls_answer_from_the_loop),
 		cmocka_unit_test(async_timeout_fires),
 		cmocka_unit_test(freeing_the_client_cancels_what_is_under_way),
