@@ -5,10 +5,16 @@
 #include "ctl/meshctl/top_view.h"
 #include "lib/json.h"
 
+#include <poll.h>
+#include <pty.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -107,6 +113,119 @@ static void a_screen_is_cut_where_it_ends(void **state)
 	expect_screen("a", 0, 1, "\033[H\033[0m\033[K\033[J");
 }
 
+/* A program on a terminal of its own that shows "hello" until q is pressed. */
+struct terminal {
+	pid_t pid;
+	int fd;
+	char text[4096];
+	size_t len;
+};
+
+static void terminal_start(struct terminal *t)
+{
+	struct winsize size = {.ws_col = 80, .ws_row = 24};
+	int key;
+
+	*t = (struct terminal){0};
+	t->pid = forkpty(&t->fd, NULL, NULL, &size);
+	assert_true(t->pid >= 0);
+	if (t->pid)
+		return;
+	setenv("TERM", "xterm", 1);
+	if (screen_open())
+		_exit(9);
+	do {
+		screen_draw("hello\n");
+		key = screen_wait(10000);
+	} while (key != 'q' && key != SCREEN_END);
+	screen_close();
+	_exit(7);
+}
+
+/* Reads until it has said that; false: it did not for 5 s, or ended before. */
+static bool terminal_says(struct terminal *t, const char *text)
+{
+	struct pollfd p = {.fd = t->fd, .events = POLLIN};
+
+	while (!strstr(t->text, text)) {
+		ssize_t n = poll(&p, 1, 5000) > 0
+				    ? read(t->fd, t->text + t->len, sizeof(t->text) - 1 - t->len)
+				    : -1;
+
+		if (n <= 0)
+			return false;
+		t->len += (size_t)n;
+		t->text[t->len] = '\0';
+	}
+	return true;
+}
+
+static bool terminal_waits_for_lines(const struct terminal *t)
+{
+	struct termios now;
+
+	assert_int_equal(tcgetattr(t->fd, &now), 0);
+	return now.c_lflag & ICANON && now.c_lflag & ECHO;
+}
+
+/* How it ended; the terminal must be as it was. */
+static int terminal_end(struct terminal *t)
+{
+	int status;
+
+	assert_true(terminal_says(t, "\033[?25h\033[?1049l"));
+	assert_int_equal(waitpid(t->pid, &status, 0), t->pid);
+	assert_true(terminal_waits_for_lines(t));
+	close(t->fd);
+	assert_true(WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+static void a_key_ends_it_and_the_terminal_is_as_before(void **state)
+{
+	struct terminal t;
+
+	terminal_start(&t);
+	assert_true(terminal_says(&t, "hello"));
+	assert_memory_equal(t.text, "\033[?1049h", 8);
+	assert_false(terminal_waits_for_lines(&t));
+	assert_int_equal(write(t.fd, "q", 1), 1);
+	assert_int_equal(terminal_end(&t), 7);
+}
+
+static void a_signal_ends_it_and_the_terminal_is_as_before(void **state)
+{
+	struct terminal t;
+
+	terminal_start(&t);
+	assert_true(terminal_says(&t, "hello"));
+	assert_int_equal(write(t.fd, "\003", 1), 1); /* Ctrl-C */
+	assert_int_equal(terminal_end(&t), 0);
+	terminal_start(&t);
+	assert_true(terminal_says(&t, "hello"));
+	assert_int_equal(kill(t.pid, SIGTERM), 0);
+	assert_int_equal(terminal_end(&t), 128 + SIGTERM);
+}
+
+static void ctrl_z_gives_the_terminal_back_for_a_while(void **state)
+{
+	struct terminal t;
+	int status;
+
+	terminal_start(&t);
+	assert_true(terminal_says(&t, "hello"));
+	assert_int_equal(kill(t.pid, SIGTSTP), 0);
+	assert_int_equal(waitpid(t.pid, &status, WUNTRACED), t.pid);
+	assert_true(WIFSTOPPED(status));
+	assert_true(terminal_waits_for_lines(&t));
+	assert_int_equal(kill(t.pid, SIGCONT), 0);
+	t.len = 0;
+	t.text[0] = '\0';
+	assert_true(terminal_says(&t, "hello"));
+	assert_int_equal(write(t.fd, "q", 1), 1);
+	assert_int_equal(terminal_end(&t), 7);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -114,6 +233,9 @@ int main(void)
 		cmocka_unit_test(what_does_not_fit_is_scrolled),
 		cmocka_unit_test(all_together_is_said),
 		cmocka_unit_test(a_screen_is_cut_where_it_ends),
+		cmocka_unit_test(a_key_ends_it_and_the_terminal_is_as_before),
+		cmocka_unit_test(a_signal_ends_it_and_the_terminal_is_as_before),
+		cmocka_unit_test(ctrl_z_gives_the_terminal_back_for_a_while),
 	};
 
 	return cmocka_run_group_tests_name("meshctl top", tests, NULL, NULL);
