@@ -11,6 +11,7 @@
 #include <string.h>
 
 #define WHY_TEXT_MAX (64u << 10)
+#define ID_MAX	     128 /* WHY_ID_MAX of ctl/meshd/whys.h */
 
 static void text(struct buf *b, const char *key, const char *value, uint16_t len)
 {
@@ -120,12 +121,26 @@ void why_json(struct supervisor *s, const struct record_why *rec, struct buf *b)
 	buf_str(b, "]}");
 }
 
+/* meshd finds it by that, and refuses a batch with one that it cannot keep. */
+static bool has_id(const struct record_why *rec)
+{
+	const char *id = why_text(rec);
+	uint32_t n = rec->request_id_len;
+
+	if (!n || n > ID_MAX || rec->trace_id_len > TRACE_TEXT_MAX)
+		return false;
+	for (uint32_t i = 0; i < n + rec->trace_id_len; i++)
+		if (id[i] <= ' ' || id[i] > '~')
+			return false;
+	return true;
+}
+
 void why_send(struct supervisor *s, const struct record_why *rec)
 {
 	struct buf b;
 
 	buf_init(&b, WHY_TEXT_MAX);
-	if (rec->request_id_len)
+	if (has_id(rec))
 		why_json(s, rec, &b);
 	if (!b.len || b.failed)
 		outbox_lose(s->telemetry.outbox, OUTBOX_WHYS, 1);

@@ -196,9 +196,9 @@ static void put_lost(const struct outbox *o, struct buf *b, uint64_t ring_lost)
 	buf_printf(b,
 		   ",\"lost\":{\"ring\":%llu,\"series\":%llu,\"spans\":%llu,\"tapped\":%llu,"
 		   "\"whys\":%llu}",
-		   (unsigned long long)ring_lost, (unsigned long long)d[OUTBOX_SERIES],
-		   (unsigned long long)d[OUTBOX_SPANS], (unsigned long long)d[OUTBOX_TAPPED],
-		   (unsigned long long)d[OUTBOX_WHYS]);
+		   (unsigned long long)(ring_lost >> 53 ? 1ULL << 53 : ring_lost),
+		   (unsigned long long)d[OUTBOX_SERIES], (unsigned long long)d[OUTBOX_SPANS],
+		   (unsigned long long)d[OUTBOX_TAPPED], (unsigned long long)d[OUTBOX_WHYS]);
 }
 
 static void lose_batch(struct outbox *o)

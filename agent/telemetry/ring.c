@@ -4,7 +4,9 @@
 
 #include <string.h>
 
-#define FILLER_KIND 0 /* a record_kind that no record has: skip `size` bytes */
+#define RECORD_NS_MAX	 (1ULL << 60) /* 36 years */
+#define RECORD_BYTES_MAX (1ULL << 50)
+#define FILLER_KIND	 0 /* a record_kind that no record has: skip `size` bytes */
 #define RECORD_MAX                                                                                 \
 	(sizeof(struct record) + RECORD_TRIES * sizeof(struct record_try) + RECORD_TEXT_MAX + 8)
 #define WHY_MAX                                                                                    \
@@ -95,6 +97,46 @@ static bool record_fits(const struct record *rec, uint32_t size)
 		       size;
 }
 
+static void cut(uint64_t *v, uint64_t most)
+{
+	if (*v > most)
+		*v = most;
+}
+
+/* A head has no such byte, and what is written as JSON must not have one. */
+static void no_nul(char *text, size_t len)
+{
+	for (char *p = text; (p = memchr(p, 0, len - (size_t)(p - text)));)
+		*p = '?';
+}
+
+/* Numbers that no request has would spoil the sums of all others, and meshd refuses them. */
+static void trim(struct record *rec)
+{
+	if (rec->status > 999)
+		rec->status = 0;
+	cut(&rec->start_ns, RECORD_NS_MAX);
+	cut(&rec->duration_ns, RECORD_NS_MAX);
+	cut(&rec->head_ns, rec->duration_ns);
+	cut(&rec->upstream_ns, rec->duration_ns);
+	cut(&rec->bytes_in, RECORD_BYTES_MAX);
+	cut(&rec->bytes_out, RECORD_BYTES_MAX);
+	no_nul((char *)record_text(rec), (size_t)rec->method_len + rec->path_len + rec->host_len +
+						 rec->request_id_len + rec->trace_len +
+						 rec->alias_len + rec->parent_len);
+	for (uint32_t i = 0; i < rec->ntries; i++) {
+		struct record_try *t = &((struct record_try *)(rec + 1))[i];
+
+		if (t->status > 999)
+			t->status = 0;
+	}
+}
+
+static void why_trim(struct record_why *w)
+{
+	no_nul((char *)why_text(w), (size_t)w->request_id_len + w->trace_id_len + w->route_len);
+}
+
 /* Copies the record at `at`, of which `left` bytes may be read. Returns its size in the ring, 0
  * when it makes no sense. *is_record is false for a filler. Sizes are checked on the copy, which
  * the worker cannot reach. */
@@ -122,7 +164,13 @@ static uint32_t take(struct ring *r, uint64_t at, uint64_t left, void *copy, boo
 	if (rec->size != size || rec->kind > RECORD_WHY || rec->kind == FILLER_KIND ||
 	    why != (rec->kind == RECORD_WHY))
 		return 0;
-	return (why ? why_fits(copy, size) : record_fits(rec, size)) ? size : 0;
+	if (!(why ? why_fits(copy, size) : record_fits(rec, size)))
+		return 0;
+	if (why)
+		why_trim(copy);
+	else
+		trim(copy);
+	return size;
 }
 
 uint32_t ring_drain(struct ring *r, uint32_t max, void (*fn)(const struct record *rec, void *arg),

@@ -192,6 +192,12 @@ void series_add(struct series *t, const struct series_key *k, const struct serie
 
 /* --- taking --- */
 
+/* JSON holds whole numbers up to there. */
+static unsigned long long exact(uint64_t n)
+{
+	return n < 1ULL << 53 ? n : 1ULL << 53;
+}
+
 static void write_entry(const struct entry *e, struct buf *out)
 {
 	static const char *const outcomes[] = {"ok", "client-error", "error", "none"};
@@ -205,10 +211,9 @@ static void write_entry(const struct entry *e, struct buf *out)
 	buf_printf(out,
 		   ",\"outcome\":\"%s\",\"requests\":%llu,\"errors\":%llu,\"sumUs\":%llu,"
 		   "\"bytesIn\":%llu,\"bytesOut\":%llu,\"histogram\":",
-		   outcomes[e->outcome % 4], (unsigned long long)e->requests,
-		   e->outcome >= SERIES_ERROR ? (unsigned long long)e->requests : 0,
-		   (unsigned long long)(e->sum_ns / 1000), (unsigned long long)e->bytes_in,
-		   (unsigned long long)e->bytes_out);
+		   outcomes[e->outcome % 4], exact(e->requests),
+		   e->outcome >= SERIES_ERROR ? exact(e->requests) : 0, exact(e->sum_ns / 1000),
+		   exact(e->bytes_in), exact(e->bytes_out));
 	histogram_sparse_json(&e->histogram, out);
 	buf_char(out, '}');
 }

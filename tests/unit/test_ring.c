@@ -155,6 +155,30 @@ static void spoil_tail_odd(struct record *r)
 	ring->tail += 4;
 }
 
+static void keep(const struct record *rec, void *arg)
+{
+	*(struct record *)arg = *rec;
+}
+
+static void numbers_that_no_request_has_are_cut(void **state)
+{
+	uint64_t corrupt = 0;
+	struct record *r, got;
+
+	put(0, 16);
+	r = (struct record *)((char *)ring + RING_DATA);
+	r->status = 60000;
+	r->start_ns = r->duration_ns = r->head_ns = r->bytes_in = r->bytes_out = UINT64_MAX;
+	r->upstream_ns = 5;
+	assert_int_equal(ring_drain(ring, 1, keep, &got, &corrupt), 1);
+	assert_int_equal(corrupt, 0);
+	assert_int_equal(got.status, 0);
+	assert_true(got.start_ns <= 1ULL << 60 && got.duration_ns <= 1ULL << 60);
+	assert_int_equal(got.head_ns, got.duration_ns);
+	assert_int_equal(got.upstream_ns, 5);
+	assert_true(got.bytes_in < 1ULL << 53 && got.bytes_out < 1ULL << 53);
+}
+
 static void nonsense_is_noticed_and_survived(void **state)
 {
 	static void (*const spoil[])(struct record *) = {
@@ -266,6 +290,7 @@ int main(void)
 		story(records_of_all_lengths_come_out_as_they_went_in_around_the_end),
 		story(a_full_ring_counts_what_it_loses_and_keeps_what_it_has),
 		story(the_reader_takes_no_more_than_it_wants),
+		story(numbers_that_no_request_has_are_cut),
 		story(nonsense_is_noticed_and_survived),
 		story(explanations_come_with_all_their_candidates_or_not_at_all),
 		story(random_bytes_never_hurt),

@@ -5,6 +5,7 @@
  * batch as the real one does.
  */
 #include "agent/supervisor.h"
+#include "agent/supervisor_telemetry_impl.h"
 #include "lib/clock.h"
 #include "tests/unit/meshd_dir.h"
 #include "tests/unit/registry_rig.h"
@@ -546,6 +547,81 @@ static void connections_that_the_kernel_balanced_are_series(void **state)
 	assert_int_equal(meshd_has(series), 1);
 }
 
+/* A worker that somebody else has taken over writes what it likes. What meshd gets has the right
+ * form, or it would refuse the others' numbers with it. */
+static void fill(struct ring *ring, uint64_t round)
+{
+	uint32_t size = (uint32_t)sizeof(struct record) + 256 + 8 * (uint32_t)(round % 8);
+	struct record *rec = ring_reserve(ring, size);
+	uint8_t *bytes = (uint8_t *)rec;
+
+	assert_non_null(rec);
+	for (uint32_t i = 0; i < size; i++)
+		bytes[i] = (uint8_t)(round % 3 ? rand() : 0xff);
+	rec->size = size;
+	rec->kind = round % 5 ? RECORD_REQUEST : RECORD_TUNNEL;
+	rec->ntries = (uint8_t)(round % 3);
+	rec->method_len = rec->path_len = rec->host_len = rec->request_id_len = 20;
+	rec->trace_len = rec->alias_len = rec->parent_len = 40;
+	rec->caller = round % 2 ? caller : rec->caller;
+	rec->service = round % 2 ? service : rec->service;
+	ring_commit(ring, size);
+}
+
+static void assert_whole(const cJSON *v, const char *key)
+{
+	double d = json_num(v, key, -1);
+
+	assert_true(d >= 0 && d <= 9007199254740992.0);
+}
+
+static void assert_in_form(const char *body)
+{
+	cJSON *b = json_parse(body, strlen(body), NULL);
+	const cJSON *v;
+
+	assert_non_null(b);
+	cJSON_ArrayForEach (v, cJSON_GetObjectItem(b, "series")) {
+		assert_whole(v, "requests");
+		assert_whole(v, "errors");
+		assert_whole(v, "sumUs");
+		assert_whole(v, "bytesIn");
+		assert_whole(v, "bytesOut");
+	}
+	cJSON_ArrayForEach (v, cJSON_GetObjectItem(b, "spans")) {
+		assert_in_range(json_num(v, "statusCode", -1), 0, 999);
+		assert_whole(v, "bytesIn");
+		assert_whole(v, "duration");
+		assert_non_null(cJSON_GetObjectItem(v, "traceId"));
+	}
+	cJSON_Delete(b);
+}
+
+static void a_worker_that_lies_spoils_only_its_own_numbers(void **state)
+{
+	struct ring *ring = calloc(1, RING_DATA + RING_SIZE);
+	struct outbox *o = s.telemetry.outbox;
+	uint64_t corrupt = 0, n = 0;
+
+	assert_non_null(ring);
+	ring_init(ring);
+	for (uint64_t round = 0; round < 20000; round++) {
+		fill(ring, round);
+		n += ring_drain(ring, 10, supervisor_record, &s, &corrupt);
+		s.loop.now_ns += 1000000;
+		if (round % 1000)
+			continue;
+		telemetry_turn(&s);
+		while (outbox_waiting(o)) {
+			assert_in_form(outbox_batch(o, 0, UINT64_MAX));
+			outbox_answered(o, OUTBOX_TAKEN);
+		}
+	}
+	assert_int_equal(n, 20000);
+	assert_int_equal(corrupt, 0);
+	free(ring);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -561,6 +637,7 @@ int main(void)
 		tale(the_last_of_it_goes_before_we_do),
 		tale(the_last_of_it_goes_again_when_its_answer_is_late),
 		tale(the_last_of_it_does_not_wait_for_a_meshd_that_is_away),
+		tale(a_worker_that_lies_spoils_only_its_own_numbers),
 		tale(connections_that_the_kernel_balanced_are_series),
 	};
 
