@@ -14,7 +14,7 @@
 #define DISK_FORM      1
 #define APPLICATION_ID 0x6d657374 /* "mest": its telemetry */
 #define WAL_FRAMES_MAX 32768	  /* 128 MiB; the thread does not keep up: then the writer waits */
-#define WAL_KEEP_BYTES 16777216	  /* of the file of the WAL, once it is in the database */
+#define WAL_KEEP_BYTES 67108864	  /* of the file of the WAL, once it is in the database */
 
 static const char settings[] = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;"
 			       "PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -4096;"
