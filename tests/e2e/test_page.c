@@ -207,6 +207,10 @@ static void keys_are_enough(void **state)
 	(void)page_text("document.querySelector('a.trace').focus()");
 	page_key("ArrowDown");
 	page_awaits(2000, "document.activeElement === document.querySelectorAll('a.trace')[1]");
+	(void)page_text("window.chosen = document.activeElement.href");
+	traffic(2);
+	page_awaits(5000, "document.activeElement === document.querySelectorAll('a.trace')[3]");
+	page_awaits(2000, "document.activeElement.href === window.chosen");
 	page_key("Enter");
 	page_awaits(5000, "document.querySelectorAll('.waterfall li').length === 4");
 	(void)page_text("document.querySelector('.waterfall li').focus()");

@@ -46,15 +46,19 @@ export function classes(element, value) {
 // Makes the children of `parent` those of `items`, in that order, and keeps the elements of keys that stay, so that
 // focus and selection do. make(item) -> element; fill(element, item) each time.
 export function keyed(parent, items, key, make, fill) {
-	const old = new Map([...parent.children].map(e => [e.dataset.key, e]));
+	const known = new Map([...parent.children].map(e => [e.dataset.key, e]));
+	const wanted = new Set(items.map(item => String(key(item))));
+	const focus = document.activeElement;
+
+	for (const [k, element] of known)
+		if (!wanted.has(k))
+			element.remove();
 	let at = parent.firstElementChild;
 
 	for (const item of items) {
 		const k = String(key(item));
-		const known = old.get(k);
-		const element = known ?? make(item);
+		const element = known.get(k) ?? make(item);
 
-		old.delete(k);
 		element.dataset.key = k;
 		fill?.(element, item);
 		if (element === at)
@@ -62,8 +66,8 @@ export function keyed(parent, items, key, make, fill) {
 		else
 			parent.insertBefore(element, at);
 	}
-	for (const element of old.values())
-		element.remove();
+	if (focus !== document.activeElement && parent.contains(focus)) // what is moved loses it
+		focus.focus({ preventScroll: true });
 }
 
 // The arrow keys, Home and End move among the elements of `selector` under `root`, of which one can be reached by Tab.

@@ -14,10 +14,10 @@ const COLUMNS = [
 	{ name: "Service", by: r => r.name, first: 1 },
 	{ name: "Status", by: r => r.status, first: -1 },
 	{ name: "Endpoints", class: "number wide", by: r => r.endpoints.length, first: -1 },
-	{ name: "Rate", class: "number", by: r => r.metrics?.rate ?? 0, first: -1 },
-	{ name: "Errors", class: "number", by: r => r.metrics?.errorRate ?? 0, first: -1 },
-	{ name: "p50", class: "number wide", by: r => r.metrics?.p50Latency ?? 0, first: -1 },
-	{ name: "p99", class: "number", by: r => r.metrics?.p99Latency ?? 0, first: -1 },
+	{ name: "Rate", class: "number", by: r => r.seen?.rate ?? 0, first: -1 },
+	{ name: "Errors", class: "number", by: r => r.seen?.errorRate ?? 0, first: -1 },
+	{ name: "p50", class: "number wide", by: r => r.seen?.p50 ?? 0, first: -1 },
+	{ name: "p99", class: "number", by: r => r.seen?.p99 ?? 0, first: -1 },
 	{ name: "Versions", class: "wide", by: r => r.versions, first: 1 },
 ];
 
@@ -34,22 +34,28 @@ function makeRow(row) {
 function fillRow(element, row) {
 	const [, status, endpoints, rate, errors, p50, p99, versions] = element.children;
 	const up = row.endpoints.filter(e => e.status === "healthy").length;
-	const m = row.metrics;
+	const { seen } = row;
 
 	classes(status.firstElementChild, `state ${row.status}`);
 	text(status.firstElementChild, row.status);
 	text(endpoints, `${up}/${row.endpoints.length}`);
-	text(rate.firstElementChild, format.rate(m?.rate));
-	text(errors.firstElementChild, m?.requests ? format.percent(m.errorRate) : "–");
-	classes(errors, `number ${format.severity(m?.errorRate)}`);
-	text(p50, m?.requests ? format.duration(m.p50Latency) : "–");
-	text(p99.firstElementChild, m?.requests ? format.duration(m.p99Latency) : "–");
+	text(rate.firstElementChild, format.rate(seen?.rate));
+	text(errors.firstElementChild, seen?.requests ? format.percent(seen.errorRate) : "–");
+	classes(errors, `number ${format.severity(seen?.errorRate)}`);
+	text(p50, seen?.requests ? format.duration(seen.p50) : "–");
+	text(p99.firstElementChild, seen?.requests ? format.duration(seen.p99) : "–");
 	text(versions, row.versions);
-	const list = points(m);
+	const list = points(row.metrics);
 
 	sparkline(rate.lastElementChild, list.map(p => p.rate));
 	sparkline(errors.lastElementChild, list.map(p => p.errorRate), 0.05);
 	sparkline(p99.lastElementChild, list.map(p => p.p99));
+}
+
+function onScreen(element) {
+	const { top, bottom } = element.getBoundingClientRect();
+
+	return bottom > 0 && top < innerHeight;
 }
 
 // job(item) for each, a few at a time.
@@ -99,19 +105,18 @@ export function open(root) {
 		title: "Services",
 		every: EVERY_MS,
 		async refresh(signal) {
-			const services = await api.services(signal);
-			const old = new Map(rows.map(r => [r.name, r.metrics]));
-			const next = services.map(s => ({ ...s, metrics: old.get(s.name),
-				versions: [...new Set(s.endpoints.map(e => e.version))].sort().join(", ") }));
+			const [services, graph] = await Promise.all([api.services(signal), api.graph(currentWindow(), signal)]);
+			const metrics = new Map(rows.map(r => [r.name, r.metrics]));
+			const seen = new Map(graph.nodes.map(n => [n.name, n]));
 
-			if (!rows.length) { // names at once, numbers when they come
-				rows = next;
-				draw();
-			}
-			await each(next, async row => {
+			rows = services.map(s => ({ ...s, metrics: metrics.get(s.name), seen: seen.get(s.name),
+				versions: [...new Set(s.endpoints.map(e => e.version))].sort().join(", ") }));
+			draw();
+			const visible = new Set([...body.children].filter(onScreen).map(e => e.dataset.key));
+
+			await each(rows.filter(r => visible.has(r.name)), async row => {
 				row.metrics = await api.metrics(row.name, currentWindow(), currentGranularity(), signal);
 			});
-			rows = next;
 			draw();
 		},
 	};
