@@ -26,6 +26,11 @@ static void start_both(void)
 	c = gateway();
 }
 
+static long arrived(void)
+{
+	return origin_stat(a, "requests") + origin_stat(b, "requests");
+}
+
 /* --- one look at each side ------------------------------------------------------------ */
 
 /* Of the last hour; NULL: not known yet. */
@@ -223,6 +228,70 @@ static void every_side_says_the_same(void **state)
 	assert_true(fabs(agent_sum("mesh_request_duration_seconds_sum") * 1000 - sum) < 0.02);
 }
 
+/* --- answers that no endpoint gave --------------------------------------------------------- */
+
+static double agent_count(const char *code, const char *cause)
+{
+	char destination[64], c1[32], c2[64];
+	double v;
+
+	snprintf(destination, sizeof(destination), "destination=\"%s\"", service);
+	snprintf(c1, sizeof(c1), "code=\"%s\"", code);
+	snprintf(c2, sizeof(c2), "cause=\"%s\"", cause);
+	v = metric("mesh_requests_total", "source=\"shopper\"", destination, c1, c2, NULL);
+	return v < 0 ? 0 : v;
+}
+
+/* Span and line of one that has ended so. */
+static void assert_ended(const char *trace, int status, const char *cause)
+{
+	const cJSON *span;
+	cJSON *line = NULL;
+
+	eventually(2000, (span = span_of(trace)) != NULL);
+	eventually(2000, (line = log_line(trace)) != NULL);
+	if (json_num(span, "statusCode", -1) != status)
+		fail_msg("not %d: %s", status, cJSON_Print(span));
+	assert_string_equal(json_str(span, "cause", "?"), cause);
+	assert_string_equal(json_str(span, "source", "?"), "shopper");
+	assert_true(json_bool(span, "error", 0));
+	assert_span_is_line(span, line);
+	cJSON_Delete(line);
+}
+
+/* A caller that is a workload; its requests are tried in vain, and refused. */
+static void failures_are_the_same_everywhere(void **state)
+{
+	struct caller *shopper;
+	const cJSON *e;
+
+	restart_with_log();
+	start_both();
+	shopper = caller_start("shopper", "--netns");
+	configure(service, "{\"timeouts\":{\"try\":\"200ms\"},\"retry\":{\"attempts\":1,\"on\":["
+			   "\"try-timeout\"],\"backoff\":\"1ms\"}}");
+	c = call(shopper, a->address);
+	assert_int_equal(get_with(c, "x-trace-id: in-vain", "/?hang=1"), 504);
+	assert_int_equal(sh("meshctl drain %s a && meshctl drain %s b", service, service)->status,
+			 0);
+	eventually(2000, !strcmp(endpoint_status(service, "a"), "draining") &&
+				 !strcmp(endpoint_status(service, "b"), "draining"));
+	settled();
+	c = call(shopper, a->address);
+	assert_int_equal(get_with(c, "x-trace-id: refused", "/"), 503);
+
+	assert_ended("in-vain", 504, "try-timeout");
+	assert_ended("refused", 503, "no-healthy-endpoint");
+	eventually(2000, counted() == 2);
+	assert_true(json_num(window(), "errors", -1) == 2);
+	e = edge("shopper");
+	assert_non_null(e);
+	assert_true(json_num(e, "requests", -1) == 2);
+	assert_true(json_num(e, "errorRate", -1) == 1);
+	assert_true(agent_count("504", "try-timeout") == 1);
+	assert_true(agent_count("503", "no-healthy-endpoint") == 1);
+}
+
 /* --- the row "RED" of the contract ---------------------------------------------------- */
 
 #define FAST	100
@@ -257,11 +326,6 @@ static void rate_errors_and_duration(void **state)
 /* --- meshd dies under load ------------------------------------------------------------ */
 
 #define RATE 1000
-
-static long arrived(void)
-{
-	return origin_stat(a, "requests") + origin_stat(b, "requests");
-}
 
 /* Killed at moments of which none is better than another: with a batch in its hands or without. */
 static void kill_meshd(int times)
@@ -319,6 +383,7 @@ int main(void)
 {
 	const struct CMUnitTest stories[] = {
 		STORY(every_side_says_the_same),
+		STORY(failures_are_the_same_everywhere),
 		STORY(rate_errors_and_duration),
 		STORY(killing_meshd_loses_nothing_and_counts_nothing_twice),
 	};
