@@ -143,6 +143,10 @@ static void traces_are_found_by_what_they_were(void **state)
 	assert_string_equal(ids("/api/traces?error=true&service=backend"), "first ");
 	assert_string_equal(ids("/api/traces?min=500ms"), "third first ");
 	assert_string_equal(ids("/api/traces?min=500.5"), "third ");
+	assert_string_equal(ids("/api/traces?min=1s"), "third ");
+	assert_string_equal(ids("/api/traces?min=1s&service=backend"), "third ");
+	assert_string_equal(ids("/api/traces?min=1s&error=true"), "");
+	assert_string_equal(ids("/api/traces?min=3s"), "");
 	assert_string_equal(ids("/api/traces?since=1700000002000"), "third second ");
 	assert_string_equal(ids("/api/traces?since=2023-11-14T22:13:22Z"), "third second ");
 	assert_string_equal(ids("/api/traces?until=1700000001000"), "first ");
@@ -282,6 +286,23 @@ static void spans_of_the_future_stand_where_they_came_in(void **state)
 	assert_string_equal(ids("/api/traces"), "now future old ");
 }
 
+/* What came first looked like the root, and was slow and elsewhere. */
+static void lists_follow_the_root(void **state)
+{
+	assert_int_equal(
+		call("POST", "/api/spans", SPAN("c", "b", "t", "s", "1700000000000", "5000", "")),
+		200);
+	assert_string_equal(ids("/api/traces?min=1s"), "t ");
+	assert_int_equal(
+		call("POST", "/api/spans", SPAN("b", "", "t", "front", "1700000009000", "10", "")),
+		200);
+	assert_string_equal(ids("/api/traces?min=1s"), "");
+	assert_string_equal(ids("/api/traces?min=1s&service=s"), "");
+	assert_string_equal(ids("/api/traces?min=10&service=s"), "t ");
+	assert_string_equal(ids("/api/traces?until=1700000000000"), "");
+	assert_string_equal(ids("/api/traces?since=1700000009000&service=front"), "t ");
+}
+
 /* A child's clock may be ahead of its parent's. */
 static void the_root_is_the_root_though_clocks_differ(void **state)
 {
@@ -348,6 +369,7 @@ int main(void)
 		T(a_span_counts_once_and_the_first_one_stays),
 		T(parents_in_a_ring_make_a_tree),
 		T(spans_of_the_future_stand_where_they_came_in),
+		T(lists_follow_the_root),
 		T(the_root_is_the_root_though_clocks_differ),
 		T(the_same_spans_are_lines_of_a_log),
 	};

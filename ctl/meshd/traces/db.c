@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See db.h: reading and writing. Opening is in db_open.c. */
 #include "ctl/meshd/traces/db.h"
+#include "ctl/meshd/traces/traces.h"
 #include "lib/clock.h"
 
 #include <errno.h>
@@ -249,15 +250,24 @@ static int tag(struct tagging *g, const char *name)
 	return run(g->db, st);
 }
 
+static bool is_slow(const struct trace_row *t)
+{
+	return t->duration_us >= TRACES_SLOW_MS * 1000;
+}
+
 static int tag_line(void *arg, const char *line)
 {
 	struct tagging *g = arg;
-	char error_tag[164];
+	char rare[164];
 	int r = tag(g, line);
 
 	if (!r && g->row->errors) {
-		snprintf(error_tag, sizeof(error_tag), "!%s", line);
-		r = tag(g, error_tag);
+		snprintf(rare, sizeof(rare), DB_TAG_ERROR "%s", line);
+		r = tag(g, rare);
+	}
+	if (!r && is_slow(g->row)) {
+		snprintf(rare, sizeof(rare), DB_TAG_SLOW "%s", line);
+		r = tag(g, rare);
 	}
 	return r;
 }
@@ -273,7 +283,7 @@ static int tags(struct db *db, const struct trace_row *row, bool add)
 
 int db_trace_set(struct db *db, const struct trace_row *t, const struct trace_row *was)
 {
-	bool moved = was->spans && was->when_ms != t->when_ms;
+	bool moved = was->spans && (was->when_ms != t->when_ms || is_slow(was) != is_slow(t));
 	bool same = was->spans && !moved && was->duration_us == t->duration_us &&
 		    !!was->errors == !!t->errors && !strcmp(was->services, t->services);
 	int r = run(db,

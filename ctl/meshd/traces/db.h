@@ -7,7 +7,8 @@
  *   span     its spans by (trace, id); body is the JSON text that span_body() made
  *   alias    the names other than its 32 digits under which a trace is found
  *   found    (tag, when, trace): what lists walk along, newest first. Tags: "" every trace, "S"
- * those with a span of service S, "!" and "!S" those of them with an error
+ * those with a span of service S, and of either, because they are rare and looked for, those with
+ * an error ("!", "!S") and the slow ones ("~", "~S")
  *
  * Every function: 0, -ENOENT, or -EIO with the words in db_error().
  */
@@ -18,7 +19,9 @@
 
 #include <sqlite3.h>
 
-#define DB_FILE "traces.db"
+#define DB_FILE	     "traces.db"
+#define DB_TAG_ERROR "!"
+#define DB_TAG_SLOW  "~" /* TRACES_SLOW_MS and more */
 
 enum db_statement {
 	DB_BEGIN,

@@ -40,7 +40,13 @@ void put_names(struct buf *b, const char *lines)
 /* The tag to walk along, and the lines that an edge of it has. */
 static void plan(const struct traces_filter *f, char tag[80], char edge[160])
 {
-	snprintf(tag, 80, "%s%s", f->error > 0 ? "!" : "", f->service ? f->service : "");
+	bool slow = f->min_us >= TRACES_SLOW_MS * 1000;
+
+	snprintf(tag, 80, "%s%s",
+		 f->error > 0 ? DB_TAG_ERROR
+		 : slow	      ? DB_TAG_SLOW
+			      : "",
+		 f->service ? f->service : "");
 	edge[0] = '\0';
 	if (f->source)
 		snprintf(edge, 160, "\n%s>%s%s", f->source, f->service ? f->service : "",
