@@ -11,9 +11,10 @@
 
 #define PROMETHEUS "127.0.0.1:9090"
 #define DASHBOARDS "deploy/grafana/dashboards"
-#define EXPRS	   512
+#define EXPRS	   1024
 #define EXPR_MAX   2048
 #define TRACE	   "4bf92f3577b34da6a3ce929d0e0e4736"
+#define NAME_BYTES "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_:"
 #define WINDOW	   "20s" /* for $__rate_interval: Grafana's is four scrapes at least */
 
 struct expr {
@@ -58,6 +59,24 @@ static struct instance *tcp_server(const char *service)
 					     "tcpserver --port 9000 --banner x"));
 }
 
+/* One of two fails, and is ejected. */
+static void sick(void)
+{
+	origin_set(
+		instance_ready(instance_start("sick", "sick-2", "--netns", "origin --port 8000")),
+		"status=500");
+	origin("sick", "");
+	load("sick", 20);
+}
+
+/* The only one is drained. */
+static void drained(void)
+{
+	origin("drained", "");
+	api("POST", "/api/drain/drained/drained-1", "");
+	assert_int_equal(api_status, 200);
+}
+
 static void order_faults(void)
 {
 	api("PUT", "/api/faults/web",
@@ -83,6 +102,8 @@ static void everything_happens(void)
 	configure("ghost", "{}");
 	configure("full", "{\"protocol\":\"tcp\",\"bulkhead\":{\"maxConnections\":1}}");
 	order_faults();
+	sick();
+	drained();
 	load("web", 50);
 	load("flaky", 20);
 	load("broken", 20);
@@ -197,7 +218,7 @@ static bool has_data(const struct expr *e, const char *text)
 /* --- expressions --------------------------------------------------------------------------------
  */
 
-static void add(const char *where, const char *panel, const char *text, const char *legend)
+static void add_one(const char *where, const char *panel, const char *text, const char *legend)
 {
 	struct expr *e = &exprs[nexprs++];
 
@@ -205,6 +226,56 @@ static void add(const char *where, const char *panel, const char *text, const ch
 	assert_true(snprintf(e->text, sizeof(e->text), "%s", text) < (int)sizeof(e->text));
 	snprintf(e->where, sizeof(e->where), "%s: %s", where, panel);
 	snprintf(e->legend, sizeof(e->legend), "%s", legend);
+	e->found = false;
+}
+
+/* The string's end, behind its quote. */
+static const char *skip_string(const char *p)
+{
+	for (p++; *p && *p != '"'; p++)
+		p += *p == '\\' && p[1];
+	return p + (*p == '"');
+}
+
+/* The end of a selector whose name is there: behind its braces, if it has some. */
+static const char *selector_end(const char *p)
+{
+	p += strspn(p, NAME_BYTES);
+	if (*p != '{')
+		return p;
+	while (*p && *p != '}')
+		p = *p == '"' ? skip_string(p) : p + 1;
+	return p + (*p == '}');
+}
+
+static bool names_metric(const char *p, size_t len)
+{
+	return !strncmp(p, "mesh_", 5) || !strncmp(p, "process_", 8) || !strncmp(p, "http_", 5) ||
+	       p[len] == '{' || memchr(p, ':', len);
+}
+
+/* Each selector must find something by itself: what stands beside an `or` would hide it. */
+static void add_selectors(const char *where, const char *panel, const char *text)
+{
+	char selector[EXPR_MAX];
+	const char *end;
+
+	for (const char *p = text; *p; p = end) {
+		size_t len = strspn(p, NAME_BYTES);
+
+		end = *p == '"' ? skip_string(p) : p + (len ? len : 1);
+		if (!len || isdigit(*p) || !names_metric(p, len))
+			continue;
+		end = selector_end(p);
+		snprintf(selector, sizeof(selector), "%.*s", (int)(end - p), p);
+		add_one(where, panel, selector, "");
+	}
+}
+
+static void add(const char *where, const char *panel, const char *text, const char *legend)
+{
+	add_one(where, panel, text, legend);
+	add_selectors(where, panel, text);
 }
 
 /* label_values(metric, label) */
@@ -406,6 +477,8 @@ static void alerts_tell_what_happens(void)
 		{"MeshErrorRateHigh", "destination", "broken"},
 		{"MeshErrorBudgetBurnsFast", "destination", "broken"},
 		{"MeshCircuitBreakerOpen", "destination", "broken"},
+		{"MeshNoHealthyEndpoint", "service", "drained"},
+		{"MeshEndpointEjected", "endpoint", "sick-2"},
 		{"MeshCallsWithoutEndpoint", "destination", "ghost"},
 		{"MeshBulkheadRejects", "destination", "narrow"},
 		{"MeshBulkheadRejects", "destination", "full"},
