@@ -380,17 +380,19 @@ int otlp_new(const struct otlp_config *c, struct otlp **out, char *why, size_t c
 void otlp_free(struct otlp **op)
 {
 	struct otlp *o = *op;
-	struct otlp_stats s;
+	struct otlp_stats before, s;
 	struct item *next;
 
 	if (!o)
 		return;
+	otlp_count(o, &before);
 	o->stop_ms = now_ms() + OTLP_FLUSH_MS;
 	sender_wake(o->sender);
 	pthread_join(o->thread, NULL);
 	otlp_count(o, &s);
-	if (s.queued)
-		log_warn("OTLP export: %u spans could not be sent any more", s.queued);
+	if (s.queued || s.failed > before.failed)
+		log_warn("OTLP export: %llu spans could not be sent any more",
+			 (unsigned long long)(s.queued + s.failed - before.failed));
 	for (struct item *i = o->first; i; i = next) {
 		next = i->next;
 		free(i);
