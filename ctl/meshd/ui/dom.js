@@ -38,9 +38,13 @@ export function text(element, value) {
 		element.textContent = value;
 }
 
+export function attribute(element, name, value) {
+	if (element.getAttribute(name) !== String(value))
+		element.setAttribute(name, value);
+}
+
 export function classes(element, value) {
-	if (element.getAttribute("class") !== value)
-		element.setAttribute("class", value);
+	attribute(element, "class", value);
 }
 
 // Makes the children of `parent` those of `items`, in that order, and keeps the elements of keys that stay, so that

@@ -5,7 +5,7 @@ import dagre from "./vendor/dagre.esm.js";
 
 export const NODE = { width: 168, height: 58 };
 const LABEL = { width: 128, height: 56 };
-const LABELS_UP_TO = 60;  // edges; above that, labels would be all that there is
+const LABELS_UP_TO = 40;  // edges; above that, labels would be all that there is
 const DAGRE_UP_TO = 150;  // edges; it takes seconds for a thousand, and what it makes of them nobody can read
 const GAP = 28;
 

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // The service map: who calls whom, how much, how well. The same as a table below it.
 import * as api from "./api.js";
-import { classes, empty, h, keyed, roving, s, table, text } from "./dom.js";
+import { attribute, classes, empty, h, keyed, roving, s, table, text } from "./dom.js";
 import * as format from "./format.js";
 import { Layout, NODE } from "./layout.js";
 import { currentWindow } from "./state.js";
 
 const EVERY_MS = 2000;
 const NARROW_PX = 640;    // below that, calls go down instead of right
-const LABELS_UP_TO = 60;  // above that, edges have their label only when they are looked at
+const LABELS_UP_TO = 40;  // above that, edges have their label only when they are looked at
+const ROWS_MAX = 200;     // of the table
 const VERSIONS_SHOWN = 2; // on a label
 const LARGEST = 1.15;     // how much a small map may be enlarged
 const layout = new Layout(); // outlives the view: who comes back finds everything where it was
@@ -86,15 +87,15 @@ function fillEdge(g, e) {
 
 	classes(g, `edge ${severity}${e.protocol === "tcp" ? " tcp" : ""}${breakerOf(e) ? " broken" : ""}`);
 	text(title, edgeSummary(e));
-	hit.setAttribute("d", d);
-	line.setAttribute("d", d);
-	line.setAttribute("marker-end", `url(#arrow-${severity})`);
-	line.style.setProperty("stroke-width", `${edgeWidth(e.rate)}px`);
+	attribute(hit, "d", d);
+	attribute(line, "d", d);
+	attribute(line, "marker-end", `url(#arrow-${severity})`);
+	attribute(line, "stroke-width", edgeWidth(e.rate).toFixed(1));
 }
 
 function makeLabel(e) {
 	return s("g", { "data-source": e.source, "data-destination": e.destination },
-		s("rect", { rx: 6 }), s("text", { class: "flow", y: -3 }), s("text", { class: "latency", y: 12 }),
+		s("rect", { rx: 6, y: -17 }), s("text", { class: "flow", y: -3 }), s("text", { class: "latency", y: 12 }),
 		s("text", { class: "extra", y: 27 }), s("text", { class: "extra", y: 42 }));
 }
 
@@ -106,15 +107,14 @@ function fillLabel(g, e) {
 	const [rect, first, second, third, fourth] = g.children;
 
 	classes(g, `label ${format.severity(e.errorRate)}${breakerOf(e) ? " broken" : ""}`);
-	g.setAttribute("transform", `translate(${x} ${y - 7 * extra.length})`);
+	attribute(g, "transform", `translate(${x} ${y - 7 * extra.length})`);
 	text(first, flow);
 	text(second, `p99 ${format.duration(e.p99)}`);
 	text(third, extra[0] ?? "");
 	text(fourth, extra[1] ?? "");
-	rect.setAttribute("x", -widest * 3.3 - 6);
-	rect.setAttribute("width", widest * 6.6 + 12);
-	rect.setAttribute("y", -17);
-	rect.setAttribute("height", 36 + 15 * extra.length);
+	attribute(rect, "x", -widest * 3.3 - 6);
+	attribute(rect, "width", widest * 6.6 + 12);
+	attribute(rect, "height", 36 + 15 * extra.length);
 }
 
 function makeNode(n) {
@@ -138,8 +138,8 @@ function fillNode(link, n) {
 	const up = n.endpoints ? ` · ${n.healthy}/${n.endpoints} up` : n.kind && n.kind !== "service" ? ` · ${n.kind}` : "";
 
 	classes(link, `node ${nodeState(n)} ${n.kind ?? "service"}`);
-	link.setAttribute("transform", `translate(${x} ${y})`);
-	link.setAttribute("aria-label", nodeSummary(n));
+	attribute(link, "transform", `translate(${x} ${y})`);
+	attribute(link, "aria-label", nodeSummary(n));
 	text(name, shorten(n.name));
 	text(numbers, `${format.rate(n.rate)}${up}`);
 }
@@ -171,7 +171,7 @@ class Viewport {
 	apply() {
 		const b = this.box ?? this.fitted();
 
-		this.svg.setAttribute("viewBox", `${b.x} ${b.y} ${b.width} ${b.height}`);
+		attribute(this.svg, "viewBox", `${b.x} ${b.y} ${b.width} ${b.height}`);
 	}
 
 	fitted() {
@@ -258,6 +258,13 @@ function fillRow(row, e) {
 	classes(cells[5], `wide ${breakerOf(e) ? "bad" : ""}`);
 }
 
+// What is worst and most, when there is too much for a table.
+function foremost(edges) {
+	if (edges.length <= ROWS_MAX)
+		return edges;
+	return [...edges].sort((a, b) => b.errorRate - a.errorRate || b.rate - a.rate).slice(0, ROWS_MAX).sort(byName);
+}
+
 function hint() {
 	return empty("No traffic yet",
 		"Start services in the mesh: `meshctl run --service web -- COMMAND`",
@@ -276,6 +283,7 @@ export function open(root) {
 		arrowheads(), edges, labels, nodes);
 	const viewport = new Viewport(svg);
 	const calls = table("Calls", COLUMNS, "bounded");
+	const more = h("p", { class: "quiet" });
 	const nothing = h("div", { hidden: true }, hint());
 	const tools = h("div", { class: "toolbar" },
 		h("h2", null, "Service map"),
@@ -285,10 +293,10 @@ export function open(root) {
 		h("button", { type: "button", "aria-label": "Shrink", click: () => viewport.zoom(1.25) }, "−"),
 		h("button", { type: "button", click: () => viewport.fit() }, "Fit"),
 		h("button", { type: "button", click: arrange }, "Arrange"));
-	const content = h("div", { hidden: true }, h("div", { class: "card" }, tools, svg), h("div", { class: "card" }, calls.frame));
+	const content = h("div", { hidden: true }, h("div", { class: "card" }, tools, svg), h("div", { class: "card" }, calls.frame, more));
 	const settle = roving(nodes, "a.node", neighbour);
 	const resized = new ResizeObserver(draw);
-	let seen = null;
+	let seen = null, near = null; // near: the service that is looked at
 
 	root.append(nothing, content);
 	resized.observe(root);
@@ -301,10 +309,21 @@ export function open(root) {
 		draw();
 	}
 
-	function highlight(name) {
+	// Labels: of all, or, when they are too many, of what is looked at, which stands out in any case.
+	function drawLabels() {
+		const close = seen.edges.length > LABELS_UP_TO ? seen.edges.filter(e => e.source === near || e.destination === near) : seen.edges;
+
+		keyed(labels, close.length > LABELS_UP_TO ? [] : close, e => e.id, makeLabel, fillLabel);
 		for (const e of svg.querySelectorAll(".edge, .label"))
-			e.toggleAttribute("data-near", Boolean(name) && (e.dataset.source === name || e.dataset.destination === name));
-		svg.toggleAttribute("data-focus", Boolean(name));
+			e.toggleAttribute("data-near", Boolean(near) && (e.dataset.source === near || e.dataset.destination === near));
+		svg.toggleAttribute("data-focus", Boolean(near));
+	}
+
+	function highlight(name) {
+		if (name === near)
+			return;
+		near = name;
+		drawLabels();
 	}
 
 	for (const [on, off] of [["focusin", "focusout"], ["pointerover", "pointerout"]]) {
@@ -324,10 +343,12 @@ export function open(root) {
 		layout.update(seen.nodes.map(n => n.name), seen.edges, narrow ? "TB" : "LR");
 		svg.toggleAttribute("data-many", seen.edges.length > LABELS_UP_TO);
 		keyed(edges, seen.edges, e => e.id, makeEdge, fillEdge);
-		keyed(labels, seen.edges, e => e.id, makeLabel, fillLabel);
+		drawLabels();
 		keyed(nodes, seen.nodes, n => n.name, makeNode, fillNode);
 		settle();
-		keyed(calls.body, seen.edges, e => e.id, makeRow, fillRow);
+		keyed(calls.body, foremost(seen.edges), e => e.id, makeRow, fillRow);
+		more.hidden = seen.edges.length <= ROWS_MAX;
+		text(more, `The ${ROWS_MAX} with most errors and requests, of ${seen.edges.length}; meshctl edges shows all.`);
 		const bounds = layout.bounds(seen.nodes.map(n => n.name));
 
 		svg.style.setProperty("aspect-ratio", `${bounds.width} / ${bounds.height}`);
