@@ -356,6 +356,20 @@ static void the_same_spans_are_lines_of_a_log(void **state)
 	assert_int_equal(call("GET", "/api/logs?trace=nothing", NULL), 404);
 }
 
+static void a_broken_file_is_said_and_stops_nothing(void **state)
+{
+	assert_int_equal(call("GET", "/health", NULL), 200);
+	assert_body("'tracesError':null");
+	daemon_stop();
+	test_dir_write(&dir, "traces.db", "neither a database nor empty");
+	daemon_start();
+	assert_int_equal(call("GET", "/health", NULL), 200);
+	assert_body("'status':'healthy'");
+	assert_body("'tracesError':'traces.db was broken: it is kept as traces.db.corrupt");
+	assert_int_equal(call("POST", "/api/spans", SPAN("1", "", "t", "s", "1", "1", "")), 200);
+	get("/api/traces/t");
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown_all)
 
 int main(void)
@@ -371,6 +385,7 @@ int main(void)
 		T(spans_of_the_future_stand_where_they_came_in),
 		T(lists_follow_the_root),
 		T(the_root_is_the_root_though_clocks_differ),
+		T(a_broken_file_is_said_and_stops_nothing),
 		T(the_same_spans_are_lines_of_a_log),
 	};
 

@@ -47,7 +47,8 @@ static const char create[] =
 static const char setup[] =
 	"PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -8192; "
 	"PRAGMA journal_size_limit = 8388608; PRAGMA trusted_schema = OFF; "
-	"PRAGMA temp_store = MEMORY";
+	"PRAGMA temp_store = MEMORY; PRAGMA busy_timeout = 20"; /* ms, for who looks into it by hand
+								 */
 
 static int pragma(struct db *db, const char *sql, int64_t *value)
 {
