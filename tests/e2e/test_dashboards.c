@@ -4,17 +4,15 @@
 #include "tests/e2e/harness.h"
 
 #include "lib/http.h"
+#include "tests/e2e/promql.h"
 
-#include <ctype.h>
 #include <dirent.h>
 #include <sys/stat.h>
 
 #define PROMETHEUS "127.0.0.1:9090"
 #define DASHBOARDS "deploy/grafana/dashboards"
 #define EXPRS	   1024
-#define EXPR_MAX   2048
 #define TRACE	   "4bf92f3577b34da6a3ce929d0e0e4736"
-#define NAME_BYTES "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_:"
 #define WINDOW	   "20s" /* for $__rate_interval: Grafana's is four scrapes at least */
 
 struct expr {
@@ -229,31 +227,6 @@ static void add_one(const char *where, const char *panel, const char *text, cons
 	e->found = false;
 }
 
-/* The string's end, behind its quote. */
-static const char *skip_string(const char *p)
-{
-	for (p++; *p && *p != '"'; p++)
-		p += *p == '\\' && p[1];
-	return p + (*p == '"');
-}
-
-/* The end of a selector whose name is there: behind its braces, if it has some. */
-static const char *selector_end(const char *p)
-{
-	p += strspn(p, NAME_BYTES);
-	if (*p != '{')
-		return p;
-	while (*p && *p != '}')
-		p = *p == '"' ? skip_string(p) : p + 1;
-	return p + (*p == '}');
-}
-
-static bool names_metric(const char *p, size_t len)
-{
-	return !strncmp(p, "mesh_", 5) || !strncmp(p, "process_", 8) || !strncmp(p, "http_", 5) ||
-	       p[len] == '{' || memchr(p, ':', len);
-}
-
 /* Each selector must find something by itself: what stands beside an `or` would hide it. */
 static void add_selectors(const char *where, const char *panel, const char *text)
 {
@@ -351,24 +324,6 @@ static void add_dashboard(const char *file, const cJSON *v)
 	assert_true(nexprs > before + 10);
 }
 
-/* An alert's threshold: what is left must have a value whether it fires or not. */
-static void without_comparisons(char *text)
-{
-	static const char *const ops[] = {" == ", " != ", " >= ", " <= ", " > ", " < "};
-
-	for (size_t i = 0; i < sizeof(ops) / sizeof(*ops); i++)
-		for (char *at = text; (at = strstr(at, ops[i]));) {
-			char *end = at + strlen(ops[i]);
-
-			if (!isdigit(*end)) {
-				at = end;
-				continue;
-			}
-			end += strspn(end, "0123456789.e");
-			memmove(at, end, strlen(end) + 1);
-		}
-}
-
 static void add_rules(void)
 {
 	char text[EXPR_MAX];
@@ -388,16 +343,6 @@ static void add_rules(void)
 			add("rule", name, text, "");
 		}
 	cJSON_Delete(all);
-}
-
-static void replace(char *text, const char *from, const char *to)
-{
-	char rest[EXPR_MAX];
-
-	for (char *at; (at = strstr(text, from));) {
-		snprintf(rest, sizeof(rest), "%s", at + strlen(from));
-		snprintf(at, EXPR_MAX - (size_t)(at - text), "%s%s", to, rest);
-	}
 }
 
 /* As Grafana would: all services where a panel takes several, else one after the other. */
