@@ -4,6 +4,7 @@
 #include "ctl/meshctl/follow.h"
 #include "ctl/meshctl/output.h"
 #include "ctl/meshctl/request_line.h"
+#include "ctl/meshctl/service.h"
 #include "ctl/meshctl/telemetry.h"
 #include "ctl/meshctl/words.h"
 #include "lib/clock.h"
@@ -132,6 +133,8 @@ static int opened(struct follow *f, bool again)
 	if (again) {
 		fprintf(stderr, "meshctl: connected again\n");
 		ask_for_the_meantime(l);
+	} else {
+		fprintf(stderr, "meshctl: following requests (Ctrl-C ends)\n");
 	}
 	return print_kept(l) != EXIT_OK && !again;
 }
@@ -177,6 +180,15 @@ static int check(struct cli *cli, char *path)
 	return rc;
 }
 
+/* A name that is none is more often mistyped than unused. */
+static int nothing(struct cli *cli, const char *service)
+{
+	fprintf(stderr, "meshctl: no requests%s%s%s%s\n", service ? " to " : "",
+		service ? service : "", opt_since ? " in the last " : " are kept",
+		opt_since ? opt_since : "");
+	return service ? service_need(cli, service) : EXIT_OK;
+}
+
 int cmd_log(struct cli *cli)
 {
 	const char *service = cli->argc ? cli->argv[0] : NULL;
@@ -193,9 +205,7 @@ int cmd_log(struct cli *cli)
 	if (rc == EXIT_OK)
 		rc = opt_follow ? follow(l, service) : print_kept(l);
 	if (rc == EXIT_OK && !l->lines && !opt_follow)
-		fprintf(stderr, "meshctl: no requests%s%s%s%s\n", service ? " to " : "",
-			service ? service : "", opt_since ? " in the last " : " are kept",
-			opt_since ? opt_since : "");
+		rc = nothing(cli, service);
 	free(l);
 	return rc;
 }

@@ -189,7 +189,8 @@ const char *output_paint(bool on, enum colour c, const char *text)
 enum colour output_state_colour(const char *word)
 {
 	static const char *const good[] = {"healthy", "live", "ok", "created", "ready", "closed"};
-	static const char *const warn[] = {"draining", "changed", "half-open"};
+	static const char *const warn[] = {"draining", "changed", "half-open", "degraded",
+					   "unknown"};
 
 	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
 		if (!strcmp(word, good[i]))

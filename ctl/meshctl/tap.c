@@ -3,6 +3,7 @@
 #include "ctl/meshctl/follow.h"
 #include "ctl/meshctl/output.h"
 #include "ctl/meshctl/request_line.h"
+#include "ctl/meshctl/service.h"
 #include "ctl/meshctl/telemetry.h"
 #include "lib/clock.h"
 #include "lib/json.h"
@@ -43,6 +44,8 @@ static int opened(struct follow *f, bool again)
 	else
 		fprintf(stderr, "meshctl: watching requests%s%s (Ctrl-C ends)\n",
 			service ? " to " : "", service ? service : "");
+	if (service && !again)
+		service_need(t->cli, service); /* it may still come: only said */
 	return 0;
 }
 

@@ -2,6 +2,7 @@
 /* meshctl trace: the traces that meshd has kept, and one of them as a waterfall. Reads only. */
 #include "ctl/meshctl/figures.h"
 #include "ctl/meshctl/output.h"
+#include "ctl/meshctl/service.h"
 #include "ctl/meshctl/telemetry.h"
 #include "ctl/meshctl/text.h"
 #include "ctl/meshctl/waterfall.h"
@@ -75,6 +76,8 @@ static int print_table(struct cli *cli, const cJSON *list)
 		trace_row(&t, i, cli->format == OUTPUT_WIDE);
 	if (t.count)
 		rc = table_print(&t, stdout, output_colour(stdout));
+	else if (opt_service)
+		fprintf(stderr, "meshctl: no such traces with %s are kept\n", opt_service);
 	else
 		fputs("meshctl: no such traces are kept (kept is what was sampled, failed or was "
 		      "slow)\n",
@@ -127,6 +130,8 @@ static int list(struct cli *cli)
 			puts(json_str(t, "traceId", "?"));
 	} else {
 		rc = print_table(cli, traces);
+		if (rc == EXIT_OK && opt_service && !cJSON_GetArraySize(traces))
+			rc = service_need(cli, opt_service);
 	}
 	cJSON_Delete(answer);
 	return rc;

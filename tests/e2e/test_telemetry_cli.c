@@ -189,6 +189,8 @@ static void a_tap_shows_what_is_asked_after_it(void **state)
 
 	open_shop();
 	ask("x-trace-id: before", 200);
+	eventually(5000,
+		   says("meshctl trace show before", "4 spans")); /* the agent is done with it */
 	pid = spawn("tap", "exec meshctl tap backend -o json 2>" SCRATCH "/tap.err");
 	eventually(3000, tapped("tap.err", "watching requests to backend"));
 	eventually(5000,
@@ -207,6 +209,7 @@ static void a_tap_comes_back_with_meshd(void **state)
 	tap = spawn("tap2", "exec meshctl tap 2>" SCRATCH "/tap2.err");
 	follower = spawn("follow", "exec meshctl log -f 2>" SCRATCH "/follow.err");
 	eventually(3000, tapped("tap2.err", "watching requests"));
+	eventually(3000, tapped("follow.err", "following requests"));
 	meshd_stop(SIGKILL);
 	eventually(3000, tapped("tap2.err", "ended the stream"));
 	meshd_start();
