@@ -212,6 +212,20 @@ static void errors_are_kept_whatever_is_sampled(void **state)
 	assert_null(spans_of(good));
 }
 
+/* What the mesh answers itself is a trace too, also where nobody was meant. */
+static void answers_of_the_mesh_are_traces(void **state)
+{
+	struct client *c = gateway();
+	const cJSON *s;
+
+	assert_int_equal(get(c, "/nobody-has-that-name"), 404);
+	eventually(WITHIN_MS, has_spans(header(c, "x-trace-id"), 1));
+	s = spans_of(header(c, "x-trace-id"))->child;
+	assert_string_equal(json_str(s, "source", ""), "gateway");
+	assert_string_equal(json_str(s, "cause", ""), "no-route");
+	assert_int_equal(json_num(s, "statusCode", 0), 404);
+}
+
 static void slow_requests_are_kept_whatever_is_sampled(void **state)
 {
 	struct client *c = gateway();
@@ -268,6 +282,7 @@ int main(void)
 		STORY(an_alias_finds_it_too),
 		STORY(an_application_adds_its_own_spans),
 		STORY(errors_are_kept_whatever_is_sampled),
+		STORY(answers_of_the_mesh_are_traces),
 		STORY(slow_requests_are_kept_whatever_is_sampled),
 		STORY(what_is_stored_is_there_after_a_kill),
 		STORY(it_is_also_a_log_and_a_waterfall),
