@@ -6,7 +6,7 @@
 #   deploy/install-deps.sh [--list] [GROUP]...    --list: only print what is missing
 #
 # Without a GROUP: what `make` and `make demo` need. Groups add to that:
-#   tests     what `make test` runs beside the product: Prometheus, and what reads its formats strictly
+#   tests     what `make test` runs beside the product: Prometheus, a browser, and what reads formats strictly
 #   bench     what `make bench` compares with
 #   clang     the sanitizers of clang, for `make fuzz` and CC=clang
 #   format    clang-format
@@ -39,7 +39,8 @@ procps /usr/bin/pgrep'
 readonly TESTS_PACKAGES='
 prometheus /usr/bin/prometheus /usr/bin/promtool
 python3-prometheus-client /usr/lib/python3/dist-packages/prometheus_client/openmetrics/parser.py
-chromium /usr/bin/chromium'
+chromium /usr/bin/chromium
+graphviz /usr/bin/dot'
 readonly BENCH_PACKAGES='
 wrk /usr/bin/wrk
 nginx-light /usr/sbin/nginx
