@@ -59,8 +59,13 @@ static void find_meshd(struct cli *cli)
 
 static void explain_unreachable(struct cli *cli, int error, struct api_answer *a)
 {
-	a->code = EXIT_UNREACHABLE;
-	if (error == -ETIMEDOUT)
+	a->code = error == -EMSGSIZE ? EXIT_FAILED : EXIT_UNREACHABLE;
+	if (error == -EMSGSIZE)
+		snprintf(a->error, sizeof(a->error),
+			 "what meshd at %s answers is too large to be read (over %d MiB); ask for "
+			 "less",
+			 cli->control, HTTP_ANSWER_MAX >> 20);
+	else if (error == -ETIMEDOUT)
 		snprintf(a->error, sizeof(a->error),
 			 "meshd at %s did not answer within %d s; look at its log", cli->control,
 			 TIMEOUT_MS / 1000);
