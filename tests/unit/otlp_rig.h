@@ -17,7 +17,7 @@ static inline void start_with(struct otlp_config c)
 	snprintf(url, sizeof(url), "http://127.0.0.1:%d", receiver.port);
 	c.endpoint = url;
 	if (!c.batch_ms)
-		c.batch_ms = 50;
+		c.batch_ms = 300; /* what is offered in a row is one request */
 	if (!c.backoff_ms)
 		c.backoff_ms = 20;
 	assert_int_equal(otlp_new(&c, &otlp, why, sizeof(why)), 0);
