@@ -24,11 +24,11 @@
 #define TELEMETRY_SLOW_NS   1000000000ULL /* --trace-slow */
 #define TELEMETRY_SERIES_MS 500
 #define TELEMETRY_EVERY_NS  100000000ULL /* between two batches */
-#define TELEMETRY_QUIET_NS                                                                         \
-	1000000000ULL		     /* ... when there is nothing, but meshd may want something */
-#define TELEMETRY_KEPT_A_SECOND 2000 /* spans that nobody sampled: errors, slow ones, wanted ones  \
-				      */
-#define TELEMETRY_WANTED 1024	     /* traces */
+/* ... when there is nothing to say, but meshd may want something */
+#define TELEMETRY_QUIET_NS 1000000000ULL
+/* Spans that nobody sampled: errors, slow ones, wanted ones. */
+#define TELEMETRY_KEPT_A_SECOND 2000
+#define TELEMETRY_WANTED	1024 /* traces */
 
 struct supervisor;
 

@@ -86,7 +86,12 @@ static const char *endpoint(void *arg, uint32_t id, uint32_t gen)
 
 static cJSON *span_of(const struct whole *w)
 {
-	struct span_names n = {"frontend", "backend", "backend-1", "v1", "host1", endpoint, NULL};
+	struct span_names n = {.source = "frontend",
+			       .service = "backend",
+			       .instance = "backend-1",
+			       .version = "v1",
+			       .node = "host1",
+			       .endpoint = endpoint};
 	struct buf b;
 	cJSON *v;
 
