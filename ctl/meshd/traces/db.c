@@ -56,7 +56,7 @@ const char *const db_statements[DB_STATEMENTS] = {
 int db_fail(struct db *db)
 {
 	db->code = sqlite3_errcode(db->sqlite) & 0xff;
-	snprintf(db->error, sizeof(db->error), "%s", sqlite3_errmsg(db->sqlite));
+	snprintf(db->error, sizeof(db->error), DB_FILE ": %s", sqlite3_errmsg(db->sqlite));
 	return -EIO;
 }
 

@@ -82,7 +82,8 @@ static int recognize(struct db *db)
 	if (!r)
 		r = pragma(db, "PRAGMA user_version", &form);
 	if (!r && (id != APPLICATION_ID || form != FORM)) {
-		snprintf(db->error, sizeof(db->error), "it is not a file of spans of this meshd");
+		snprintf(db->error, sizeof(db->error),
+			 DB_FILE " is not a file of spans of this meshd");
 		db->code = SQLITE_NOTADB;
 		r = -EIO;
 	}

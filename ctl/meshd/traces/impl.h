@@ -20,6 +20,7 @@ struct traces {
 	struct tail *tail;
 	struct traces_counts counts;
 	uint64_t now_ms, retry_ms;
+	bool said;	 /* that the file cannot be opened */
 	char aside[128]; /* that a broken file was put aside; "": none was */
 	/* of the call under way */
 	uint64_t added, added_spans;

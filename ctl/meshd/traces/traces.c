@@ -5,7 +5,6 @@
  */
 #include "ctl/meshd/otlp/otlp.h"
 #include "ctl/meshd/traces/impl.h"
-#include "ctl/meshd/otlp/otlp.h"
 #include "lib/clock.h"
 #include "lib/log.h"
 
@@ -27,8 +26,9 @@ static void open_db(struct traces *t, bool anew)
 	t->retry_ms = t->now_ms + RETRY_MS;
 	if (!t->o.dir)
 		return;
-	if (db_open(&t->db, t->o.dir, anew, &aside))
-		log_error("traces are not kept, " DB_FILE " cannot be used: %s", t->db.error);
+	if (db_open(&t->db, t->o.dir, anew, &aside) && !t->said)
+		log_error("traces are not kept: %s", t->db.error);
+	t->said = !t->db.sqlite;
 	if (aside)
 		snprintf(t->aside, sizeof(t->aside),
 			 DB_FILE " was broken: it is kept as " DB_FILE
