@@ -24,7 +24,7 @@ struct node {
 
 struct graph {
 	struct red_window w;
-	struct red_group *group;
+	const struct red_group *group;
 	size_t n;
 	struct endpoint *endpoint;
 	int endpoints;
@@ -232,13 +232,13 @@ static int write_graph(struct buf *b, const struct meshd *m, const struct graph 
 
 /* --- the handler --------------------------------------------------------------------- */
 
-static int graph_read(struct graph *g, struct meshd *m)
+static int graph_read(struct graph *g, struct meshd *m, const struct red_query *q)
 {
 	uint64_t now_ms = m->loop->now_ns / 1000000;
-	int err = red_groups_read(m->red, &g->w, &g->group, &g->n);
+	int err;
 
-	if (err)
-		return err;
+	g->w = *red_query_window(q);
+	g->group = red_query_groups(q, &g->n);
 	g->endpoints = registry_endpoints(m->registry, now_ms, &g->endpoint);
 	if (g->endpoints < 0)
 		return g->endpoints;
@@ -258,26 +258,25 @@ static void graph_done(struct graph *g)
 	free(g->node);
 	free(g->endpoint);
 	cJSON_Delete(g->breakers);
-	red_groups_free(g->group, g->n);
 }
 
 void api_graph(struct request *r)
 {
-	struct meshd *m = r->meshd;
 	struct graph g = {0};
+	struct red_query *q;
 	struct buf b;
 	int err;
 
-	if (api_window(r, false, &g.w))
+	if ((!r->work && api_window(r, false, &g.w)) || api_query(r, &g.w, &q))
 		return;
-	err = graph_read(&g, m);
+	err = graph_read(&g, r->meshd, q);
 	buf_init(&b, ANSWER_MAX);
 	if (!err)
-		err = write_graph(&b, m, &g);
+		err = write_graph(&b, r->meshd, &g);
 	if (!err)
 		reply_buf(r, 200, "application/json", &b);
 	else
-		api_red_fail(r, err);
+		api_fail(r, err, NULL);
 	buf_done(&b);
 	graph_done(&g);
 }

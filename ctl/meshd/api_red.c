@@ -96,12 +96,45 @@ void api_figures(struct buf *b, const struct red_sum *s, double secs, const char
 	api_figure(b, "bytesOut", (double)s->bytes_out);
 }
 
-void api_red_fail(struct request *r, int err)
+static void query_done(void *work)
 {
-	if (err == -EIO)
-		reply_error(r, 503, NULL, "%s", red_error(r->meshd->red));
-	else
+	struct red_query *q = work;
+
+	red_query_free(&q);
+}
+
+/* Parts, for as long as the loop may wait. */
+static int query_parts(struct red_query *q)
+{
+	uint64_t end = clock_mono_ns() + WORKS_PART_NS;
+	int more;
+
+	do
+		more = red_query_step(q);
+	while (more > 0 && clock_mono_ns() < end);
+	return more;
+}
+
+int api_query(struct request *r, const struct red_window *w, struct red_query **q)
+{
+	struct meshd *m = r->meshd;
+	int err = 0;
+
+	*q = r->work;
+	if (!*q) {
+		err = red_query_new(m->red, w, q);
+		r->work = *q;
+		r->work_done = query_done;
+	}
+	if (!err)
+		err = query_parts(*q);
+	if (err > 0)
+		(void)works_wait(&m->works, r); /* it is answered, if it cannot */
+	else if (err == -EIO)
+		reply_error(r, 503, NULL, "%s", red_error(m->red));
+	else if (err)
 		api_fail(r, err, NULL);
+	return err;
 }
 
 static void duration_member(struct buf *b, const char *key, uint64_t secs)
@@ -128,9 +161,9 @@ static void write_points(struct buf *b, const struct red_window *w, const struct
 	}
 }
 
-static void write_answer(struct buf *b, const struct red *red, const struct red_window *w,
-			 const struct red_sum *points, const struct red_sum *total)
+static void write_answer(struct buf *b, const struct red *red, const struct red_query *q)
 {
+	const struct red_window *w = red_query_window(q);
 	double covered = red_covered_s(red, w, w->service);
 
 	buf_char(b, '{');
@@ -143,9 +176,9 @@ static void write_answer(struct buf *b, const struct red *red, const struct red_
 	duration_member(b, "resolution", w->resolution_s);
 	buf_printf(b, ",\"from\":%llu,\"to\":%llu,\"seconds\":%.3f,",
 		   (unsigned long long)w->from_s * 1000, (unsigned long long)w->to_ms, covered);
-	api_figures(b, total, covered, "Latency");
+	api_figures(b, red_query_total(q), covered, "Latency");
 	buf_str(b, ",\"series\":[");
-	write_points(b, w, points, covered);
+	write_points(b, w, red_query_points(q), covered);
 	buf_str(b, "]}");
 }
 
@@ -159,30 +192,27 @@ static int name_of(struct request *r, const char *key, const char **out)
 	return -EINVAL;
 }
 
+/* 0, or -EINVAL after answering. */
+static int window_of(struct request *r, struct red_window *w)
+{
+	w->service = r->arg[0];
+	if (api_window(r, true, w) || name_of(r, "source", &w->source) ||
+	    name_of(r, "version", &w->version) ||
+	    (!red_knows(r->meshd->red, w->service) && !api_knows_service(r, w->service)))
+		return -EINVAL;
+	return 0;
+}
+
 void api_red(struct request *r)
 {
-	struct red *red = r->meshd->red;
-	struct red_window w = {.service = r->arg[0]};
-	struct red_sum *points, total = {0};
+	struct red_window w = {0};
+	struct red_query *q;
 	struct buf b;
-	int err;
 
-	if (api_window(r, true, &w) || name_of(r, "source", &w.source) ||
-	    name_of(r, "version", &w.version) ||
-	    (!red_knows(red, w.service) && !api_knows_service(r, w.service)))
+	if ((!r->work && window_of(r, &w)) || api_query(r, &w, &q))
 		return;
-	points = calloc(red_window_points(&w), sizeof(*points));
-	err = points ? red_window_read(red, &w, points, &total) : -ENOMEM;
 	buf_init(&b, ANSWER_MAX);
-	if (!err)
-		write_answer(&b, red, &w, points, &total);
-	if (!err)
-		reply_buf(r, 200, "application/json", &b);
-	else
-		api_red_fail(r, err);
+	write_answer(&b, r->meshd->red, q);
+	reply_buf(r, 200, "application/json", &b);
 	buf_done(&b);
-	for (size_t i = 0; points && i < red_window_points(&w); i++)
-		red_sum_done(&points[i]);
-	red_sum_done(&total);
-	free(points);
 }

@@ -17,7 +17,8 @@ void api_figures(struct buf *b, const struct red_sum *s, double seconds, const c
 
 /* "key":value, of a value that is not negative. */
 void api_figure(struct buf *b, const char *key, double value);
-/* Answers an error of red_window_read() or red_groups_read(). */
-void api_red_fail(struct request *r, int err);
+/* The next part of a question; w: it is a new one. 0: it can be answered from; else the request has
+ * been answered with an error, or waits for the next part. */
+int api_query(struct request *r, const struct red_window *w, struct red_query **q);
 
 #endif

@@ -236,6 +236,7 @@ int meshd_new(struct loop *l, const struct meshd_options *o, struct meshd **out,
 		m->started_wall_s = (double)clock_wall_ms() / 1000;
 		m->last_reload_ok = true;
 		poll_init(&m->hub);
+		works_init(&m->works, l);
 		r = meshd_open(m, why, cap);
 	}
 	if (r) {
@@ -255,6 +256,7 @@ static void finish(struct meshd *m)
 
 	server_quiesce(m->server);
 	m->hub.ending = true;
+	works_end(&m->works);
 	tap_end(m->taps);
 	do {
 		poll_wake(&m->hub);

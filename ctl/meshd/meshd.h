@@ -20,6 +20,7 @@
 #include "ctl/meshd/tap.h"
 #include "ctl/meshd/traces/traces.h"
 #include "ctl/meshd/whys.h"
+#include "ctl/meshd/works.h"
 #include "lib/loop.h"
 
 struct meshd_options {
@@ -55,6 +56,7 @@ struct meshd {
 	struct red *red;
 	struct timer red_tick;
 	struct splits splits;
+	struct works works;
 	struct whys *whys;
 	uint64_t whys_dropped; /* too long to be kept */
 	uint64_t started_ns;

@@ -293,6 +293,8 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **state,
 	if (!r)
 		return;
 	stream_done(r);
+	if (r->work_done)
+		r->work_done(r->work);
 	if (r->connection) {
 		r->connection->busy = false;
 		r->connection->suspended = false;

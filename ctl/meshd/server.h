@@ -59,6 +59,8 @@ struct request {
 	bool gzip;	      /* likewise: the body is compressed */
 	uint64_t deadline_ms; /* of whoever suspended it */
 	struct request *next; /* likewise */
+	void *work;	      /* a handler's own, until the end of the request ... */
+	void (*work_done)(void *work); /* ... when this is called, unless it is NULL */
 
 	/* server.c only */
 	struct server *server;

@@ -136,19 +136,31 @@ static inline bool model_has_future(uint64_t now_ms)
 	return false;
 }
 
+static inline struct red_query *model_query(struct red *r, const struct red_window *w)
+{
+	struct red_query *q;
+	int more;
+
+	assert_int_equal(red_query_new(r, w, &q), 0);
+	while ((more = red_query_step(q)) > 0)
+		;
+	assert_int_equal(more, 0);
+	return q;
+}
+
 /* Is the window of that service as the model has it, in each of its points? */
 static inline void model_compare(struct red *r, struct red_window w, uint64_t now_ms)
 {
-	struct red_sum *points, *want, total = {0}, all = {0};
+	struct red_sum *want, all = {0};
+	struct red_query *q;
 	size_t n;
 
 	if (red_window_plan(r, &w, now_ms))
 		return; /* more points than are given */
 	n = red_window_points(&w);
-	points = calloc(n, sizeof(*points));
+	q = model_query(r, &w);
 	want = calloc(n, sizeof(*want));
-	assert_true(points && want);
-	assert_int_equal(red_window_read(r, &w, points, &total), 0);
+	assert_non_null(want);
 	for (size_t i = 0; i < model.n; i++)
 		if (model_in(&w, &model.entry[i])) {
 			model_add(&want[model.entry[i].second_s / w.step_s - w.from_s / w.step_s],
@@ -156,14 +168,12 @@ static inline void model_compare(struct red *r, struct red_window w, uint64_t no
 			model_add(&all, &model.entry[i]);
 		}
 	for (size_t i = 0; i < n; i++) {
-		assert_sums_equal(&points[i], &want[i]);
-		red_sum_done(&points[i]);
+		assert_sums_equal(&red_query_points(q)[i], &want[i]);
 		red_sum_done(&want[i]);
 	}
-	assert_sums_equal(&total, &all);
-	red_sum_done(&total);
+	assert_sums_equal(red_query_total(q), &all);
 	red_sum_done(&all);
-	free(points);
+	red_query_free(&q);
 	free(want);
 }
 
@@ -171,12 +181,14 @@ static inline void model_compare(struct red *r, struct red_window w, uint64_t no
 static inline void model_compare_groups(struct red *r, uint64_t window_s, uint64_t now_ms)
 {
 	struct red_window w = {.window_s = window_s, .step_s = window_s};
-	struct red_group *g = NULL;
+	const struct red_group *g;
+	struct red_query *q;
 	uint64_t requests = 0, want = 0;
 	size_t n = 0;
 
 	assert_int_equal(red_window_plan(r, &w, now_ms), 0);
-	assert_int_equal(red_groups_read(r, &w, &g, &n), 0);
+	q = model_query(r, &w);
+	g = red_query_groups(q, &n);
 	for (size_t i = 0; i < model.n; i++)
 		want += model_in(&w, &model.entry[i]) ? model.entry[i].requests : 0;
 	for (size_t i = 0; i < n; i++) {
@@ -196,7 +208,7 @@ static inline void model_compare_groups(struct red *r, uint64_t window_s, uint64
 		red_sum_done(&all);
 	}
 	assert_int_equal(requests, want);
-	red_groups_free(g, n);
+	red_query_free(&q);
 }
 
 #endif

@@ -240,17 +240,51 @@ static void take_one(struct red *r, uint64_t seq, const char *source, const char
 static uint64_t requests_of(struct red *r, const char *service, uint64_t window_s, uint64_t now_ms)
 {
 	struct red_window w = {.window_s = window_s, .step_s = window_s, .service = service};
-	struct red_sum points[3] = {0}, total = {0};
+	struct red_query *q;
 	uint64_t n;
 
 	assert_int_equal(red_window_plan(r, &w, now_ms), 0);
-	assert_true(red_window_points(&w) <= 3);
-	assert_int_equal(red_window_read(r, &w, points, &total), 0);
-	n = total.requests;
-	for (int i = 0; i < 3; i++)
-		red_sum_done(&points[i]);
-	red_sum_done(&total);
+	q = model_query(r, &w);
+	n = red_query_total(q)->requests;
+	red_query_free(&q);
 	return n;
+}
+
+/* A question takes a while, and what it asks for is written, pruned and added to meanwhile. */
+static void the_world_goes_on_between_the_parts_of_a_question(void **state)
+{
+	uint64_t now_ms = START_S * 1000, seq = 0, later;
+	struct red *r = open_red(dir.path, now_ms);
+	struct red_window w = {.window_s = 86400, .step_s = 86400};
+	struct red_query *q;
+	uint64_t requests = 0, want = 0;
+	const struct red_group *g;
+	size_t n;
+
+	for (int i = 0; i < 300; i++) {
+		now_ms += model_random(200000);
+		assert_int_equal(model_send(r, "n", "e", ++seq, now_ms / 1000 - model_random(1000),
+					    10, true, now_ms),
+				 0);
+	}
+	for (size_t i = 0; i < model.n; i++)
+		want += model.entry[i].requests;
+	assert_int_equal(red_window_plan(r, &w, now_ms), 0);
+	assert_int_equal(red_query_new(r, &w, &q), 0);
+	later = now_ms;
+	while (red_query_step(q) > 0) {
+		later += 1500; /* shards are written, one after the other */
+		assert_int_equal(model_send(r, "n", "e", ++seq, later / 1000 + 1, 10, false, later),
+				 0);
+		red_tick(r, later);
+	}
+	g = red_query_groups(q, &n);
+	for (size_t i = 0; i < n; i++)
+		requests += g[i].sum.requests;
+	assert_true(later > now_ms + 60000);
+	assert_int_equal(requests, want);
+	red_query_free(&q);
+	red_free(&r);
 }
 
 static void series_beyond_the_limit_are_counted_together_until_others_go(void **state)
@@ -384,6 +418,7 @@ int main(void)
 		RED_TEST(without_a_disk_the_last_minutes_are_there),
 		RED_TEST(a_number_counts_once),
 		RED_TEST(kill_9_loses_nothing_and_doubles_nothing),
+		RED_TEST(the_world_goes_on_between_the_parts_of_a_question),
 		RED_TEST(series_beyond_the_limit_are_counted_together_until_others_go),
 		RED_TEST(series_that_are_not_used_make_room),
 		RED_TEST(the_future_is_now_and_the_far_past_is_dropped),

@@ -112,21 +112,32 @@ struct red_window {
  * what is still known so finely. */
 int red_window_plan(const struct red *r, struct red_window *w, uint64_t now_ms);
 
-/* One service's window; points: the caller's, red_window_points() of them, zeroed, red_sum_done()
- * each; total likewise. 0, -ENOMEM, -EIO (what could not be read is missing). */
-size_t red_window_points(const struct red_window *w);
-int red_window_read(struct red *r, const struct red_window *w, struct red_sum *points,
-		    struct red_sum *total);
+/* A question, answered in parts that take a few milliseconds each: a fortnight of everything is a
+ * gigabyte. What happens meanwhile is in the parts that are still to come. */
+struct red_query;
 
-/* Everything of the window by (source, destination, protocol, version), in that order. */
+/* All of the window, by (source, destination, protocol, version). */
 struct red_group {
 	char source[64], destination[64], version[64];
 	enum red_protocol protocol;
 	struct red_sum sum;
 };
 #define RED_GROUPS_MAX 16384 /* more are left out */
-int red_groups_read(struct red *r, const struct red_window *w, struct red_group **out, size_t *n);
-void red_groups_free(struct red_group *g, size_t n);
+
+/* Of one service by points, or (w->service NULL) of all by groups. The strings of *w stay the
+ * caller's, and are needed until the end. 0 or -ENOMEM. */
+int red_query_new(struct red *r, const struct red_window *w, struct red_query **out);
+void red_query_free(struct red_query **q);
+/* 1: there is more to be read; 0: that was all; -EIO: something cannot be read (red_error()) and is
+ * missing; -ENOMEM. */
+int red_query_step(struct red_query *q);
+
+/* After the last step; the query's. */
+const struct red_window *red_query_window(const struct red_query *q);
+size_t red_window_points(const struct red_window *w);
+const struct red_sum *red_query_points(const struct red_query *q); /* red_window_points() */
+const struct red_sum *red_query_total(const struct red_query *q);
+const struct red_group *red_query_groups(const struct red_query *q, size_t *n); /* in order */
 
 /* Has anybody called it, or has it called? */
 bool red_knows(const struct red *r, const char *service);

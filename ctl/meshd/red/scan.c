@@ -123,19 +123,24 @@ static unsigned tier_at(const struct red *r, const struct red_scan *q, uint64_t 
 	return t;
 }
 
-int red_scan(struct red *r, const struct red_scan *q)
+/* Buckets that are read at once, of all services or of one. */
+static const uint64_t part[RED_TIERS][2] = {{60, RED_RING_S}, {16, 360}, {2, 96}};
+
+int red_scan(struct red *r, struct red_scan *q)
 {
-	uint64_t at = q->from_s, from;
-	int err = 0;
+	uint64_t at = q->at_s, from, step, most;
+	int err;
+	unsigned t;
 
-	while (at < q->to_s && !err) {
-		unsigned t = tier_at(r, q, at);
-		uint64_t step = r->tier[t].step_s;
-
-		from = at - at % step;
-		for (at = from + step; at < q->to_s && tier_at(r, q, at) == t;)
-			at += step;
-		err = t ? scan_tier(r, q, t, from, at) : scan_ring(r, q, from, at);
-	}
-	return err;
+	if (at >= q->to_s)
+		return 0;
+	t = tier_at(r, q, at);
+	step = r->tier[t].step_s;
+	from = at - at % step;
+	most = from + step * part[t][q->service != NULL];
+	for (at = from + step; at < q->to_s && at < most && tier_at(r, q, at) == t;)
+		at += step;
+	err = t ? scan_tier(r, q, t, from, at) : scan_ring(r, q, from, at);
+	q->at_s = at;
+	return err ? err : at < q->to_s;
 }

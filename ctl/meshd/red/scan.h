@@ -14,13 +14,15 @@ struct red_scan {
 	uint64_t step_s;       /* no bucket that is read crosses a multiple of it */
 	const char *service;   /* the destination; NULL: all */
 	uint64_t now_s;
+	uint64_t at_s; /* so far it has come; begins as from_s */
 	/* Called for each record; non-zero ends it and is returned. Names are good until then. */
 	int (*visit)(void *arg, uint64_t start_s, const struct red_record *rec);
 	void *arg;
 };
 
-/* 0, what visit said, or -EIO. */
-int red_scan(struct red *r, const struct red_scan *q);
+/* Reads a part that takes a few milliseconds. Between parts the world may go on: what is read is
+ * never read again, wherever it has gone meanwhile. 1: there is more; 0; what visit said; -EIO. */
+int red_scan(struct red *r, struct red_scan *q);
 /* How fine is what is known of that second? In seconds. */
 uint64_t red_scan_resolution(const struct red *r, uint64_t at_s, uint64_t now_s);
 
