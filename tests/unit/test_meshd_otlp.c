@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What an exported span looks like: against a receiver that takes nothing but the exact form. */
+#include "ctl/meshd/otlp/encode.h"
 #include "tests/unit/otlp_rig.h"
 
 /* The i-th span of the first request's first resource. */
@@ -238,6 +239,113 @@ static void attributes_of_applications_go_along(void **state)
 	stop();
 }
 
+static uint64_t seed;
+
+static unsigned any(unsigned below)
+{
+	seed = seed * 6364136223846793005u + 1442695040888963407u;
+	return (unsigned)(seed >> 33) % below;
+}
+
+static cJSON *some_json(unsigned depth)
+{
+	static const char *const texts[] = {
+		"",	    "x",	"\"",
+		"\xff\xfe", "\x01\n",	"00f067aa0ba902b7",
+		"GET",	    "request",	"client",
+		"/a?b#c",   "[::1]:80", ":",
+		"]",	    "503",	"4bf92f3577b34da6a3ce929d0e0e4736",
+		"a b",	    "?"};
+	static const double numbers[] = {0,
+					 -1,
+					 1,
+					 0.5,
+					 404,
+					 500,
+					 1e15,
+					 1e300,
+					 -1e300,
+					 1763868000123.456,
+					 9007199254740993.0,
+					 (double)NAN,
+					 (double)INFINITY};
+	cJSON *list;
+
+	switch (any(depth ? 5 : 3)) {
+	case 0:
+		return cJSON_CreateString(texts[any(sizeof(texts) / sizeof(*texts))]);
+	case 1:
+		return cJSON_CreateNumber(numbers[any(sizeof(numbers) / sizeof(*numbers))]);
+	case 2:
+		return any(2) ? cJSON_CreateBool((int)any(2)) : cJSON_CreateNull();
+	case 3:
+		list = cJSON_CreateArray();
+		for (unsigned n = any(4); n; n--)
+			cJSON_AddItemToArray(list, some_json(depth - 1));
+		return list;
+	}
+	list = cJSON_CreateObject();
+	for (unsigned n = any(4); n; n--)
+		cJSON_AddItemToObject(list, texts[any(17)], some_json(depth - 1));
+	return list;
+}
+
+/* Ids and a time that are right, mostly, and anything whatever in all else. */
+static cJSON *any_span(void)
+{
+	static const char *const keys[] = {
+		"parentId", "remoteParentId", "service",  "source",	"operation", "method",
+		"path",	    "host",	      "duration", "statusCode", "error",     "cause",
+		"instance", "version",	      "node",	  "requestId",	"bytesIn",   "bytesOut",
+		"head",	    "upstream",	      "kind",	  "sampled",	"tries",     "aliases",
+		"events",   "attributes",     "route",	  "id",		"startTime"};
+	cJSON *v = quoted_json("{'id':'a','traceId':'t','startTime':1763868000123.25}");
+
+	for (size_t i = 0; i < sizeof(keys) / sizeof(*keys); i++) {
+		if (any(3) || (i + 2 >= sizeof(keys) / sizeof(*keys) && any(8)))
+			continue;
+		cJSON_DeleteItemFromObjectCaseSensitive(v, keys[i]);
+		cJSON_AddItemToObject(v, keys[i], some_json(3));
+	}
+	return v;
+}
+
+static void whatever_a_span_is_its_export_is_right_or_none(void **state)
+{
+	struct buf b, r, all;
+	unsigned exported = 0;
+
+	buf_init(&b, OTLP_SPAN_MAX);
+	buf_init(&r, OTLP_SPAN_MAX);
+	buf_init(&all, 4 * OTLP_SPAN_MAX);
+	for (seed = 1; exported < 3000; seed++) {
+		uint64_t from = seed;
+		cJSON *span = any_span(), *out;
+
+		buf_reset(&b);
+		buf_reset(&r);
+		buf_reset(&all);
+		otlp_encode_resource(&r, span);
+		if (!otlp_encode_span(&b, span)) {
+			buf_printf(&all,
+				   "{\"resourceSpans\":[{\"resource\":%s,\"scopeSpans\":[{"
+				   "\"spans\":[%s]}]}]}",
+				   r.data, b.data);
+			out = json_parse(all.data, all.len, NULL);
+			if (!out || otlp_wrong(out))
+				fail_msg("seed %llu: %s: %s", (unsigned long long)from,
+					 out ? strict_why : "no JSON", all.data);
+			cJSON_Delete(out);
+			exported++;
+		}
+		cJSON_Delete(span);
+		seed = from;
+	}
+	buf_done(&b);
+	buf_done(&r);
+	buf_done(&all);
+}
+
 /* A receiver that takes everything would prove nothing. */
 static void the_receiver_is_strict(void **state)
 {
@@ -298,6 +406,7 @@ int main(void)
 		cmocka_unit_test(whatever_a_client_sends_stays_in_form),
 		cmocka_unit_test(spans_of_applications_are_what_they_say),
 		cmocka_unit_test(attributes_of_applications_go_along),
+		cmocka_unit_test(whatever_a_span_is_its_export_is_right_or_none),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

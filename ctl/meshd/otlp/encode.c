@@ -286,7 +286,7 @@ static void add_server(struct attributes *a, const char *host)
 	size_t len = strlen(host);
 	long port = 0;
 
-	if (end && (end[-1] == ']' || strchr(host, ':') == end) && end != host) {
+	if (end && end != host && (end[-1] == ']' || strchr(host, ':') == end)) {
 		port = strtol(end + 1, NULL, 10);
 		len = (size_t)(end - host);
 	}
