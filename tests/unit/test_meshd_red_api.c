@@ -2,6 +2,8 @@
 /* What agents count, posted to /api/telemetry and asked for again at /api/metrics and /api/graph.
  */
 #include "tests/unit/meshd_rig.h"
+#include "ctl/meshd/red/cells.h"
+#include "ctl/meshd/red/disk.h"
 #include "lib/histogram.h"
 
 #include <math.h>
@@ -254,6 +256,94 @@ static void the_map_shows_calls_services_and_splits(void **state)
 	cJSON_Delete(v);
 }
 
+/* --- long questions ------------------------------------------------------------------ */
+
+#define BUCKETS 3900
+#define RECORDS 60
+
+/* A fortnight, as if it had been counted: an hour of it would take an hour. */
+static void fill_a_fortnight(void)
+{
+	uint64_t now_s = clock_wall_ms() / 1000;
+	struct red_sum sum = {.requests = 1};
+	char name[32], why[256];
+	struct red_disk *d;
+	struct buf b;
+
+	assert_int_equal(red_disk_open(dir.path, &d, why, sizeof(why)), 0);
+	assert_int_equal(histogram_sparse_add(&sum.histogram, 100, 1), 0);
+	buf_init(&b, 1 << 20);
+	for (int i = 0; i < RECORDS; i++) {
+		struct red_key k = {name, "backend", "v1", RED_HTTP, RED_OK};
+
+		snprintf(name, sizeof(name), "caller-%d", i);
+		red_record_put(&b, &k, 0, true, &sum);
+	}
+	assert_int_equal(red_disk_begin(d), 0);
+	for (uint64_t i = 1; i <= BUCKETS; i++)
+		assert_int_equal(red_disk_cell_put(d, 2, (now_s / 300 - 40 - i) * 300, "backend",
+						   b.data, b.len),
+				 0);
+	assert_int_equal(
+		red_disk_service_put(d, &(struct red_disk_service){"backend", 1, now_s, true}), 0);
+	assert_int_equal(red_disk_commit(d), 0);
+	red_disk_close(&d);
+	red_sum_done(&sum);
+	buf_done(&b);
+}
+
+/* Asks and goes away without waiting. */
+static void ask_and_leave(const char *path)
+{
+	struct sockaddr_in in = {.sin_family = AF_INET,
+				 .sin_port = htons((uint16_t)port),
+				 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	char text[256];
+	int len = snprintf(text, sizeof(text), "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n",
+			   path, port);
+
+	assert_int_equal(connect(fd, (struct sockaddr *)&in, sizeof(in)), 0);
+	assert_int_equal(write(fd, text, (size_t)len), len);
+	close(fd);
+}
+
+static void a_fortnight_is_answered_and_stops_nobody(void **state)
+{
+	pid_t asking;
+	int status;
+	cJSON *v;
+
+	daemon_stop();
+	fill_a_fortnight();
+	daemon_start();
+	v = get("/api/graph?window=336h");
+	assert_true(sum_of(cJSON_GetObjectItem(v, "edges"), "requests") ==
+		    (double)BUCKETS * RECORDS);
+	cJSON_Delete(v);
+	v = get("/api/metrics/backend?window=336h");
+	assert_true(json_num(v, "requests", 0) == (double)BUCKETS * RECORDS);
+	assert_true(sum_of(cJSON_GetObjectItem(v, "series"), "requests") ==
+		    (double)BUCKETS * RECORDS);
+	cJSON_Delete(v);
+	/* too many at a time, and none of them waits: those that are refused are not missed */
+	for (int i = 0; i < 30; i++)
+		ask_and_leave("/api/graph?window=336h");
+	assert_int_equal(call("GET", "/health", NULL), 200);
+	/* the end comes in the middle of it */
+	asking = fork();
+	if (!asking) {
+		int got = call("GET", "/api/graph?window=336h", NULL);
+
+		_exit(got == 200 || got == 503 || got < 0 ? 0 : 1);
+	}
+	usleep(20000);
+	daemon_stop();
+	assert_int_equal(waitpid(asking, &status, 0), asking);
+	assert_int_equal(status, 0);
+	daemon_start();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -265,6 +355,7 @@ int main(void)
 		TEST(a_window_that_makes_no_sense_is_refused),
 		TEST(a_batch_that_makes_no_sense_is_refused),
 		TEST(the_map_shows_calls_services_and_splits),
+		TEST(a_fortnight_is_answered_and_stops_nobody),
 	};
 
 	signal(SIGPIPE, SIG_IGN);
