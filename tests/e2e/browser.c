@@ -18,6 +18,7 @@ static struct {
 	int to, from;
 	struct buf in, complaints;
 	int last_id;
+	bool interrupted; /* something was not loaded, and not by the page's fault */
 	char session[64], target[64], base[256];
 } browser = {.to = -1, .from = -1};
 
@@ -103,6 +104,19 @@ static void note_console(const cJSON *params)
 			 "");
 }
 
+static void note_entry(const cJSON *entry)
+{
+	const char *text = json_str(entry, "text", "?");
+
+	if (strcmp(json_str(entry, "level", ""), "error"))
+		return;
+	/* Interfaces come and go with every workload; Chromium gives up what is under way then. */
+	if (strstr(text, "net::ERR_NETWORK_CHANGED"))
+		browser.interrupted = true;
+	else
+		complain(json_str(entry, "source", "log"), text, json_str(entry, "url", ""));
+}
+
 static void note_request(const cJSON *params)
 {
 	const char *url = json_str(in(params, "request", NULL), "url", "");
@@ -115,7 +129,7 @@ static void note_request(const cJSON *params)
 static void note(const cJSON *message)
 {
 	const char *method = json_str(message, "method", "");
-	const cJSON *params = in(message, "params", NULL), *entry = in(params, "entry", NULL);
+	const cJSON *params = in(message, "params", NULL);
 
 	if (!strcmp(method, "Runtime.consoleAPICalled"))
 		note_console(params);
@@ -123,10 +137,8 @@ static void note(const cJSON *message)
 		complain("exception",
 			 json_str(in(params, "exceptionDetails", "exception"), "description", "?"),
 			 "");
-	else if (!strcmp(method, "Log.entryAdded") &&
-		 !strcmp(json_str(entry, "level", ""), "error"))
-		complain(json_str(entry, "source", "log"), json_str(entry, "text", "?"),
-			 json_str(entry, "url", ""));
+	else if (!strcmp(method, "Log.entryAdded"))
+		note_entry(in(params, "entry", NULL));
 	else if (!strcmp(method, "Network.requestWillBeSent"))
 		note_request(params);
 }
@@ -255,9 +267,18 @@ void page_resize(int width, int height)
 	order("Emulation.setDeviceMetricsOverride", v);
 }
 
+static void load(const char *url)
+{
+	browser.interrupted = false;
+	order("Page.navigate", with("url", url));
+	page_awaits(PATIENCE_MS, "location.href === '%s' && document.readyState === 'complete'",
+		    url);
+}
+
 void page_open(const char *url, int width, int height)
 {
 	const char *path = strchr(strstr(url, "//") + 2, '/');
+	uint64_t until = mono_ms() + PATIENCE_MS * slowness();
 
 	if (!browser.pid)
 		start();
@@ -267,11 +288,12 @@ void page_open(const char *url, int width, int height)
 	}
 	snprintf(browser.base, sizeof(browser.base), "%.*s", (int)(path ? path + 1 - url : 0), url);
 	attach();
-	buf_reset(&browser.complaints);
 	page_resize(width, height);
-	order("Page.navigate", with("url", url));
-	eventually(PATIENCE_MS,
-		   page_is("location.href === '%s' && document.readyState === 'complete'", url));
+	do {
+		buf_reset(&browser.complaints);
+		order("Page.navigate", with("url", "about:blank"));
+		load(url);
+	} while (browser.interrupted && mono_ms() < until);
 }
 
 static const char *evaluate(const char *expression)

@@ -21,7 +21,15 @@ async function ask(path, query, signal) {
 	const address = parameters.size ? `${path}?${parameters}` : path;
 	const limit = AbortSignal.timeout(PATIENCE_MS);
 
-	return fetch(address, { cache: "no-store", signal: signal ? AbortSignal.any([signal, limit]) : limit });
+	const options = { cache: "no-store", signal: signal ? AbortSignal.any([signal, limit]) : limit };
+
+	try {
+		return await fetch(address, options);
+	} catch (error) {
+		if (!(error instanceof TypeError))
+			throw error;
+		return fetch(address, options); // browsers give up what is under way when a network interface comes or goes
+	}
 }
 
 async function get(path, query, signal) {
