@@ -31,7 +31,8 @@ const struct option_spec top_options[] = {
 struct top {
 	struct cli *cli;
 	struct top_view view;
-	cJSON *services; /* the last answer */
+	cJSON *services; /* the last answer, */
+	time_t at;	 /* and when it came */
 	char error[512]; /* why there is no newer one; "": there is */
 	uint64_t interval_ms;
 };
@@ -50,6 +51,7 @@ static int ask(struct top *t)
 		services = telemetry_services(a.json);
 		cJSON_Delete(t->services);
 		t->services = services;
+		t->at = time(NULL);
 	}
 	snprintf(t->error, sizeof(t->error), "%s", rc == EXIT_OK ? "" : a.error);
 	api_done(&a);
@@ -59,10 +61,9 @@ static int ask(struct top *t)
 static void put_title(const struct top *t, FILE *out)
 {
 	char total[96], now[16];
-	time_t at = time(NULL);
 	struct tm tm;
 
-	localtime_r(&at, &tm);
+	localtime_r(&t->at, &tm);
 	strftime(now, sizeof(now), "%H:%M:%S", &tm);
 	fprintf(out, "%s  last %s  %s\n",
 		output_paint(t->view.colour, COLOUR_BOLD, top_total(t->services, total)),
