@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Which spans are kept, and what agents are asked for: the tail decision of meshd. */
+#include "ctl/meshd/otlp/otlp.h"
 #include "ctl/meshd/traces/span.h"
 #include "tests/unit/traces_rig.h"
 
@@ -208,6 +209,40 @@ static void numbers_read_back_as_they_were(void **state)
 	}
 }
 
+/* Once each, also those that waited, and also when the disk does not take them. */
+static void what_is_kept_is_exported(void **state)
+{
+	struct otlp_config c = {.endpoint = "http://127.0.0.1:1", .batch_ms = 3600 * 1000};
+	struct traces_options o = {.dir = home.path};
+	struct otlp_stats n;
+	char why[128];
+
+	traces_free(&store);
+	assert_int_equal(otlp_new(&c, &o.otlp, why, sizeof(why)), 0);
+	assert_int_equal(traces_new(&o, &store), 0);
+	for (int i = 0; i < 2; i++) { /* the agent sends a batch again */
+		assert_int_equal(TAKE(.trace = HEX, .id = "00f067aa0ba902b7"), 0);
+		assert_int_equal(TAKE(.trace = "t", .id = "00f067aa0ba902b8", .unsampled = true),
+				 0);
+	}
+	otlp_count(o.otlp, &n);
+	assert_int_equal(n.queued + n.dropped, 1);
+	assert_int_equal(
+		TAKE(.trace = "t", .id = "00f067aa0ba902b9", .unsampled = true, .status = 500), 0);
+	otlp_count(o.otlp, &n);
+	assert_int_equal(n.queued + n.dropped, 3);
+	traces_free(&store);
+	o.dir = NULL;
+	assert_int_equal(traces_new(&o, &store), 0);
+	assert_int_equal(TAKE(.trace = HEX, .id = "00f067aa0ba902c0"), -EIO);
+	assert_int_equal(TAKE(.trace = HEX, .id = "00f067aa0ba902c1", .unsampled = true), -EIO);
+	otlp_count(o.otlp, &n);
+	assert_int_equal(n.queued, 4);
+	assert_int_equal(n.dropped, 0);
+	traces_free(&store);
+	otlp_free(&o.otlp);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup_store, teardown_dir)
 
 int main(void)
@@ -222,6 +257,7 @@ int main(void)
 		T(what_is_asked_for_has_a_limit),
 		T(what_waits_has_a_limit),
 		T(what_makes_no_sense_is_counted),
+		T(what_is_kept_is_exported),
 		T(numbers_read_back_as_they_were),
 	};
 
