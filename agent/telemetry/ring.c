@@ -6,7 +6,8 @@
 
 #define RECORD_NS_MAX	 (1ULL << 60) /* 36 years */
 #define RECORD_BYTES_MAX (1ULL << 50)
-#define FILLER_KIND	 0 /* a record_kind that no record has: skip `size` bytes */
+#define GIVE_BACK	 64 /* records, after which their room is the writer's again */
+#define FILLER_KIND	 0  /* a record_kind that no record has: skip `size` bytes */
 #define RECORD_MAX                                                                                 \
 	(sizeof(struct record) + RECORD_TRIES * sizeof(struct record_try) + RECORD_TEXT_MAX + 8)
 #define WHY_MAX                                                                                    \
@@ -195,10 +196,11 @@ uint32_t ring_drain(struct ring *r, uint32_t max, void (*fn)(const struct record
 			break;
 		}
 		tail += size;
-		if (is_record) {
-			fn((const struct record *)copy, arg);
-			n++;
-		}
+		if (!is_record)
+			continue;
+		fn((const struct record *)copy, arg);
+		if (++n % GIVE_BACK == 0) /* the writer goes on meanwhile */
+			__atomic_store_n(&r->tail, tail, __ATOMIC_RELEASE);
 	}
 	__atomic_store_n(&r->tail, tail, __ATOMIC_RELEASE);
 	return n;
