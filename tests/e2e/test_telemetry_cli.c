@@ -155,6 +155,8 @@ static void a_trace_is_a_waterfall(void **state)
 	expect("meshctl trace show " TRACE " -o wide", "try 1 backend-1");
 	expect("meshctl trace list -o name", TRACE "\n");
 	expect("meshctl trace list --service cache --since 10m", TRACE);
+	expect("meshctl trace list --source backend -n 1 -o name", TRACE "\n");
+	assert_null(strstr(sh("meshctl trace list --source cache")->out, TRACE));
 	assert_null(strstr(sh("meshctl trace list --min 1h")->out, TRACE));
 	assert_null(strstr(sh("meshctl trace list --error")->out, TRACE));
 	expect_failure("meshctl trace show order-17", 1, "order-17");
