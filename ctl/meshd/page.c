@@ -28,6 +28,7 @@
 	F(tap, "tap.js", "text/javascript")                                                        \
 	F(theme, "theme.js", "text/javascript")                                                    \
 	F(traces, "traces.js", "text/javascript")                                                  \
+	F(viewport, "viewport.js", "text/javascript")                                              \
 	F(waterfall, "waterfall.js", "text/javascript")                                            \
 	F(dagre, "vendor/dagre.esm.js", "text/javascript")                                         \
 	F(dagre_licence, "vendor/dagre.LICENSE", "text/plain")                                     \

@@ -117,6 +117,8 @@ static void addresses_and_methods_are_known(void **state)
 	assert_body("<title>sockmesh</title>");
 	assert_int_equal(call("GET", "/ui/main.js", NULL), 200);
 	assert_int_equal(call("GET", "/ui/vendor/uPlot.min.css", NULL), 200);
+	assert_int_equal(call("GET", "/ui/uPlot.min.css", NULL), 404);
+	assert_int_equal(call("GET", "/ui/vendor/main.js", NULL), 404);
 }
 
 static void services_come_and_go(void **state)

@@ -5,13 +5,13 @@ import { attribute, classes, empty, h, keyed, roving, s, table, text } from "./d
 import * as format from "./format.js";
 import { Layout, NODE } from "./layout.js";
 import { currentWindow } from "./state.js";
+import { Viewport } from "./viewport.js";
 
 const EVERY_MS = 2000;
 const NARROW_PX = 640;    // below that, calls go down instead of right
 const LABELS_UP_TO = 40;  // above that, edges have their label only when they are looked at
 const ROWS_MAX = 200;     // of the table
 const VERSIONS_SHOWN = 2; // on a label
-const LARGEST = 1.15;     // how much a small map may be enlarged
 const layout = new Layout(); // outlives the view: who comes back finds everything where it was
 
 function edgeId(e) {
@@ -144,73 +144,7 @@ function fillNode(link, n) {
 	text(numbers, `${format.rate(n.rate)}${up}`);
 }
 
-/* --- the part that is looked at ------------------------------------------------------ */
-
-// Fits until somebody moves or enlarges it; then it stays as it was put.
-class Viewport {
-	constructor(svg) {
-		this.svg = svg;
-		this.box = null; // as chosen; null: fits
-		this.bounds = { x: 0, y: 0, width: 100, height: 100 };
-		svg.addEventListener("wheel", event => {
-			if (!event.ctrlKey && !event.metaKey)
-				return; // the page scrolls
-			event.preventDefault();
-			this.zoom(event.deltaY > 0 ? 1.15 : 1 / 1.15);
-		}, { passive: false });
-		svg.addEventListener("pointerdown", event => this.drag(event));
-	}
-
-	fit(bounds) {
-		this.bounds = bounds ?? this.bounds;
-		if (bounds === undefined)
-			this.box = null;
-		this.apply();
-	}
-
-	apply() {
-		const b = this.box ?? this.fitted();
-
-		attribute(this.svg, "viewBox", `${b.x} ${b.y} ${b.width} ${b.height}`);
-	}
-
-	fitted() {
-		const b = this.bounds;
-		const width = Math.max(b.width, this.svg.clientWidth / LARGEST), height = Math.max(b.height, this.svg.clientHeight / LARGEST);
-
-		return { x: b.x - (width - b.width) / 2, y: b.y - (height - b.height) / 2, width, height };
-	}
-
-	zoom(factor) {
-		const b = this.box ?? this.fitted();
-
-		this.box = { x: b.x + b.width * (1 - factor) / 2, y: b.y + b.height * (1 - factor) / 2,
-			width: b.width * factor, height: b.height * factor };
-		this.apply();
-	}
-
-	drag(start) {
-		if (start.button !== 0)
-			return;
-		const { svg } = this;
-		const from = this.box ?? this.fitted();
-		const scale = Math.max(from.width / svg.clientWidth, from.height / svg.clientHeight);
-		const ended = new AbortController();
-
-		delete svg.dataset.dragged;
-		addEventListener("pointermove", event => {
-			const dx = event.clientX - start.clientX, dy = event.clientY - start.clientY;
-
-			if (!svg.dataset.dragged && Math.hypot(dx, dy) < 5)
-				return;
-			svg.dataset.dragged = "yes";
-			this.box = { ...from, x: from.x - dx * scale, y: from.y - dy * scale };
-			this.apply();
-		}, { signal: ended.signal });
-		for (const name of ["pointerup", "pointercancel"])
-			addEventListener(name, () => ended.abort(), { signal: ended.signal });
-	}
-}
+/* --- keys ---------------------------------------------------------------------------- */
 
 // The nearest node in the direction of the arrow key.
 function neighbour(key, elements, index) {
