@@ -148,6 +148,39 @@ static void a_service_opens_with_its_plots_and_endpoints(void **state)
 	assert_content();
 }
 
+static void every_window_can_be_chosen_and_the_theme_is_remembered(void **state)
+{
+	int windows;
+
+	demo();
+	traffic(10);
+	page_open(PAGE "#/services/backend", WIDE);
+	page_awaits(5000, "/[1-9].*\\/s/.test(document.querySelector('.figures dd')?.textContent)");
+	windows = atoi(page_text("document.querySelector('#window').options.length"));
+	assert_true(windows >= 5);
+	for (int i = windows - 1; i >= 0; i--) {
+		(void)page_text("performance.clearResourceTimings()");
+		(void)page_text(
+			"(w => { w.selectedIndex = %d; w.dispatchEvent(new Event('change')); })("
+			"document.querySelector('#window'))",
+			i);
+		page_awaits(5000, "performance.getEntriesByType('resource').some(e => "
+				  "e.responseStatus === 200 && "
+				  "e.name.includes('/api/metrics/backend?window=' + "
+				  "document.querySelector('#window').value))");
+	}
+	page_click("#theme");
+	page_awaits(2000, "document.documentElement.dataset.theme === 'light'");
+	page_click("#theme");
+	page_awaits(2000, "document.documentElement.dataset.theme === 'dark'");
+	assert_true(
+		page_is("getComputedStyle(document.body).backgroundColor === 'rgb(14, 17, 23)'"));
+	page_open(PAGE, WIDE);
+	assert_true(page_is("document.documentElement.dataset.theme === 'dark'"));
+	(void)page_text("localStorage.clear()");
+	assert_content();
+}
+
 static void a_trace_opens_as_a_waterfall_of_four_bars(void **state)
 {
 	struct client *c;
@@ -363,6 +396,7 @@ int main(void)
 	const struct CMUnitTest stories[] = {
 		STORY(the_map_shows_the_services_and_who_calls_whom),
 		STORY(a_service_opens_with_its_plots_and_endpoints),
+		STORY(every_window_can_be_chosen_and_the_theme_is_remembered),
 		STORY(a_trace_opens_as_a_waterfall_of_four_bars),
 		STORY(keys_are_enough),
 		STORY(a_tap_shows_requests_as_they_pass),
