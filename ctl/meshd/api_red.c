@@ -96,11 +96,35 @@ void api_figures(struct buf *b, const struct red_sum *s, double secs, const char
 	api_figure(b, "bytesOut", (double)s->bytes_out);
 }
 
-static void query_done(void *work)
-{
-	struct red_query *q = work;
+/* A question under way, on its request. */
+struct question {
+	struct works *works;
+	struct red_query *q;
+};
 
-	red_query_free(&q);
+static void question_done(void *work)
+{
+	struct question *u = work;
+
+	u->works->begun--;
+	red_query_free(&u->q);
+	free(u);
+}
+
+/* 0 or -ENOMEM. */
+static int question_new(struct request *r, const struct red_window *w)
+{
+	struct question *u = calloc(1, sizeof(*u));
+
+	if (!u || red_query_new(r->meshd->red, w, &u->q)) {
+		free(u);
+		return -ENOMEM;
+	}
+	u->works = &r->meshd->works;
+	u->works->begun++;
+	r->work = u;
+	r->work_done = question_done;
+	return 0;
 }
 
 /* Parts, for as long as the loop may wait. */
@@ -120,14 +144,14 @@ int api_query(struct request *r, const struct red_window *w, struct red_query **
 	struct meshd *m = r->meshd;
 	int err = 0;
 
-	*q = r->work;
-	if (!*q) {
-		err = red_query_new(m->red, w, q);
-		r->work = *q;
-		r->work_done = query_done;
-	}
-	if (!err)
+	if (!r->work && m->works.begun >= WORKS_BEGUN)
+		err = 1;
+	else if (!r->work)
+		err = question_new(r, w);
+	if (!err) {
+		*q = ((struct question *)r->work)->q;
 		err = query_parts(*q);
+	}
 	if (err > 0)
 		(void)works_wait(&m->works, r); /* it is answered, if it cannot */
 	else if (err == -EIO)

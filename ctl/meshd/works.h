@@ -10,7 +10,8 @@
 #include "lib/clock.h"
 #include "lib/loop.h"
 
-#define WORKS_MAX     8		 /* requests at the same time */
+#define WORKS_MAX     64	 /* requests that wait for their turn */
+#define WORKS_BEGUN   2		 /* of which so many have begun: work takes memory */
 #define WORKS_PART_NS 8000000ull /* of work in one round */
 
 struct request;
@@ -19,6 +20,7 @@ struct works {
 	struct loop *loop;
 	struct request *first, **last; /* in turn */
 	unsigned number;
+	unsigned begun; /* counted by those who begin and end */
 	bool ending;
 	struct timer timer;
 };

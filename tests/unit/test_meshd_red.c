@@ -307,6 +307,37 @@ static void series_beyond_the_limit_are_counted_together_until_others_go(void **
 	red_free(&r);
 }
 
+static void services_beyond_the_limit_are_counted_together(void **state)
+{
+	uint64_t now_ms = START_S * 1000, seq = 0, requests = 0;
+	struct red *r = open_red(dir.path, now_ms);
+	struct red_window w = {.window_s = 60, .step_s = 60};
+	const struct red_group *g;
+	struct red_query *q;
+	struct red_counts c;
+	char to[32];
+	size_t n;
+
+	assert_false(red_knows(r, "other"));
+	for (unsigned i = 0; i < RED_SERVICES_MAX + 1000; i++) {
+		snprintf(to, sizeof(to), "service-%u", i);
+		take_one(r, ++seq, "caller", to, now_ms);
+	}
+	red_count(r, &c);
+	assert_true(c.services <= RED_SERVICES_MAX);
+	assert_int_equal(c.dropped, 0);
+	assert_true(c.folded >= 1000 && c.folded < 1010);
+	assert_true(red_knows(r, "other"));
+	assert_int_equal(red_window_plan(r, &w, now_ms), 0);
+	q = model_query(r, &w);
+	g = red_query_groups(q, &n);
+	for (size_t i = 0; i < n; i++)
+		requests += g[i].sum.requests;
+	assert_int_equal(requests, RED_SERVICES_MAX + 1000);
+	red_query_free(&q);
+	red_free(&r);
+}
+
 static void series_that_are_not_used_make_room(void **state)
 {
 	uint64_t now_ms = START_S * 1000, seq = 0;
@@ -420,6 +451,7 @@ int main(void)
 		RED_TEST(kill_9_loses_nothing_and_doubles_nothing),
 		RED_TEST(the_world_goes_on_between_the_parts_of_a_question),
 		RED_TEST(series_beyond_the_limit_are_counted_together_until_others_go),
+		RED_TEST(services_beyond_the_limit_are_counted_together),
 		RED_TEST(series_that_are_not_used_make_room),
 		RED_TEST(the_future_is_now_and_the_far_past_is_dropped),
 		RED_TEST(processes_of_agents_are_bounded),

@@ -120,22 +120,34 @@ static int group_new(struct grouping *g, const struct red_key *k)
 	return 0;
 }
 
-/* Its number; -ENOSPC: there are too many. */
-static int group_of(struct grouping *g, const struct red_key *k)
+/* Its number; -ENOSPC: there are more than that. */
+static int group_within(struct grouping *g, const struct red_key *k, size_t most)
 {
 	uint32_t *slot;
 
-	if (g->n == g->cap && g->n < RED_GROUPS_MAX && grow(g))
+	if (g->n == g->cap && g->n < most && grow(g))
 		return -ENOMEM;
 	slot = slot_of(g, k);
 	if (!*slot) {
-		if (g->n == RED_GROUPS_MAX)
+		if (g->n >= most)
 			return -ENOSPC;
 		if (group_new(g, k))
 			return -ENOMEM;
 		*slot = (uint32_t)g->n;
 	}
 	return (int)*slot - 1;
+}
+
+/* Beyond the limit callers and versions of a service are one, so that its sums stay right. */
+static int group_of(struct grouping *g, const struct red_key *k)
+{
+	struct red_key other = *k;
+	int i = group_within(g, k, RED_GROUPS_MAX);
+
+	if (i != -ENOSPC)
+		return i;
+	other.source = other.version = RED_OTHER;
+	return group_within(g, &other, RED_GROUPS_MAX + RED_PROTOCOLS * RED_SERVICES_MAX);
 }
 
 static int add_to_group(void *arg, uint64_t start_s, const struct red_record *rec)

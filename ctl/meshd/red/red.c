@@ -274,5 +274,7 @@ void red_count(const struct red *r, struct red_counts *c)
 
 bool red_knows(const struct red *r, const char *service)
 {
-	return red_table_find(r->table, service) != NULL;
+	const struct red_service *s = red_table_find(r->table, service);
+
+	return s && (s->called || strcmp(service, RED_OTHER));
 }

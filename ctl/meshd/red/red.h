@@ -122,7 +122,7 @@ struct red_group {
 	enum red_protocol protocol;
 	struct red_sum sum;
 };
-#define RED_GROUPS_MAX 16384 /* more are left out */
+#define RED_GROUPS_MAX 16384 /* of more, source and version are "other" */
 
 /* Of one service by points, or (w->service NULL) of all by groups. The strings of *w stay the
  * caller's, and are needed until the end. 0 or -ENOMEM. */

@@ -8,7 +8,8 @@
 #include <string.h>
 #include <sys/random.h>
 
-#define SPARE	  256 /* slots that only "other" may take */
+#define SPARE	  4096 /* slots that only "other" callers of a service may take ... */
+#define LAST	  16   /* ... and of these, those that are for "other" services */
 #define SLOTS	  (RED_SERIES_MAX + SPARE)
 #define SLOT_BITS 15
 #define BUCKETS	  32768
@@ -21,7 +22,7 @@ struct red_table {
 	struct red_series *series; /* [SLOTS] */
 	uint32_t bucket[BUCKETS];
 	uint32_t free, free_other, oldest, newest;
-	unsigned number;
+	unsigned number, others; /* others: in the spare slots */
 	uint32_t generation;
 	struct red_service *service; /* [RED_SERVICES_MAX], open addressing would move them */
 	uint32_t service_bucket[RED_SERVICES_MAX];
@@ -85,6 +86,7 @@ int red_table_new(struct red_table **out)
 	}
 	memset(t->bucket, 0xff, sizeof(t->bucket));
 	memset(t->service_bucket, 0xff, sizeof(t->service_bucket));
+	red_table_service(t, RED_OTHER, 0)->refs = 1; /* there is always room for it */
 	*out = t;
 	return 0;
 }
@@ -244,15 +246,21 @@ static void evict(struct red_table *t, uint64_t now_s)
 	}
 }
 
-static uint32_t room(struct red_table *t, bool other, uint64_t now_s)
-{
-	uint32_t *list = other ? &t->free_other : &t->free, i;
+enum rank { OWN, OTHER_CALLER, OTHER_SERVICE };
 
-	if (*list == NO_SLOT && !other)
+static uint32_t room(struct red_table *t, enum rank rank, uint64_t now_s)
+{
+	uint32_t *list = rank == OWN ? &t->free : &t->free_other, i;
+
+	if (rank == OTHER_CALLER && t->others >= SPARE - LAST)
+		return NO_SLOT;
+	if (*list == NO_SLOT && rank == OWN)
 		evict(t, now_s);
 	i = *list;
-	if (i != NO_SLOT)
-		*list = t->series[i].next;
+	if (i == NO_SLOT)
+		return i;
+	*list = t->series[i].next;
+	t->others += rank != OWN;
 	return i;
 }
 
@@ -267,7 +275,7 @@ static void set_key(struct red_series *s, const struct red_key *key)
 	s->key.version = strncpy(p + 2 * (RED_NAME_MAX + 1), key->version, RED_NAME_MAX);
 }
 
-static struct red_series *make(struct red_table *t, const struct red_key *key, bool other,
+static struct red_series *make(struct red_table *t, const struct red_key *key, enum rank rank,
 			       uint64_t now_s)
 {
 	struct red_service *to = red_table_service(t, key->destination, now_s);
@@ -277,7 +285,7 @@ static struct red_series *make(struct red_table *t, const struct red_key *key, b
 	if (!to)
 		return NULL;
 	to->refs++; /* a series that goes for it must not take it along */
-	i = room(t, other, now_s);
+	i = room(t, rank, now_s);
 	if (i == NO_SLOT) {
 		to->refs--;
 		return NULL;
@@ -304,19 +312,19 @@ struct red_series *red_table_series(struct red_table *t, const struct red_key *k
 
 	*folded = false;
 	if (!s)
-		s = make(t, key, false, now_s);
+		s = make(t, key, OWN, now_s);
 	if (!s) {
 		*folded = true;
 		k.source = k.version = RED_OTHER;
 		s = find(t, &k);
 		if (!s)
-			s = make(t, &k, true, now_s);
+			s = make(t, &k, OTHER_CALLER, now_s);
 	}
 	if (!s) {
 		k.destination = RED_OTHER;
 		s = find(t, &k);
 		if (!s)
-			s = make(t, &k, true, now_s);
+			s = make(t, &k, OTHER_SERVICE, now_s);
 	}
 	t->folded += *folded;
 	if (s) {
@@ -329,7 +337,7 @@ struct red_series *red_table_series(struct red_table *t, const struct red_key *k
 void red_table_count(const struct red_table *t, struct red_counts *c)
 {
 	c->series = t->number;
-	c->services = t->services;
+	c->services = t->services - 1; /* but for "other" */
 	c->evicted = t->evicted;
 	c->folded = t->folded;
 	c->memory_bytes +=
