@@ -23,7 +23,7 @@
 struct connection {
 	struct connection *next, **prev;
 	int fd;
-	bool busy, suspended;
+	bool busy, suspended, answering;
 	uint64_t deadline_ms;
 };
 
@@ -296,7 +296,7 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **state,
 	if (r->work_done)
 		r->work_done(r->work);
 	if (r->connection) {
-		r->connection->busy = false;
+		r->connection->busy = r->connection->answering = false;
 		r->connection->suspended = false;
 		r->connection->deadline_ms = now_ms() + SERVER_CLIENT_S * 1000;
 	}
@@ -307,8 +307,10 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **state,
 
 void request_lives(struct request *r)
 {
-	if (r->connection)
-		r->connection->deadline_ms = now_ms() + SERVER_ANSWER_S * 1000;
+	if (!r->connection)
+		return;
+	r->connection->answering = true;
+	r->connection->deadline_ms = now_ms() + SERVER_ANSWER_S * 1000;
 }
 
 void request_suspend(struct request *r)
@@ -345,7 +347,9 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
 		*c->prev = c->next;
 		if (c->next)
 			c->next->prev = c->prev;
-		s->nconnections--;
+		/* a daemon that was full accepts again only when it runs once more */
+		if (s->nconnections-- >= SERVER_UNIX_MAX)
+			s->resumed = true;
 		free(c);
 		*context = NULL;
 		return;
@@ -364,12 +368,21 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
 	*context = c;
 }
 
+/* Nothing more comes, and what came has been read. libmicrohttpd misses an end that arrives
+ * together with the first part of a request: such connections would take the places of others. */
+static bool has_ended(const struct connection *c)
+{
+	char byte;
+
+	return !c->answering && recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
 /* libmicrohttpd's own timeout starts anew with every byte; this one does not. It sees the end of
  * the stream and closes the connection itself. */
 void server_sweep(struct server *s, uint64_t now)
 {
 	for (struct connection *c = s->connections; c; c = c->next)
-		if (!c->suspended && now > c->deadline_ms)
+		if (!c->suspended && (now > c->deadline_ms || has_ended(c)))
 			shutdown(c->fd, SHUT_RDWR);
 }
 

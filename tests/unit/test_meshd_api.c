@@ -314,6 +314,38 @@ static void tcp_needs_the_token_and_a_host_of_ours(void **state)
 	assert_int_equal(call("GET", "/health", NULL), 200);
 }
 
+static unsigned connections(void)
+{
+	const char *n;
+
+	assert_int_equal(call("GET", "/metrics", NULL), 200);
+	n = strstr(answer.body, "\nmesh_api_connections ");
+	assert_non_null(n);
+	return (unsigned)atoi(n + 22);
+}
+
+/* However much of a request came before the end: the places are for others. */
+static void who_goes_in_the_middle_of_a_request_leaves_nothing(void **state)
+{
+	static const char request[] = "POST /api/register HTTP/1.1\r\nHost: localhost\r\n"
+				      "Content-Length: 10\r\n\r\n{";
+	uint64_t end = clock_mono_ns() + 10000000000ull;
+
+	for (size_t n = 0; n < sizeof(request); n++) {
+		struct sockaddr_in in = {.sin_family = AF_INET,
+					 .sin_port = htons((uint16_t)port),
+					 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+		int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+		assert_int_equal(connect(fd, (struct sockaddr *)&in, sizeof(in)), 0);
+		assert_int_equal(write(fd, request, n), n);
+		close(fd);
+	}
+	while (connections() > 1)
+		if (clock_mono_ns() > end)
+			fail_msg("%u connections are left", connections());
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -325,6 +357,7 @@ int main(void)
 		TEST(bodies_have_a_limit),
 		TEST(two_requests_are_refused_each_in_its_own_words),
 		TEST(a_request_names_one_host),
+		TEST(who_goes_in_the_middle_of_a_request_leaves_nothing),
 		TEST(tcp_needs_the_token_and_a_host_of_ours),
 	};
 
