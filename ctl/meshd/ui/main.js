@@ -49,12 +49,12 @@ function markCurrent(name) {
 }
 
 function note(root, error) {
-	let line = root.querySelector(":scope > .note");
+	let line = root.querySelector(":scope > .refusal");
 
 	if (!error)
 		return line?.remove();
 	if (!line)
-		root.prepend(line = h("p", { class: "note", role: "alert" }));
+		root.prepend(line = h("p", { class: "note refusal", role: "alert" }));
 	text(line, error.message);
 }
 

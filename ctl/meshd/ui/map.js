@@ -229,8 +229,9 @@ export function open(root) {
 		h("button", { type: "button", click: arrange }, "Arrange"));
 	const content = h("div", { hidden: true }, h("div", { class: "card" }, tools, svg), h("div", { class: "card" }, calls.frame, more));
 	const settle = roving(nodes, "a.node", neighbour);
-	const resized = new ResizeObserver(draw);
+	const resized = new ResizeObserver(() => root.clientWidth !== width && draw());
 	let seen = null, near = null; // near: the service that is looked at
+	let width = 0; // when it was drawn; its height follows from what is drawn
 
 	root.append(nothing, content);
 	resized.observe(root);
@@ -268,13 +269,13 @@ export function open(root) {
 	function draw() {
 		if (!seen)
 			return;
-		const narrow = root.clientWidth < NARROW_PX;
 
+		width = root.clientWidth;
 		nothing.hidden = seen.nodes.length > 0;
 		content.hidden = !nothing.hidden;
 		if (content.hidden)
 			return;
-		layout.update(seen.nodes.map(n => n.name), seen.edges, narrow ? "TB" : "LR");
+		layout.update(seen.nodes.map(n => n.name), seen.edges, width < NARROW_PX ? "TB" : "LR");
 		svg.toggleAttribute("data-many", seen.edges.length > LABELS_UP_TO);
 		keyed(edges, seen.edges, e => e.id, makeEdge, fillEdge);
 		drawLabels();

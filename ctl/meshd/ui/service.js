@@ -164,6 +164,7 @@ export function open(root, service) {
 		plot("Latency", [{ key: "p50", label: "p50", ink: "fine" }, { key: "p95", label: "p95", ink: "accent" },
 			{ key: "p99", label: "p99", ink: "warn" }], format.duration),
 	];
+	const drawings = h("div", { class: "plots" }, plots.map(p => p.element));
 	const endpoints = table("Endpoints", ENDPOINTS), others = table("Calls", CALLS);
 	const share = h("div", { class: "card" }), guard = h("div", { class: "card guard" });
 	const shareOnce = settled(share), guardOnce = settled(guard);
@@ -176,8 +177,8 @@ export function open(root, service) {
 			h("h2", null, service), state,
 			h("span", { class: "actions" }, ["traces", "tap"].map(view =>
 				h("a", { class: "button", href: `#/${view}?service=${encodeURIComponent(service)}` }, view === "tap" ? "Tap" : "Traces")))),
-		gone, numbers.element, quiet, h("div", { class: "plots" }, plots.map(p => p.element)),
-		h("div", { class: "card" }, endpoints.frame), h("div", { class: "card" }, others.frame),
+		gone, numbers.element, quiet, drawings,
+		h("div", { class: "card", hidden: true }, endpoints.frame), h("div", { class: "card" }, others.frame),
 		h("div", { class: "columns" }, share, guard));
 
 	function drawMetrics(m) {
@@ -194,6 +195,7 @@ export function open(root, service) {
 		const status = found?.status ?? "absent";
 
 		gone.hidden = Boolean(found);
+		endpoints.frame.parentElement.hidden = !found;
 		classes(state, `state ${status}`);
 		text(state, status);
 		keyed(endpoints.body, (found?.endpoints ?? []).map(e => [e, breakers]), ([e]) => e.id, makeCells(ENDPOINTS), fillEndpoint);
@@ -209,14 +211,19 @@ export function open(root, service) {
 			const fault = faults.find(f => f.service === service);
 			const found = calls(graph, service);
 			const incoming = found.filter(e => e.destination === service);
+			const known = list.find(s => s.name === service);
+			const called = Boolean(known) || incoming.length > 0; // a mere caller has no numbers of its own
 
-			drawService(list.find(s => s.name === service), breakers);
+			drawService(known, breakers);
 			keyed(others.body, found, e => `${e.source} ${e.destination} ${e.protocol}`, makeCells(CALLS), fillCall);
 			others.frame.parentElement.hidden = !found.length;
 			shareOnce([configured, seenShares(incoming).map(([v, n]) => [v, n.toFixed(3)])],
 				() => sharing(service, configured?.config, incoming));
 			guardOnce([breakers, fault], () => resilience(breakers, fault));
-			drawMetrics(await api.metrics(service, currentWindow(), currentGranularity(), signal));
+			for (const element of [numbers.element, drawings, share, guard])
+				element.hidden = !called;
+			if (called)
+				drawMetrics(await api.metrics(service, currentWindow(), currentGranularity(), signal));
 		},
 		close() {
 			for (const p of plots)
