@@ -264,6 +264,23 @@ static double memory_mib(const char *key)
 	return kib / 1024;
 }
 
+/* What the scheduler says: on a machine that is busy with other things the waiting is most of it.
+ */
+static void print_cpu(void)
+{
+	double ran = 0, waited = 0;
+	char file[64];
+	FILE *f;
+
+	snprintf(file, sizeof(file), "/proc/%s/schedstat", opt_pid ? opt_pid : "self");
+	f = fopen(file, "re");
+	if (f && fscanf(f, "%lf %lf", &ran, &waited) == 2)
+		printf("CPU of meshd's loop: %.1f s, and %.1f s of waiting for one\n", ran / 1e9,
+		       waited / 1e9);
+	if (f)
+		fclose(f);
+}
+
 /* Is the map what was sent? */
 static bool counted(const char *window, uint64_t sent, uint64_t errors)
 {
@@ -307,6 +324,7 @@ static bool report(const struct agent *a, unsigned seconds)
 	       "%" PRIu64 " batches, %" PRIu64 " sent again\n",
 	       services, edges, agents, (double)sent / seconds, seconds, percent, batches, failed);
 	printf("memory of meshd: %.0f MiB, at most %.0f MiB\n", memory_mib("VmRSS"), most);
+	print_cpu();
 	printf("%-22s %8s %8s %8s %8s %10s\n", "question", "asked", "p50 ms", "p99 ms", "max ms",
 	       "bytes");
 	for (size_t i = 0; i < QUESTIONS; i++) {
