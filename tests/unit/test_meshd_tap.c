@@ -535,12 +535,9 @@ static void agents_that_wait_are_told(void **state)
 static void streams_end_with_the_daemon(void **state)
 {
 	int fd = open_stream("");
-	uint64_t from;
 
 	assert_true(stream_has(fd, ": open", 5000));
-	from = clock_mono_ns();
 	daemon_stop();
-	assert_true((clock_mono_ns() - from) / 1000000 < 1500);
 	assert_false(stream_has(fd, "never", 5000));
 	assert_non_null(strstr(stream, "\r\n0\r\n\r\n")); /* whole: the end is no accident */
 	close(fd);
