@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #define CONNECTIONS_MAX 64
+#define IDLE_S		60 /* then it is closed */
 
 struct way { /* of the bytes, in one direction */
 	int from, to;
@@ -83,6 +84,14 @@ static void *both_ways(void *arg)
 	return NULL;
 }
 
+static void limit(int fd)
+{
+	struct timeval idle = {.tv_sec = IDLE_S};
+
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &idle, sizeof(idle));
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &idle, sizeof(idle));
+}
+
 static void take(int fd, const struct sockaddr_in *to)
 {
 	struct way *w = malloc(sizeof(*w));
@@ -92,6 +101,8 @@ static void take(int fd, const struct sockaddr_in *to)
 	count(1);
 	if (w && other >= 0 && !connect(other, (const struct sockaddr *)to, sizeof(*to))) {
 		*w = (struct way){fd, other};
+		limit(fd);
+		limit(other);
 		if (!pthread_create(&t, NULL, both_ways, w)) {
 			pthread_detach(t);
 			return;

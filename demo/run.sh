@@ -104,6 +104,10 @@ wait_for_log() { # REQUEST-ID LINES
 trap 'stop 0' INT TERM HUP
 mkdir -p "$LOGS/state" "$LOGS/conf.d" /run/mesh
 
+if [ -n "${DOOR:-}" ]; then
+	start door "$BUILD/demo/door" --serve 15000
+	exec {DOOR}>&- # nobody else's
+fi
 start meshd meshd --state "$LOGS/state" --config "$LOGS/conf.d"
 meshd=$!
 start agent mesh-agent --cgroup /sys/fs/cgroup --gateway-default frontend --access-log "$LOGS/access.log"
@@ -118,7 +122,6 @@ wait -n -p ended "$check" "$meshd" "$agent" || failed=1
 daemon_ended "$ended"
 [ -z "${failed:-}" ] || fail "the mesh did not come up" check
 
-[ -z "${DOOR:-}" ] || start door "$BUILD/demo/door" --serve 15000
 start_service database
 database=$address
 start_service cache
