@@ -107,9 +107,8 @@ struct red_window {
 };
 #define RED_POINTS_MAX 1500
 
-/* Fills in what is asked for and not said, and what will be found. 0; -ERANGE: more than
- * RED_POINTS_MAX points, or longer than RED_KEEP_S, or a step that is no divisor or multiple of
- * what is still known so finely. */
+/* Fills in what is asked for and not said, and what will be found; the step becomes a multiple of
+ * the resolution. 0; -ERANGE: more than RED_POINTS_MAX points, or longer than RED_KEEP_S. */
 int red_window_plan(const struct red *r, struct red_window *w, uint64_t now_ms);
 
 /* A question, answered in parts that take a few milliseconds each: a fortnight of everything is a
