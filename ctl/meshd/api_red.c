@@ -48,19 +48,21 @@ static double ms(const struct red_sum *s, double q)
 static void figure(struct buf *b, const char *key, const char *suffix, double value)
 {
 	char text[48], *p = text + sizeof(text);
-	uint64_t n = value > 0 && value < 1e12 ? (uint64_t)(value * 1e6 + 0.5) : 0;
+	uint64_t whole = value > 0 && value < 1e18 ? (uint64_t)value : 0,
+		 part = value < 1e18 ? (uint64_t)((value - (double)whole) * 1e6 + 0.5) : 0;
 	bool any = false;
 
-	for (int i = 0; i < 6; i++, n /= 10) {
-		any = any || n % 10;
+	whole += part / 1000000;
+	for (int i = 0; i < 6; i++, part /= 10) {
+		any = any || part % 10;
 		if (any)
-			*--p = (char)('0' + n % 10);
+			*--p = (char)('0' + part % 10);
 	}
 	if (any)
 		*--p = '.';
 	do
-		*--p = (char)('0' + n % 10);
-	while (n /= 10);
+		*--p = (char)('0' + whole % 10);
+	while (whole /= 10);
 	buf_char(b, '"');
 	buf_str(b, key);
 	buf_str(b, suffix);

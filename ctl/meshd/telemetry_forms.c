@@ -10,6 +10,7 @@
 #include <string.h>
 
 #define NUMBER_MAX 9007199254740992.0 /* whole numbers that JSON's can hold */
+#define AMOUNT_MAX 281474976710656.0  /* of a second: no sum of a batch overflows */
 
 static bool name_or_empty(const char *s)
 {
@@ -23,6 +24,7 @@ static const struct schema name = {SCHEMA_TEXT, .min = 1, .max = 63, .valid = na
 static const struct schema version = {SCHEMA_TEXT, .min = 0, .max = 63, .valid = name_or_empty,
 				      .what = NAME_WHAT ", or empty"};
 static const struct schema number = {SCHEMA_INTEGER, .min = 0, .max = NUMBER_MAX};
+static const struct schema amount = {SCHEMA_INTEGER, .min = 0, .max = AMOUNT_MAX};
 static const struct schema seq = {SCHEMA_INTEGER, .min = 1, .max = NUMBER_MAX};
 static const struct schema count = {SCHEMA_INTEGER, .min = 0, .max = UINT32_MAX};
 static const struct schema protocol = {SCHEMA_WORD, .words = red_protocol_words};
@@ -44,11 +46,11 @@ static const struct schema one_series = {
 						{"protocol", &protocol, .required = true},
 						{"version", &version},
 						{"outcome", &outcome, .required = true},
-						{"requests", &number, .required = true},
-						{"errors", &number},
-						{"sumUs", &number},
-						{"bytesIn", &number},
-						{"bytesOut", &number},
+						{"requests", &count, .required = true},
+						{"errors", &count},
+						{"sumUs", &amount},
+						{"bytesIn", &amount},
+						{"bytesOut", &amount},
 						{"histogram", &histogram},
 						{NULL}}};
 static const struct schema series = {SCHEMA_LIST, .min = 0, .max = RED_BATCH_MAX,

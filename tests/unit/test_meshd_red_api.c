@@ -193,6 +193,8 @@ static void a_batch_that_makes_no_sense_is_refused(void **state)
 		{"{'node':'n','epoch':'e','seq':1,'time':1,'spans':[1]}", "spans[0]"},
 		{SERIES("'requests':-1"), "series[0].requests"},
 		{SERIES("'requests':1,'errors':2"), "series[0].errors"},
+		{SERIES("'requests':4294967296"), "series[0].requests"},
+		{SERIES("'requests':1,'bytesIn':1e15"), "series[0].bytesIn"},
 		{SERIES("'requests':1,'version':'a b'"), "series[0].version"},
 		{SERIES("'requests':1,'histogram':[413,1]"), "series[0].histogram"},
 		{SERIES("'requests':1,'histogram':[1]"), "series[0].histogram"},
@@ -208,6 +210,21 @@ static void a_batch_that_makes_no_sense_is_refused(void **state)
 		assert_body(want);
 	}
 	assert_int_equal(call("GET", "/api/metrics/b", NULL), 404);
+}
+
+static void large_numbers_are_whole(void **state)
+{
+	char body[512];
+
+	snprintf(body, sizeof(body),
+		 "{'node':'n','epoch':'e','seq':1,'time':%llu,'series':[{'source':'a',"
+		 "'destination':'b','protocol':'tcp','outcome':'ok','requests':4294967295,"
+		 "'bytesIn':281474976710656,'bytesOut':999999999999}]}",
+		 (unsigned long long)clock_wall_ms());
+	assert_int_equal(call("POST", "/api/telemetry", body), 200);
+	assert_int_equal(call("GET", "/api/metrics/b", NULL), 200);
+	assert_body("'requests':4294967295,'errors':0,");
+	assert_body("'bytesIn':281474976710656,'bytesOut':999999999999,");
 }
 
 static const cJSON *named(const cJSON *list, const char *key, const char *name)
@@ -354,6 +371,7 @@ int main(void)
 		TEST(nobody_knows_a_service_that_never_was),
 		TEST(a_window_that_makes_no_sense_is_refused),
 		TEST(a_batch_that_makes_no_sense_is_refused),
+		TEST(large_numbers_are_whole),
 		TEST(the_map_shows_calls_services_and_splits),
 		TEST(a_fortnight_is_answered_and_stops_nobody),
 	};
