@@ -10,8 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 
-#define BUCKETS 8192
+#define BUCKETS 8192 /* a power of two */
 
 struct entry {
 	uint64_t older; /* the one before in its bucket; 0: none */
@@ -21,6 +22,8 @@ struct entry {
 };
 
 struct tail {
+	uint64_t seed;	  /* trace ids are the callers': they must not choose the bucket */
+	uint64_t looked;  /* entries, by all takes */
 	uint64_t head;	  /* where the next one is put; the first is at TAIL_BYTES */
 	uint64_t last_ns; /* of the newest; 0: the memory is not in use */
 	uint64_t *newest; /* by bucket */
@@ -34,6 +37,10 @@ int tail_new(struct tail **out)
 
 	if (!t)
 		return -ENOMEM;
+	if (getrandom(&t->seed, sizeof(t->seed), 0) != sizeof(t->seed)) {
+		free(t);
+		return -EIO;
+	}
 	t->bytes = mmap(NULL, MAPPED, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (t->bytes == MAP_FAILED) {
 		int err = -errno;
@@ -55,16 +62,15 @@ void tail_free(struct tail **tp)
 	*tp = NULL;
 }
 
-/* Random or a hash in any case. */
 static uint64_t *bucket_of(struct tail *t, const uint8_t trace_id[16])
 {
 	uint64_t a, b;
 
 	memcpy(&a, trace_id, 8);
 	memcpy(&b, trace_id + 8, 8);
-	a ^= b;
-	a ^= a >> 32;
-	return &t->newest[(a ^ a >> 16) % BUCKETS];
+	a = (a ^ t->seed) * 0x9e3779b97f4a7c15u;
+	b = (b ^ (a >> 32) ^ a) * 0x9e3779b97f4a7c15u;
+	return &t->newest[(b >> 32) & (BUCKETS - 1)];
 }
 
 static struct entry *at(const struct tail *t, uint64_t place)
@@ -98,10 +104,10 @@ uint32_t tail_take(struct tail *t, const uint8_t trace_id[16], uint64_t now_ns,
 		   void (*fn)(const struct record *rec, void *arg), void *arg)
 {
 	uint64_t place = t->last_ns ? *bucket_of(t, trace_id) : 0;
-	uint32_t n = 0;
+	uint32_t n = 0, looked = 0;
 
 	/* what lies further back than the ring is long has been written over */
-	while (place && place + TAIL_BYTES >= t->head) {
+	while (place && place + TAIL_BYTES >= t->head && looked++ < TAIL_LOOK_MAX) {
 		struct entry *e = at(t, place);
 
 		if (e->at_ns + TAIL_KEEP_NS < now_ns)
@@ -113,7 +119,13 @@ uint32_t tail_take(struct tail *t, const uint8_t trace_id[16], uint64_t now_ns,
 		fn(record_of(e), arg);
 		n++;
 	}
+	t->looked += looked;
 	return n;
+}
+
+uint64_t tail_looked(const struct tail *t)
+{
+	return t->looked;
 }
 
 bool tail_in_use(const struct tail *t)

@@ -227,6 +227,11 @@ static void on_found(const struct record *rec, void *arg)
 	found[nfound++] = rec->bytes_in;
 }
 
+static void on_any(const struct record *rec, void *arg)
+{
+	++*(uint32_t *)arg;
+}
+
 static void trace_of(uint8_t id[16], uint32_t n)
 {
 	char text[32];
@@ -311,6 +316,36 @@ static void the_oldest_are_overwritten(void **state)
 			assert_true(found[0] <= last[i]);
 	}
 	assert_true(there > 5000);
+	tail_free(&t);
+}
+
+/* Whoever chooses trace ids, with equal halves or whatever else, chooses no bucket; and of one
+ * trace there may be any number. */
+static void callers_cannot_make_a_take_long(void **state)
+{
+	struct whole w = some(200, 1, &(struct texts){"GET", "/"});
+	uint32_t taken = 0;
+	struct tail *t;
+
+	w.r.size = (uint32_t)(sizeof(struct record) + 2 * sizeof(struct record_try) + 8);
+	assert_int_equal(tail_new(&t), 0);
+	for (uint64_t i = 1; i <= 20000; i++) {
+		memcpy(w.r.trace_id, &i, 8);
+		memcpy(w.r.trace_id + 8, &i, 8);
+		tail_put(t, &w.r, SECOND);
+	}
+	for (uint64_t i = 18001; i <= 20000; i++) {
+		memcpy(w.r.trace_id, &i, 8);
+		memcpy(w.r.trace_id + 8, &i, 8);
+		nfound = 0;
+		taken += tail_take(t, w.r.trace_id, SECOND, on_found, NULL);
+	}
+	assert_int_equal(taken, 2000);
+	assert_true(tail_looked(t) < 10 * 2000);
+	for (int i = 0; i < 3 * TAIL_LOOK_MAX; i++)
+		tail_put(t, &w.r, SECOND);
+	tail_take(t, w.r.trace_id, SECOND, on_any, &taken);
+	assert_int_equal(taken, 2000 + TAIL_LOOK_MAX);
 	tail_free(&t);
 }
 
@@ -444,6 +479,7 @@ int main(void)
 		cmocka_unit_test(what_is_an_error_and_what_is_kept),
 		cmocka_unit_test(what_is_wanted_is_found_once),
 		cmocka_unit_test(the_oldest_are_overwritten),
+		cmocka_unit_test(callers_cannot_make_a_take_long),
 		cmocka_unit_test(a_tap_takes_what_fits),
 		cmocka_unit_test(a_list_of_taps_lasts_while_it_is_repeated),
 		cmocka_unit_test(an_older_list_does_not_replace_a_newer_one),
