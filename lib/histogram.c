@@ -210,8 +210,13 @@ static int take(struct histogram_sparse *s, struct histogram_sparse *read, int e
 void histogram_sparse_json(const struct histogram_sparse *s, struct buf *out)
 {
 	buf_char(out, '[');
-	for (uint32_t i = 0; i < s->n; i++)
-		buf_printf(out, "%s%u,%u", i ? "," : "", s->pairs[i].bucket, s->pairs[i].count);
+	for (uint32_t i = 0; i < s->n; i++) {
+		if (i)
+			buf_char(out, ',');
+		buf_u64(out, s->pairs[i].bucket);
+		buf_char(out, ',');
+		buf_u64(out, s->pairs[i].count);
+	}
 	buf_char(out, ']');
 }
 

@@ -193,11 +193,14 @@ void series_add(struct series *t, const struct series_key *k, const struct serie
 /* --- taking --- */
 
 /* JSON holds whole numbers up to there. */
-static unsigned long long exact(uint64_t n)
+static void number(struct buf *out, const char *key, uint64_t n)
 {
-	return n < 1ULL << 53 ? n : 1ULL << 53;
+	buf_char(out, ',');
+	buf_key(out, key);
+	buf_u64(out, n < 1ULL << 53 ? n : 1ULL << 53);
 }
 
+/* Without printf(): rings are read in the same loop, and there may be thousands of these. */
 static void write_entry(const struct entry *e, struct buf *out)
 {
 	static const char *const outcomes[] = {"ok", "client-error", "error", "none"};
@@ -206,14 +209,19 @@ static void write_entry(const struct entry *e, struct buf *out)
 	buf_member(out, "source", e->names);
 	buf_char(out, ',');
 	buf_member(out, "destination", e->names + e->destination);
-	buf_printf(out, ",\"protocol\":\"%s\",", e->protocol == SERIES_TCP ? "tcp" : "http");
+	buf_char(out, ',');
+	buf_member(out, "protocol", e->protocol == SERIES_TCP ? "tcp" : "http");
+	buf_char(out, ',');
 	buf_member(out, "version", e->names + e->version);
-	buf_printf(out,
-		   ",\"outcome\":\"%s\",\"requests\":%llu,\"errors\":%llu,\"sumUs\":%llu,"
-		   "\"bytesIn\":%llu,\"bytesOut\":%llu,\"histogram\":",
-		   outcomes[e->outcome % 4], exact(e->requests),
-		   e->outcome >= SERIES_ERROR ? exact(e->requests) : 0, exact(e->sum_ns / 1000),
-		   exact(e->bytes_in), exact(e->bytes_out));
+	buf_char(out, ',');
+	buf_member(out, "outcome", outcomes[e->outcome % 4]);
+	number(out, "requests", e->requests);
+	number(out, "errors", e->outcome >= SERIES_ERROR ? e->requests : 0);
+	number(out, "sumUs", e->sum_ns / 1000);
+	number(out, "bytesIn", e->bytes_in);
+	number(out, "bytesOut", e->bytes_out);
+	buf_char(out, ',');
+	buf_key(out, "histogram");
 	histogram_sparse_json(&e->histogram, out);
 	buf_char(out, '}');
 }
