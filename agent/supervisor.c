@@ -74,7 +74,8 @@ void supervisor_record(const struct record *rec, void *arg)
 		metrics_tunnel(s->metrics, n.caller, n.callee, rec->bulkhead);
 	telemetry_record(s, rec, &n);
 	if (s->accesslog)
-		accesslog_write(s->accesslog, rec, &n);
+		accesslog_write(s->accesslog, rec, &n,
+				walltime_ns(&s->telemetry.wall, rec->start_ns));
 }
 
 static void drain_rings(struct timer *t)

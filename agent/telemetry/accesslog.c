@@ -154,13 +154,13 @@ static void millis(struct buf *b, const char *key, uint64_t ns)
 	buf_ms(b, ns);
 }
 
-/* When it began, by the wall clock: now, less the time since. */
-static void put_time(struct buf *b, const struct record *r)
+static void put_time(struct buf *b, uint64_t start_ns)
 {
-	uint64_t since = clock_mono_ns() - r->start_ns;
 	char iso[CLOCK_ISO_MAX];
 
-	buf_printf(b, "{\"time\":\"%s\"", clock_iso(clock_wall_ms() - since / 1000000, iso));
+	buf_str(b, "{\"time\":\"");
+	buf_str(b, clock_iso(start_ns / 1000000, iso));
+	buf_char(b, '"');
 }
 
 static void hex(struct buf *b, const char *key, const uint8_t *id, size_t n)
@@ -192,7 +192,8 @@ static void put_trace(struct buf *b, const struct record *r, const char *p)
 	boolean(b, "sampled", r->flags & RECORD_SAMPLED);
 }
 
-void accesslog_write(struct accesslog *a, const struct record *r, const struct accesslog_names *n)
+void accesslog_write(struct accesslog *a, const struct record *r, const struct accesslog_names *n,
+		     uint64_t start_ns)
 {
 	const char *p = record_text(r);
 	struct buf *b = &a->buf;
@@ -203,7 +204,7 @@ void accesslog_write(struct accesslog *a, const struct record *r, const struct a
 		a->lost++;
 		return;
 	}
-	put_time(b, r);
+	put_time(b, start_ns);
 	text(b, "kind", r->kind == RECORD_TUNNEL ? "tunnel" : "request",
 	     r->kind == RECORD_TUNNEL ? 6 : 7);
 	text(b, "caller", n->caller, strlen(n->caller));

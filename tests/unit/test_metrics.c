@@ -333,8 +333,8 @@ static void the_access_log_is_one_json_object_a_line_whatever_a_client_sends(voi
 	rec.r.request_id_len = sizeof(rid) - 1;
 	snprintf((char *)(&rec.r + 1), sizeof(rec.text), "%s%s%s%s", method, path, host, rid);
 	assert_int_equal(accesslog_new(file, &log), 0);
-	accesslog_write(log, &rec.r, &names);
-	accesslog_write(log, &rec.r, &names);
+	accesslog_write(log, &rec.r, &names, 1763868000123999999ULL);
+	accesslog_write(log, &rec.r, &names, 1763868000123999999ULL);
 	accesslog_flush(log);
 	assert_int_equal(accesslog_lost(log), 0);
 	accesslog_free(&log);
@@ -346,6 +346,7 @@ static void the_access_log_is_one_json_object_a_line_whatever_a_client_sends(voi
 		assert_non_null(end);
 		v = json_parse(line, (size_t)(end - line), NULL);
 		assert_non_null(v);
+		assert_string_equal(json_str(v, "time", ""), "2025-11-23T03:20:00.123Z");
 		assert_string_equal(json_str(v, "callee", ""), "back");
 		assert_string_equal(json_str(v, "path", ""), "/\"\n{\"x\":\xef\xbf\xbd\x01");
 		assert_string_equal(json_str(v, "requestId", ""), "id-1");
@@ -395,7 +396,7 @@ static void a_log_that_nobody_reads_loses_whole_lines_and_waits_for_nobody(void 
 	assert_int_equal(dup2(p[1], STDOUT_FILENO), STDOUT_FILENO);
 	alarm(20);
 	for (int i = 0; i < 3000; i++) {
-		accesslog_write(log, &r, &names);
+		accesslog_write(log, &r, &names, 0);
 		accesslog_flush(log);
 	}
 	lines = whole_lines(p[0], part, &have);
