@@ -41,11 +41,14 @@ void telemetry_metrics(struct supervisor *s, struct buf *out)
 {
 	const struct outbox_counts *c = outbox_counts(s->telemetry.outbox);
 
-	exposition_single(
-		out, "mesh_spans_dropped_total", "counter",
-		"Spans that were due and that meshd did not get: beyond a limit, or while "
-		"it was away.",
-		(double)(c->dropped[OUTBOX_SPANS] + workers_unsampled(&s->workers)));
+	exposition_head(out, "mesh_spans_dropped_total", "counter",
+			"Spans that meshd did not get. limit: left unsampled, as --trace-limit "
+			"says; lost: they were due.");
+	buf_printf(out,
+		   "mesh_spans_dropped_total{reason=\"limit\"} %llu\n"
+		   "mesh_spans_dropped_total{reason=\"lost\"} %llu\n",
+		   (unsigned long long)workers_unsampled(&s->workers),
+		   (unsigned long long)c->dropped[OUTBOX_SPANS]);
 	write_kinds(out, "mesh_telemetry_sent_total", "What meshd has taken.", c->sent);
 	write_kinds(out, "mesh_telemetry_dropped_total",
 		    "What found no room, waited for too long, or was refused.", c->dropped);

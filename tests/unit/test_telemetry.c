@@ -179,6 +179,20 @@ static void what_meshd_does_loses_nothing_and_doubles_nothing(void **state)
 	assert_int_equal(outbox_counts(s.telemetry.outbox)->sent[OUTBOX_SPANS], made);
 }
 
+static void assert_dropped(const char *reason, uint64_t n)
+{
+	char line[80];
+	struct buf b;
+
+	snprintf(line, sizeof(line), "\nmesh_spans_dropped_total{reason=\"%s\"} %llu\n", reason,
+		 (unsigned long long)n);
+	buf_init(&b, 1 << 20);
+	telemetry_metrics(&s, &b);
+	assert_false(b.failed);
+	assert_non_null(strstr(b.data, line));
+	buf_done(&b);
+}
+
 static void what_meshd_refuses_is_counted_and_holds_nothing_up(void **state)
 {
 	meshd.mood = REFUSES;
@@ -190,6 +204,9 @@ static void what_meshd_refuses_is_counted_and_holds_nothing_up(void **state)
 	record(200, RECORD_TRACED | RECORD_SAMPLED, 3);
 	await(meshd_has(spans) == 1 && meshd_has(requests) == 1);
 	assert_int_equal(meshd_has(lost_spans), 2);
+	s.workers.unsampled = 7; /* as --trace-limit says: nothing is lost */
+	assert_dropped("lost", 2);
+	assert_dropped("limit", 7);
 }
 
 /* Seconds add up while meshd is away: few batches for all of it. */
