@@ -426,9 +426,10 @@ static void no_origdst_is_lost_when_ports_are_reused(void **state)
 			break;
 		}
 		if (lookup_origdst(accepted, &o)) {
-			if (is_connected(accepted))
-				fail_msg("connection %d has no original destination", i);
-			reset++; /* and the entry with it: nobody to serve */
+			/* its entry goes a moment before its state, on another CPU; one that is
+			 * there and has none would stay */
+			eventually(!is_connected(accepted));
+			reset++; /* nobody to serve */
 		} else {
 			assert_int_equal(ntohs(o.port), fx.port4);
 		}
