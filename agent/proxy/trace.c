@@ -75,15 +75,17 @@ static bool is_drawn(const struct trace *t, uint32_t share)
 	return (mix(low) >> 32) * SNAP_ALL >> 32 < share;
 }
 
-static bool is_within(struct trace_source *s, uint64_t now_ns)
+/* The half of a burst that is left for others stays as it is with requests that are set aside. */
+static bool is_within(struct trace_source *s, bool aside, uint64_t now_ns)
 {
-	uint64_t burst = s->interval_ns > BURST_NS ? s->interval_ns : BURST_NS;
+	uint64_t burst = s->interval_ns > BURST_NS ? s->interval_ns : BURST_NS,
+		 left = aside ? burst / 2 : 0;
 
 	if (!s->interval_ns)
 		return true;
 	if (now_ns > burst && s->spent_ns < now_ns - burst)
 		s->spent_ns = now_ns - burst;
-	if (s->spent_ns + s->interval_ns > now_ns)
+	if (s->spent_ns + s->interval_ns + left > now_ns)
 		return false;
 	s->spent_ns += s->interval_ns;
 	return true;
@@ -97,7 +99,7 @@ bool trace_draw(const struct trace *t, struct trace_source *s, uint32_t share, u
 		return t->decision == TRACE_YES;
 	if (!is_drawn(t, share))
 		return false;
-	*within = is_within(s, now_ns);
+	*within = is_within(s, t->aside, now_ns);
 	return *within;
 }
 
@@ -122,6 +124,8 @@ void trace_decide(struct exchange *ex)
 
 	if (!ex->trace.begun)
 		return;
+	/* anybody can send very many of these, and they must not use up the others' limit */
+	ex->trace.aside = ex->service == MESH_NONE;
 	ex->trace.sampled = trace_draw(&ex->trace, &p->traces, s ? s->sampling : SNAP_ALL,
 				       p->loop.now_ns, &within);
 	if (ex->trace.sampled)

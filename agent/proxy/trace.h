@@ -45,6 +45,7 @@ struct trace {
 	bool state;    /* tracestate is passed on */
 	bool parent_is_hex;
 	bool sampled;
+	bool aside;	  /* of the limit it gets only what others leave: no service was meant */
 	uint8_t decision; /* enum trace_decision */
 	uint8_t forms;	  /* enum trace_form: what came in */
 	uint8_t text_len, parent_len, alias_len;

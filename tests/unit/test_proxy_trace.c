@@ -456,6 +456,29 @@ static void beyond_the_limit_no_trace_is_sampled_and_that_is_counted(void **stat
 	close(o);
 }
 
+static void requests_for_nobody_leave_the_limit_to_others(void **state)
+{
+	struct rig *rig = *state;
+	unsigned nobodys = 0;
+	enum { N = 20 };
+	int c;
+
+	exchange(rig, ""); /* the worker is up */
+	c = rig_connect(rig->gateway_port);
+	trace_limit(&rig->inside->traces, 2, 1); /* four at once */
+	for (int i = 0; i < N; i++) {
+		rig_send(c, "GET /nobody HTTP/1.1\r\nHost: h\r\n\r\n");
+		rig_read_until(c, "}\n", answered, sizeof(answered));
+		assert_memory_equal(answered, "HTTP/1.1 404 ", 13);
+	}
+	close(c);
+	for (unsigned i = 1; i <= N; i++)
+		nobodys += record_number(rig, i)->flags & RECORD_SAMPLED ? 1 : 0;
+	assert_in_range(nobodys, 1, N / 2);
+	exchange(rig, "");
+	assert_true(record_number(rig, N + 1)->flags & RECORD_SAMPLED);
+}
+
 static void a_tunnel_has_no_trace(void **state)
 {
 	struct rig *rig = *state;
@@ -532,6 +555,7 @@ int main(void)
 		T(a_caller_that_leaves_ends_the_try),
 		T(nothing_is_sampled_at_a_share_of_none),
 		T(beyond_the_limit_no_trace_is_sampled_and_that_is_counted),
+		T(requests_for_nobody_leave_the_limit_to_others),
 		T(a_tunnel_has_no_trace),
 		T(the_longest_record_is_read),
 	};

@@ -61,9 +61,9 @@ static void a_share_of_all_traces_is_sampled_the_same_everywhere(void **state)
 	assert_in_range(tenth, N / 10 - N / 50, N / 10 + N / 50);
 }
 
-static int sampled(struct trace_source *s, uint64_t from_ns, uint64_t to_ns, int n)
+static int sampled_of(struct trace_source *s, struct trace t, uint64_t from_ns, uint64_t to_ns,
+		      int n)
 {
-	struct trace t = {0};
 	int yes = 0;
 
 	for (int i = 0; i < n; i++) {
@@ -76,6 +76,32 @@ static int sampled(struct trace_source *s, uint64_t from_ns, uint64_t to_ns, int
 		yes += is;
 	}
 	return yes;
+}
+
+static int sampled(struct trace_source *s, uint64_t from_ns, uint64_t to_ns, int n)
+{
+	return sampled_of(s, (struct trace){0}, from_ns, to_ns, n);
+}
+
+/* A scanner at the gateway: each second 10,000 requests that are nobody's, and 20 that are. */
+static void requests_for_nobody_do_not_use_up_the_limit(void **state)
+{
+	const uint64_t second = 1000000000, start = 1000 * second;
+	const struct trace nobodys = {.aside = true};
+	struct trace_source s;
+	int scanned = 0;
+
+	assert_int_equal(trace_source_init(&s), 0);
+	trace_limit(&s, 100, 4); /* 25 a second of this worker, 50 at once */
+	assert_in_range(sampled_of(&s, nobodys, start, start + 1, 1), 1, 1);
+	for (uint64_t i = 1; i <= 60; i++) {
+		scanned += sampled_of(&s, nobodys, start + i * second,
+				      start + (i + 1) * second - 100, 10000);
+		assert_int_equal(sampled(&s, start + (i + 1) * second - 100,
+					 start + (i + 1) * second - 80, 20),
+				 20);
+	}
+	assert_in_range(scanned, 60, 60 * 6 + 25);
 }
 
 static void not_more_than_the_limit_begin(void **state)
@@ -103,6 +129,7 @@ int main(void)
 		cmocka_unit_test(ids_never_repeat),
 		cmocka_unit_test(a_share_of_all_traces_is_sampled_the_same_everywhere),
 		cmocka_unit_test(not_more_than_the_limit_begin),
+		cmocka_unit_test(requests_for_nobody_do_not_use_up_the_limit),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
