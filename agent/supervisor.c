@@ -4,6 +4,7 @@
  * loop ends in settle(): whatever was learned is put into the maps once, and then meshd is told.
  */
 #include "agent/supervisor.h"
+#include "agent/telemetry/spans.h"
 
 #include "lib/clock.h"
 #include "lib/code.h"
@@ -46,7 +47,7 @@ static void count_request(struct supervisor *s, const struct record *rec,
 				.version = n->version,
 				.code = rec->status,
 				.cause = rec->cause,
-				.duration_ns = rec->duration_ns,
+				.duration_ns = span_took_ns(rec),
 				.bytes_in = rec->bytes_in,
 				.bytes_out = rec->bytes_out,
 				.tries = rec->tries,

@@ -131,7 +131,7 @@ static void count_record(struct supervisor *s, const struct record *rec,
 		return; /* the kernel reports the end of every connection to such a service */
 	count(s, &k,
 	      &(struct series_sample){.n = 1,
-				      .duration_ns = tunnel ? rec->upstream_ns : rec->duration_ns,
+				      .duration_ns = tunnel ? rec->upstream_ns : span_took_ns(rec),
 				      .bytes_in = rec->bytes_in,
 				      .bytes_out = rec->bytes_out});
 }
@@ -192,7 +192,7 @@ static void make_span(struct supervisor *s, const struct record *rec,
 				   .instance = n->endpoint,
 				   .version = n->version,
 				   .node = s->cfg->node,
-				   .slow = rec->duration_ns > s->cfg->trace_slow_ns,
+				   .slow = span_took_ns(rec) > s->cfg->trace_slow_ns,
 				   .endpoint = endpoint_name,
 				   .arg = s};
 

@@ -60,10 +60,21 @@ bool span_error(const struct record *rec)
 	return !rec->status || rec->status >= 400;
 }
 
+bool span_cut_off(const struct record *rec)
+{
+	return rec->kind == RECORD_REQUEST && rec->status && rec->cause != CAUSE_NONE &&
+	       !(rec->flags & (RECORD_LOCAL | RECORD_CLIENT_GONE));
+}
+
+uint64_t span_took_ns(const struct record *rec)
+{
+	return rec->status == 101 ? rec->head_ns : rec->duration_ns;
+}
+
 bool span_matters(const struct record *rec, uint64_t slow_ns)
 {
-	return rec->kind == RECORD_REQUEST &&
-	       (!rec->status || rec->status >= 500 || rec->duration_ns > slow_ns);
+	return rec->kind == RECORD_REQUEST && (!rec->status || rec->status >= 500 ||
+					       span_cut_off(rec) || span_took_ns(rec) > slow_ns);
 }
 
 /* The next of a list with commas between its elements. */
@@ -85,19 +96,15 @@ static bool equal(struct span_text t, const char *s, size_t len)
 	return t.len == len && !memcmp(t.at, s, len);
 }
 
-bool span_has_trace(const struct record *rec, const char *id)
+bool span_has_trace(const struct record *rec, const char *id, const uint8_t bytes[16])
 {
 	struct span_texts t = span_texts(rec);
 	size_t len = strlen(id);
 	struct span_text one;
-	uint8_t bytes[16];
 
 	if (!len || !(rec->flags & RECORD_TRACED))
 		return false;
-	if (len == 32 && trace_unhex(bytes, id, 16, false) &&
-	    !memcmp(bytes, rec->trace_id, sizeof(bytes)))
-		return true;
-	if (equal(t.trace, id, len))
+	if (!memcmp(bytes, rec->trace_id, sizeof(rec->trace_id)) || equal(t.trace, id, len))
 		return true;
 	while (next_alias(&t.alias, &one))
 		if (equal(one, id, len))

@@ -28,7 +28,13 @@ void span_json(const struct record *rec, const struct span_names *n, uint64_t st
 
 /* As a span says it: status >= 400 or no answer. Of tunnels: the mesh's own end of it. */
 bool span_error(const struct record *rec);
-/* Kept though nobody sampled it: a request without an answer or with one >= 500, or a slow one. */
+/* An answer that began and was not brought to its end, though its caller was there. */
+bool span_cut_off(const struct record *rec);
+/* What counts as the duration of a request: of a stream that began with an upgrade (101), the time
+ * until that. */
+uint64_t span_took_ns(const struct record *rec);
+/* Kept though nobody sampled it: a request without an answer, with one >= 500 or with one that was
+ * cut off, or a slow one. */
 bool span_matters(const struct record *rec, uint64_t slow_ns);
 
 /* The texts of a record, in their order. */
@@ -41,7 +47,8 @@ struct span_texts {
 };
 struct span_texts span_texts(const struct record *rec);
 
-/* Has the record's trace that id, as its caller chose it, as hex, or as an alias? */
-bool span_has_trace(const struct record *rec, const char *id);
+/* Has the record's trace that id, as its caller chose it, as hex, or as an alias? bytes: what the
+ * id stands for (lib/trace_id.h), since not every hop may have seen the text. */
+bool span_has_trace(const struct record *rec, const char *id, const uint8_t bytes[16]);
 
 #endif

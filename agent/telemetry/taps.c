@@ -28,9 +28,13 @@ static bool filter_of(const cJSON *v, struct tapped_filter *f)
 
 	*f = (struct tapped_filter){.tap = whole(v, "tap"), .error = json_bool(v, "error", 0)};
 	f->min_ns = min_ms > 0 && min_ms < 1e9 ? (uint64_t)(min_ms * 1e6) : 0;
-	return f->tap && take_text(v, "service", f->service, sizeof(f->service)) &&
-	       take_text(v, "source", f->source, sizeof(f->source)) &&
-	       take_text(v, "trace", f->trace, sizeof(f->trace));
+	if (!f->tap || !take_text(v, "service", f->service, sizeof(f->service)) ||
+	    !take_text(v, "source", f->source, sizeof(f->source)) ||
+	    !take_text(v, "trace", f->trace, sizeof(f->trace)))
+		return false;
+	if (trace_id_usable(f->trace, strlen(f->trace)))
+		trace_id_bytes(f->trace, strlen(f->trace), f->trace_id);
+	return true;
 }
 
 static uint32_t lost_of(const struct taps *t, uint64_t tap)
@@ -87,7 +91,7 @@ bool taps_fits(const struct tapped_filter *f, const struct record *rec, const ch
 	return rec->duration_ns >= f->min_ns && (!f->error || span_error(rec)) &&
 	       (!*f->service || !strcmp(f->service, service)) &&
 	       (!*f->source || !strcmp(f->source, source)) &&
-	       (!*f->trace || span_has_trace(rec, f->trace));
+	       (!*f->trace || span_has_trace(rec, f->trace, f->trace_id));
 }
 
 bool taps_may_send(struct taps *t, uint64_t now_ns)

@@ -21,6 +21,7 @@
 struct tapped_filter {
 	uint64_t tap, min_ns;
 	char service[MESH_NAME_MAX], source[MESH_NAME_MAX], trace[TRACE_ID_TEXT_MAX + 1];
+	uint8_t trace_id[16]; /* what `trace` stands for */
 	bool error;
 	uint32_t lost; /* that fitted and were not sent, since that was last said */
 };

@@ -79,6 +79,24 @@ static void a_slow_span_keeps_the_whole_trace(void **state)
 	assert_int_equal(strlen(last), 32); /* agents are asked by the digits */
 }
 
+/* Status 200, and yet it did not come to its end. Not when the caller did not want the rest. */
+static void an_answer_that_was_cut_off_keeps_its_trace(void **state)
+{
+	for (int gone = 0; gone < 2; gone++) {
+		cJSON *list = cJSON_CreateArray();
+		cJSON *v = span_made(&(struct made){
+			.trace = gone ? "left" : "cut", .id = "1", .unsampled = true});
+
+		cJSON_AddStringToObject(v, "cause", "upstream-reset");
+		cJSON_AddBoolToObject(v, "clientGone", gone);
+		cJSON_AddItemToArray(list, v);
+		assert_int_equal(traces_take(store, list, "n", 1000), 0);
+		cJSON_Delete(list);
+	}
+	assert_int_equal(spans_of("cut"), 1);
+	assert_int_equal(spans_of("left"), -1);
+}
+
 /* An agent's flag says what is slow for it. */
 static void what_an_agent_calls_slow_is_slow(void **state)
 {
@@ -253,6 +271,7 @@ int main(void)
 		T(an_error_keeps_the_whole_trace),
 		T(a_slow_span_keeps_the_whole_trace),
 		T(what_an_agent_calls_slow_is_slow),
+		T(an_answer_that_was_cut_off_keeps_its_trace),
 		T(every_node_is_told_once_and_again_a_second_later),
 		T(what_is_asked_for_has_a_limit),
 		T(what_waits_has_a_limit),

@@ -166,8 +166,6 @@ static void ids_are_as_the_caller_chose_them(void **state)
 	v = span_of(&w);
 	assert_true(cJSON_IsNull(cJSON_GetObjectItem(v, "parentId")));
 	cJSON_Delete(v);
-	assert_true(span_has_trace(&w.r, "ABababababababababababababababab"));
-	assert_false(span_has_trace(&w.r, ""));
 }
 
 /* Bytes of a client come out as text of JSON, whatever they are, and no longer than SPAN_MAX. */
@@ -199,18 +197,33 @@ static void what_is_an_error_and_what_is_kept(void **state)
 		uint16_t status;
 		uint64_t ns;
 		bool error, matters;
-	} cases[] = {{200, 1, false, false},	  {404, 1, true, false},
-		     {500, 1, true, true},	  {503, 1, true, true},
-		     {0, 1, true, true},	  {101, 1, false, false},
-		     {200, SECOND, false, false}, {200, SECOND + 1, false, true}};
+		uint16_t flags;
+		uint8_t cause;
+	} cases[] = {{200, 1, false, false},
+		     {404, 1, true, false},
+		     {500, 1, true, true},
+		     {503, 1, true, true},
+		     {0, 1, true, true},
+		     {101, 1, false, false},
+		     {200, SECOND, false, false},
+		     {200, SECOND + 1, false, true},
+		     /* cut off in its middle: not when its caller left, nor what we answered */
+		     {200, 1, false, true, 0, CAUSE_UPSTREAM_RESET},
+		     {200, 1, false, false, RECORD_CLIENT_GONE, CAUSE_UPSTREAM_RESET},
+		     {404, 1, true, false, RECORD_LOCAL, CAUSE_NO_ROUTE},
+		     /* a stream's life is no slowness; the time to its beginning was 11.9 ms */
+		     {101, 100 * SECOND, false, false}};
 
 	for (size_t i = 0; i < COUNT(cases); i++) {
 		struct whole w = some(cases[i].status, cases[i].ns, &(struct texts){0});
 
+		w.r.flags |= cases[i].flags;
+		w.r.cause = cases[i].cause;
 		assert_int_equal(span_error(&w.r), cases[i].error);
 		assert_int_equal(span_matters(&w.r, SECOND), cases[i].matters);
 		w.r.kind = RECORD_TUNNEL; /* has no status, and takes its time */
 		w.r.status = 0;
+		w.r.cause = CAUSE_NONE;
 		assert_false(span_error(&w.r));
 		assert_false(span_matters(&w.r, SECOND));
 	}
@@ -375,6 +388,7 @@ static void a_tap_takes_what_fits(void **state)
 		{"{\"tap\":1,\"minMs\":100.5}", false},
 		{"{\"tap\":1,\"trace\":\"order-17\"}", true},
 		{"{\"tap\":1,\"trace\":\"abababababababababababababababab\"}", true},
+		{"{\"tap\":1,\"trace\":\"ABababababababababababababababab\"}", true},
 		{"{\"tap\":1,\"trace\":\"alias-2\"}", true},
 		{"{\"tap\":1,\"trace\":\"alias\"}", false},
 	};
@@ -391,6 +405,23 @@ static void a_tap_takes_what_fits(void **state)
 		assert_int_equal(taps_fits(&t.filter[0], &w.r, "backend", "frontend"),
 				 cases[i].fits);
 	}
+}
+
+/* A hop whose caller sent only traceparent has never seen the name. */
+static void a_tap_finds_a_trace_by_what_its_name_stands_for(void **state)
+{
+	struct whole w = some(200, 1, &(struct texts){.method = "GET"});
+	struct taps t = {0};
+
+	trace_id_bytes("order-17", 8, w.r.trace_id);
+	taps_of(&t,
+		"{\"taps\":[{\"tap\":1,\"trace\":\"order-17\"},{\"tap\":2,\"trace\":\"order-1\"}]}",
+		SECOND);
+	assert_int_equal(t.n, 2);
+	assert_true(taps_fits(&t.filter[0], &w.r, "backend", "frontend"));
+	assert_false(taps_fits(&t.filter[1], &w.r, "backend", "frontend"));
+	w.r.flags = 0; /* without a trace */
+	assert_false(taps_fits(&t.filter[0], &w.r, "backend", "frontend"));
 }
 
 static void a_list_of_taps_lasts_while_it_is_repeated(void **state)
@@ -481,6 +512,7 @@ int main(void)
 		cmocka_unit_test(the_oldest_are_overwritten),
 		cmocka_unit_test(callers_cannot_make_a_take_long),
 		cmocka_unit_test(a_tap_takes_what_fits),
+		cmocka_unit_test(a_tap_finds_a_trace_by_what_its_name_stands_for),
 		cmocka_unit_test(a_list_of_taps_lasts_while_it_is_repeated),
 		cmocka_unit_test(an_older_list_does_not_replace_a_newer_one),
 		cmocka_unit_test(taps_are_bounded),

@@ -122,8 +122,15 @@ int span_read(const cJSON *json, const char *node, struct span *s)
 	s->error = json_bool(json, "error", s->status >= 400);
 	/* what is slow is the agent's to say: its flag may be lower */
 	s->slow = s->duration_us >= TRACES_SLOW_MS * 1000 || json_bool(json, "slow", 0);
+	s->cut_off = s->status && s->status < 400 && *json_str(json, "cause", "") &&
+		     !json_bool(json, "clientGone", 0);
 	s->sampled = !node || json_bool(json, "sampled", 0);
 	return 0;
+}
+
+bool span_keeps_trace(const struct span *s)
+{
+	return s->sampled || s->error || s->slow || s->cut_off;
 }
 
 /* Columns, and what the trace says of itself. */

@@ -30,6 +30,7 @@ struct span {
 	int64_t start_us, duration_us;
 	int status;
 	bool error, sampled, slow;
+	bool cut_off;	  /* its answer began well, and was not brought to its end */
 	const char *node; /* of the agent; NULL: an application's own */
 	const cJSON *json;
 };
@@ -37,6 +38,8 @@ struct span {
 /* 0, or -EINVAL: it makes no sense. node NULL: an application sent it, which is as good as sampled.
  */
 int span_read(const cJSON *json, const char *node, struct span *out);
+/* Is it, and with it the rest of its trace, kept? */
+bool span_keeps_trace(const struct span *s);
 /* What the store keeps as text: its members with a comma before each, without those that have a
  * column of their own or belong to the trace. -EMSGSIZE: more than SPAN_BODY_MAX. */
 int span_body(const struct span *s, struct buf *out);

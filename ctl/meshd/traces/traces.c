@@ -266,7 +266,7 @@ static int release_held(struct traces *t, struct trace_row *row)
 /* Decides on it. */
 static int take_span(struct traces *t, const struct span *s)
 {
-	bool keep = s->sampled || s->error || s->slow;
+	bool keep = span_keeps_trace(s);
 	struct trace_row *row;
 	int r = touch(t, s->key, &row);
 
@@ -310,7 +310,7 @@ static void offer_all(struct traces *t, const cJSON *spans, const char *node)
 	struct span s;
 
 	cJSON_ArrayForEach (v, spans)
-		if (!span_read(v, node, &s) && (s.sampled || s.error || s.slow))
+		if (!span_read(v, node, &s) && span_keeps_trace(&s))
 			offer(t, &s);
 }
 
