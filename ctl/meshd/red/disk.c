@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See disk.h: reading and writing. Opening is in disk_open.c. */
 #include "ctl/meshd/red/disk_impl.h"
+#include "lib/clock.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -36,13 +37,9 @@ const char *const disk_statements[DISK_STATEMENTS] = {
 			 "WHERE tier = ?1 AND start_s < ?2 LIMIT ?3)",
 	[D_PRUNE_CELL_OLDEST] =
 		"DELETE FROM cell WHERE id IN (SELECT id FROM cell ORDER BY id LIMIT ?1)",
-	[D_PRUNE_JOURNAL_SIZE] =
-		"SELECT coalesce(sum(length(records)), 0), coalesce(max(second_s), 0), count(*) "
-		"FROM (SELECT records, second_s FROM journal WHERE id <= ?1 AND second_s < ?2 "
-		"ORDER BY id LIMIT ?3)",
-	[D_PRUNE_JOURNAL] =
-		"DELETE FROM journal WHERE id IN (SELECT id FROM journal WHERE id <= ?1 "
-		"AND second_s < ?2 ORDER BY id LIMIT ?3)",
+	[D_JOURNAL_OLDEST] = "SELECT id, second_s, length(records) FROM journal WHERE id <= ?1 "
+			     "ORDER BY id LIMIT ?2",
+	[D_PRUNE_JOURNAL] = "DELETE FROM journal WHERE id <= ?1 AND second_s < ?2",
 	[D_PRUNE_SERVICE] = "DELETE FROM service WHERE name IN (SELECT name FROM service WHERE "
 			    "last_s < ?1 LIMIT ?2)",
 	[D_PRUNE_AGENT] = "DELETE FROM agent WHERE rowid IN (SELECT rowid FROM agent WHERE "
@@ -355,32 +352,84 @@ int red_disk_services(struct red_disk *d, int (*fn)(void *arg, const struct red_
 
 /* --- cleaning up --------------------------------------------------------------------- */
 
-/* What is gone is said before it goes. */
-static int prune_journal(struct red_disk *d, uint64_t id, uint64_t before_s)
-{
-	uint64_t rows = RED_PRUNE_ROWS, bytes = 0, last_s = 0, n = 0;
-	sqlite3_stmt *st = bind(d, D_PRUNE_JOURNAL_SIZE, "nnn", id, before_s, rows);
-	int r = 0;
+#define STEP_BYTES (1u << 20) /* of the journal; the last row may be longer */
 
-	if (sqlite3_step(st) == SQLITE_ROW) {
-		bytes = number(st, 0);
-		last_s = number(st, 1);
-		n = number(st, 2);
-	} else {
-		r = disk_fail(d);
+struct due {
+	uint64_t id, last_s, bytes; /* up to which, the latest second of them, their length */
+	unsigned n;
+};
+
+/* What may go of the oldest few rows, whatever of them may not. */
+static int journal_due(struct red_disk *d, uint64_t id, uint64_t before_s, struct due *due)
+{
+	sqlite3_stmt *st = bind(d, D_JOURNAL_OLDEST, "nn", id, (uint64_t)RED_PRUNE_ROWS);
+	int step = SQLITE_DONE, r;
+
+	while (due->bytes < STEP_BYTES && (step = sqlite3_step(st)) == SQLITE_ROW) {
+		if (number(st, 1) >= before_s)
+			continue;
+		due->n++;
+		due->id = number(st, 0);
+		due->last_s = number(st, 1) > due->last_s ? number(st, 1) : due->last_s;
+		due->bytes += number(st, 2);
 	}
+	r = step == SQLITE_DONE || step == SQLITE_ROW ? 0 : disk_fail(d);
 	unbind(st);
-	if (r || !n)
-		return r;
-	if (last_s >= d->journal_from_s) {
-		d->journal_from_s = last_s + 1;
-		r = red_disk_mark_put(d, RED_DISK_JOURNAL_MARK, 0, d->journal_from_s);
-	}
-	if (!r)
-		r = run(d, bind(d, D_PRUNE_JOURNAL, "nnn", id, before_s, rows));
-	if (!r)
-		d->journal_bytes -= bytes < d->journal_bytes ? bytes : d->journal_bytes;
 	return r;
+}
+
+/* 1: there may be more; 0: that was all. What is gone is said before it goes. */
+static int prune_journal(struct red_disk *d, const struct red_disk_keep *k)
+{
+	uint64_t before_s = red_disk_journal_full(d) ? INT64_MAX : k->journal_s;
+	struct due due = {0};
+	int r = journal_due(d, k->journal_id, before_s, &due);
+
+	if (r || !due.n)
+		return r;
+	if (due.last_s >= d->journal_from_s) {
+		r = red_disk_mark_put(d, RED_DISK_JOURNAL_MARK, 0, due.last_s + 1);
+		if (r)
+			return r;
+		d->journal_from_s = due.last_s + 1;
+	}
+	r = run(d, bind(d, D_PRUNE_JOURNAL, "nn", due.id, before_s));
+	if (r)
+		return r;
+	d->journal_bytes -= due.bytes < d->journal_bytes ? due.bytes : d->journal_bytes;
+	return 1;
+}
+
+/* The same of the others: a statement that removes a few rows. */
+static int prune_rows(struct red_disk *d, sqlite3_stmt *st)
+{
+	int r = run(d, st);
+
+	return r ? r : sqlite3_changes(d->db) == RED_PRUNE_ROWS;
+}
+
+static int prune_beyond(struct red_disk *d, const struct red_disk_keep *k)
+{
+	if (red_disk_bytes(d) <= d->bytes_max)
+		return 0;
+	return prune_rows(d, bind(d, D_PRUNE_CELL_OLDEST, "n", (uint64_t)RED_PRUNE_ROWS));
+}
+
+static int prune_old(struct red_disk *d, const struct red_disk_keep *k)
+{
+	uint64_t rows = RED_PRUNE_ROWS;
+
+	switch (d->turn % 8) {
+	case 3:
+		return prune_rows(d, bind(d, D_PRUNE_SERVICE, "nn", k->cells_s[2], rows));
+	case 7:
+		return prune_rows(d, bind(d, D_PRUNE_AGENT, "nn", k->cells_s[2], rows));
+	case 1:
+	case 5:
+		return prune_rows(d, bind(d, D_PRUNE_CELL, "nnn", 2ull, k->cells_s[2], rows));
+	default:
+		return prune_rows(d, bind(d, D_PRUNE_CELL, "nnn", 1ull, k->cells_s[1], rows));
+	}
 }
 
 void red_disk_limit(struct red_disk *d, uint64_t bytes, uint64_t journal_bytes)
@@ -391,25 +440,18 @@ void red_disk_limit(struct red_disk *d, uint64_t bytes, uint64_t journal_bytes)
 
 int red_disk_prune(struct red_disk *d, const struct red_disk_keep *k)
 {
-	uint64_t rows = RED_PRUNE_ROWS;
+	static int (*const parts[])(struct red_disk *, const struct red_disk_keep *) = {
+		prune_journal, prune_beyond, prune_old};
+	int r = 0;
 
-	if (d->journal_bytes > d->journal_max)
-		return prune_journal(d, k->journal_id, INT64_MAX);
-	if (red_disk_bytes(d) > d->bytes_max)
-		return run(d, bind(d, D_PRUNE_CELL_OLDEST, "n", rows));
-	switch (d->turn++ % 8) {
-	case 0:
-	case 2:
-		return run(d, bind(d, D_PRUNE_CELL, "nnn", (uint64_t)1, k->cells_s[1], rows));
-	case 4:
-		return run(d, bind(d, D_PRUNE_CELL, "nnn", (uint64_t)2, k->cells_s[2], rows));
-	case 6:
-		if (d->turn & 8)
-			return run(d, bind(d, D_PRUNE_SERVICE, "nn", k->cells_s[2], rows));
-		return run(d, bind(d, D_PRUNE_AGENT, "nn", k->cells_s[2], rows));
-	default:
-		return prune_journal(d, k->journal_id, k->journal_s);
+	for (size_t i = 0; i < sizeof(parts) / sizeof(*parts) && r >= 0; i++) {
+		uint64_t end_ns = clock_mono_ns() + d->part_ns;
+
+		while ((r = parts[i](d, k)) > 0 && clock_mono_ns() < end_ns)
+			;
 	}
+	d->turn++;
+	return r < 0 ? r : 0;
 }
 
 size_t red_disk_bytes(struct red_disk *d)

@@ -77,9 +77,10 @@ int red_disk_service_put(struct red_disk *d, const struct red_disk_service *s);
 int red_disk_services(struct red_disk *d, int (*fn)(void *arg, const struct red_disk_service *s),
 		      void *arg);
 
-/* One small step of cleaning up, of those that are due in turn: cells of tier 1 and 2 that begin
- * before keep_s[tier], journal entries up to journal_id of before journal_s, services and agents
- * not seen since keep_s[2]; and the oldest of what is beyond the limits. */
+/* Cleaning up, in steps of a few rows, for a few milliseconds: journal entries up to journal_id of
+ * before journal_s, those that are due in turn of the cells of tier 1 and 2 that begin before
+ * cells_s[tier] and of services and agents not seen since cells_s[2]; and the oldest of what is
+ * beyond the limits. */
 struct red_disk_keep {
 	uint64_t cells_s[3], journal_s, journal_id;
 };

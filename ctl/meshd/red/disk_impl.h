@@ -8,6 +8,8 @@
 #include <pthread.h>
 #include <sqlite3.h>
 
+#define DISK_PART_NS 2000000
+
 enum disk_statement {
 	D_BEGIN,
 	D_COMMIT,
@@ -18,6 +20,7 @@ enum disk_statement {
 	D_JOURNAL_PUT,
 	D_JOURNAL_ALL,
 	D_JOURNAL_SIZE,
+	D_JOURNAL_OLDEST,
 	D_MARK_PUT,
 	D_MARK_ALL,
 	D_CELL_PUT,
@@ -28,7 +31,6 @@ enum disk_statement {
 	D_SERVICE_ALL,
 	D_PRUNE_CELL,
 	D_PRUNE_CELL_OLDEST,
-	D_PRUNE_JOURNAL_SIZE,
 	D_PRUNE_JOURNAL,
 	D_PRUNE_SERVICE,
 	D_PRUNE_AGENT,
@@ -53,6 +55,7 @@ struct red_disk {
 	sqlite3_stmt *stmt[DISK_STATEMENTS];
 	uint64_t journal_bytes, bytes_max, journal_max;
 	uint64_t journal_from_s; /* what is of before it may be gone */
+	uint64_t part_ns;	 /* for each part of a pruning; a step that has begun goes on */
 	unsigned turn;		 /* of pruning */
 	int page_size;
 	struct disk_wal wal;

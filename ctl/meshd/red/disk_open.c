@@ -136,6 +136,7 @@ int red_disk_open(const char *dir, struct red_disk **out, char *why, size_t cap)
 	if (!d)
 		return -ENOMEM;
 	snprintf(file, sizeof(file), "%s/telemetry.db", dir);
+	d->part_ns = DISK_PART_NS;
 	red_disk_limit(d, RED_DISK_BYTES, RED_JOURNAL_BYTES);
 	r = disk_open(d, file);
 	if (!r) {

@@ -320,15 +320,19 @@ static void prune(struct red *r, uint64_t now_ms)
 		(void)red_keep_failed(r, err, now_ms);
 }
 
-/* A journal that is too long is written into the tiers before its time, so that it can go. */
+/* A journal that is too long is written into the tiers before its time, what holds most of it back
+ * first, so that it can go. */
 static void shorten(struct red *r, uint64_t now_ms)
 {
-	for (unsigned i = 0; i < RED_SHARDS && red_keep_ready(r); i++)
-		for (unsigned t = 1; t < RED_TIERS && red_keep_ready(r); t++)
-			if (r->tier[t].mark[i] + 1000 < r->journal_id) {
-				(void)red_keep_shard(r, t, i, now_ms);
-				return;
+	unsigned tier = 1, shard = 0;
+
+	for (unsigned t = 1; t < RED_TIERS; t++)
+		for (unsigned i = 0; i < RED_SHARDS; i++)
+			if (r->tier[t].mark[i] < r->tier[tier].mark[shard]) {
+				tier = t;
+				shard = i;
 			}
+	(void)red_keep_shard(r, tier, shard, now_ms);
 }
 
 static void try_again(struct red *r, uint64_t now_ms)
