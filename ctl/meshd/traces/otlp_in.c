@@ -96,7 +96,8 @@ static cJSON *any_value(const cJSON *v)
 	return NULL;
 }
 
-/* KeyValue[] as an object. Of one key the first counts. */
+/* KeyValue[] as an object: of one key the first counts, of a list the first ATTRIBUTES_MAX pairs --
+ * a key is looked for among those before it, so what a pair costs must not grow with the list. */
 static cJSON *attributes(const cJSON *list)
 {
 	cJSON *out = cJSON_CreateObject(), *value;
@@ -104,9 +105,12 @@ static cJSON *attributes(const cJSON *list)
 	int n = 0;
 
 	cJSON_ArrayForEach (pair, list) {
-		const char *key = text_of(pair, "key");
+		const char *key;
 
-		if (!*key || n++ == ATTRIBUTES_MAX || cJSON_GetObjectItemCaseSensitive(out, key))
+		if (n++ == ATTRIBUTES_MAX)
+			break;
+		key = text_of(pair, "key");
+		if (!*key || cJSON_GetObjectItemCaseSensitive(out, key))
 			continue;
 		value = any_value(member(pair, "value"));
 		if (value && !cJSON_AddItemToObject(out, key, value))
