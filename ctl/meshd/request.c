@@ -168,6 +168,31 @@ static void reply_owned(struct request *r, unsigned status, const char *type, ch
 
 static const char json_type[] = "application/json";
 
+/* Clients that ask and do not read: each answer is bounded, and so are all together. */
+static void reply_busy(struct request *r)
+{
+	static char text[] = "{\"error\":\"too many large answers wait to be read: try again\"}";
+	struct MHD_Response *p =
+		response_new(text, sizeof(text) - 1, MHD_RESPMEM_PERSISTENT, json_type);
+
+	if (p)
+		MHD_add_response_header(p, "Retry-After", "1");
+	queue(r, 503, p);
+	if (p)
+		MHD_destroy_response(p);
+}
+
+/* Of memory (malloc) that is the answer's from here on. */
+static void reply_made(struct request *r, unsigned status, const char *type, char *data, size_t len)
+{
+	if (server_hold(r, len)) {
+		reply_owned(r, status, type, data, len, MHD_RESPMEM_MUST_FREE);
+		return;
+	}
+	free(data);
+	reply_busy(r);
+}
+
 void reply_json(struct request *r, unsigned status, cJSON *v)
 {
 	static char no_memory[] = "{\"error\":\"out of memory\"}";
@@ -175,7 +200,7 @@ void reply_json(struct request *r, unsigned status, cJSON *v)
 
 	cJSON_Delete(v);
 	if (text)
-		reply_owned(r, status, json_type, text, strlen(text), MHD_RESPMEM_MUST_FREE);
+		reply_made(r, status, json_type, text, strlen(text));
 	else
 		reply_owned(r, 500, json_type, no_memory, sizeof(no_memory) - 1,
 			    MHD_RESPMEM_PERSISTENT);
@@ -210,7 +235,7 @@ void reply_buf(struct request *r, unsigned status, const char *type, struct buf 
 	char *data = buf_take(b);
 
 	if (data)
-		reply_owned(r, status, type, data, len, MHD_RESPMEM_MUST_FREE);
+		reply_made(r, status, type, data, len);
 	else
 		reply_json(r, 500, NULL);
 }

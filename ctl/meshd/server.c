@@ -41,6 +41,7 @@ struct server {
 	struct timer timer;
 	struct connection *connections;
 	unsigned nconnections;
+	size_t held; /* bytes of answers under way */
 	bool quiesced;
 	bool pumping, resumed; /* resumed: the daemons have to look once more */
 };
@@ -300,9 +301,21 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **state,
 		r->connection->suspended = false;
 		r->connection->deadline_ms = now_ms() + SERVER_CLIENT_S * 1000;
 	}
+	r->server->held -= r->held;
 	buf_done(&r->body);
 	free(r);
 	*state = NULL;
+}
+
+bool server_hold(struct request *r, size_t len)
+{
+	struct server *s = r->server;
+
+	if (s->held > SERVER_ANSWERS_MAX && len > SERVER_ANSWER_SMALL)
+		return false;
+	r->held += len;
+	s->held += len;
+	return true;
 }
 
 void request_lives(struct request *r)

@@ -22,8 +22,11 @@
 #define SERVER_UNIX_MAX 256
 #define SERVER_CLIENT_S 30 /* for a request to be there whole; for an idle connection */
 #define SERVER_ANSWER_S 60 /* for an answer to be read; of a stream, for a piece of it */
-#define SERVER_ARGS	2
-#define SERVER_ARG_MAX	128 /* bytes */
+/* Bytes of answers that wait to be read: above the first only small ones are given */
+#define SERVER_ANSWERS_MAX  (32u << 20)
+#define SERVER_ANSWER_SMALL (64u << 10)
+#define SERVER_ARGS	    2
+#define SERVER_ARG_MAX	    128 /* bytes */
 
 struct meshd;
 struct request;
@@ -75,6 +78,7 @@ struct request {
 	bool local, answered;
 	enum MHD_Result queued;
 	size_t dropped; /* bytes of an oversized body */
+	size_t held;	/* bytes of the answer, in server_hold() */
 };
 
 struct static_file {
@@ -95,6 +99,9 @@ struct server_config {
 struct MHD_Response *stream_response(struct request *r, const struct stream *s);
 void stream_done(struct request *r);
 struct loop *server_loop(struct server *s);
+/* An answer of so many bytes of its own is about to be queued; they count until the request ends.
+ * false: too much waits to be read already, and this is not small. */
+bool server_hold(struct request *r, size_t len);
 /* The client takes its answer: it has its time anew. */
 void request_lives(struct request *r);
 
