@@ -8,6 +8,8 @@
 
 #define AGENT_STATE_MAX (8u << 20) /* MESH_MAX_ENDPOINTS endpoints and as many workloads fit */
 #define TELEMETRY_MAX	(8u << 20)
+/* A batch of an agent is at most 4 MiB, the densest of it histograms: "7,1," is two values */
+#define TELEMETRY_VALUES_MAX 1500000
 
 const struct route api_routes[] = {
 	{"GET", "/", NULL, api_page},
@@ -42,7 +44,8 @@ const struct route api_routes[] = {
 	{"POST", "/api/breakers/*/open", "endpoint", api_breaker_open},
 	{"POST", "/api/breakers/*/close", "endpoint", api_breaker_close},
 	{"POST", "/api/breakers/*/reset", "endpoint", api_breaker_reset},
-	{"POST", "/api/telemetry", NULL, api_telemetry, .body_max = TELEMETRY_MAX},
+	{"POST", "/api/telemetry", NULL, api_telemetry, .body_max = TELEMETRY_MAX,
+	 .values_max = TELEMETRY_VALUES_MAX},
 	{"GET", "/api/metrics/*", "window,granularity,source,version", api_red},
 	{"GET", "/api/graph", "window", api_graph},
 	{"GET", "/api/why/?", NULL, api_why},

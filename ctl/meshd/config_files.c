@@ -151,7 +151,7 @@ static int file_load(struct reload *rl, int dir, const char *name)
 		snprintf(rl->why, rl->cap, "%s: %s", name, strerror(-r));
 		return r;
 	}
-	v = strict_parse(data, len, &e);
+	v = strict_parse(data, len, 0, &e);
 	free(data);
 	if (!v) {
 		snprintf(rl->why, rl->cap, "%s: %s", name, e.text);

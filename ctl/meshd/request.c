@@ -93,7 +93,7 @@ const char *request_author(const struct request *r, char *out, size_t cap)
 cJSON *request_json(struct request *r)
 {
 	struct schema_error e;
-	cJSON *v = strict_parse(r->body.data, r->body.len, &e);
+	cJSON *v = strict_parse(r->body.data, r->body.len, r->route->values_max, &e);
 
 	if (!v)
 		reply_invalid(r, &e);

@@ -64,9 +64,11 @@ __attribute__((format(printf, 3, 4))) int schema_fail(struct schema_error *e, co
 
 /*
  * Parses a JSON text that came from outside more strictly than cJSON: UTF-8 only, no U+0000, at
- * most JSON_DEPTH_MAX levels. NULL with *e; path is empty then and the text names the byte.
+ * most JSON_DEPTH_MAX levels and values_max values (0: JSON_VALUES_MAX; each costs cJSON some 80
+ * bytes, and two of the text). NULL with *e; path is empty then and the text names the byte.
  */
-#define JSON_DEPTH_MAX 32
-cJSON *strict_parse(const char *text, size_t len, struct schema_error *e);
+#define JSON_DEPTH_MAX	32
+#define JSON_VALUES_MAX 500000
+cJSON *strict_parse(const char *text, size_t len, size_t values_max, struct schema_error *e);
 
 #endif

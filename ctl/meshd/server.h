@@ -49,6 +49,7 @@ struct route {
 	const char *query; /* the parameters it knows, by commas; NULL: none. Others are refused */
 	void (*handler)(struct request *r); /* answers, or suspends */
 	size_t body_max;		    /* 0: SERVER_BODY_MAX */
+	size_t values_max;		    /* of JSON in it; 0: JSON_VALUES_MAX */
 };
 
 struct request {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The gate before the JSON parser, for texts that come from outside: see strict_parse() in
- * schema.h. cJSON takes any bytes in strings, cuts them at U+0000 and recurses 1000 levels; none of
- * this may reach the rest of meshd.
+ * schema.h. cJSON takes any bytes in strings, cuts them at U+0000, recurses 1000 levels and makes
+ * 40 times as much of a text as it is long; none of this may reach the rest of meshd.
  */
 #include "ctl/meshd/schema.h"
 #include "lib/json.h"
@@ -10,12 +10,19 @@
 
 #include <string.h>
 
-/* What is wrong with the text, or NULL; *at is where. */
-static const char *gate(const char *text, size_t len, size_t *at)
+/* What begins one more value: of "[1,2]" the list, its first member and each comma's. An empty list
+ * or object counts as two. */
+static bool begins_value(char c)
 {
+	return c == ',' || c == '[' || c == '{';
+}
+
+/* What is wrong with the text, or NULL; *at is where. */
+static const char *gate(const char *text, size_t len, size_t values_max, size_t *at)
+{
+	size_t n, values = 1;
 	bool quoted = false;
 	int depth = 0;
-	size_t n;
 
 	for (size_t i = 0; i < len; i += n) {
 		*at = i;
@@ -24,6 +31,8 @@ static const char *gate(const char *text, size_t len, size_t *at)
 			return "invalid UTF-8";
 		if (text[i] == '\0')
 			return "NUL byte";
+		if (!quoted && begins_value(text[i]) && ++values > values_max)
+			return "too many values";
 		if (quoted && text[i] == '\\') {
 			if (len - i >= 6 && !memcmp(text + i, "\\u0000", 6))
 				return "\\u0000 is not accepted";
@@ -42,10 +51,11 @@ static const char *gate(const char *text, size_t len, size_t *at)
 	return NULL;
 }
 
-cJSON *strict_parse(const char *text, size_t len, struct schema_error *e)
+cJSON *strict_parse(const char *text, size_t len, size_t values_max, struct schema_error *e)
 {
 	size_t at = 0;
-	const char *why = len ? gate(text, len, &at) : "empty";
+	const char *why =
+		len ? gate(text, len, values_max ? values_max : JSON_VALUES_MAX, &at) : "empty";
 	cJSON *v = why ? NULL : json_parse(text, len, &at);
 
 	e->path[0] = e->text[0] = '\0';

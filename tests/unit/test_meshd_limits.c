@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What bounds meshd's memory as a whole: answers that nobody reads. */
+/* What bounds meshd's memory as a whole: answers that nobody reads, JSON of many values. */
 #include "tests/unit/meshd_rig.h"
 
 #include <sys/un.h>
@@ -9,12 +9,20 @@
 #define SPAN_BYTES 6000
 #define WAIT_MS	   10000
 
+static int post(const char *path, const struct buf *b)
+{
+	return call_full(&(struct http_call){.method = "POST",
+					     .base = local,
+					     .path = path,
+					     .body = b->data,
+					     .body_len = b->len,
+					     .timeout_ms = WAIT_MS});
+}
+
 /* A trace of some 3 MB. */
 static void store_large_trace(void)
 {
 	static char pad[SPAN_BYTES];
-	struct http_call c = {
-		.method = "POST", .base = local, .path = "/api/spans", .timeout_ms = WAIT_MS};
 	struct buf b;
 
 	memset(pad, 'x', sizeof(pad) - 1);
@@ -26,9 +34,7 @@ static void store_large_trace(void)
 			   i ? "," : "[", i, pad);
 	buf_char(&b, ']');
 	assert_false(b.failed);
-	c.body = b.data;
-	c.body_len = b.len;
-	assert_int_equal(call_full(&c), 200);
+	assert_int_equal(post("/api/spans", &b), 200);
 	buf_done(&b);
 }
 
@@ -77,10 +83,85 @@ static void answers_that_nobody_reads_are_bounded_together(void **state)
 	assert_true(answer.len > SPANS * SPAN_BYTES);
 }
 
+/* A list of so many values, itself one of them; as the gate counts. */
+static void add_list(struct buf *b, int values)
+{
+	buf_str(b, "[0");
+	for (int i = 2; i < values - 1; i++)
+		buf_str(b, ",0");
+	buf_char(b, ']');
+}
+
+static void json_of_very_many_values_is_refused(void **state)
+{
+	struct buf b;
+
+	for (int more = 0; more < 2; more++) {
+		buf_init(&b, 8 << 20);
+		add_list(&b, JSON_VALUES_MAX + 1 + more);
+		assert_int_equal(post("/api/spans", &b), 400);
+		/* the last one that is taken fails for what it says, not for how much */
+		assert_int_equal(!!strstr(answer.body, "too many values"), more);
+		buf_done(&b);
+	}
+}
+
+static void add_series(struct buf *b, int i, int buckets)
+{
+	buf_printf(b,
+		   "%s{\"source\":\"caller-%d\",\"destination\":\"callee-%d\",\"protocol\":"
+		   "\"http\",\"version\":\"v1\",\"outcome\":\"ok\",\"requests\":413,\"errors\":"
+		   "0,\"sumUs\":123456,\"bytesIn\":1000,\"bytesOut\":1000,\"histogram\":[0,1",
+		   i ? "," : "", i, i);
+	for (int k = 1; k < buckets; k++)
+		buf_printf(b, ",%d,1", k);
+	buf_str(b, "]}");
+}
+
+static void add_batch(struct buf *b, int seq, int nseries, int buckets, int spans)
+{
+	buf_printf(b, "{\"node\":\"n\",\"epoch\":\"e\",\"seq\":%d,\"time\":%llu,\"series\":[", seq,
+		   (unsigned long long)clock_wall_ms());
+	for (int i = 0; i < nseries; i++)
+		add_series(b, i, buckets);
+	buf_str(b, "],\"spans\":[");
+	for (int i = 0; i < spans; i++)
+		buf_printf(
+			b,
+			"%s{\"id\":\"%016x\",\"parentId\":null,\"traceId\":\"%032x\","
+			"\"service\":\"backend\",\"source\":\"frontend\",\"operation\":\"GET "
+			"/items\",\"method\":\"GET\",\"path\":\"/items/%d\",\"host\":\"backend\","
+			"\"startTime\":1764000000000.125,\"duration\":12.5,\"statusCode\":200,"
+			"\"error\":false,\"cause\":null,\"instance\":\"b1\",\"version\":\"v1\","
+			"\"requestId\":\"%032x\",\"bytesIn\":100,\"bytesOut\":2000,\"head\":11.5,"
+			"\"upstream\":11.25,\"sampled\":false}",
+			i ? "," : "", i + 1, i + 1, i, i);
+	buf_str(b, "]}");
+	assert_false(b->failed);
+}
+
+/* The densest that an agent has: 4 MiB of histograms; and the most that is taken, of spans. */
+static void batches_of_agents_pass_however_large(void **state)
+{
+	struct buf b;
+
+	buf_init(&b, 8 << 20);
+	add_batch(&b, 1, 1400, 413, 0);
+	assert_in_range(b.len, 3 << 20, 5 << 20);
+	assert_int_equal(post("/api/telemetry", &b), 200);
+	buf_reset(&b);
+	add_batch(&b, 2, 4096, 2, 14000);
+	assert_in_range(b.len, 7 << 20, 8 << 20);
+	assert_int_equal(post("/api/telemetry", &b), 200);
+	buf_done(&b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(answers_that_nobody_reads_are_bounded_together),
+		TEST(json_of_very_many_values_is_refused),
+		TEST(batches_of_agents_pass_however_large),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

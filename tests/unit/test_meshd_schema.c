@@ -365,12 +365,12 @@ static void texts_from_outside_pass_a_gate(void **state)
 
 		memcpy(exact, bad[i].text, len);
 		exact = realloc(exact, len ? len : 1);
-		if (strict_parse(exact, len, &e) || !strstr(e.text, bad[i].why))
+		if (strict_parse(exact, len, 0, &e) || !strstr(e.text, bad[i].why))
 			fail_msg("case %zu: '%s', want '%s'", i, e.text, bad[i].why);
 		free(exact);
 	}
 	for (size_t i = 0; i < sizeof(good) / sizeof(*good); i++) {
-		cJSON *v = strict_parse(good[i], strlen(good[i]), &e);
+		cJSON *v = strict_parse(good[i], strlen(good[i]), 0, &e);
 
 		if (!v)
 			fail_msg("%s: %s", good[i], e.text);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* OTLP/HTTP with JSON into meshd: the forms that proto3's JSON allows, what is refused and how, and
  * packed bodies. */
+#include "ctl/meshd/traces/post.h"
 #include "tests/unit/meshd_rig.h"
 
 #include <sys/un.h>
@@ -246,6 +247,15 @@ static void packed_bodies_are_unpacked_within_limits(void **state)
 	assert_int_equal(post_packed("/v1/traces", "br", text, len), 415);
 	n = pack(15, "[]", 2, packed, sizeof(packed));
 	assert_int_equal(post_packed("/api/spans", "deflate", packed, n), 200);
+	memset(bomb, ' ', sizeof(bomb));
+	for (size_t i = 1; i < POST_UNZIPPED_MAX - 3; i += 2)
+		memcpy(bomb + i, "0,", 2); /* 8 MiB of these were 320 of cJSON */
+	bomb[0] = '[';
+	memcpy(bomb + POST_UNZIPPED_MAX - 3, "0 ]", 3);
+	n = pack(15 + 16, bomb, POST_UNZIPPED_MAX, packed, sizeof(packed));
+	assert_true(n < 64 << 10);
+	assert_int_equal(post_packed("/api/spans", "gzip", packed, n), 400);
+	assert_body("too many values");
 	memset(bomb, ' ', sizeof(bomb));
 	n = pack(15 + 16, bomb, sizeof(bomb), packed, sizeof(packed));
 	assert_int_equal(post_packed("/v1/traces", "gzip", packed, n), 413);

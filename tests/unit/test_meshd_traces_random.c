@@ -109,7 +109,7 @@ static void take(cJSON *list)
 static void feed(const char *text, size_t len, bool otlp, bool values)
 {
 	struct schema_error e;
-	cJSON *v = strict_parse(text, len, &e), *list;
+	cJSON *v = strict_parse(text, len, 0, &e), *list;
 	unsigned rejected;
 	char why[64];
 

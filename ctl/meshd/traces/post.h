@@ -12,7 +12,7 @@
 
 #define POST_SPANS_MAX	  2000 /* in a body */
 #define POST_BODY_MAX	  (4u << 20)
-#define POST_UNZIPPED_MAX (16u << 20)
+#define POST_UNZIPPED_MAX (8u << 20)
 
 /* The body of POST /api/spans, one span or a list: takes it over; a list comes back. NULL with *e:
  * unknown keys, missing ones, or bad values. */
