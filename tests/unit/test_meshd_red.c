@@ -437,6 +437,46 @@ static void a_rate_is_over_the_time_that_the_service_has_been_there(void **state
 	red_free(&r);
 }
 
+/* Whoever has only called others is known after a restart too, when the journal has forgotten. */
+static void callers_are_remembered(void **state)
+{
+	uint64_t now_ms = START_S * 1000;
+	struct red *r = open_red(dir.path, now_ms);
+
+	take_one(r, 1, "a", "b", now_ms);
+	for (int i = 0; i < 900; i++) {
+		now_ms += 1000;
+		red_tick(r, now_ms);
+	}
+	red_free(&r);
+	r = open_red(dir.path, now_ms);
+	assert_true(red_knows(r, "a") && red_knows(r, "b") && !red_knows(r, "c"));
+	red_free(&r);
+}
+
+/* The first request came while the clock was wrong by a day. */
+static void the_first_second_of_a_service_is_put_right(void **state)
+{
+	uint64_t now_ms = START_S * 1000, wrong_ms = now_ms + 86400000;
+	struct red_window w = {.window_s = 2 * 86400, .service = "b"};
+	struct red *r = open_red(dir.path, now_ms);
+
+	take_one(r, 1, "a", "b", wrong_ms);
+	red_free(&r);
+	r = open_red(dir.path, now_ms);
+	take_one(r, 2, "a", "b", now_ms);
+	red_free(&r);
+	for (int i = 0; i < 2; i++) { /* the second time without what the journal has */
+		now_ms = wrong_ms + 60000;
+		r = open_red(dir.path, now_ms);
+		assert_int_equal(red_window_plan(r, &w, now_ms), 0);
+		assert_true(red_covered_s(r, &w, "b") > 86400);
+		for (int j = 0; j < 700; j++)
+			red_tick(r, now_ms + 86400000 + (uint64_t)j * 1000);
+		red_free(&r);
+	}
+}
+
 #define RED_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -455,6 +495,8 @@ int main(void)
 		RED_TEST(series_that_are_not_used_make_room),
 		RED_TEST(the_future_is_now_and_the_far_past_is_dropped),
 		RED_TEST(processes_of_agents_are_bounded),
+		RED_TEST(callers_are_remembered),
+		RED_TEST(the_first_second_of_a_service_is_put_right),
 		RED_TEST(a_rate_is_over_the_time_that_the_service_has_been_there),
 	};
 

@@ -30,6 +30,7 @@ const char *const disk_statements[DISK_STATEMENTS] = {
 	[D_CELL_OLDEST] = "SELECT coalesce(min(start_s), 0) FROM cell WHERE tier = ?1",
 	[D_SERVICE_PUT] = "INSERT INTO service(name, first_s, last_s, called) "
 			  "VALUES(?1, ?2, ?3, ?4) ON CONFLICT(name) DO UPDATE SET "
+			  "first_s = min(first_s, excluded.first_s), "
 			  "last_s = max(last_s, excluded.last_s), "
 			  "called = max(called, excluded.called)",
 	[D_SERVICE_ALL] = "SELECT name, first_s, last_s, called FROM service",

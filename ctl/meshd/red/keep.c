@@ -214,17 +214,33 @@ int red_keep_batch(struct red *r, const struct red_process *p, const struct red_
 	return err;
 }
 
-static int write_service(struct red *r, const struct red_service *s)
+struct services {
+	struct red *r;
+	unsigned shard;
+};
+
+static int write_service(void *arg, struct red_service *s)
 {
+	const struct services *of = arg;
 	struct red_disk_service d = {s->name, s->first_s, s->last_s, s->called};
 
-	return red_disk_service_put(r->disk, &d);
+	if (!s->unwritten || red_shard_of(s->name) != of->shard)
+		return 0;
+	return red_disk_service_put(of->r->disk, &d);
+}
+
+static int service_written(void *arg, struct red_service *s)
+{
+	const struct services *of = arg;
+
+	if (s->unwritten && red_shard_of(s->name) == of->shard)
+		s->unwritten = false;
+	return 0;
 }
 
 /* Sorted cells into rows, one for each bucket and service (or a few, when it is long). */
 static int write_cells(struct red *r, unsigned tier, const struct red_cells *c)
 {
-	const struct red_service *last = NULL;
 	struct buf row;
 	int err = 0;
 
@@ -239,9 +255,6 @@ static int write_cells(struct red *r, unsigned tier, const struct red_cells *c)
 		err = row.failed ? -ENOMEM
 				 : red_disk_cell_put(r->disk, tier, cell->start_s,
 						     cell->series->to->name, row.data, row.len);
-		if (!err && cell->series->to != last)
-			err = write_service(r, cell->series->to);
-		last = cell->series->to;
 		buf_reset(&row);
 	}
 	buf_done(&row);
@@ -251,6 +264,7 @@ static int write_cells(struct red *r, unsigned tier, const struct red_cells *c)
 int red_keep_shard(struct red *r, unsigned tier, unsigned shard, uint64_t now_ms)
 {
 	struct red_tier *t = &r->tier[tier];
+	struct services of = {r, shard};
 	int err;
 
 	if (!t->cells[shard].n && t->mark[shard] == r->journal_id)
@@ -259,6 +273,8 @@ int red_keep_shard(struct red *r, unsigned tier, unsigned shard, uint64_t now_ms
 	err = red_disk_begin(r->disk);
 	if (!err)
 		err = write_cells(r, tier, &t->cells[shard]);
+	if (!err) /* those that only call too: what the journal has of them goes with the mark */
+		err = red_table_services(r->table, write_service, &of);
 	if (!err)
 		err = red_disk_mark_put(r->disk, tier, shard, r->journal_id);
 	if (!err)
@@ -268,6 +284,7 @@ int red_keep_shard(struct red *r, unsigned tier, unsigned shard, uint64_t now_ms
 		red_cells_remove(&t->cells[shard], 0);
 		return red_keep_failed(r, err, now_ms);
 	}
+	(void)red_table_services(r->table, service_written, &of);
 	t->mark[shard] = r->journal_id;
 	red_cells_done(&t->cells[shard]);
 	return 0;

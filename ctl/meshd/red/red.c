@@ -125,12 +125,18 @@ static void process_took(struct red *r, struct red_process *p, const struct red_
 
 /* --- counting ------------------------------------------------------------------------ */
 
-static void service_saw(struct red_service *s, const struct red_sum *sum, uint64_t second_s,
-			bool live)
+static void service_seen(struct red_service *s, uint64_t second_s)
 {
-	s->called = true;
 	s->first_s = second_s < s->first_s ? second_s : s->first_s;
 	s->last_s = second_s > s->last_s ? second_s : s->last_s;
+	s->unwritten = true;
+}
+
+static void service_called(struct red_service *s, const struct red_sum *sum, uint64_t second_s,
+			   bool live)
+{
+	service_seen(s, second_s);
+	s->called = true;
 	if (live) {
 		s->requests += sum->requests;
 		s->errors += sum->errors;
@@ -151,10 +157,10 @@ void red_count_in(struct red *r, const struct red_key *key, const struct red_sum
 		r->counts.dropped++;
 		return;
 	}
-	service_saw(s->to, sum, second_s, live);
+	service_called(s->to, sum, second_s, live);
 	from = red_table_service(r->table, s->key.source, second_s);
 	if (from)
-		from->last_s = second_s > from->last_s ? second_s : from->last_s;
+		service_seen(from, second_s);
 	whole = !(mask & 1) || !red_ring_add(&r->ring, second_s, s, sum, now_s);
 	for (unsigned t = 1; t < RED_TIERS; t++) {
 		struct red_tier *tier = &r->tier[t];

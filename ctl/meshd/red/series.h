@@ -17,6 +17,7 @@ struct red_service {
 	char name[RED_NAME_MAX + 1]; /* "": free */
 	uint32_t refs;		     /* of series */
 	bool called;		     /* else it has only called others */
+	bool unwritten;		     /* it is on disk otherwise, or not at all */
 	uint64_t first_s, last_s;
 	uint64_t requests, errors;
 };
