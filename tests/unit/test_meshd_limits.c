@@ -150,7 +150,7 @@ static void batches_of_agents_pass_however_large(void **state)
 	assert_in_range(b.len, 3 << 20, 5 << 20);
 	assert_int_equal(post("/api/telemetry", &b), 200);
 	buf_reset(&b);
-	add_batch(&b, 2, 4096, 2, 14000);
+	add_batch(&b, 2, 4096, 2, 15000);
 	assert_in_range(b.len, 7 << 20, 8 << 20);
 	assert_int_equal(post("/api/telemetry", &b), 200);
 	buf_done(&b);
