@@ -64,6 +64,42 @@ static void a_span_of_any_size_has_a_limit(void **state)
 	assert_int_equal(spans_of("t"), 1);
 }
 
+/* The number of rows of a statement. */
+static int rows(const char *sql)
+{
+	char path[128];
+	sqlite3_stmt *st;
+	sqlite3 *db;
+	int n = 0;
+
+	snprintf(path, sizeof(path), "%s/traces.db", home.path);
+	assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+	assert_int_equal(sqlite3_prepare_v2(db, sql, -1, &st, NULL), SQLITE_OK);
+	while (sqlite3_step(st) == SQLITE_ROW)
+		n++;
+	sqlite3_finalize(st);
+	sqlite3_close(db);
+	return n;
+}
+
+/* A row of a trace whose only span was refused had tags that stayed when it got others. */
+static void a_trace_begins_with_a_span_that_is_kept(void **state)
+{
+	static char large[64 << 10];
+
+	memset(large, 'x', sizeof(large) - 1);
+	store_start(0, 0);
+	assert_int_equal(TAKE(.trace = "t", .id = "1", .start = 1e12, .pad = large), 0);
+	assert_int_equal(spans_of("t"), -1);
+	assert_int_equal(counts().traces, 0);
+	assert_int_equal(rows("SELECT 1 FROM trace"), 0);
+	assert_int_equal(TAKE(.trace = "t", .id = "2", .start = 1e12 + 5000), 0);
+	assert_int_equal(TAKE(.trace = "t", .id = "3", .start = 1e12 + 1000, .duration = 2000), 0);
+	assert_int_equal(rows("SELECT 1 FROM found WHERE tag = ''"), 1);
+	assert_int_equal(rows("SELECT 1 FROM found WHERE tag = 'backend'"), 1);
+	assert_int_equal(counts().traces, 1);
+}
+
 static void the_file_keeps_its_size_and_the_oldest_go(void **state)
 {
 	const uint64_t size = 4 << 20;
@@ -287,6 +323,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(a_trace_of_any_length_has_a_limit),
 		T(a_span_of_any_size_has_a_limit),
+		T(a_trace_begins_with_a_span_that_is_kept),
 		T(the_file_keeps_its_size_and_the_oldest_go),
 		T(a_smaller_limit_shrinks_the_file),
 		T(what_is_too_old_goes),

@@ -283,8 +283,8 @@ static int tags(struct db *db, const struct trace_row *row, bool add)
 
 int db_trace_set(struct db *db, const struct trace_row *t, const struct trace_row *was)
 {
-	bool moved = was->spans && (was->when_ms != t->when_ms || is_slow(was) != is_slow(t));
-	bool same = was->spans && !moved && was->duration_us == t->duration_us &&
+	bool moved = was->id && (was->when_ms != t->when_ms || is_slow(was) != is_slow(t));
+	bool same = was->id && !moved && was->duration_us == t->duration_us &&
 		    !!was->errors == !!t->errors && !strcmp(was->services, t->services);
 	int r = run(db,
 		    bind(db, DB_TRACE_SET, "iiiiiiiissssssss", t->id, t->when_ms, t->start_us,

@@ -221,16 +221,23 @@ static void take_edge(struct trace_row *row, const struct span *s)
 	lines_add(row->edges, sizeof(row->edges), edge);
 }
 
+/* Of a trace that is kept, or (row NULL) will be with this span. false: it was counted. */
+static bool has_room(struct traces *t, struct trace_row *row, const struct span *s)
+{
+	if (!(row && row->spans >= TRACES_SPANS_MAX) && !span_body(s, &t->body))
+		return true;
+	buf_done(&t->body); /* it may have failed, which stays */
+	if (row)
+		row->lost++;
+	t->counts.too_many++;
+	return false;
+}
+
+/* After has_room(). */
 static int add_span(struct traces *t, struct trace_row *row, const struct span *s)
 {
 	int r;
 
-	if (row->spans >= TRACES_SPANS_MAX || span_body(s, &t->body)) {
-		buf_done(&t->body); /* it may have failed, which stays */
-		row->lost++;
-		t->counts.too_many++;
-		return 0;
-	}
 	r = db_span_add(&t->db, row->id, s, t->body.data, t->body.len);
 	if (r <= 0) {
 		t->counts.duplicates += !r;
@@ -255,7 +262,7 @@ static int release_held(struct traces *t, struct trace_row *row)
 	while (!r && (text = tail_release(t->tail, row->key, node))) {
 		cJSON *v = cJSON_Parse(text);
 
-		if (v && !span_read(v, node, &s))
+		if (v && !span_read(v, node, &s) && has_room(t, row, &s))
 			r = add_span(t, row, &s);
 		cJSON_Delete(v);
 		cJSON_free(text);
@@ -278,6 +285,8 @@ static int take_span(struct traces *t, const struct span *s)
 	}
 	if (keep && !s->sampled && !tail_ask(t->tail, s->key, t->now_ms))
 		t->counts.unwanted++;
+	if (!has_room(t, row, s))
+		return 0; /* and no trace without a span */
 	if (row)
 		return add_span(t, row, s);
 	r = touch_new(t, s, &row);
