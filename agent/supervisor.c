@@ -72,11 +72,45 @@ void supervisor_record(const struct record *rec, void *arg)
 	if (rec->kind == RECORD_REQUEST)
 		count_request(s, rec, &n);
 	else
-		metrics_tunnel(s->metrics, n.caller, n.callee, rec->bulkhead);
+		metrics_tunnel(s->metrics, n.caller, n.callee, rec->bulkhead, 1);
 	telemetry_record(s, rec, &n);
 	if (s->accesslog)
 		accesslog_write(s->accesslog, rec, &n,
 				walltime_ns(&s->telemetry.wall, rec->start_ns));
+}
+
+static void count_alike(struct supervisor *s, const struct tally_sum *sum,
+			const struct accesslog_names *n)
+{
+	uint64_t tries = sum->retries < UINT32_MAX ? sum->retries + 1 : UINT32_MAX;
+
+	metrics_request(s->metrics, &(struct metrics_request){.source = n->caller,
+							      .destination = n->callee,
+							      .version = "",
+							      .code = sum->status,
+							      .cause = sum->cause,
+							      .alike = sum->n - 1,
+							      .duration_ns = sum->duration_ns,
+							      .bytes_in = sum->bytes_in,
+							      .bytes_out = sum->bytes_out,
+							      .tries = (uint32_t)tries,
+							      .flags = sum->flags,
+							      .bulkhead = sum->bulkhead});
+}
+
+void supervisor_counted(const struct tally_sum *sum, void *arg)
+{
+	struct supervisor *s = arg;
+	struct accesslog_names n;
+
+	telemetry_sum_names(s, sum, &n);
+	if (name_is_own(n.callee))
+		return;
+	if (sum->tunnel)
+		metrics_tunnel(s->metrics, n.caller, n.callee, sum->bulkhead, sum->n);
+	else
+		count_alike(s, sum, &n);
+	telemetry_counted(s, sum, &n);
 }
 
 static void drain_rings(struct timer *t)

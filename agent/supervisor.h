@@ -123,6 +123,8 @@ int start_listener(const char *what, const char *flag, const struct addr *a, int
 
 /* supervisor.c: what a worker has recorded. */
 void supervisor_record(const struct record *rec, void *arg);
+/* Requests or tunnels that found no room in their ring. */
+void supervisor_counted(const struct tally_sum *sum, void *arg);
 
 /* supervisor_serve.c, in this order, gateway_start() in between. 0 or -errno. */
 int serve_begin(struct supervisor *s); /* finds the workers of an agent before */

@@ -67,7 +67,8 @@ int serve_begin(struct supervisor *s)
 				       .started = worker_started,
 				       .died = worker_died,
 				       .socket = worker_socket,
-				       .record = supervisor_record};
+				       .record = supervisor_record,
+				       .counted = supervisor_counted};
 	ws->n = s->cfg->workers;
 	ws->uid = s->uid;
 	ws->gid = s->gid;

@@ -64,6 +64,19 @@ void telemetry_names(struct supervisor *s, const struct record *rec, struct acce
 		n->callee = "none";
 }
 
+void telemetry_sum_names(struct supervisor *s, const struct tally_sum *sum,
+			 struct accesslog_names *n)
+{
+	struct record rec = {.caller = sum->caller,
+			     .service = sum->service,
+			     .endpoint = MESH_NONE,
+			     .flags = sum->flags};
+
+	telemetry_names(s, &rec, n);
+	if (sum->other)
+		n->caller = n->callee = "other";
+}
+
 /* --- series --- */
 
 /* What was counted so far goes; the rest of its second will follow. */
@@ -134,6 +147,27 @@ static void count_record(struct supervisor *s, const struct record *rec,
 				      .duration_ns = tunnel ? rec->upstream_ns : span_took_ns(rec),
 				      .bytes_in = rec->bytes_in,
 				      .bytes_out = rec->bytes_out});
+}
+
+void telemetry_counted(struct supervisor *s, const struct tally_sum *sum,
+		       const struct accesslog_names *n)
+{
+	struct series_key k = {.source = n->caller,
+			       .destination = n->callee,
+			       .version = "",
+			       .ids = (uint64_t)sum->caller << 40 ^ (uint64_t)sum->service << 20 ^
+				      MESH_NONE,
+			       .protocol = sum->tunnel ? SERIES_TCP : SERIES_HTTP,
+			       .outcome = sum->tunnel ? sum->cause ? SERIES_ERROR : SERIES_OK
+						      : series_outcome(sum->status)};
+
+	if (sum->tunnel && is_tcp(s, sum->service))
+		return; /* as above */
+	count(s, &k,
+	      &(struct series_sample){.n = sum->n,
+				      .duration_ns = sum->duration_ns,
+				      .bytes_in = sum->bytes_in,
+				      .bytes_out = sum->bytes_out});
 }
 
 static void count_connection(struct supervisor *s, uint32_t workload, uint32_t service,

@@ -63,11 +63,16 @@ void telemetry_stop(struct supervisor *s);
 /* Names of a record's ids: "gateway" or "unknown", "none", and "" of an endpoint. Valid as the
  * registry's. */
 void telemetry_names(struct supervisor *s, const struct record *rec, struct accesslog_names *n);
+void telemetry_sum_names(struct supervisor *s, const struct tally_sum *sum,
+			 struct accesslog_names *n);
 /* Will its span be sent, or was it asked for? */
 bool telemetry_keeps(const struct supervisor *s, const struct record *rec);
 /* A request or a tunnel. */
 void telemetry_record(struct supervisor *s, const struct record *rec,
 		      const struct accesslog_names *n);
+/* Requests or tunnels of which no more is known. */
+void telemetry_counted(struct supervisor *s, const struct tally_sum *sum,
+		       const struct accesslog_names *n);
 /* A connection that the kernel balanced has closed; n that it refused. */
 void telemetry_connection(struct supervisor *s, const struct mesh_event *e);
 void telemetry_refused(struct supervisor *s, uint32_t workload, uint32_t service, uint64_t n);

@@ -122,9 +122,14 @@ static void place_free(struct worker *w)
 	place_clear(w->all, w->id);
 }
 
-static void drain_ring(struct worker *w, uint32_t max)
+static uint32_t drain_ring(struct worker *w, uint32_t max)
 {
-	ring_drain(w->ring, max, w->all->ops.record, w->all->ops.arg, &w->all->ring_corrupt);
+	const struct workers_ops *ops = &w->all->ops;
+	uint32_t n = ring_drain(w->ring, max, ops->record, ops->arg, &w->all->ring_corrupt);
+
+	if (w->ring->layout == RING_LAYOUT)
+		n += tally_take(ring_tally(w->ring), ops->counted, ops->arg);
+	return n;
 }
 
 static void respawn(struct timer *t)
@@ -165,6 +170,7 @@ static void close_books(struct worker *w)
 		drain_ring(w, UINT32_MAX);
 		ws->ring_lost[w->id] += w->ring->lost;
 		ws->unsampled += w->ring->unsampled;
+		tally_orphaned(ring_tally(w->ring));
 		memset(w->ring, 0, sizeof(*w->ring));
 		ring_init(w->ring);
 	}
@@ -507,8 +513,7 @@ uint32_t workers_drain_rings(struct workers *ws)
 
 	for (uint32_t i = 0; i < WORKERS_MAX; i++)
 		if (ws->w[i].ring)
-			n += ring_drain(ws->w[i].ring, DRAIN_AT_ONCE, ws->ops.record, ws->ops.arg,
-					&ws->ring_corrupt);
+			n += drain_ring(&ws->w[i], DRAIN_AT_ONCE);
 	return n;
 }
 

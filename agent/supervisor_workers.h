@@ -63,6 +63,8 @@ struct workers_ops {
 	void (*died)(void *arg, uint32_t worker);	      /* its gauges are to be zeroed */
 	int (*socket)(void *arg, uint64_t netns, int family); /* a descriptor or -errno */
 	void (*record)(const struct record *rec, void *arg);
+	/* requests whose records found no room */
+	void (*counted)(const struct tally_sum *sum, void *arg);
 };
 
 struct workers_listener {
@@ -154,7 +156,7 @@ uint32_t workers_answering(struct workers *ws);
 void workers_tick(struct workers *ws);
 /* Delivers records to ops.record; returns how many. */
 uint32_t workers_drain_rings(struct workers *ws);
-/* Records that found no room in the rings of that gauge. */
+/* Records that found no room in the rings of that gauge: they are counted, and no more. */
 uint64_t workers_ring_lost(const struct workers *ws, uint32_t id);
 /* Traces that were not sampled because there were too many of them. */
 uint64_t workers_unsampled(const struct workers *ws);

@@ -183,6 +183,26 @@ static void fill_trace(struct record *r, const struct trace *t, char *text)
 	memcpy(text + r->trace_len + r->alias_len, t->parent_text, r->parent_len);
 }
 
+/* As fill() would have it, without what is of this one only. */
+static void count(struct tally *t, const struct exchange *ex, bool tunnel)
+{
+	tally_add(t, &(struct tally_sum){
+			     .caller = ex->down->caller,
+			     .service = ex->service,
+			     .status = ex->status,
+			     .flags = (uint16_t)(ex->flags |
+						 (ex->down->upstream == MESH_NONE ? RECORD_GATEWAY
+										  : 0)),
+			     .cause = ex->cause,
+			     .bulkhead = ex->bulkhead,
+			     .tunnel = tunnel,
+			     .duration_ns = tunnel ? ex->upstream_ns
+						   : ex->proxy->loop.now_ns - ex->start_ns,
+			     .bytes_in = ex->request_body.bytes,
+			     .bytes_out = ex->response_body.bytes,
+			     .retries = ex->tries > 1 ? ex->tries - 1u : 0});
+}
+
 void record_exchange(struct exchange *ex)
 {
 	struct ring *ring = ex->proxy->ring;
@@ -197,8 +217,10 @@ void record_exchange(struct exchange *ex)
 	if (ex->proxy->unobserved || (!tunnel && !ex->status && !ex->method_len))
 		return; /* or closed before there was a request */
 	r = ring_reserve(ring, size);
-	if (!r)
+	if (!r) {
+		count(ring_tally(ring), ex, tunnel);
 		return;
+	}
 	record_try_over(ex, CAUSE_NONE); /* nobody has waited for its end */
 	r->size = size;
 	r->kind = tunnel ? RECORD_TUNNEL : RECORD_REQUEST;

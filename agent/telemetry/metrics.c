@@ -125,15 +125,15 @@ static struct metrics_series *series_find(struct metrics *m, const struct metric
 }
 
 /* Returns the bucket. */
-static uint32_t observe(struct metrics_histogram *h, uint64_t ns)
+static uint32_t observe(struct metrics_histogram *h, uint64_t ns, uint64_t n)
 {
 	uint32_t i = 0;
 
 	while (i < NBOUNDS && ns > metrics_bounds[i].ns)
 		i++;
-	h->bucket[i]++;
-	h->count++;
-	h->sum_ns += ns;
+	h->bucket[i] += n;
+	h->count += n;
+	h->sum_ns += ns * n;
 	return i;
 }
 
@@ -146,11 +146,11 @@ static void remember(struct metrics_exemplar *e, const struct metrics_request *r
 	e->time_ms = r->time_ms;
 }
 
-static void count_full(struct metrics_pair *p, uint32_t reason)
+static void count_full(struct metrics_pair *p, uint32_t reason, uint64_t n)
 {
-	p->counts[FULL_REQUESTS] += reason == MESH_BULKHEAD_REQUESTS;
-	p->counts[FULL_PENDING] += reason == MESH_BULKHEAD_PENDING;
-	p->counts[FULL_SOURCE] += reason == MESH_BULKHEAD_SOURCE;
+	p->counts[FULL_REQUESTS] += reason == MESH_BULKHEAD_REQUESTS ? n : 0;
+	p->counts[FULL_PENDING] += reason == MESH_BULKHEAD_PENDING ? n : 0;
+	p->counts[FULL_SOURCE] += reason == MESH_BULKHEAD_SOURCE ? n : 0;
 }
 
 /* Code and cause are a worker's word: what they cannot be is taken as none. */
@@ -158,6 +158,7 @@ void metrics_request(struct metrics *m, const struct metrics_request *given)
 {
 	struct metrics_request checked = *given;
 	const struct metrics_request *r = &checked;
+	uint64_t n = r->alike + 1;
 	struct metrics_series *s;
 	struct metrics_pair *p;
 
@@ -169,30 +170,30 @@ void metrics_request(struct metrics *m, const struct metrics_request *given)
 	p = pair_find(m, r->source, r->destination);
 
 	if (s) {
-		s->count++;
+		s->count += n;
 		if (is_error(r->code))
 			remember(&s->exemplar, r);
 	}
 	if (!p)
 		return;
-	remember(&p->exemplars[observe(&p->requests, r->duration_ns)], r);
+	remember(&p->exemplars[observe(&p->requests, r->duration_ns, n)], r);
 	p->bytes_in += r->bytes_in;
 	p->bytes_out += r->bytes_out;
 	if (r->tries > 1)
 		p->counts[is_error(r->code) ? RETRIED_FAILED : RETRIED_OK] += r->tries - 1;
-	p->counts[RETRIES_DENIED] += r->flags & RECORD_NO_BUDGET ? 1 : 0;
-	p->counts[FAULT_DELAYED] += r->flags & RECORD_DELAYED ? 1 : 0;
-	p->counts[FAULT_ABORTED] += r->flags & RECORD_ABORTED ? 1 : 0;
-	count_full(p, r->bulkhead);
+	p->counts[RETRIES_DENIED] += r->flags & RECORD_NO_BUDGET ? n : 0;
+	p->counts[FAULT_DELAYED] += r->flags & RECORD_DELAYED ? n : 0;
+	p->counts[FAULT_ABORTED] += r->flags & RECORD_ABORTED ? n : 0;
+	count_full(p, r->bulkhead, n);
 }
 
 void metrics_tunnel(struct metrics *m, const char *source, const char *destination,
-		    uint32_t bulkhead)
+		    uint32_t bulkhead, uint64_t n)
 {
 	struct metrics_pair *p = bulkhead ? pair_find(m, source, destination) : NULL;
 
 	if (p)
-		count_full(p, bulkhead);
+		count_full(p, bulkhead, n);
 }
 
 const char *const metrics_outcomes[OUTCOMES] = {"closed",	 "refused",    "reset",
@@ -225,7 +226,7 @@ void metrics_connection(struct metrics *m, const struct metrics_connection *c)
 	p->tcp_in += c->bytes_in;
 	p->tcp_out += c->bytes_out;
 	if (c->connect_ns)
-		(void)observe(&p->connects, c->connect_ns);
+		(void)observe(&p->connects, c->connect_ns, 1);
 }
 
 void metrics_refused(struct metrics *m, const char *source, const char *destination,

@@ -22,7 +22,9 @@ struct metrics_request {
 	const char *source, *destination, *version;
 	uint32_t code; /* 0: no answer */
 	uint32_t cause;
-	uint64_t duration_ns, bytes_in, bytes_out;
+	uint64_t alike;	      /* there are so many beside it; bytes and tries are of all */
+	uint64_t duration_ns; /* of each */
+	uint64_t bytes_in, bytes_out;
 	uint32_t tries;
 	uint16_t flags;		 /* enum record_flags */
 	uint8_t bulkhead;	 /* enum mesh_bulkhead_reason */
@@ -33,9 +35,9 @@ struct metrics_request {
 int metrics_new(struct metrics **out); /* 0 or -ENOMEM */
 void metrics_free(struct metrics **m);
 void metrics_request(struct metrics *m, const struct metrics_request *r);
-/* A tunnel has ended, or was refused: enum mesh_bulkhead_reason. The kernel counts the rest. */
+/* n tunnels have ended, or were refused: enum mesh_bulkhead_reason. The kernel counts the rest. */
 void metrics_tunnel(struct metrics *m, const char *source, const char *destination,
-		    uint32_t bulkhead);
+		    uint32_t bulkhead, uint64_t n);
 struct metrics_connection {
 	const char *source, *destination; /* "": not known */
 	uint32_t error;			  /* as in struct mesh_event */

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A worker's records on their way to the supervisor: a ring in shared memory with one writer (the
- * worker) and one reader (the supervisor). Never blocks, never allocates; what does not fit is
- * counted in `lost`. Records are variable in length (a struct record and its text), 8-byte aligned;
- * one that would cross the end is preceded by a filler. The reader trusts nothing that the worker
- * wrote: lengths and offsets are checked before use.
+ * worker) and one reader (the supervisor). Never blocks, never allocates; of what does not fit the
+ * numbers are kept (ring_tally(), tally.h), the rest is counted in `lost`. Records are variable in
+ * length (a struct record and its text), 8-byte aligned; one that would cross the end is preceded
+ * by a filler. The reader trusts nothing that the worker wrote: lengths and offsets are checked
+ * before use.
  */
 #ifndef AGENT_TELEMETRY_RING_H
 #define AGENT_TELEMETRY_RING_H
+
+#include "agent/telemetry/tally.h"
 
 #include <stdint.h>
 #include <stddef.h>
@@ -135,7 +138,7 @@ struct record_why {
 	uint16_t pad[3];
 };
 
-struct ring {			    /* head of the shared block; data follows at RING_DATA */
+struct ring {			    /* head of the shared block; RING_TALLY and RING_DATA follow */
 	_Alignas(64) uint64_t head; /* written so far; the worker's */
 	_Alignas(64) uint64_t tail; /* read so far; the supervisor's */
 	_Alignas(64) uint64_t lost; /* records that did not fit; the worker's */
@@ -143,8 +146,15 @@ struct ring {			    /* head of the shared block; data follows at RING_DATA */
 	uint64_t unsampled; /* traces that were due to be sampled, beyond --trace-limit; the
 			       worker's */
 };
-#define RING_LAYOUT 2
-#define RING_DATA   4096
+#define RING_LAYOUT	3
+#define RING_TALLY	4096 /* a struct tally */
+#define RING_TALLY_SIZE 65536
+#define RING_DATA	(RING_TALLY + RING_TALLY_SIZE)
+
+static inline struct tally *ring_tally(struct ring *ring)
+{
+	return (struct tally *)((char *)ring + RING_TALLY);
+}
 
 static inline const struct record_try *record_tries(const struct record *rec)
 {
@@ -161,8 +171,8 @@ static inline void ring_init(struct ring *ring)
 	ring->layout = RING_LAYOUT;
 }
 
-/* Writer: space for a record of `size` bytes (multiple of 8), or NULL (counted). Valid until
- * ring_commit. */
+/* Writer: space for a record of `size` bytes (multiple of 8), or NULL (counted; tally_add()). Valid
+ * until ring_commit. */
 void *ring_reserve(struct ring *r, uint32_t size);
 void ring_commit(struct ring *r, uint32_t size);
 /* Bytes that wait for the reader. */

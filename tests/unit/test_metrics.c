@@ -94,8 +94,8 @@ static void refusals_and_faults_are_counted_by_destination(void **state)
 	q.bulkhead = MESH_BULKHEAD_PENDING;
 	q.flags = RECORD_DELAYED | RECORD_NO_BUDGET;
 	metrics_request(m, &q);
-	metrics_tunnel(m, "a", "b", MESH_BULKHEAD_PENDING);
-	metrics_tunnel(m, "a", "b", 0);
+	metrics_tunnel(m, "a", "b", MESH_BULKHEAD_PENDING, 1);
+	metrics_tunnel(m, "a", "b", 0, 1);
 	q.bulkhead = 200; /* a worker's word */
 	q.flags = RECORD_ABORTED;
 	metrics_request(m, &q);

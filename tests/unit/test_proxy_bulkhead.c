@@ -132,6 +132,45 @@ static void as_many_requests_as_there_may_be(void **state)
 	close(o);
 }
 
+static void sum_up(const struct tally_sum *s, void *arg)
+{
+	struct tally_sum *sum = arg;
+	uint64_t n = sum->n;
+
+	*sum = *s;
+	sum->n += n;
+}
+
+/* Nobody reads the ring: what is known of them is their number, and what kind of answer it was. */
+static void requests_that_find_no_room_in_the_ring_are_counted(void **state)
+{
+	struct rig *rig = *state;
+	struct tally *tally = ring_tally(rig->ring);
+	struct tally_sum sum = {0};
+
+	limits(rig)->requests = 2;
+	set(&gauges(rig, 1)->requests, 2); /* another worker's */
+	two_workers(rig);
+	__atomic_store_n(&rig->ring->head, RING_SIZE, __ATOMIC_RELEASE);
+	for (int i = 0; i < 3; i++) {
+		int c = asked(rig);
+
+		expect_refusal(c, "503", "bulkhead-full");
+		close(c);
+	}
+	for (int i = 0; i < RIG_WAIT_MS && sum.n < 3; i++) {
+		poll(NULL, 0, 1);
+		tally_take(tally, sum_up, &sum);
+	}
+	assert_int_equal(sum.n, 3);
+	assert_int_equal(sum.status, 503);
+	assert_int_equal(sum.cause, CAUSE_BULKHEAD_FULL);
+	assert_int_equal(sum.bulkhead, MESH_BULKHEAD_REQUESTS);
+	assert_int_equal(sum.flags & RECORD_GATEWAY, RECORD_GATEWAY);
+	assert_int_equal(sum.service, 0);
+	assert_int_equal(rig->ring->lost, 3);
+}
+
 static void one_caller_leaves_the_others_their_part(void **state)
 {
 	struct rig *rig = *state;
@@ -570,6 +609,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, start, stop)
 	const struct CMUnitTest tests[] = {
 		T(as_many_requests_as_there_may_be),
+		T(requests_that_find_no_room_in_the_ring_are_counted),
 		T(one_caller_leaves_the_others_their_part),
 		T(who_comes_first_is_served_first),
 		T(a_full_queue_refuses),

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The telemetry ring: wrapping, running full, and a writer that went mad. */
+/* The telemetry ring: wrapping, running full, what is counted then, and a writer that went mad. */
 #include "agent/telemetry/ring.h"
 
+#include <mesh/abi.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -282,6 +284,196 @@ static void every_cause_has_a_name_and_no_other_number_has(void **state)
 	assert_string_equal(cause_name(CAUSE_DENIED), "denied");
 }
 
+/* --- what found no room ---------------------------------------------------------------------- */
+
+#define CALLERS	 40 /* with SERVICES and STATUSES more than the table has entries */
+#define STATUSES 5
+
+static const uint16_t statuses[STATUSES] = {0, 200, 204, 404, 503};
+
+struct sums {
+	uint64_t n, of_status[STATUSES], of_class[6], of_caller[CALLERS], others;
+	uint64_t bytes_in, bytes_out, retries, ns;
+	uint32_t seed;
+	bool over;
+};
+
+static struct tally_sum any(uint32_t *seed)
+{
+	uint32_t r = (uint32_t)rand_r((unsigned *)seed);
+
+	return (struct tally_sum){.caller = r % CALLERS,
+				  .service = 3,
+				  .status = statuses[r / CALLERS % STATUSES],
+				  .duration_ns = 1ULL << r % 36,
+				  .bytes_in = r % 7,
+				  .bytes_out = r % 1000,
+				  .retries = r % 3};
+}
+
+static void count_sum(struct sums *s, const struct tally_sum *t, uint64_t n)
+{
+	s->n += n;
+	s->of_class[t->status / 100] += n;
+	s->bytes_in += t->bytes_in;
+	s->bytes_out += t->bytes_out;
+	s->retries += t->retries;
+	s->ns += t->duration_ns * n;
+	if (t->other)
+		s->others += n;
+	else
+		s->of_caller[t->caller % CALLERS] += n;
+}
+
+static void see_sum(const struct tally_sum *t, void *arg)
+{
+	struct sums *s = arg;
+
+	assert_true(t->n > 0);
+	assert_true(t->other || (t->service == 3 && t->caller < CALLERS && !t->tunnel));
+	count_sum(s, t, t->n);
+}
+
+static void assert_same(const struct sums *put, const struct sums *got)
+{
+	assert_int_equal(got->n, put->n);
+	for (int i = 0; i < 6; i++)
+		assert_int_equal(got->of_class[i], put->of_class[i]);
+	assert_int_equal(got->bytes_in, put->bytes_in);
+	assert_int_equal(got->bytes_out, put->bytes_out);
+	assert_int_equal(got->retries, put->retries);
+	for (int i = 0; i < CALLERS; i++) {
+		assert_true(got->of_caller[i] <= put->of_caller[i]);
+		assert_true(got->of_caller[i] + got->others >= put->of_caller[i]);
+	}
+	assert_in_range(got->ns, put->ns - put->ns / 100, put->ns + put->ns / 100);
+}
+
+static void *writes(void *arg)
+{
+	struct sums *s = arg;
+
+	for (int i = 0; i < 300000; i++) {
+		struct tally_sum one = any(&s->seed);
+
+		tally_add(ring_tally(ring), &one);
+		count_sum(s, &one, 1);
+	}
+	__atomic_store_n(&s->over, true, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+static void what_is_counted_is_taken_once_whoever_runs_when(void **state)
+{
+	for (uint32_t round = 0; round < 3; round++) {
+		struct sums put = {.seed = round + 1}, got = {0};
+		pthread_t writer;
+		bool over;
+
+		assert_int_equal(pthread_create(&writer, NULL, writes, &put), 0);
+		do {
+			over = __atomic_load_n(&put.over, __ATOMIC_ACQUIRE);
+			tally_take(ring_tally(ring), see_sum, &got);
+		} while (!over);
+		assert_int_equal(pthread_join(writer, NULL), 0);
+		tally_take(ring_tally(ring), see_sum, &got);
+		assert_same(&put, &got);
+		assert_int_equal(tally_take(ring_tally(ring), see_sum, &got), 0);
+	}
+}
+
+static void keep_sum(const struct tally_sum *t, void *arg)
+{
+	*(struct tally_sum *)arg = *t;
+}
+
+static void all_that_is_counted_of_a_request_comes_out(void **state)
+{
+	const struct tally_sum one = {.caller = MESH_NONE,
+				      .service = MESH_MAX_SERVICES - 1,
+				      .status = 503,
+				      .flags = RECORD_GATEWAY | RECORD_NO_BUDGET | RECORD_SAMPLED,
+				      .cause = CAUSE_MAX - 1,
+				      .bulkhead = 4,
+				      .duration_ns = 3000000,
+				      .bytes_in = 5,
+				      .bytes_out = 6,
+				      .retries = 2};
+	struct tally_sum got;
+
+	for (int i = 0; i < 10; i++)
+		tally_add(ring_tally(ring), &one);
+	assert_int_equal(tally_take(ring_tally(ring), keep_sum, &got), 1);
+	assert_int_equal(got.n, 10);
+	assert_int_equal(got.caller, MESH_NONE);
+	assert_int_equal(got.service, MESH_MAX_SERVICES - 1);
+	assert_int_equal(got.status, 503);
+	assert_int_equal(got.flags, RECORD_GATEWAY | RECORD_NO_BUDGET);
+	assert_int_equal(got.cause, CAUSE_MAX - 1);
+	assert_int_equal(got.bulkhead, 4);
+	assert_false(got.tunnel || got.other);
+	assert_in_range(got.duration_ns, 2990000, 3010000);
+	assert_int_equal(got.bytes_in, 50);
+	assert_int_equal(got.bytes_out, 60);
+	assert_int_equal(got.retries, 20);
+}
+
+static void latencies_stay_nearly_what_they_were(void **state)
+{
+	for (uint64_t ns = 0; ns < 100000000000ULL; ns = ns * 21 / 20 + 1) {
+		struct tally_sum one = {.status = 200, .duration_ns = ns}, got = {0};
+
+		tally_add(ring_tally(ring), &one);
+		assert_int_equal(tally_take(ring_tally(ring), keep_sum, &got), 1);
+		/* one alone: to 1/256 of its bucket, of the first of a microsecond */
+		assert_true(got.duration_ns + ns / 250 + 4 >= ns);
+		assert_true(got.duration_ns <= ns + ns / 250 + 4);
+	}
+}
+
+static void an_entry_that_is_not_used_any_more_is_another_s(void **state)
+{
+	struct sums got = {0};
+
+	for (uint32_t i = 0; i < 100 * TALLY_ENTRIES; i++) {
+		tally_add(ring_tally(ring), &(struct tally_sum){.caller = i % CALLERS,
+								.service = 3,
+								.status = (uint16_t)(i % 600)});
+		tally_take(ring_tally(ring), see_sum, &got);
+	}
+	assert_int_equal(got.n, 100 * TALLY_ENTRIES);
+	assert_int_equal(got.others, 0);
+}
+
+static void check_sane(const struct tally_sum *t, void *arg)
+{
+	assert_in_range(t->n, 1, TALLY_MOST);
+	assert_true(t->caller < MESH_MAX_WORKLOADS || t->caller == MESH_NONE);
+	assert_true(t->service < MESH_MAX_SERVICES || t->service == MESH_NONE);
+	assert_true(t->cause < CAUSE_MAX && t->status <= 999);
+	assert_in_range(t->duration_ns, 0, 1ULL << 37);
+	assert_in_range(t->bytes_in, 0, 1ULL << 50);
+	++*(uint64_t *)arg;
+}
+
+static void random_words_in_the_table_are_cut_to_what_can_be(void **state)
+{
+	uint64_t n = 0;
+
+	for (int round = 0; round < 50; round++) {
+		uint64_t *word = (uint64_t *)ring_tally(ring);
+
+		for (size_t i = 0; i < sizeof(struct tally) / sizeof(*word); i++)
+			word[i] =
+				(uint64_t)rand() << 33 ^ (uint64_t)rand() << 11 ^ (uint64_t)rand();
+		tally_take(ring_tally(ring), check_sane, &n);
+	}
+	assert_true(n > 1000);
+	tally_orphaned(ring_tally(ring));
+	tally_add(ring_tally(ring), &(struct tally_sum){.status = 200});
+	assert_true(tally_take(ring_tally(ring), check_sane, &n) > 0); /* and it goes on */
+}
+
 #define story(fn) cmocka_unit_test_setup_teardown(fn, make, drop)
 
 int main(void)
@@ -294,6 +486,11 @@ int main(void)
 		story(nonsense_is_noticed_and_survived),
 		story(explanations_come_with_all_their_candidates_or_not_at_all),
 		story(random_bytes_never_hurt),
+		story(what_is_counted_is_taken_once_whoever_runs_when),
+		story(all_that_is_counted_of_a_request_comes_out),
+		story(latencies_stay_nearly_what_they_were),
+		story(an_entry_that_is_not_used_any_more_is_another_s),
+		story(random_words_in_the_table_are_cut_to_what_can_be),
 		cmocka_unit_test(every_cause_has_a_name_and_no_other_number_has),
 	};
 

@@ -362,6 +362,36 @@ static void connections_that_the_kernel_balanced_are_series(void **state)
 	assert_int_equal(meshd_has(series), 1);
 }
 
+/* Of what found no room in its ring the numbers come all the same; of services that do not fit the
+ * table, as "other". */
+static void what_was_only_counted_is_in_series_and_metrics(void **state)
+{
+	const struct tally_sum sum = {.caller = caller,
+				      .service = service,
+				      .status = 503,
+				      .flags = RECORD_NO_BUDGET,
+				      .n = 40,
+				      .duration_ns = 2000000,
+				      .retries = 3},
+			       other = {.caller = MESH_NONE,
+					.service = MESH_NONE,
+					.status = 200,
+					.other = true,
+					.n = 2};
+	struct buf out;
+
+	buf_init(&out, 1 << 20);
+	supervisor_counted(&sum, &s);
+	supervisor_counted(&other, &s);
+	metrics_write(s.metrics, &out, false);
+	assert_non_null(strstr(out.data, "code=\"503\",cause=\"\"} 40\n"));
+	assert_non_null(strstr(out.data, "source=\"other\",destination=\"other\",version=\"\","
+					 "code=\"200\",cause=\"\"} 2\n"));
+	buf_done(&out);
+	await(meshd_has(requests) == 42);
+	assert_int_equal(meshd_has(series), 2);
+}
+
 /* A worker that somebody else has taken over writes what it likes. What meshd gets has the right
  * form, or it would refuse the others' numbers with it. */
 static void fill(struct ring *ring, uint64_t round)
@@ -452,6 +482,7 @@ int main(void)
 		tale(the_last_of_it_goes_before_we_do),
 		tale(the_last_of_it_goes_again_when_its_answer_is_late),
 		tale(the_last_of_it_does_not_wait_for_a_meshd_that_is_away),
+		tale(what_was_only_counted_is_in_series_and_metrics),
 		tale(a_worker_that_lies_spoils_only_its_own_numbers),
 		tale(connections_that_the_kernel_balanced_are_series),
 	};

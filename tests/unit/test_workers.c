@@ -173,6 +173,13 @@ static void on_record(const struct record *rec, void *arg)
 {
 }
 
+static uint64_t ncounted;
+
+static void on_counted(const struct tally_sum *sum, void *arg)
+{
+	ncounted += sum->n;
+}
+
 static void tick(struct timer *t)
 {
 	fx.ticks++;
@@ -201,7 +208,8 @@ static void begin(const char *part)
 	fx.ws.loop = &fx.loop;
 	fx.ws.n = 1;
 	fx.ws.snapshot_fd = -1;
-	fx.ws.ops = (struct workers_ops){NULL, on_started, on_died, on_socket, on_record};
+	fx.ws.ops =
+		(struct workers_ops){NULL, on_started, on_died, on_socket, on_record, on_counted};
 	fx.ws.rendezvous = rendezvous_open(run_dir);
 	assert_true(fx.ws.rendezvous >= 0);
 	for (size_t i = 0; i < WORKERS_MAP_FDS; i++)
@@ -355,12 +363,17 @@ static void worker_that_is_replaced_begins_no_sooner(void **state)
 		ok(loop_once(&fx.loop, 100));
 	assert_in_range(fx.ws.w[0].generation, 14000, 15001);
 	fx.ws.w[0].ring->unsampled = 5;
+	ncounted = 0;
+	tally_add(ring_tally(fx.ws.w[0].ring), &(struct tally_sum){.status = 200});
+	ring_tally(fx.ws.w[0].ring)->busy = 1; /* it dies at the next */
 	kill(fx.ws.w[0].pid, SIGKILL);
 	while (!fx.ws.restarts || !fx.ws.w[0].generation)
 		ok(loop_once(&fx.loop, 100));
 	assert_in_range(fx.ws.w[0].generation, 5000, 15000);
 	assert_int_equal(fx.ws.w[0].ring->layout, RING_LAYOUT); /* its records are read, too */
 	assert_int_equal(workers_unsampled(&fx.ws), 5);
+	assert_int_equal(ncounted, 1);
+	assert_int_equal(ring_tally(fx.ws.w[0].ring)->busy, 0);
 	end();
 	close(fd);
 }
