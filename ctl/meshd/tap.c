@@ -2,6 +2,7 @@
 /* See tap.h. The form of the events: "data: JSON", "event: lost" with its count, comments. */
 #include "ctl/meshd/tap.h"
 #include "lib/json.h"
+#include "lib/trace_id.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -239,11 +240,24 @@ void tap_sweep(struct tap_hub *h, uint64_t now_ms)
 
 /* --- what comes in ------------------------------------------------------------------- */
 
+/* Do two ids stand for the same one? */
+static bool same_trace(const char *a, const char *b)
+{
+	uint8_t x[16], y[16];
+
+	if (!trace_id_usable(a, strlen(a)) || !trace_id_usable(b, strlen(b)))
+		return false;
+	trace_id_bytes(a, strlen(a), x);
+	trace_id_bytes(b, strlen(b), y);
+	return !memcmp(x, y, sizeof(x));
+}
+
+/* Not every hop has seen the text that a caller chose: then a span has what it stands for. */
 static bool is_trace(const cJSON *span, const char *trace)
 {
 	const cJSON *alias;
 
-	if (!strcmp(json_str(span, "traceId", ""), trace))
+	if (same_trace(json_str(span, "traceId", ""), trace))
 		return true;
 	cJSON_ArrayForEach (alias, cJSON_GetObjectItemCaseSensitive(span, "aliases"))
 		if (cJSON_IsString(alias) && !strcmp(alias->valuestring, trace))

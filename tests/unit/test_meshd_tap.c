@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Taps: what fits a filter, what a slow reader loses, and the stream as a client of HTTP gets it.
  */
+#include "lib/trace_id.h"
 #include "tests/unit/meshd_watch.h"
 #include "tests/unit/quoted.h"
 
@@ -100,6 +101,7 @@ static void a_filter_lets_through_what_fits(void **state)
 		{{.min_ms = 100}, false},
 		{{.trace = "order-17"}, true},
 		{{.trace = "4bf92f3577b34da6a3ce929d0e0e4736"}, true},
+		{{.trace = "4BF92F3577B34DA6A3CE929D0E0E4736"}, true},
 		{{.trace = "order-1"}, false},
 		{{.service = "backend", .source = "frontend", .error = true, .min_ms = 50}, true},
 		{{.service = "backend", .source = "frontend", .error = true, .min_ms = 500}, false},
@@ -114,6 +116,22 @@ static void a_filter_lets_through_what_fits(void **state)
 			fail_msg("case %zu", i);
 		tap_close(&t);
 	}
+}
+
+/* The span of a hop whose caller sent only traceparent. */
+static void a_filter_finds_what_a_name_stands_for(void **state)
+{
+	struct tap *t = open_tap(&(struct tap_filter){.trace = "order-17"});
+	char digits[33] = "", one[200];
+	uint8_t id[16];
+
+	read_all(t);
+	trace_id_bytes("order-17", 8, id);
+	trace_hex(digits, id, sizeof(id));
+	snprintf(one, sizeof(one), "{'service':'backend','traceId':'%s','aliases':[]}", digits);
+	take_span(one);
+	assert_non_null(strstr(read_all(t), digits));
+	tap_close(&t);
 }
 
 /* A line feed in a path must not end an event and begin another. */
@@ -550,6 +568,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		HUB(a_filter_lets_through_what_fits),
+		HUB(a_filter_finds_what_a_name_stands_for),
 		HUB(an_event_is_one_line),
 		HUB(readers_are_called_when_there_is_something),
 		HUB(what_does_not_fit_is_counted_and_said),
