@@ -37,6 +37,8 @@ static void leave(struct supervisor *s, uint32_t grace_ms)
 	tell_manager("STOPPING=1");
 	adopt_sweep(s, 0); /* the next one would not know that ours were filled */
 	workers_leave(&s->workers, grace_ms);
+	kernel_events_drain(s->kernel);
+	tcp_beat(s);
 	accesslog_flush(s->accesslog);
 	s->loop.stop = true;
 }
