@@ -343,6 +343,7 @@ static void send_tapped(struct supervisor *s, struct tapped_filter *f, const str
 	buf_printf(&t->text, "{\"tap\":%llu,\"span\":", (unsigned long long)f->tap);
 	make_span(s, rec, n);
 	buf_char(&t->text, '}');
+	f->lost += t->text.failed;
 	if (t->text.failed)
 		outbox_lose(t->outbox, OUTBOX_TAPPED, 1);
 	else

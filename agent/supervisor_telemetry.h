@@ -52,6 +52,7 @@ struct telemetry {
 	uint64_t kept_second, kept;	 /* of TELEMETRY_KEPT_A_SECOND */
 	struct buf text;		 /* of one element */
 	bool in_flight, refused;
+	uint64_t posted_seq; /* of the batch that is in flight */
 	uint64_t posted_ns, retry_ns;
 	uint32_t backoff_ms; /* 0: the last call went well */
 };

@@ -100,13 +100,14 @@ static void back_off(struct supervisor *s)
 	t->retry_ns = s->loop.now_ns + t->backoff_ms * 1000000ULL;
 }
 
-/* status 0: no answer. */
-static enum outbox_verdict answered(struct supervisor *s, int status, const cJSON *body)
+/* seq: of the batch that was posted. status 0: no answer. */
+static enum outbox_verdict answered(struct supervisor *s, uint64_t seq, int status,
+				    const cJSON *body)
 {
 	enum outbox_verdict v = outbox_verdict(status);
 
 	say(s, v, status, body);
-	outbox_answered(s->telemetry.outbox, v);
+	outbox_answered(s->telemetry.outbox, seq, v);
 	return v;
 }
 
@@ -119,7 +120,7 @@ static void posted(const struct http_answer *a, void *arg)
 	struct supervisor *s = arg;
 	struct telemetry *t = &s->telemetry;
 	cJSON *body = a->error ? NULL : json_parse(a->body, a->len, NULL);
-	enum outbox_verdict v = answered(s, a->error ? 0 : a->status, body);
+	enum outbox_verdict v = answered(s, t->posted_seq, a->error ? 0 : a->status, body);
 
 	t->in_flight = false;
 	if (v == OUTBOX_AGAIN)
@@ -141,6 +142,7 @@ static void post(struct supervisor *s)
 	telemetry_tell_lost(s);
 	body = outbox_batch(t->outbox, wall_ms(s), ring_lost(s));
 	t->posted_ns = s->loop.now_ns;
+	t->posted_seq = outbox_seq(t->outbox);
 	t->in_flight = body && !session_post(s->session, PATH, body, posted, s);
 	if (!t->in_flight)
 		back_off(s);
@@ -184,6 +186,17 @@ void telemetry_beat(struct supervisor *s)
 	telemetry_push(s);
 }
 
+static void say_lost(const struct outbox *o)
+{
+	unsigned long long n[OUTBOX_KINDS];
+
+	for (int k = 0; k < OUTBOX_KINDS; k++)
+		n[k] = outbox_count(o, k);
+	log_warn("meshd did not take the last of our telemetry: %llu series, %llu spans, %llu "
+		 "tapped, %llu whys are lost",
+		 n[OUTBOX_SERIES], n[OUTBOX_SPANS], n[OUTBOX_TAPPED], n[OUTBOX_WHYS]);
+}
+
 /* Whoever is on its way may arrive or not: it goes again, and meshd knows its number. */
 void telemetry_last(struct supervisor *s)
 {
@@ -201,10 +214,10 @@ void telemetry_last(struct supervisor *s)
 
 		session_post_now(s->session, PATH, body, (uint32_t)((end_ns - now_ns) / 1000000),
 				 &a);
-		v = answered(s, a.error ? 0 : a.status, NULL);
+		v = answered(s, outbox_seq(t->outbox), a.error ? 0 : a.status, NULL);
 		http_answer_done(&a);
 		now_ns = clock_mono_ns();
 	}
 	if (outbox_waiting(t->outbox))
-		log_warn("meshd did not take the last of our telemetry");
+		say_lost(t->outbox);
 }

@@ -147,6 +147,11 @@ bool outbox_has(const struct outbox *o, enum outbox_kind kind)
 	return (o->batch && o->holds[kind]) || o->lists[kind].first;
 }
 
+uint64_t outbox_count(const struct outbox *o, enum outbox_kind kind)
+{
+	return o->lists[kind].n + (o->batch ? o->holds[kind] : 0);
+}
+
 bool outbox_waiting(const struct outbox *o)
 {
 	for (int k = 0; k < OUTBOX_KINDS; k++)
@@ -253,9 +258,9 @@ enum outbox_verdict outbox_verdict(int status)
 	return OUTBOX_REFUSED;
 }
 
-void outbox_answered(struct outbox *o, enum outbox_verdict v)
+void outbox_answered(struct outbox *o, uint64_t seq, enum outbox_verdict v)
 {
-	if (!o->batch)
+	if (!o->batch || seq != o->seq)
 		return;
 	if (v == OUTBOX_AGAIN) {
 		o->counts.again++;

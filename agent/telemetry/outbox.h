@@ -44,6 +44,7 @@ void outbox_age(struct outbox *o, uint64_t now_ms);
 /* Is there anything to be sent? Of that kind? What is in a batch is, until that is answered for. */
 bool outbox_waiting(const struct outbox *o);
 bool outbox_has(const struct outbox *o, enum outbox_kind kind);
+uint64_t outbox_count(const struct outbox *o, enum outbox_kind kind); /* elements */
 /* Is there more than one batch holds, or an older second? */
 bool outbox_behind(const struct outbox *o);
 
@@ -52,7 +53,8 @@ bool outbox_behind(const struct outbox *o);
 const char *outbox_batch(struct outbox *o, uint64_t now_ms, uint64_t ring_lost);
 uint64_t outbox_seq(const struct outbox *o); /* of that batch */
 enum outbox_verdict { OUTBOX_TAKEN, OUTBOX_REFUSED, OUTBOX_AGAIN };
-void outbox_answered(struct outbox *o, enum outbox_verdict v);
+/* seq: of the batch that was answered; any other than the one on its way was answered before. */
+void outbox_answered(struct outbox *o, uint64_t seq, enum outbox_verdict v);
 /* What is to become of a batch by the HTTP status of its answer; 0: there was none. */
 enum outbox_verdict outbox_verdict(int status);
 

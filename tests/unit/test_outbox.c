@@ -79,7 +79,7 @@ static void a_batch_has_all_that_waits(void **state)
 	assert_int_equal(number("tapped"), 1);
 	assert_int_equal(number("whys"), 1);
 	assert_true(lost("ring") == 3 && lost("spans") == 0);
-	outbox_answered(o, OUTBOX_TAKEN);
+	outbox_answered(o, outbox_seq(o), OUTBOX_TAKEN);
 	assert_false(outbox_waiting(o));
 	assert_int_equal(outbox_counts(o)->sent[OUTBOX_SPANS], 2);
 	assert_int_equal(outbox_counts(o)->sent[OUTBOX_SERIES], 2);
@@ -93,12 +93,16 @@ static void a_batch_goes_again_unchanged(void **state)
 	first = strdup(outbox_batch(o, NOW, 0));
 	add(OUTBOX_SPANS, 0, "{\"id\":\"b\"}", 1);
 	outbox_lose(o, OUTBOX_SPANS, 7);
-	outbox_answered(o, OUTBOX_AGAIN);
+	outbox_answered(o, 1, OUTBOX_AGAIN);
+	assert_int_equal(outbox_count(o, OUTBOX_SPANS), 2);
 	assert_string_equal(outbox_batch(o, NOW + 5000, 9), first);
 	assert_int_equal(outbox_seq(o), 1);
-	outbox_answered(o, OUTBOX_TAKEN);
-	outbox_answered(o, OUTBOX_TAKEN); /* harmless */
+	outbox_answered(o, outbox_seq(o), OUTBOX_TAKEN);
+	outbox_answered(o, outbox_seq(o), OUTBOX_TAKEN); /* harmless */
 	next();
+	outbox_answered(o, 1, OUTBOX_REFUSED); /* late, and not this one's */
+	assert_int_equal(outbox_counts(o)->refused, 0);
+	assert_int_equal(outbox_count(o, OUTBOX_SPANS), 1);
 	assert_true(json_num(batch, "seq", 0) == 2);
 	assert_string_equal(json_str(cJSON_GetObjectItem(batch, "spans")->child, "id", ""), "b");
 	assert_true(lost("spans") == 7);
@@ -112,7 +116,7 @@ static void one_that_is_refused_is_counted_and_the_next_one_goes(void **state)
 	add(OUTBOX_SERIES, NOW, "{},{},{}", 3);
 	add(OUTBOX_SPANS, 0, "{}", 1);
 	next();
-	outbox_answered(o, OUTBOX_REFUSED);
+	outbox_answered(o, outbox_seq(o), OUTBOX_REFUSED);
 	add(OUTBOX_SPANS, 0, "{\"id\":\"b\"}", 1);
 	next();
 	assert_true(json_num(batch, "seq", 0) == 2);
@@ -129,7 +133,7 @@ static void each_batch_has_one_second(void **state)
 		assert_int_equal(outbox_behind(o), i < 4);
 		next();
 		assert_true(json_num(batch, "time", 0) == (double)(NOW + i * 1000));
-		outbox_answered(o, OUTBOX_TAKEN);
+		outbox_answered(o, outbox_seq(o), OUTBOX_TAKEN);
 	}
 	assert_false(outbox_waiting(o));
 }
@@ -165,7 +169,7 @@ static void what_waits_is_bounded(void **state)
 		next();
 		for (int k = 0; k < OUTBOX_KINDS; k++)
 			sent[k] += (uint64_t)number(outbox_kind_name(k));
-		outbox_answered(o, OUTBOX_TAKEN);
+		outbox_answered(o, outbox_seq(o), OUTBOX_TAKEN);
 	}
 	for (int k = 0; k < OUTBOX_KINDS; k++) {
 		assert_int_equal(sent[k], outbox_counts(o)->sent[k]);
@@ -200,7 +204,7 @@ static void what_counts_as_nothing_is_sent(void **state)
 	assert_true(outbox_waiting(o));
 	next();
 	assert_int_equal(number("tapped"), 2);
-	outbox_answered(o, OUTBOX_TAKEN);
+	outbox_answered(o, outbox_seq(o), OUTBOX_TAKEN);
 	assert_int_equal(outbox_counts(o)->sent[OUTBOX_TAPPED], 0);
 }
 
