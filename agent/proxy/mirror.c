@@ -201,7 +201,20 @@ static bool is_wanted(struct exchange *ex)
 	return share >= SNAP_ALL || (uint64_t)proxy_random(ex->proxy) * SNAP_ALL >> 32 < share;
 }
 
-/* Head and body behind one another, as the codec has the head for this exchange. */
+/* The head as the codec has it for this exchange, but for the span: what the copy calls is no part
+ * of what the caller waits for. */
+static size_t compose_head(struct exchange *ex, const char *head, char *out, size_t cap)
+{
+	struct trace real = ex->trace;
+	size_t n;
+
+	trace_shadow(&ex->trace, &ex->proxy->traces);
+	n = codec_request(ex, head, out, cap);
+	ex->trace = real;
+	return n;
+}
+
+/* Head and body behind one another. */
 static bool compose(struct exchange *ex, struct conn *to)
 {
 	const struct bytes *in = &ex->down->conn.in;
@@ -211,7 +224,7 @@ static bool compose(struct exchange *ex, struct conn *to)
 
 	if (!out || in->hold + ex->request.size + body > in->start)
 		return false;
-	n = codec_request(ex, head, out, cap);
+	n = compose_head(ex, head, out, cap);
 	if (!n || n + sizeof(mark) + body > cap)
 		return false;
 	memcpy(out + n - 2, mark, sizeof(mark) - 1); /* over the blank line */

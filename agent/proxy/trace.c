@@ -63,6 +63,17 @@ void trace_begin(struct trace *t, struct trace_source *s)
 	t->begun = true;
 }
 
+void trace_shadow(struct trace *t, struct trace_source *s)
+{
+	uint64_t span = next(s);
+
+	if (!t->begun)
+		return;
+	memcpy(t->span, &span, sizeof(t->span));
+	trace_hex(t->span_hex, t->span, sizeof(t->span));
+	t->sampled = t->debug = false;
+}
+
 /* The last eight bytes, mixed: ids of others may differ in a few bits only. */
 static bool is_drawn(const struct trace *t, uint32_t share)
 {

@@ -73,6 +73,9 @@ void trace_limit(struct trace_source *s, uint32_t limit, uint32_t workers);
 void trace_read(struct trace *t, const struct http1_head *h, const char *head);
 /* Ids: of the span always, of the trace unless the caller named one. */
 void trace_begin(struct trace *t, struct trace_source *s);
+/* Of a copy of a request: a span that nobody records, and nobody it calls is sampled for its sake.
+ */
+void trace_shadow(struct trace *t, struct trace_source *s);
 /* Is it sampled? As the caller decided, else a share (of SNAP_ALL) of all traces, the same ones on
  * each hop. false in *within: it would be, but the limit is reached. */
 bool trace_draw(const struct trace *t, struct trace_source *s, uint32_t share, uint64_t now_ns,

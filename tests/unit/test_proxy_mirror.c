@@ -61,6 +61,46 @@ static void a_copy_is_whole_and_marked(void **state)
 	close(m);
 }
 
+/* Where a header's value begins in a head. */
+static const char *value(const char *head, const char *name)
+{
+	const char *at = strcasestr(head, name);
+
+	assert_non_null(at);
+	return at + strlen(name);
+}
+
+/* The trace of who called has what its answer took, and not what a copy calls. */
+static void a_copy_is_no_part_of_the_trace(void **state)
+{
+	struct rig *rig = *state;
+	int c = rig_connect(rig->gateway_port), o, m;
+	static char real[4096], copy[4096];
+
+	rig_send(c, "GET /svc/a HTTP/1.1\r\nHost: h\r\n"
+		    "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n"
+		    "b3: 4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-d\r\n\r\n");
+	o = rig_accept(rig, 0);
+	rig_read_until(o, "\r\n\r\n", real, sizeof(real));
+	m = rig_accept(rig, COPY);
+	rig_read_until(m, "\r\n\r\n", copy, sizeof(copy));
+	/* 00-, 32 digits, -, 16 digits, -, flags */
+	assert_memory_equal(value(copy, "\r\ntraceparent: "), value(real, "\r\ntraceparent: "), 36);
+	assert_memory_not_equal(value(copy, "\r\nx-span-id: "), value(real, "\r\nx-span-id: "), 16);
+	assert_memory_equal(value(copy, "\r\ntraceparent: ") + 36, value(copy, "\r\nx-span-id: "),
+			    16);
+	assert_memory_equal(value(real, "\r\ntraceparent: ") + 52, "-01\r", 4);
+	assert_memory_equal(value(copy, "\r\ntraceparent: ") + 52, "-00\r", 4);
+	assert_memory_equal(value(real, "\r\nb3: ") + 49, "-d", 2);
+	assert_memory_equal(value(copy, "\r\nb3: ") + 49, "-0", 2);
+	rig_send(o, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx");
+	expect_answer(c, "200 OK", "x");
+	assert_true(rig_first_record(rig)->flags & RECORD_SAMPLED);
+	close(c);
+	close(o);
+	close(m);
+}
+
 static void connections_of_copies_are_used_again(void **state)
 {
 	struct rig *rig = *state;
@@ -254,6 +294,7 @@ int main(void)
 #define story(fn) cmocka_unit_test_setup_teardown(fn, set_up, stop)
 	const struct CMUnitTest tests[] = {
 		story(a_copy_is_whole_and_marked),
+		story(a_copy_is_no_part_of_the_trace),
 		story(connections_of_copies_are_used_again),
 		story(nobody_waits_for_a_copy_that_hangs),
 		story(a_copy_that_cannot_be_sent_hurts_nobody),
