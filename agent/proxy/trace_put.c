@@ -5,7 +5,27 @@
 
 #include <string.h>
 
-#define LINES_MAX 576 /* bytes of all lines but tracestate, and TRACE_TEXT_MAX more */
+/* Bytes of all lines but tracestate. A text of any length takes TRACE_TEXT_MAX, see put_text(). */
+#define LINES_MAX 576
+#define ID	  sizeof(((struct trace *)0)->hex)
+#define SPAN	  sizeof(((struct trace *)0)->span_hex)
+#define LEN(s)	  (sizeof(s) - 1)
+
+_Static_assert(LEN("traceparent: 00---0f\r\n") + ID + SPAN + LEN("b3: --d-\r\n") + ID + SPAN +
+			       TRACE_TEXT_MAX +
+			       LEN("x-b3-traceid: \r\n"
+				   "x-b3-spanid: \r\n"
+				   "x-b3-parentspanid: \r\n"
+				   "x-b3-sampled: 1\r\n") +
+			       ID + SPAN + TRACE_TEXT_MAX + LEN("x-trace-id: \r\n") +
+			       TRACE_TEXT_MAX +
+			       LEN("x-span-id: \r\n"
+				   "x-parent-span-id: \r\n") +
+			       SPAN + TRACE_TEXT_MAX <=
+		       LINES_MAX,
+	       "the lines of a trace fit");
+_Static_assert(sizeof("x-b3-flags: 1") <= sizeof("x-b3-sampled: 1"), "which one is there counts");
+_Static_assert(ID <= TRACE_TEXT_MAX, "a name takes no less than the digits that stand for it");
 
 static inline __attribute__((always_inline)) char *put(char *at, const char *s, size_t n)
 {
@@ -15,7 +35,8 @@ static inline __attribute__((always_inline)) char *put(char *at, const char *s, 
 
 #define put_literal(at, s) put(at, s, sizeof(s) - 1)
 
-/* A length that is known takes fewer instructions: what is beyond it is written over. */
+/* A length that is known takes fewer instructions: always TRACE_TEXT_MAX bytes are written, and
+ * what is beyond n is written over by what follows. */
 static char *put_text(char *at, const char text[TRACE_TEXT_MAX], size_t n)
 {
 	memcpy(at, text, TRACE_TEXT_MAX);
