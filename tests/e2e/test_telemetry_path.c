@@ -5,7 +5,8 @@
 
 #include <sys/wait.h>
 
-#define RATE 200
+#define RATE  200
+#define HEAVY 4000 /* a second: a worker's ring is full in less than one */
 
 /* A service of a name of its own for each story: windows remember the others. */
 static const char *start_service(void)
@@ -22,6 +23,18 @@ static struct load *start_load(const char *service, unsigned seconds)
 {
 	return load_start(NULL, "--to " GATEWAY_ADDRESS " --path /%s/ --rate %d -c 8 --seconds %u",
 			  service, RATE, seconds);
+}
+
+/* Each request fills much of a ring. */
+static struct load *start_heavy_load(const char *service, unsigned seconds)
+{
+	char tail[200];
+
+	memset(tail, 'x', sizeof(tail) - 1);
+	tail[sizeof(tail) - 1] = '\0';
+	return load_start(NULL,
+			  "--to " GATEWAY_ADDRESS " --path /%s/?%s --rate %d -c 32 --seconds %u",
+			  service, tail, HEAVY, seconds);
 }
 
 static bool ended(const struct load *l)
@@ -144,6 +157,46 @@ static void an_upgrade_loses_none(void **state)
 	assert_int_equal(counted_at_last(service, answered(l)), answered(l));
 }
 
+/* Nobody reads the rings for that long. */
+static void what_finds_no_room_in_a_ring_is_counted(void **state)
+{
+	const char *service = start_service();
+	struct load *l = start_heavy_load(service, 6);
+	char label[64];
+
+	sleep(1);
+	kill(agent_pid, SIGSTOP);
+	sleep(4);
+	kill(agent_pid, SIGCONT);
+	eventually(15000, ended(l));
+	load_end(l);
+	assert_true(answered(l) > HEAVY);
+	assert_int_equal(counted_at_last(service, answered(l)), answered(l));
+	snprintf(label, sizeof(label), "destination=\"%s\"", service);
+	assert_true(metric("mesh_requests_total", label, NULL) == (double)answered(l));
+	assert_true(metric("mesh_request_duration_seconds_count", label, NULL) ==
+		    (double)answered(l));
+	printf("%.0f of %ld by their number only\n",
+	       metric("mesh_ring_lost_total", "ring=\"worker-", NULL), answered(l));
+	assert_true(metric("mesh_ring_lost_total", "ring=\"worker-", NULL) > 0);
+}
+
+static void an_upgrade_under_heavy_load_loses_none(void **state)
+{
+	const char *service = start_service();
+	struct load *l = start_heavy_load(service, 6);
+	pid_t before;
+
+	sleep(1);
+	before = agent_succeed("--upgrade");
+	assert_int_equal(waitpid(before, NULL, 0), before);
+	agent_wait();
+	eventually(15000, ended(l));
+	load_end(l);
+	assert_true(answered(l) > HEAVY);
+	assert_int_equal(counted_at_last(service, answered(l)), answered(l));
+}
+
 /* Which no worker sees: the kernel tells of each, and of the endpoint that it chose. */
 static void connections_to_a_tcp_service_are_counted(void **state)
 {
@@ -241,6 +294,8 @@ int main(void)
 		STORY(a_killed_agent_takes_a_second_with_it_at_most),
 		STORY(an_agent_that_ends_sends_the_last_of_it),
 		STORY(an_upgrade_loses_none),
+		STORY(what_finds_no_room_in_a_ring_is_counted),
+		STORY(an_upgrade_under_heavy_load_loses_none),
 		STORY(connections_to_a_tcp_service_are_counted),
 		STORY(a_span_can_be_asked_for_half_a_second_after_the_answer),
 		STORY(the_whole_trace_of_an_error_is_kept),
