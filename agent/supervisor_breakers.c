@@ -153,7 +153,9 @@ void breakers_metrics(struct supervisor *s, struct buf *out)
 			"Explanations of the mesh's own answers, by what became of them.");
 	buf_printf(out,
 		   "mesh_whys_total{result=\"exported\"} %llu\n"
-		   "mesh_whys_total{result=\"dropped\"} %llu\n",
+		   "mesh_whys_total{result=\"dropped\"} %llu\n"
+		   "mesh_whys_total{result=\"skipped\"} %llu\n",
 		   (unsigned long long)c->sent[OUTBOX_WHYS],
-		   (unsigned long long)c->dropped[OUTBOX_WHYS]);
+		   (unsigned long long)c->dropped[OUTBOX_WHYS],
+		   (unsigned long long)workers_whys_skipped(&s->workers));
 }

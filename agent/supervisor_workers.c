@@ -171,6 +171,7 @@ static void close_books(struct worker *w)
 		ws->ring_lost[w->id] += w->ring->lost;
 		ws->unsampled += w->ring->unsampled;
 		tally_orphaned(ring_tally(w->ring));
+		ws->whys_skipped += w->ring->whys_skipped;
 		memset(w->ring, 0, sizeof(*w->ring));
 		ring_init(w->ring);
 	}
@@ -531,6 +532,16 @@ uint64_t workers_unsampled(const struct workers *ws)
 	for (uint32_t i = 0; i < WORKERS_MAX; i++)
 		if (ws->w[i].ring)
 			n += __atomic_load_n(&ws->w[i].ring->unsampled, __ATOMIC_RELAXED);
+	return n;
+}
+
+uint64_t workers_whys_skipped(const struct workers *ws)
+{
+	uint64_t n = ws->whys_skipped;
+
+	for (uint32_t i = 0; i < WORKERS_MAX; i++)
+		if (ws->w[i].ring)
+			n += __atomic_load_n(&ws->w[i].ring->whys_skipped, __ATOMIC_RELAXED);
 	return n;
 }
 

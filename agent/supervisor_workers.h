@@ -95,8 +95,8 @@ struct workers {
 	int snapshot_fd; /* -1: none yet */
 	struct ipc_msg snapshot;
 	uint64_t restarts, ring_corrupt;
-	uint64_t ring_lost[WORKERS_MAX]; /* of rings that are gone, by gauge */
-	uint64_t unsampled;		 /* likewise, of all */
+	uint64_t ring_lost[WORKERS_MAX];  /* of rings that are gone, by gauge */
+	uint64_t unsampled, whys_skipped; /* likewise, of all */
 	bool draining;
 };
 
@@ -160,6 +160,8 @@ uint32_t workers_drain_rings(struct workers *ws);
 uint64_t workers_ring_lost(const struct workers *ws, uint32_t id);
 /* Traces that were not sampled because there were too many of them. */
 uint64_t workers_unsampled(const struct workers *ws);
+/* Answers that were not explained because a ring was half full. */
+uint64_t workers_whys_skipped(const struct workers *ws);
 /* Tells all to finish. */
 void workers_drain(struct workers *ws);
 uint32_t workers_running(const struct workers *ws);

@@ -205,8 +205,12 @@ void why_record(const struct exchange *ex)
 	struct record_why *w;
 	struct list l;
 
-	if (!ex->request_id_len || ring_used(ring) > RING_SIZE / 2)
+	if (!ex->request_id_len)
 		return;
+	if (ring_used(ring) > RING_SIZE / 2) {
+		__atomic_fetch_add(&ring->whys_skipped, 1, __ATOMIC_RELAXED);
+		return;
+	}
 	collect(&l, ex);
 	trace_name(&ex->trace, &text);
 	text += ex->request_id_len + ex->routed.name_len;

@@ -143,8 +143,9 @@ struct ring {			    /* head of the shared block; RING_TALLY and RING_DATA follow
 	_Alignas(64) uint64_t tail; /* read so far; the supervisor's */
 	_Alignas(64) uint64_t lost; /* records that did not fit; the worker's */
 	uint64_t layout; /* RING_LAYOUT of its maker: workers outlive the agent that knows theirs */
-	uint64_t unsampled; /* traces that were due to be sampled, beyond --trace-limit; the
-			       worker's */
+	uint64_t unsampled;    /* traces that were due to be sampled, beyond --trace-limit; the
+				  worker's */
+	uint64_t whys_skipped; /* explanations that were not made, because it was half full */
 };
 #define RING_LAYOUT	3
 #define RING_TALLY	4096 /* a struct tally */

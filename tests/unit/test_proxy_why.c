@@ -173,11 +173,31 @@ static void a_flood_of_refusals_loses_no_record(void **state)
 	assert_in_range(whys, 1, 2499);
 }
 
+/* The supervisor is behind: records of requests come first. */
+static void at_a_half_full_ring_nothing_is_explained_and_that_is_counted(void **state)
+{
+	struct rig *rig = *state;
+	int c;
+
+	rig_use(rig, 0);
+	rig->ring->tail = rig->ring->head - (RING_SIZE / 2 + 8);
+	c = rig_connect(rig->gateway_port);
+	for (int i = 0; i < 3; i++) {
+		rig_send(c, GET);
+		rig_read_until(c, "}\n", text, sizeof(text));
+	}
+	close(c);
+	assert_memory_equal(text, "HTTP/1.1 503", 12);
+	assert_int_equal(rig->ring->whys_skipped, 3);
+	assert_int_equal(rig->ring->lost, 0);
+}
+
 int main(void)
 {
 #define story(fn) cmocka_unit_test_setup_teardown(fn, set_up, stop)
 	const struct CMUnitTest tests[] = {
 		story(who_was_tried_and_what_came_of_it),
+		story(at_a_half_full_ring_nothing_is_explained_and_that_is_counted),
 		story(who_is_out_is_named_too),
 		story(what_has_no_route_has_no_candidates),
 		story(an_injected_fault_is_explained),

@@ -366,6 +366,7 @@ static void worker_that_is_replaced_begins_no_sooner(void **state)
 	ncounted = 0;
 	tally_add(ring_tally(fx.ws.w[0].ring), &(struct tally_sum){.status = 200});
 	ring_tally(fx.ws.w[0].ring)->busy = 1; /* it dies at the next */
+	fx.ws.w[0].ring->whys_skipped = 6;
 	kill(fx.ws.w[0].pid, SIGKILL);
 	while (!fx.ws.restarts || !fx.ws.w[0].generation)
 		ok(loop_once(&fx.loop, 100));
@@ -374,6 +375,7 @@ static void worker_that_is_replaced_begins_no_sooner(void **state)
 	assert_int_equal(workers_unsampled(&fx.ws), 5);
 	assert_int_equal(ncounted, 1);
 	assert_int_equal(ring_tally(fx.ws.w[0].ring)->busy, 0);
+	assert_int_equal(workers_whys_skipped(&fx.ws), 6);
 	end();
 	close(fd);
 }
