@@ -2,6 +2,7 @@
 /* Handlers of /api/spans, /v1/traces, /api/traces and /api/logs; see docs/api.md. */
 #include "ctl/meshd/api.h"
 #include "ctl/meshd/traces/post.h"
+#include "ctl/meshd/traces/span.h"
 #include "lib/clock.h"
 
 #include <errno.h>
@@ -76,7 +77,7 @@ void api_spans_post(struct request *r)
 {
 	struct schema_error e;
 	cJSON *list, *v;
-	int n, err;
+	int n, refused;
 
 	if (unpack(r) || !(v = request_json(r)))
 		return;
@@ -86,15 +87,17 @@ void api_spans_post(struct request *r)
 		return;
 	}
 	n = cJSON_GetArraySize(list);
-	err = traces_take(r->meshd->traces, list, NULL, now_ms(r));
+	refused = traces_take(r->meshd->traces, list, NULL, now_ms(r));
 	cJSON_Delete(list);
-	if (err) {
-		fail(r, err);
+	if (refused < 0) {
+		fail(r, refused);
 		return;
 	}
 	v = cJSON_CreateObject();
 	cJSON_AddBoolToObject(v, "success", true);
-	cJSON_AddNumberToObject(v, "accepted", n);
+	cJSON_AddNumberToObject(v, "accepted", n - refused);
+	if (refused)
+		cJSON_AddNumberToObject(v, "rejected", refused);
 	reply_json(r, 200, v);
 }
 
@@ -119,7 +122,7 @@ void api_otlp_post(struct request *r)
 	unsigned rejected;
 	char why[128] = "";
 	cJSON *list, *v;
-	int err;
+	int refused;
 
 	if (!is_json(r) || unpack(r) || !(v = request_json(r)))
 		return;
@@ -131,12 +134,16 @@ void api_otlp_post(struct request *r)
 		api_fail(r, -ENOMEM, NULL);
 	if (!list)
 		return;
-	err = traces_take(r->meshd->traces, list, NULL, now_ms(r));
+	refused = traces_take(r->meshd->traces, list, NULL, now_ms(r));
 	cJSON_Delete(list);
-	if (err)
-		fail(r, err); /* 503: an exporter sends it again */
-	else
-		reply_otlp(r, rejected, why);
+	if (refused < 0) {
+		fail(r, refused); /* 503: an exporter sends it again */
+		return;
+	}
+	if (refused && !rejected)
+		snprintf(why, sizeof(why), "larger than %d bytes, or beyond %d of a trace",
+			 SPAN_BODY_MAX, TRACES_SPANS_MAX);
+	reply_otlp(r, rejected + (unsigned)refused, why);
 }
 
 /* --- reading --------------------------------------------------------------------------- */

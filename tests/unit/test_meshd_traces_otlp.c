@@ -2,6 +2,7 @@
 /* OTLP/HTTP with JSON into meshd: the forms that proto3's JSON allows, what is refused and how, and
  * packed bodies. */
 #include "ctl/meshd/traces/post.h"
+#include "ctl/meshd/traces/span.h"
 #include "tests/unit/meshd_rig.h"
 
 #include <sys/un.h>
@@ -187,6 +188,30 @@ static void a_span_has_128_attributes_at_most(void **state)
 	assert_int_equal(attributes_kept_of(80000), 128);
 }
 
+static void what_is_dropped_is_not_called_accepted(void **state)
+{
+	static char pad[SPAN_BODY_MAX + 1], text[3 * SPAN_BODY_MAX];
+	static const char *const json = "Content-Type: application/json";
+
+	memset(pad, 'x', sizeof(pad) - 1);
+	snprintf(text, sizeof(text),
+		 "{\"resourceSpans\":[{\"scopeSpans\":[{\"spans\":[{\"traceId\":\"" TRACE
+		 "\",\"spanId\":\"eee19b7ec3c1b174\",\"startTimeUnixNano\":\"1\",\"name\":\"%s\"},"
+		 "{\"traceId\":\"" TRACE "\",\"spanId\":\"eee19b7ec3c1b175\","
+		 "\"startTimeUnixNano\":\"1\"},17]}]}]}",
+		 pad);
+	assert_int_equal(post_with("/v1/traces", json, text, strlen(text)), 200);
+	assert_body("'rejectedSpans':'2'");
+	snprintf(text, sizeof(text),
+		 "[{\"traceId\":\"t\",\"id\":\"1\",\"service\":\"s\",\"operation\":\"o\","
+		 "\"startTime\":"
+		 "1,\"duration\":1,\"tags\":{\"pad\":\"%s\"}},{\"traceId\":\"t\",\"id\":\"2\","
+		 "\"service\":\"s\",\"operation\":\"o\",\"startTime\":1,\"duration\":1}]",
+		 pad);
+	assert_int_equal(post_with("/api/spans", json, text, strlen(text)), 200);
+	assert_body("'accepted':1,'rejected':1");
+}
+
 static void what_is_no_request_is_refused(void **state)
 {
 	assert_int_equal(post_with("/v1/traces", "Content-Type: application/x-protobuf", "\x0a", 1),
@@ -272,6 +297,7 @@ int main(void)
 		T(what_is_no_request_is_refused),
 		T(packed_bodies_are_unpacked_within_limits),
 		T(a_span_has_128_attributes_at_most),
+		T(what_is_dropped_is_not_called_accepted),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,6 +5,8 @@
 #include "tests/unit/traces_rig.h"
 
 #include <math.h>
+#include <signal.h>
+#include <sys/resource.h>
 
 static int setup_store(void **state)
 {
@@ -192,7 +194,7 @@ static void what_makes_no_sense_is_counted(void **state)
 		cJSON_AddItemToArray(list, v);
 	}
 	cJSON_AddItemToArray(list, span_made(&(struct made){.trace = "good", .id = "1"}));
-	assert_int_equal(traces_take(store, list, "n", 1000), 0);
+	assert_int_equal(traces_take(store, list, "n", 1000), sizeof(bad) / sizeof(*bad));
 	assert_int_equal(traces_take(store, NULL, "n", 1000), 0);
 	cJSON_Delete(list);
 	assert_int_equal(counts().invalid, sizeof(bad) / sizeof(*bad));
@@ -261,6 +263,62 @@ static void what_is_kept_is_exported(void **state)
 	otlp_free(&o.otlp);
 }
 
+static unsigned waiting(struct otlp *o)
+{
+	struct otlp_stats n;
+
+	otlp_count(o, &n);
+	return n.queued;
+}
+
+static int take_of_application(const char *trace, const char *id)
+{
+	cJSON *list = cJSON_CreateArray();
+	int r;
+
+	cJSON_AddItemToArray(list, span_made(&(struct made){.trace = trace, .id = id}));
+	r = traces_take(store, list, NULL, 1000);
+	cJSON_Delete(list);
+	return r;
+}
+
+/* Who is told that nothing was stored sends it again: an application, not an agent. */
+static void what_comes_again_is_exported_once(void **state)
+{
+	struct otlp_config c = {.endpoint = "http://127.0.0.1:1", .batch_ms = 3600 * 1000};
+	struct traces_options o = {.dir = home.path};
+	struct rlimit before, small;
+	char why[128];
+
+	traces_free(&store);
+	signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(otlp_new(&c, &o.otlp, why, sizeof(why)), 0);
+	assert_int_equal(traces_new(&o, &store), 0);
+	assert_int_equal(TAKE(.trace = "t", .id = "1", .unsampled = true), 0);
+	assert_int_equal(TAKE(.trace = "held", .id = "1", .unsampled = true), 0);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+	small = before;
+	small.rlim_cur = (rlim_t)file_size("traces.db-wal"); /* that is: the disk is full */
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+	assert_int_equal(take_of_application("t", "2"), -EIO);
+	assert_int_equal(waiting(o.otlp), 0);
+	assert_int_equal(counts().failed, 2); /* and the one that had waited for it */
+	assert_int_equal(counts().held, 1);
+	assert_int_equal(TAKE(.trace = "agent", .id = "1"), -EIO);
+	assert_int_equal(waiting(o.otlp), 1);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+	assert_int_equal(take_of_application("t", "2"), 0);
+	assert_int_equal(take_of_application("t", "2"), 0);
+	assert_int_equal(waiting(o.otlp), 2);
+	traces_free(&store);
+	o.dir = NULL;
+	assert_int_equal(traces_new(&o, &store), 0);
+	assert_int_equal(take_of_application("t", "3"), -EIO);
+	assert_int_equal(waiting(o.otlp), 2);
+	traces_free(&store);
+	otlp_free(&o.otlp);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup_store, teardown_dir)
 
 int main(void)
@@ -277,6 +335,7 @@ int main(void)
 		T(what_waits_has_a_limit),
 		T(what_makes_no_sense_is_counted),
 		T(what_is_kept_is_exported),
+		T(what_comes_again_is_exported_once),
 		T(numbers_read_back_as_they_were),
 	};
 

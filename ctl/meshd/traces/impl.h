@@ -24,6 +24,9 @@ struct traces {
 	char aside[128]; /* that a broken file was put aside; "": none was */
 	/* of the call under way */
 	uint64_t added, added_spans;
+	uint64_t released; /* spans that no longer wait, and are lost if they are not stored */
+	cJSON *let_go;	   /* the same, until the end of the call */
+	cJSON *offers;	   /* what is exported once it is stored: references */
 	unsigned ntouched;
 	struct touched touched[TOUCHED_MAX];
 	struct buf body;

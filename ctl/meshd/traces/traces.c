@@ -89,9 +89,39 @@ void traces_count(struct traces *t, struct traces_counts *out)
 	*out = t->counts;
 }
 
-static void offer(struct traces *t, const struct span *s)
+/* --- what is exported ------------------------------------------------------------------ */
+
+/* Not before it is stored: an application that is told of a failure sends it again. What finds no
+ * memory is not exported. */
+static void offer_later(struct traces *t, const struct span *s)
 {
-	otlp_offer(t->o.otlp, s->json);
+	if (t->offers)
+		cJSON_AddItemReferenceToArray(t->offers, (cJSON *)s->json);
+}
+
+static void offers_done(struct traces *t, bool stored)
+{
+	const cJSON *v;
+
+	if (stored)
+		cJSON_ArrayForEach (v, t->offers)
+			otlp_offer(t->o.otlp, v);
+	cJSON_Delete(t->offers);
+	cJSON_Delete(t->let_go);
+	t->offers = t->let_go = NULL;
+}
+
+/* Nothing can be stored: what would be is still exported, if it does not come again. */
+static void offer_all(struct traces *t, const cJSON *spans, const char *node)
+{
+	const cJSON *v;
+	struct span s;
+
+	if (!node)
+		return;
+	cJSON_ArrayForEach (v, spans)
+		if (!span_read(v, node, &s) && span_keeps_trace(&s))
+			otlp_offer(t->o.otlp, v);
 }
 
 /* --- traces of this call --------------------------------------------------------------- */
@@ -249,7 +279,7 @@ static int add_span(struct traces *t, struct trace_row *row, const struct span *
 	row->spans++;
 	row->errors += s->error;
 	t->added_spans++;
-	offer(t, s);
+	offer_later(t, s);
 	return take_names(t, row, s);
 }
 
@@ -259,18 +289,20 @@ static int release_held(struct traces *t, struct trace_row *row)
 	struct span s;
 	int r = 0;
 
-	while (!r && (text = tail_release(t->tail, row->key, node))) {
+	while (!r && t->let_go && (text = tail_release(t->tail, row->key, node))) {
 		cJSON *v = cJSON_Parse(text);
 
+		t->released++;
 		if (v && !span_read(v, node, &s) && has_room(t, row, &s))
 			r = add_span(t, row, &s);
-		cJSON_Delete(v);
+		if (v && !cJSON_AddItemToArray(t->let_go, v)) /* it may be on offer */
+			cJSON_Delete(v);
 		cJSON_free(text);
 	}
 	return r;
 }
 
-/* Decides on it. */
+/* Decides on it. 1: it is refused. */
 static int take_span(struct traces *t, const struct span *s)
 {
 	bool keep = span_keeps_trace(s);
@@ -286,7 +318,7 @@ static int take_span(struct traces *t, const struct span *s)
 	if (keep && !s->sampled && !tail_ask(t->tail, s->key, t->now_ms))
 		t->counts.unwanted++;
 	if (!has_room(t, row, s))
-		return 0; /* and no trace without a span */
+		return 1; /* and no trace without a span */
 	if (row)
 		return add_span(t, row, s);
 	r = touch_new(t, s, &row);
@@ -297,30 +329,24 @@ static int take_span(struct traces *t, const struct span *s)
 
 /* --- a call ---------------------------------------------------------------------------- */
 
+/* How many were refused, or -EIO. */
 static int take_all(struct traces *t, const cJSON *spans, const char *node)
 {
+	int refused = 0, r;
 	const cJSON *v;
 	struct span s;
-	int r = 0;
 
 	cJSON_ArrayForEach (v, spans) {
-		if (span_read(v, node, &s))
-			t->counts.invalid++;
-		else if (!r)
-			r = take_span(t, &s);
+		bool invalid = span_read(v, node, &s);
+
+		t->counts.invalid += invalid;
+		r = invalid ? 1 : take_span(t, &s);
+		if (r < 0)
+			return r;
+		refused += r;
 	}
-	return r ? r : write_back(t);
-}
-
-/* Nothing can be stored: what would be is still exported. */
-static void offer_all(struct traces *t, const cJSON *spans, const char *node)
-{
-	const cJSON *v;
-	struct span s;
-
-	cJSON_ArrayForEach (v, spans)
-		if (!span_read(v, node, &s) && span_keeps_trace(&s))
-			offer(t, &s);
+	r = write_back(t);
+	return r ? r : refused;
 }
 
 static bool too_old(const struct traces *t, const struct trace_row *row)
@@ -364,6 +390,25 @@ static void prune(struct traces *t, uint64_t spans_added)
 	}
 }
 
+/* In one transaction. */
+static int store(struct traces *t, const cJSON *spans, const char *node)
+{
+	int refused, r;
+
+	if (!t->db.sqlite)
+		return -EIO;
+	r = db_begin(&t->db);
+	if (r)
+		return r;
+	refused = take_all(t, spans, node);
+	if (refused < 0) {
+		db_rollback(&t->db);
+		return refused;
+	}
+	r = db_commit(&t->db);
+	return r ? r : refused;
+}
+
 int traces_take(struct traces *t, const cJSON *spans, const char *node, uint64_t now_ms)
 {
 	int n = cJSON_GetArraySize(spans), r;
@@ -371,29 +416,21 @@ int traces_take(struct traces *t, const cJSON *spans, const char *node, uint64_t
 	t->now_ms = now_ms;
 	if (!n)
 		return 0;
-	if (!t->db.sqlite) {
-		offer_all(t, spans, node);
-		t->counts.failed += (uint64_t)n;
-		return -EIO;
-	}
 	t->ntouched = 0;
-	t->added = t->added_spans = 0;
-	r = db_begin(&t->db);
-	if (!r) {
-		r = take_all(t, spans, node);
-		if (r)
-			db_rollback(&t->db);
-		else
-			r = db_commit(&t->db);
-	}
-	if (r) {
-		t->counts.failed += (uint64_t)n;
+	t->added = t->added_spans = t->released = 0;
+	t->offers = t->o.otlp ? cJSON_CreateArray() : NULL;
+	t->let_go = cJSON_CreateArray();
+	r = store(t, spans, node);
+	offers_done(t, r >= 0);
+	if (r < 0) {
+		offer_all(t, spans, node);
+		t->counts.failed += (uint64_t)n + t->released;
 		return r;
 	}
 	t->counts.stored += t->added_spans;
 	t->counts.traces += t->added;
 	prune(t, t->added_spans);
-	return 0;
+	return r;
 }
 
 void traces_want(struct traces *t, const char *node, cJSON *array)

@@ -45,7 +45,9 @@ int traces_new(const struct traces_options *o, struct traces **out);
 void traces_free(struct traces **t);
 
 /* Spans as agents send them (docs/telemetry.md), an array; those that make no sense are counted.
- * now_ms: monotonic. 0; -EIO: they could not be stored (traces_error()) and are lost. */
+ * node: of the agent; NULL: they are an application's, which sends again what could not be stored.
+ * now_ms: monotonic. How many were refused (invalid, or too many or too large for their trace);
+ * -EIO: they could not be stored (traces_error()) and are lost here. */
 int traces_take(struct traces *t, const cJSON *spans, const char *node, uint64_t now_ms);
 /* Adds the ids (32 hex digits) of the traces whose spans that node is to send, kept or not. Says an
  * id again now and then, because answers get lost. */
