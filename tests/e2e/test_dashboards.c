@@ -57,9 +57,10 @@ static struct instance *tcp_server(const char *service)
 					     "tcpserver --port 9000 --banner x"));
 }
 
-/* One of two fails, and is ejected. */
+/* One of two fails, and is ejected. In turns: who was slow at first would hardly be asked. */
 static void sick(void)
 {
+	configure("sick", "{\"loadBalancer\":{\"policy\":\"round-robin\"}}");
 	origin_set(
 		instance_ready(instance_start("sick", "sick-2", "--netns", "origin --port 8000")),
 		"status=500");
