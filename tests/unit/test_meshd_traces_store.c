@@ -259,6 +259,35 @@ static void a_full_disk_loses_spans_and_nothing_else(void **state)
 	assert_int_equal(spans_of("after"), 1);
 }
 
+static void who_reads_for_ever_does_not_fill_the_disk(void **state)
+{
+	char path[128];
+	int failed = 0;
+	sqlite3 *db;
+
+	store_start(0, 0);
+	assert_int_equal(fill(0, 1000), 0);
+	snprintf(path, sizeof(path), "%s/traces.db", home.path);
+	assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, "BEGIN; SELECT * FROM trace LIMIT 1", NULL, NULL, NULL),
+			 SQLITE_OK);
+	for (int i = 1; i < 100 && !failed; i++) {
+		failed = fill(i * 1000, 1000);
+		traces_sweep(store, 1000);
+	}
+	assert_int_equal(failed, -EIO);
+	assert_in_range(file_size("traces.db-wal"), 64 << 20, 72 << 20);
+	assert_non_null(strstr(traces_error(store), "another program reads it"));
+	assert_int_equal(counts().failed, 1000);
+	assert_int_equal(TAKE(.trace = "t", .id = "1"), -EIO);
+	assert_int_equal(spans_of("t0"), 1);
+	assert_int_equal(sqlite3_close(db), SQLITE_OK);
+	traces_sweep(store, 1000);
+	assert_null(traces_error(store));
+	assert_int_equal(TAKE(.trace = "t", .id = "1"), 0);
+	assert_true(file_size("traces.db-wal") < 1 << 20);
+}
+
 static void a_file_that_is_removed_is_made_again(void **state)
 {
 	store_start(0, 0);
@@ -331,6 +360,7 @@ int main(void)
 		T(a_broken_file_is_put_aside),
 		T(a_file_that_turns_out_broken_is_put_aside),
 		T(a_full_disk_loses_spans_and_nothing_else),
+		T(who_reads_for_ever_does_not_fill_the_disk),
 		T(a_file_that_is_removed_is_made_again),
 		T(without_a_directory_spans_are_counted),
 		T(every_search_has_an_index),

@@ -10,7 +10,7 @@
 #include <string.h>
 
 #define LOG_FRAMES	1000  /* of the log before it is written back by the thread */
-#define LOG_FRAMES_MOST 16384 /* before it is done here, whatever that takes */
+#define LOG_FRAMES_MOST 12288 /* before it is done here, whatever that takes */
 #define SHRINK_PAGES	"256" /* given back in one step */
 
 #define ROW                                                                                        \
@@ -127,6 +127,35 @@ static void look_at_log(struct db *db)
 		sqlite3_wal_checkpoint_v2(db->sqlite, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
 	else if (db->log_frames > LOG_FRAMES)
 		checkpointer_wake(db->checkpointer);
+}
+
+bool db_log_full(struct db *db)
+{
+	int64_t bytes = db->log_frames * db->page_size;
+
+	if (bytes <= DB_LOG_MAX)
+		return false;
+	db->code = SQLITE_BUSY;
+	snprintf(db->error, sizeof(db->error),
+		 DB_FILE ": another program reads it for long, and its log has grown to %lld MiB: "
+			 "nothing more is stored until that program has ended",
+		 (long long)(bytes >> 20));
+	return true;
+}
+
+int db_log_begin_anew(struct db *db)
+{
+	int r;
+
+	sqlite3_busy_timeout(db->sqlite, 0); /* the loop waits for no reader */
+	r = sqlite3_wal_checkpoint_v2(db->sqlite, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+	sqlite3_busy_timeout(db->sqlite, DB_BUSY_MS);
+	if (r != SQLITE_OK)
+		return -EIO;
+	db->log_frames = 0;
+	db->error[0] = '\0';
+	db->code = SQLITE_OK;
+	return 0;
 }
 
 int db_commit(struct db *db)

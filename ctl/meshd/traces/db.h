@@ -49,6 +49,10 @@ enum db_statement {
 };
 extern const char *const db_statements[DB_STATEMENTS];
 
+#define DB_BUSY_MS 20 /* for who looks into the file by hand */
+#define DB_LOG_MAX                                                                                 \
+	(64 << 20) /* bytes of the log before nothing more is written, see db_log_full() */
+
 struct checkpointer;
 
 struct db {
@@ -72,6 +76,12 @@ bool db_broken(const struct db *db);
 /* Was it removed or replaced under us? What is written would be lost with the descriptor. */
 bool db_moved(struct db *db);
 int db_fail(struct db *db); /* notes what SQLite says; -EIO */
+
+/* Another program that reads the file, and does not end, keeps the log from beginning anew: without
+ * a bound it would fill the disk. true, said in db->error: write nothing until
+ * db_log_begin_anew(), to be tried now and then, has succeeded (-EIO: not yet). */
+bool db_log_full(struct db *db);
+int db_log_begin_anew(struct db *db);
 
 int db_begin(struct db *db);
 int db_commit(struct db *db);

@@ -43,12 +43,12 @@ static const char create[] =
 		      "WITHOUT ROWID; COMMIT";
 
 /* What is acknowledged is with the kernel then, which kill -9 does not reach; a power cut may take
- * the last moments. Another program's reads do not stop the writing back. */
+ * the last moments. Another program's reads do not stop the writing back of what was there before
+ * them, but the log begins anew only when they have ended: see db_log_full(). */
 static const char setup[] =
 	"PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -8192; "
 	"PRAGMA journal_size_limit = 8388608; PRAGMA trusted_schema = OFF; "
-	"PRAGMA temp_store = MEMORY; PRAGMA busy_timeout = 20"; /* ms, for who looks into it by hand
-								 */
+	"PRAGMA temp_store = MEMORY; PRAGMA busy_timeout = " STR(DB_BUSY_MS);
 
 static int pragma(struct db *db, const char *sql, int64_t *value)
 {

@@ -395,7 +395,7 @@ static int store(struct traces *t, const cJSON *spans, const char *node)
 {
 	int refused, r;
 
-	if (!t->db.sqlite)
+	if (!t->db.sqlite || db_log_full(&t->db))
 		return -EIO;
 	r = db_begin(&t->db);
 	if (r)
@@ -454,7 +454,7 @@ void traces_sweep(struct traces *t, uint64_t now_ms)
 	} else if (!t->db.sqlite && now_ms >= t->retry_ms) {
 		open_db(t, false);
 	}
-	if (!t->db.sqlite)
+	if (!t->db.sqlite || (db_log_full(&t->db) && db_log_begin_anew(&t->db)))
 		return;
 	prune(t, 0);
 	if (!db_used(&t->db, &used, &all) && all - used > SHRINK_MIN &&
