@@ -14,7 +14,7 @@
 
 bool red_keep_ready(const struct red *r)
 {
-	return r->disk && !r->retry_ms;
+	return r->disk && r->loaded && !r->retry_ms;
 }
 
 int red_keep_failed(struct red *r, int err, uint64_t now_ms)
@@ -98,10 +98,12 @@ static int replay(void *arg, uint64_t id, uint64_t second_s, const void *records
 		r->counts.dropped++;
 	if (id > r->journal_id)
 		r->journal_id = id;
-	red_relieve(r, l->now_ms);
+	r->replayed_id = id;
 	return 0;
 }
 
+/* After a failure it goes on where it was: agents and services may be read twice, the journal not.
+ * Nothing is written meanwhile, for a mark would claim what has not been read. */
 static int load(struct red *r, uint64_t now_ms)
 {
 	struct loading l = {r, now_ms};
@@ -112,7 +114,8 @@ static int load(struct red *r, uint64_t now_ms)
 	if (!err)
 		err = red_disk_services(r->disk, load_service, &l);
 	if (!err)
-		err = red_disk_journal(r->disk, 0, replay, &l);
+		err = red_disk_journal(r->disk, r->replayed_id + 1, replay, &l);
+	r->loaded = !err;
 	return err;
 }
 
@@ -123,7 +126,8 @@ static void put_aside(struct red *r)
 
 	red_disk_close(&r->disk);
 	r->damaged = false;
-	r->journal_id = 0;
+	r->loaded = false;
+	r->journal_id = r->replayed_id = 0;
 	for (unsigned t = 1; t < RED_TIERS; t++)
 		memset(r->tier[t].mark, 0, sizeof(r->tier[t].mark));
 	if (err)
@@ -137,8 +141,10 @@ static void put_aside(struct red *r)
 
 static int open_once(struct red *r, uint64_t now_ms)
 {
-	int err = red_disk_open(r->dir, &r->disk, r->error, sizeof(r->error));
+	int err = 0;
 
+	if (!r->disk)
+		err = red_disk_open(r->dir, &r->disk, r->error, sizeof(r->error));
 	r->retry_ms = 0;
 	if (!err)
 		err = load(r, now_ms);
@@ -358,9 +364,9 @@ static void try_again(struct red *r, uint64_t now_ms)
 		return;
 	if (r->damaged)
 		put_aside(r);
-	if (!r->disk)
-		(void)open_once(r, now_ms);
-	else
+	if (!r->loaded && !open_once(r, now_ms))
+		log_info("telemetry.db in %s is in use", r->dir);
+	else if (r->loaded)
 		r->retry_ms = 0;
 }
 

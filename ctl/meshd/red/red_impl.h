@@ -35,7 +35,9 @@ struct red {
 	struct red_tier tier[RED_TIERS];
 	struct red_disk *disk; /* NULL: none */
 	char dir[PATH_MAX];    /* "": memory only */
+	bool loaded;	       /* what it has is read: nothing is written before */
 	uint64_t journal_id;   /* the last */
+	uint64_t replayed_id;  /* the last that was read at the start */
 	struct red_process *process;
 	unsigned processes;
 	uint64_t order, seed;
