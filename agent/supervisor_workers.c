@@ -167,10 +167,11 @@ static void close_books(struct worker *w)
 	struct workers *ws = w->all;
 
 	if (w->ring) {
+		if (w->ring->layout == RING_LAYOUT)
+			tally_orphaned(ring_tally(w->ring));
 		drain_ring(w, UINT32_MAX);
 		ws->ring_lost[w->id] += w->ring->lost;
 		ws->unsampled += w->ring->unsampled;
-		tally_orphaned(ring_tally(w->ring));
 		ws->whys_skipped += w->ring->whys_skipped;
 		memset(w->ring, 0, sizeof(*w->ring));
 		ring_init(w->ring);

@@ -17,13 +17,16 @@
 /* A ring that could change its size would end us with SIGBUS. */
 static int adopt_ring(struct worker *w, int fd)
 {
-	int seals = fcntl(fd, F_GET_SEALS);
+	int seals = fcntl(fd, F_GET_SEALS), err;
 
 	w->ring_fd = fd;
 	if (seals < 0 || (seals & WORKERS_RING_SEALS) != WORKERS_RING_SEALS ||
 	    lseek(fd, 0, SEEK_END) != RING_DATA + RING_SIZE)
 		return -EINVAL;
-	return worker_map_ring(w);
+	err = worker_map_ring(w);
+	if (!err && w->ring->layout == RING_LAYOUT)
+		tally_inherited(ring_tally(w->ring));
+	return err;
 }
 
 void workers_old_close(const struct workers_old *o)

@@ -252,6 +252,8 @@ static void take_keyed(struct tally *t, struct tally_entry *e, struct taker *to)
 	uint64_t key = __atomic_load_n(&e->key, __ATOMIC_ACQUIRE);
 	struct tally_sum s = {0};
 
+	if (key == LEAVING) /* a reader died there: what may be left is the next one's */
+		__atomic_store_n(&e->key, 0, __ATOMIC_RELEASE);
 	if (!(key & IN_USE))
 		return;
 	key_read(key, &s);

@@ -51,10 +51,16 @@ void tally_add(struct tally *t, const struct tally_sum *one);
 
 /* Reader: calls fn for what was counted since the last call; returns how often. */
 uint32_t tally_take(struct tally *t, void (*fn)(const struct tally_sum *sum, void *arg), void *arg);
+/* Reader: the next call looks at all of it. One before us may have died in tally_take(). */
+static inline void tally_inherited(struct tally *t)
+{
+	__atomic_store_n(&t->news, 1, __ATOMIC_RELAXED);
+}
 /* Reader: the worker is dead, and may have died in tally_add(). */
 static inline void tally_orphaned(struct tally *t)
 {
-	t->busy = 0;
+	__atomic_store_n(&t->busy, 0, __ATOMIC_RELAXED);
+	tally_inherited(t);
 }
 
 #endif

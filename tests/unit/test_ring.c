@@ -445,6 +445,28 @@ static void an_entry_that_is_not_used_any_more_is_another_s(void **state)
 	assert_int_equal(got.others, 0);
 }
 
+/* It had seen that there is news, or was giving entries back. */
+static void a_reader_that_dies_leaves_what_it_had_not_taken(void **state)
+{
+	struct tally *t = ring_tally(ring);
+	struct sums got = {0};
+
+	tally_add(t, &(struct tally_sum){.caller = 1, .service = 3, .status = 200});
+	t->news = 0;
+	assert_int_equal(tally_take(t, see_sum, &got), 0);
+	tally_inherited(t);
+	assert_int_equal(tally_take(t, see_sum, &got), 1);
+	assert_int_equal(got.n, 1);
+	for (int i = 0; i < TALLY_ENTRIES; i++)
+		t->entry[i].key = 1;
+	tally_inherited(t);
+	tally_take(t, see_sum, &got);
+	tally_add(t, &(struct tally_sum){.caller = 1, .service = 3, .status = 200});
+	assert_int_equal(tally_take(t, see_sum, &got), 1);
+	assert_int_equal(got.n, 2);
+	assert_int_equal(got.others, 0);
+}
+
 static void check_sane(const struct tally_sum *t, void *arg)
 {
 	assert_in_range(t->n, 1, TALLY_MOST);
@@ -490,6 +512,7 @@ int main(void)
 		story(all_that_is_counted_of_a_request_comes_out),
 		story(latencies_stay_nearly_what_they_were),
 		story(an_entry_that_is_not_used_any_more_is_another_s),
+		story(a_reader_that_dies_leaves_what_it_had_not_taken),
 		story(random_words_in_the_table_are_cut_to_what_can_be),
 		cmocka_unit_test(every_cause_has_a_name_and_no_other_number_has),
 	};
