@@ -129,6 +129,16 @@ static bool origin_matches(const char *origin, const char *host)
 	       !strcasecmp(origin + sizeof(http) - 1, host);
 }
 
+/* Does a browser ask on behalf of a page that is not ours? It could not read the answer, but it
+ * would have meshd work, and hold taps. Of a plain GET (an image, a form) browsers tell the origin
+ * in Sec-Fetch-Site only; other clients send neither. */
+static bool of_foreign_page(const struct auth_facts *f)
+{
+	if (f->origin && (!f->host || !origin_matches(f->origin, f->host)))
+		return true;
+	return f->site && strcasecmp(f->site, "same-origin") && strcasecmp(f->site, "none");
+}
+
 unsigned auth_judge(const struct auth *a, const struct auth_facts *f, const char **why)
 {
 	if (f->local)
@@ -138,12 +148,12 @@ unsigned auth_judge(const struct auth *a, const struct auth_facts *f, const char
 		       "--allow-host";
 		return 403;
 	}
-	if (!f->write)
-		return 0;
-	if (f->origin && (!f->host || !origin_matches(f->origin, f->host))) {
-		*why = "writes from pages of another origin are not accepted";
+	if ((f->write || !f->page) && of_foreign_page(f)) {
+		*why = "requests from pages of another origin are not accepted";
 		return 403;
 	}
+	if (!f->write)
+		return 0;
 	if ((a->insecure_writes && f->peer_loopback) || token_matches(a, f->authorization))
 		return 0;
 	*why = "a write needs the token (Authorization: Bearer ...; see the file token in meshd's "

@@ -29,6 +29,8 @@ struct auth_facts {
 	bool peer_loopback;			   /* the peer's address is a loopback address */
 	bool write;				   /* the method changes something */
 	const char *host, *origin, *authorization; /* headers, or NULL */
+	const char *site;			   /* likewise: Sec-Fetch-Site */
+	bool page; /* what a link from anywhere may open: the page and its files */
 };
 
 /* 0: go on; else the HTTP status of the refusal, with its text in *why. */

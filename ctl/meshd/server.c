@@ -146,7 +146,7 @@ static enum MHD_Result count_hosts(void *cls, enum MHD_ValueKind kind, const cha
 	return MHD_YES;
 }
 
-static void judge(struct request *r, const char *method)
+static void judge(struct request *r, const char *method, const char *path)
 {
 	unsigned hosts = 0;
 	struct auth_facts f = {
@@ -156,6 +156,8 @@ static void judge(struct request *r, const char *method)
 		.host = request_header(r, "Host"),
 		.origin = request_header(r, "Origin"),
 		.authorization = request_header(r, "Authorization"),
+		.site = request_header(r, "Sec-Fetch-Site"),
+		.page = !strcmp(path, "/") || !strncmp(path, "/ui/", 4),
 	};
 
 	MHD_get_connection_values(r->mhd, MHD_HEADER_KIND, count_hosts, &hosts);
@@ -192,7 +194,7 @@ static void head_judge(struct request *r, const char *method, const char *path)
 	const char *length = request_header(r, "Content-Length");
 	size_t max;
 
-	judge(r, method);
+	judge(r, method, path);
 	if (!r->refusal)
 		route_find(r, method, path);
 	max = r->route && r->route->body_max ? r->route->body_max : SERVER_BODY_MAX;

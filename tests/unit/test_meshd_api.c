@@ -307,6 +307,13 @@ static void tcp_needs_the_token_and_a_host_of_ours(void **state)
 		strstr(raw("POST /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
 			   "Origin: http://evil.example\r\nContent-Length: 0\r\n\r\n"),
 		       " 403 "));
+	assert_non_null(
+		strstr(raw("GET /api/tap HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+			   "Sec-Fetch-Site: cross-site\r\n\r\n"),
+		       " 403 "));
+	assert_non_null(strstr(raw("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+				   "Sec-Fetch-Site: cross-site\r\n\r\n"),
+			       " 200 "));
 	assert_non_null(strstr(raw("GET /health HTTP/1.1\r\n\r\n"), " 400 "));
 	raw("GARBAGE\r\n\r\n");
 	raw("\r\n\r\n\r\n");

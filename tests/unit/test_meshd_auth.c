@@ -17,7 +17,8 @@ static void the_table_of_who_may(void **state)
 {
 	static const struct {
 		const char *what;
-		struct auth_facts f; /* local, peer_loopback, write, host, origin, authorization */
+		struct auth_facts f; /* local, peer_loopback, write, host, origin, authorization,
+					site, page */
 		bool insecure;
 		unsigned want;
 	} cases[] = {
@@ -40,7 +41,40 @@ static void the_table_of_who_may(void **state)
 		{"read from a page of another origin",
 		 {0, 1, 0, "localhost", "http://evil.example"},
 		 false,
+		 403},
+		{"read from another port",
+		 {0, 1, 0, "localhost:15000", "http://localhost:8000"},
+		 false,
+		 403},
+		{"read from our own page",
+		 {0, 1, 0, "localhost:15000", "http://localhost:15000", NULL, "same-origin"},
+		 false,
 		 0},
+		{"read from our own page behind TLS",
+		 {0, 1, 0, "mesh.example", NULL, NULL, "same-origin"},
+		 false,
+		 0},
+		{"typed in", {0, 1, 0, "localhost", NULL, NULL, "none"}, false, 0},
+		{"an image of another page",
+		 {0, 1, 0, "localhost", NULL, NULL, "cross-site"},
+		 false,
+		 403},
+		{"an image of another port's page",
+		 {0, 1, 0, "localhost", NULL, NULL, "same-site"},
+		 false,
+		 403},
+		{"a link to the page",
+		 {0, 1, 0, "localhost", NULL, NULL, "cross-site", true},
+		 false,
+		 0},
+		{"rebinding the page",
+		 {0, 1, 0, "evil.example", NULL, NULL, "cross-site", true},
+		 false,
+		 403},
+		{"write to the page's address",
+		 {0, 1, 1, "localhost", NULL, "Bearer " TOKEN, "cross-site", true},
+		 false,
+		 403},
 		{"write without a token", {0, 1, 1, "localhost"}, false, 401},
 		{"write with the token", {0, 1, 1, "localhost", NULL, "Bearer " TOKEN}, false, 0},
 		{"scheme in small letters",
