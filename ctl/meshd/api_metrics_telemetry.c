@@ -55,6 +55,9 @@ static void write_spans(struct buf *b, const struct meshd *m)
 			  (double)t.bytes);
 	exposition_single(b, "mesh_traces_pruned_total", "counter",
 			  "Traces that went by size or age.", (double)t.pruned_traces);
+	exposition_single(b, "mesh_traces_unwanted_total", "counter",
+			  "Traces whose other spans were not asked for: too many at a time.",
+			  (double)t.unwanted);
 }
 
 static void write_taps(struct buf *b, const struct meshd *m)
@@ -155,6 +158,16 @@ static int write_lost(void *arg, const struct red_agent *a)
 	return 0;
 }
 
+static int write_missing(void *arg, const struct red_agent *a)
+{
+	struct buf *b = arg;
+
+	buf_str(b, "mesh_telemetry_missing_total{");
+	exposition_label(b, "node", a->node);
+	buf_printf(b, "} %llu\n", (unsigned long long)a->missing);
+	return 0;
+}
+
 static void write_windows(struct buf *b, const struct red_counts *c)
 {
 	exposition_single(b, "mesh_telemetry_series", "gauge",
@@ -164,6 +177,13 @@ static void write_windows(struct buf *b, const struct red_counts *c)
 			  "Unused series that went because others came.", (double)c->evicted);
 	exposition_single(b, "mesh_telemetry_other_total", "counter",
 			  "Records counted under other for want of room.", (double)c->folded);
+	exposition_single(b, "mesh_telemetry_discarded_total", "counter",
+			  "Records that could not be kept: too old, or no memory.",
+			  (double)c->dropped);
+	exposition_single(b, "mesh_telemetry_shifted_total", "counter",
+			  "Batches from the future, counted as of now.", (double)c->shifted);
+	exposition_single(b, "mesh_telemetry_store_failures_total", "counter",
+			  "Failures of the database of windows.", (double)c->failures);
 	exposition_single(b, "mesh_telemetry_unwritten_total", "counter",
 			  "Batches that the database did not take: kept in memory only.",
 			  (double)c->unwritten);
@@ -189,6 +209,9 @@ static void write_batches(struct buf *b, const struct meshd *m)
 	exposition_head(b, "mesh_telemetry_lost_total", "counter",
 			"What agents could not send, by what it was.");
 	(void)red_agents(m->red, write_lost, b); /* fails only if write_lost does */
+	exposition_head(b, "mesh_telemetry_missing_total", "counter",
+			"Batches of the agent's process that never came, by their numbers.");
+	(void)red_agents(m->red, write_missing, b); /* likewise */
 	write_windows(b, &c);
 }
 

@@ -153,7 +153,16 @@ static void batches_of_agents_pass_however_large(void **state)
 	add_batch(&b, 2, 4096, 2, 15000);
 	assert_in_range(b.len, 7 << 20, 8 << 20);
 	assert_int_equal(post("/api/telemetry", &b), 200);
+	buf_reset(&b);
+	add_batch(&b, 5, 1, 2, 0);
+	assert_int_equal(post("/api/telemetry", &b), 200);
 	buf_done(&b);
+	assert_int_equal(call("GET", "/metrics", NULL), 200);
+	assert_body("\nmesh_telemetry_missing_total{node='n'} 2\n");
+	assert_body("\nmesh_telemetry_shifted_total 0\n");
+	assert_body("\nmesh_telemetry_discarded_total 0\n");
+	assert_body("\nmesh_telemetry_store_failures_total 0\n");
+	assert_body("\nmesh_traces_unwanted_total 0\n");
 }
 
 int main(void)
