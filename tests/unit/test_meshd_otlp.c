@@ -221,7 +221,8 @@ static void attributes_of_applications_go_along(void **state)
 	offer("{'id':'a1','traceId':'t','service':'s','operation':'GET /','method':'GET','kind':"
 	      "'server','startTime':5,'duration':1,'statusCode':200,'attributes':{"
 	      "'http.request.method':'GET','http.response.status_code':200,'a-b':true,'f':0.5,"
-	      "'list':['x','y'],'deep':{'a':1},'nothing':null,'n':-7},'events':[{'name':'exception'"
+	      "'list':['x','y'],'deep':{'a':1},'nothing':null,"
+	      "'mixed':[1,0.5,true,null,{'a':1},['z']],'n':-7},'events':[{'name':'exception'"
 	      ","
 	      "'time':0.5,'attributes':{'exception.type':'Oops'}}]}");
 	settle();
@@ -234,6 +235,10 @@ static void attributes_of_applications_go_along(void **state)
 	assert_attribute(span_at(0), "deep", NULL);
 	assert_attribute(span_at(0), "list",
 			 "{\"values\":[{\"stringValue\":\"x\"},{\"stringValue\":\"y\"}]}");
+	assert_attribute(
+		span_at(0), "mixed",
+		"{\"values\":[{\"intValue\":\"1\"},{\"doubleValue\":0.5},{\"boolValue\":true},"
+		"{\"arrayValue\":{\"values\":[{\"stringValue\":\"z\"}]}}]}");
 	assert_attribute(at(cJSON_GetObjectItem(span_at(0), "events"), 0), "exception.type",
 			 "\"Oops\"");
 	stop();

@@ -74,7 +74,8 @@ static void the_form_of_the_specification_is_taken(void **state)
 		     "{'key':'http.response.status_code','value':{'intValue':'503'}},{'key':'f',"
 		     "'value':{'doubleValue':0.5}},{'key':'b','value':{'boolValue':true}},{'key':'"
 		     "l',"
-		     "'value':{'arrayValue':{'values':[{'stringValue':'x'}]}}}],'events':[{"
+		     "'value':{'arrayValue':{'values':[{'stringValue':'x'},{'intValue':'7'},{'"
+		     "arrayValue':{'values':[{'boolValue':true}]}}]}}}],'events':[{"
 		     "'timeUnixNano':'1544712660500123456','name':'half','attributes':[]}],"
 		     "'status':{}}]}]}]}"),
 		200);
@@ -93,6 +94,7 @@ static void the_form_of_the_specification_is_taken(void **state)
 	a = cJSON_GetObjectItem(s, "attributes");
 	assert_float_equal(json_num(a, "f", 0), 0.5, 0);
 	assert_true(json_bool(a, "b", 0));
+	assert_body("'l':['x',7,[true]]");
 	a = cJSON_GetObjectItem(s, "events")->child;
 	assert_string_equal(json_str(a, "name", ""), "half");
 	assert_float_equal(json_num(a, "time", 0), 500, 0.001);

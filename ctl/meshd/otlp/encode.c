@@ -112,30 +112,62 @@ static void add_bool(struct attributes *a, const char *name, const cJSON *v)
 		buf_str(a->b, cJSON_IsTrue(v) ? "true}}" : "false}}");
 }
 
-static void add_texts(struct attributes *a, const char *name, const cJSON *list)
+static bool is_whole(const cJSON *v)
 {
-	const char *comma = "";
+	return fabs(v->valuedouble) <= EXACT && v->valuedouble == floor(v->valuedouble);
+}
+
+static void put_value(struct buf *b, const cJSON *v);
+
+/* The members of a list that OTLP has a form for. */
+static void put_values(struct buf *b, const cJSON *list)
+{
+	size_t from;
 	const cJSON *v;
 
-	if (cJSON_GetArraySize(list) == 0 || !key(a, name, "arrayValue"))
-		return;
-	buf_str(a->b, "{\"values\":[");
+	buf_str(b, "{\"values\":[");
+	from = b->len;
 	cJSON_ArrayForEach (v, list) {
-		if (!cJSON_IsString(v))
+		if (cJSON_IsNull(v) || cJSON_IsObject(v) ||
+		    (cJSON_IsNumber(v) && !isfinite(v->valuedouble)))
 			continue;
-		buf_printf(a->b, "%s{\"stringValue\":", comma);
-		buf_json(a->b, v->valuestring, strlen(v->valuestring));
-		buf_char(a->b, '}');
-		comma = ",";
+		if (b->len > from)
+			buf_char(b, ',');
+		put_value(b, v);
 	}
-	buf_str(a->b, "]}}}");
+	buf_str(b, "]}");
+}
+
+/* An AnyValue. */
+static void put_value(struct buf *b, const cJSON *v)
+{
+	if (cJSON_IsString(v)) {
+		buf_str(b, "{\"stringValue\":");
+		buf_json(b, v->valuestring, strlen(v->valuestring));
+	} else if (cJSON_IsNumber(v) && is_whole(v)) {
+		buf_printf(b, "{\"intValue\":\"%lld\"", (long long)v->valuedouble);
+	} else if (cJSON_IsNumber(v)) {
+		buf_printf(b, "{\"doubleValue\":%.17g", v->valuedouble);
+	} else if (cJSON_IsBool(v)) {
+		buf_printf(b, "{\"boolValue\":%s", cJSON_IsTrue(v) ? "true" : "false");
+	} else {
+		buf_str(b, "{\"arrayValue\":");
+		put_values(b, v);
+	}
+	buf_char(b, '}');
+}
+
+static void add_list(struct attributes *a, const char *name, const cJSON *list)
+{
+	if (!cJSON_GetArraySize(list) || !key(a, name, "arrayValue"))
+		return;
+	put_values(a->b, list);
+	buf_str(a->b, "}}");
 }
 
 static void add_number(struct attributes *a, const char *name, const cJSON *v)
 {
-	bool whole = fabs(v->valuedouble) <= EXACT && v->valuedouble == floor(v->valuedouble);
-
-	if (whole)
+	if (is_whole(v))
 		add_int(a, name, (long long)v->valuedouble);
 	else
 		add_double(a, name, v);
@@ -159,7 +191,7 @@ static void add_foreign(struct attributes *a, const cJSON *own)
 		else if (cJSON_IsBool(v))
 			add_bool(a, v->string, v);
 		else if (cJSON_IsArray(v))
-			add_texts(a, v->string, v);
+			add_list(a, v->string, v);
 	}
 }
 
@@ -330,7 +362,7 @@ static void add_mesh(struct attributes *a, const cJSON *span)
 	add_count(a, "mesh.bytes_out", span, "bytesOut");
 	add_double(a, "mesh.head_ms", member(span, "head"));
 	add_double(a, "mesh.upstream_ms", member(span, "upstream"));
-	add_texts(a, "mesh.trace_aliases", member(span, "aliases"));
+	add_list(a, "mesh.trace_aliases", member(span, "aliases"));
 }
 
 static void add_event(struct buf *b, const cJSON *e, double start)

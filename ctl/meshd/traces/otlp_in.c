@@ -80,16 +80,35 @@ static int enum_of(const cJSON *v, const char *key, const char *const *names)
 
 /* --- AnyValue -------------------------------------------------------------------------- */
 
-/* As JSON would say it. Arrays and lists of pairs stay as they came; NULL: no value. */
+static cJSON *any_value(const cJSON *v);
+
+/* Of an ArrayValue. */
+static cJSON *array_value(const cJSON *v)
+{
+	cJSON *out = cJSON_CreateArray(), *value;
+	const cJSON *item;
+
+	cJSON_ArrayForEach (item, member(v, "values")) {
+		value = any_value(item);
+		if (value && !cJSON_AddItemToArray(out, value))
+			cJSON_Delete(value);
+	}
+	return out;
+}
+
+/* As JSON would say it, arrays too (the gate bounds their depth). Bytes stay base64, lists of pairs
+ * as they came; NULL: no value. */
 static cJSON *any_value(const cJSON *v)
 {
-	static const char *const as_is[] = {"stringValue", "boolValue",	  "doubleValue",
-					    "arrayValue",  "kvlistValue", "bytesValue"};
+	static const char *const as_is[] = {"stringValue", "boolValue", "doubleValue",
+					    "kvlistValue", "bytesValue"};
 	const cJSON *m = member(v, "intValue");
 
 	if (m)
 		return cJSON_CreateNumber(cJSON_IsString(m) ? strtod(m->valuestring, NULL)
 							    : m->valuedouble);
+	if ((m = member(v, "arrayValue")))
+		return array_value(m);
 	for (size_t i = 0; i < sizeof(as_is) / sizeof(*as_is); i++)
 		if ((m = member(v, as_is[i])))
 			return cJSON_Duplicate(m, true);
