@@ -437,6 +437,33 @@ static void a_rate_is_over_the_time_that_the_service_has_been_there(void **state
 	red_free(&r);
 }
 
+/* Half an hour too late for a while, and right again: the finest tier is there at once, but for
+ * what was counted meanwhile. */
+static void a_clock_that_was_late_for_a_while_takes_no_tier_away(void **state)
+{
+	uint64_t now_ms = START_S * 1000, seq = 0;
+	struct red *r = open_red(dir.path, now_ms);
+	struct red_window w = {.window_s = 30, .service = "b"};
+
+	for (int i = 0; i < 60 * 10; i++) {
+		bool late = i >= 200 && i < 300;
+		uint64_t at_ms = now_ms + (late ? 1800 * 1000 : 0);
+
+		take_one(r, ++seq, "a", "b", at_ms);
+		red_tick(r, at_ms);
+		now_ms += 1000;
+	}
+	assert_int_equal(red_window_plan(r, &w, now_ms), 0);
+	assert_int_equal(w.resolution_s, 1);
+	assert_int_equal(requests_of(r, "b", 30, now_ms), 29);
+	for (int i = 0; i < 1800; i++) { /* what was of then is of now */
+		now_ms += 1000;
+		red_tick(r, now_ms);
+	}
+	assert_int_equal(requests_of(r, "b", 3 * 3600, now_ms), 600);
+	red_free(&r);
+}
+
 /* Whoever has only called others is known after a restart too, when the journal has forgotten. */
 static void callers_are_remembered(void **state)
 {
@@ -495,6 +522,7 @@ int main(void)
 		RED_TEST(series_that_are_not_used_make_room),
 		RED_TEST(the_future_is_now_and_the_far_past_is_dropped),
 		RED_TEST(processes_of_agents_are_bounded),
+		RED_TEST(a_clock_that_was_late_for_a_while_takes_no_tier_away),
 		RED_TEST(callers_are_remembered),
 		RED_TEST(the_first_second_of_a_service_is_put_right),
 		RED_TEST(a_rate_is_over_the_time_that_the_service_has_been_there),

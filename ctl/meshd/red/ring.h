@@ -24,7 +24,8 @@ struct red_ring {
 	struct red_second second[RED_RING_S];
 	struct red_cells open;
 	size_t bytes;
-	uint64_t floor_s; /* seconds before it are not whole */
+	uint64_t floor_s;	       /* seconds before it are not whole */
+	uint64_t gap_from_s, gap_to_s; /* nor will these be, when they come; gap_to_s 0: all will */
 };
 
 /* Of zeroed memory. */
