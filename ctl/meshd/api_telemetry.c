@@ -6,6 +6,7 @@
  * comes twice is known by its id).
  */
 #include "ctl/meshd/api.h"
+#include "ctl/meshd/strip.h"
 #include "ctl/meshd/telemetry_forms.h"
 #include "lib/clock.h"
 #include "lib/json.h"
@@ -69,6 +70,14 @@ static void take(struct request *r, const cJSON *body, const struct red_batch *b
 		answer(r, b, false, kept, dropped);
 }
 
+static void strip_all(const struct request *r, const cJSON *body)
+{
+	static const char *const lists[] = {"spans", "tapped", "whys"};
+
+	for (size_t i = 0; r->meshd->options.strip_queries && i < 3; i++)
+		strip_queries(cJSON_GetObjectItemCaseSensitive(body, lists[i]));
+}
+
 void api_telemetry(struct request *r)
 {
 	cJSON *body = request_json(r);
@@ -78,6 +87,7 @@ void api_telemetry(struct request *r)
 
 	if (!body)
 		return;
+	strip_all(r, body);
 	err = schema_check(&telemetry_form, body, &e);
 	if (!err)
 		err = telemetry_batch(body, &b, &e);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Handlers of /api/spans, /v1/traces, /api/traces and /api/logs; see docs/api.md. */
 #include "ctl/meshd/api.h"
+#include "ctl/meshd/strip.h"
 #include "ctl/meshd/traces/post.h"
 #include "ctl/meshd/traces/span.h"
 #include "lib/clock.h"
@@ -86,6 +87,8 @@ void api_spans_post(struct request *r)
 		reply_invalid(r, &e);
 		return;
 	}
+	if (r->meshd->options.strip_queries)
+		strip_queries(list);
 	n = cJSON_GetArraySize(list);
 	refused = traces_take(r->meshd->traces, list, NULL, now_ms(r));
 	cJSON_Delete(list);
@@ -134,6 +137,8 @@ void api_otlp_post(struct request *r)
 		api_fail(r, -ENOMEM, NULL);
 	if (!list)
 		return;
+	if (r->meshd->options.strip_queries)
+		strip_queries(list);
 	refused = traces_take(r->meshd->traces, list, NULL, now_ms(r));
 	cJSON_Delete(list);
 	if (refused < 0) {

@@ -24,7 +24,7 @@
 static struct {
 	const char *listen, *socket, *state, *config, *user, *allow_host, *log_format, *log_level,
 		*otlp_endpoint, *otlp_header;
-	const char *trace_size, *trace_age;
+	const char *trace_size, *trace_age, *trace_query;
 	uint64_t trace_bytes, trace_age_ms;
 	bool insecure_writes;
 } flags;
@@ -49,6 +49,8 @@ static const struct option_spec options[] = {
 	{"trace-size", 0, "BYTES", "256MiB", "of the file of traces; the oldest go then",
 	 &flags.trace_size},
 	{"trace-age", 0, "TIME", "168h", "how long traces are kept", &flags.trace_age},
+	{"trace-query", 0, "keep|strip", "keep", "query strings in traces, logs, taps and export",
+	 &flags.trace_query},
 	{"log-format", 0, "text|json", "text", "form of the log on stderr", &flags.log_format},
 	{"log-level", 0, "LEVEL", "info", "debug, info, warn or error", &flags.log_level},
 	{"insecure-writes", 0, NULL, NULL, "writes from loopback addresses need no token", NULL,
@@ -155,6 +157,7 @@ static int run(struct loop *l, struct signals *s, const struct addr *at)
 		.state_dir = flags.state,
 		.trace_size = flags.trace_bytes,
 		.trace_age_ms = flags.trace_age_ms,
+		.strip_queries = !strcmp(flags.trace_query, "strip"),
 		.config_required = strcmp(flags.config, DEFAULT_CONFIG) != 0,
 		.auth = {.insecure_writes = flags.insecure_writes, .allow_hosts = flags.allow_host},
 		.otlp = {.endpoint = flags.otlp_endpoint, .headers = flags.otlp_header},
@@ -217,6 +220,9 @@ int main(int argc, char **argv)
 	if (duration_parse(flags.trace_age, &flags.trace_age_ms) || !flags.trace_age_ms)
 		options_usage(&program, "--trace-age takes a time, as 168h, not %s",
 			      flags.trace_age);
+	if (strcmp(flags.trace_query, "keep") && strcmp(flags.trace_query, "strip"))
+		options_usage(&program, "--trace-query takes keep or strip, not %s",
+			      flags.trace_query);
 	if (strcmp(flags.log_format, "text") && strcmp(flags.log_format, "json"))
 		options_usage(&program, "--log-format takes text or json, not %s",
 			      flags.log_format);

@@ -31,6 +31,7 @@ struct meshd_options {
 	const char *state_dir;	 /* for the files of telemetry; NULL: it is kept in memory only */
 	uint64_t trace_size;	 /* bytes, 0: TRACES_SIZE */
 	uint64_t trace_age_ms;	 /* 0: TRACES_AGE_MS */
+	bool strip_queries;	 /* see strip.h */
 	struct otlp_config otlp; /* endpoint NULL: nothing is exported */
 	int tcp_fd, unix_fd;	 /* listening, or -1; the daemon's from then on, also on error */
 };

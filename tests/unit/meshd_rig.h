@@ -28,6 +28,7 @@ static struct test_dir dir, files;
 static char local[128], tcp[64];
 static int port, lifeline = -1; /* closing it ends the daemon */
 static pid_t daemon_pid;
+static bool rig_strips;		  /* it runs with --trace-query strip */
 static struct http_answer answer; /* the last one */
 
 struct lifeline {
@@ -44,8 +45,10 @@ static inline void on_lifeline(struct watch *w, uint32_t events)
 static inline void daemon_run(int line, int tcp_fd)
 {
 	struct identity nobody_else = {0};
-	struct meshd_options o = {
-		.config_dir = files.path, .state_dir = dir.path, .tcp_fd = tcp_fd};
+	struct meshd_options o = {.config_dir = files.path,
+				  .state_dir = dir.path,
+				  .tcp_fd = tcp_fd,
+				  .strip_queries = rig_strips};
 	struct lifeline life = {0};
 	char why[256], byte;
 	struct loop loop;
