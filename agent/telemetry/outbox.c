@@ -24,13 +24,14 @@ struct list {
 
 static const struct {
 	const char *name;
-	size_t max;   /* bytes that wait */
-	size_t batch; /* ... of them in one batch; the first element in any case */
+	size_t max;    /* bytes that wait */
+	size_t batch;  /* ... of them in one batch; the first element in any case */
+	uint64_t most; /* elements in one batch: what meshd does at once */
 } kinds[OUTBOX_KINDS] = {
-	[OUTBOX_SERIES] = {"series", 8u << 20, 0}, /* one item: those of one second */
-	[OUTBOX_SPANS] = {"spans", 4u << 20, 1u << 20},
-	[OUTBOX_TAPPED] = {"tapped", 1u << 20, 512u << 10},
-	[OUTBOX_WHYS] = {"whys", 2u << 20, 512u << 10},
+	[OUTBOX_SERIES] = {"series", 8u << 20, 0, 0}, /* one item: those of one second */
+	[OUTBOX_SPANS] = {"spans", 4u << 20, 1u << 20, OUTBOX_BATCH_SPANS},
+	[OUTBOX_TAPPED] = {"tapped", 1u << 20, 512u << 10, 1000},
+	[OUTBOX_WHYS] = {"whys", 2u << 20, 512u << 10, 1000},
 };
 
 struct outbox {
@@ -165,7 +166,7 @@ bool outbox_behind(const struct outbox *o)
 	const struct item *second = o->lists[OUTBOX_SERIES].first;
 
 	for (int k = OUTBOX_SPANS; k < OUTBOX_KINDS; k++)
-		if (o->lists[k].bytes > kinds[k].batch)
+		if (o->lists[k].bytes > kinds[k].batch || o->lists[k].n > kinds[k].most)
 			return true;
 	return second && (o->batch || second->next);
 }
@@ -181,7 +182,8 @@ static void put_kind(struct outbox *o, struct buf *b, enum outbox_kind kind, uin
 
 	o->holds[kind] = 0;
 	while (l->first &&
-	       (b->len == begin || b->len - begin + l->first->len < kinds[kind].batch)) {
+	       (b->len == begin || (b->len - begin + l->first->len < kinds[kind].batch &&
+				    o->holds[kind] + l->first->n <= kinds[kind].most))) {
 		struct item *i = take(l);
 
 		if (b->len != begin)

@@ -18,7 +18,8 @@ enum outbox_kind { OUTBOX_SERIES, OUTBOX_SPANS, OUTBOX_TAPPED, OUTBOX_WHYS, OUTB
 const char *outbox_kind_name(enum outbox_kind k); /* "series", ... */
 
 #define OUTBOX_SERIES_KEEP_MS 120000
-#define OUTBOX_WHYS_MAX	      256 /* how many wait */
+#define OUTBOX_BATCH_SPANS    1000 /* meshd's loop is busy with them for some 80 ms */
+#define OUTBOX_WHYS_MAX	      256  /* how many wait */
 
 struct outbox_counts {
 	uint64_t batches, again;	/* answered well; sent once more */

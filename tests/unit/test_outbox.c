@@ -208,6 +208,25 @@ static void what_counts_as_nothing_is_sent(void **state)
 	assert_int_equal(outbox_counts(o)->sent[OUTBOX_TAPPED], 0);
 }
 
+/* After an outage there are many, and meshd has others to answer meanwhile. */
+static void a_batch_has_a_thousand_spans_at_most(void **state)
+{
+	unsigned sent = 0;
+
+	for (int i = 0; i < 2500; i++)
+		add(OUTBOX_SPANS, 0, "{}", 1);
+	assert_true(outbox_behind(o));
+	while (outbox_has(o, OUTBOX_SPANS)) {
+		next();
+		assert_true(number("spans") > 0 && number("spans") <= OUTBOX_BATCH_SPANS);
+		sent += (unsigned)number("spans");
+		outbox_answered(o, outbox_seq(o), OUTBOX_TAKEN);
+	}
+	assert_int_equal(sent, 2500);
+	assert_int_equal(outbox_counts(o)->batches, 3);
+	assert_false(outbox_behind(o));
+}
+
 static void what_becomes_of_a_batch(void **state)
 {
 	static const struct {
@@ -233,6 +252,7 @@ int main(void)
 		tale(what_waits_is_bounded),
 		tale(the_oldest_spans_are_dropped),
 		tale(what_counts_as_nothing_is_sent),
+		tale(a_batch_has_a_thousand_spans_at_most),
 		tale(what_becomes_of_a_batch),
 	};
 
