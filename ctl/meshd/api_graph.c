@@ -6,6 +6,7 @@
  */
 #include "ctl/meshd/api_red.h"
 #include "lib/json.h"
+#include "lib/name.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -230,6 +231,17 @@ static int write_graph(struct buf *b, const struct meshd *m, const struct graph 
 	return err;
 }
 
+/* Those of `meshctl check` are nobody's. */
+static void leave_out_own(struct graph *g)
+{
+	int n = 0;
+
+	for (int i = 0; i < g->endpoints; i++)
+		if (!name_is_own(g->endpoint[i].service))
+			g->endpoint[n++] = g->endpoint[i];
+	g->endpoints = n;
+}
+
 /* --- the handler --------------------------------------------------------------------- */
 
 static int graph_read(struct graph *g, struct meshd *m, const struct red_query *q)
@@ -242,6 +254,7 @@ static int graph_read(struct graph *g, struct meshd *m, const struct red_query *
 	g->endpoints = registry_endpoints(m->registry, now_ms, &g->endpoint);
 	if (g->endpoints < 0)
 		return g->endpoints;
+	leave_out_own(g);
 	g->breakers = registry_breakers(m->registry, NULL, now_ms);
 	err = g->breakers ? splits_read(&m->splits, m->store) : -ENOMEM;
 	if (!err)

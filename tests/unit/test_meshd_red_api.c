@@ -273,6 +273,25 @@ static void the_map_shows_calls_services_and_splits(void **state)
 	cJSON_Delete(v);
 }
 
+/* What an older agent says of the requests of `meshctl check`. */
+static void the_mesh_s_own_requests_are_in_no_map(void **state)
+{
+	cJSON *v;
+
+	assert_int_equal(call("POST", "/api/register", "{'name':'mesh-check-server','port':3000}"),
+			 200);
+	assert_int_equal(post(1, "mesh-check-client", "v1", 8, 0, 1), 200);
+	assert_int_equal(post(2, "frontend", "v1", 8, 0, 0), 200);
+	v = get("/api/graph");
+	assert_int_equal(cJSON_GetArraySize(cJSON_GetObjectItem(v, "edges")), 1);
+	assert_int_equal(cJSON_GetArraySize(cJSON_GetObjectItem(v, "nodes")), 2);
+	cJSON_Delete(v);
+	v = get("/api/metrics/backend");
+	assert_true(json_num(v, "requests", 0) == 8);
+	cJSON_Delete(v);
+	assert_int_equal(call("GET", "/api/metrics/mesh-check-client", NULL), 404);
+}
+
 /* --- long questions ------------------------------------------------------------------ */
 
 #define BUCKETS 3900
@@ -373,6 +392,7 @@ int main(void)
 		TEST(a_batch_that_makes_no_sense_is_refused),
 		TEST(large_numbers_are_whole),
 		TEST(the_map_shows_calls_services_and_splits),
+		TEST(the_mesh_s_own_requests_are_in_no_map),
 		TEST(a_fortnight_is_answered_and_stops_nobody),
 	};
 

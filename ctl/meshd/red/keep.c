@@ -2,6 +2,7 @@
 /* See red_impl.h: what of RED is kept on disk, when, and what is read at the start. */
 #include "ctl/meshd/red/red_impl.h"
 #include "lib/log.h"
+#include "lib/name.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -65,8 +66,10 @@ static int load_process(void *arg, const struct red_disk_agent *a)
 static int load_service(void *arg, const struct red_disk_service *d)
 {
 	struct loading *l = arg;
-	struct red_service *s = red_table_service(l->r->table, d->name, d->first_s);
+	struct red_service *s = NULL;
 
+	if (!name_is_own(d->name))
+		s = red_table_service(l->r->table, d->name, d->first_s);
 	if (!s)
 		return 0;
 	s->first_s = d->first_s < s->first_s ? d->first_s : s->first_s;

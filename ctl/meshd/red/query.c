@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See red.h: questions that are answered part by part. */
 #include "ctl/meshd/red/scan.h"
+#include "lib/name.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -160,7 +161,8 @@ static int add_to_group(void *arg, uint64_t start_s, const struct red_record *re
 	if (rec->id && g->of_series[place].id == rec->id) {
 		i = (int)g->of_series[place].group;
 	} else {
-		if (!wanted(&q->w, &rec->key))
+		if (!wanted(&q->w, &rec->key) || name_is_own(rec->key.source) ||
+		    name_is_own(rec->key.destination)) /* from when they were still taken */
 			return 0;
 		i = group_of(g, &rec->key);
 		if (i == -ENOSPC)

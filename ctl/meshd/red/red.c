@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See red.h: taking batches. What is kept on disk is in keep.c, what is asked for in window.c. */
 #include "ctl/meshd/red/red_impl.h"
+#include "lib/name.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -151,6 +152,8 @@ void red_count_in(struct red *r, const struct red_key *key, const struct red_sum
 	unsigned shard = red_shard_of(key->destination);
 	bool folded, whole;
 
+	if (name_is_own(key->source) || name_is_own(key->destination))
+		return; /* nobody's traffic, from an agent that does not know that yet */
 	if (second_s + RED_KEEP_S > now_s)
 		s = red_table_series(r->table, key, now_s, &folded);
 	if (!s) {
