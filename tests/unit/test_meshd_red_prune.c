@@ -5,6 +5,9 @@
 #include "ctl/meshd/red/red_impl.h"
 #include "tests/unit/red_model.h"
 
+#include <sys/stat.h>
+#include <unistd.h>
+
 #define START_S 1763868000ull
 #define ROWS	20000
 
@@ -168,6 +171,58 @@ static void the_journal_keeps_to_its_limit(void **state)
 	red_free(&r);
 }
 
+static off_t log_length(void)
+{
+	struct stat st;
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/telemetry.db-wal", dir.path);
+	return stat(path, &st) ? 0 : st.st_size;
+}
+
+static void send_and_tick(struct red *r, unsigned n, uint64_t *seq, uint64_t *now_ms)
+{
+	for (unsigned i = 0; i < n; i++) {
+		*now_ms += RED_TICK_MS;
+		assert_int_equal(model_send(r, "n", "e", ++*seq, *now_ms / 1000, 16, true, *now_ms),
+				 0);
+		red_tick(r, *now_ms);
+	}
+}
+
+/* Another program has a transaction open: the log cannot begin anew, and must not grow for ever. */
+static void who_reads_for_ever_does_not_fill_the_disk(void **state)
+{
+	uint64_t now_ms = START_S * 1000, seq = 0;
+	sqlite3 *reader;
+	char path[128];
+	struct red *r;
+
+	assert_int_equal(red_new(dir.path, now_ms, &r), 0);
+	r->disk->log_max = 1 << 20;
+	send_and_tick(r, 1, &seq, &now_ms);
+	snprintf(path, sizeof(path), "%s/telemetry.db", dir.path);
+	assert_int_equal(sqlite3_open(path, &reader), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(reader, "BEGIN; SELECT * FROM journal", NULL, NULL, NULL),
+			 SQLITE_OK);
+	send_and_tick(r, 1500, &seq, &now_ms);
+	assert_non_null(strstr(red_error(r), "log is full"));
+	assert_true(log_length() > 1 << 20 && log_length() < 2 << 20);
+	sqlite3_close(reader);
+	for (int i = 0; i < 200 && *red_error(r); i++) {
+		usleep(50000); /* the thread's turn */
+		now_ms += 5000;
+		send_and_tick(r, 1, &seq, &now_ms);
+	}
+	assert_string_equal(red_error(r), "");
+	assert_true(log_length() < 1 << 20);
+	model_compare_groups(r, 86400, now_ms);
+	red_free(&r);
+	assert_int_equal(red_new(dir.path, now_ms, &r), 0);
+	model_compare_groups(r, 86400, now_ms);
+	red_free(&r);
+}
+
 #define RED_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -178,6 +233,7 @@ int main(void)
 		RED_TEST(pruning_keeps_pace),
 		RED_TEST(a_full_journal_does_not_keep_the_rest_from_being_pruned),
 		RED_TEST(the_journal_keeps_to_its_limit),
+		RED_TEST(who_reads_for_ever_does_not_fill_the_disk),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

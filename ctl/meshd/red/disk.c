@@ -154,9 +154,28 @@ static int each(struct red_disk *d, sqlite3_stmt *st, int (*one)(sqlite3_stmt *s
 
 /* --- transactions -------------------------------------------------------------------- */
 
+/* Another program that reads keeps the log from beginning anew, and a disk that is too slow does:
+ * it must not take all of the disk. */
+static int log_full(struct red_disk *d)
+{
+	if (red_disk_log_bytes(d) > d->log_max)
+		__atomic_store_n(&d->wal.full, true, __ATOMIC_RELEASE);
+	if (!__atomic_load_n(&d->wal.full, __ATOMIC_ACQUIRE))
+		return 0;
+	snprintf(
+		d->error, sizeof(d->error),
+		"its write-ahead log is full: another program reads the file, or the disk is slow");
+	return -EIO;
+}
+
 int red_disk_begin(struct red_disk *d)
 {
-	return run(d, d->stmt[D_BEGIN]);
+	int r = log_full(d);
+
+	if (!r)
+		r = run(d, d->stmt[D_BEGIN]);
+	d->began = !r;
+	return r;
 }
 
 int red_disk_commit(struct red_disk *d)
@@ -166,6 +185,9 @@ int red_disk_commit(struct red_disk *d)
 
 void red_disk_rollback(struct red_disk *d)
 {
+	if (!d->began)
+		return;
+	d->began = false;
 	/* SQLite may have done so by itself */
 	if (!sqlite3_get_autocommit(d->db))
 		sqlite3_step(d->stmt[D_ROLLBACK]);
@@ -443,7 +465,7 @@ int red_disk_prune(struct red_disk *d, const struct red_disk_keep *k)
 {
 	static int (*const parts[])(struct red_disk *, const struct red_disk_keep *) = {
 		prune_journal, prune_beyond, prune_old};
-	int r = 0;
+	int r = log_full(d);
 
 	for (size_t i = 0; i < sizeof(parts) / sizeof(*parts) && r >= 0; i++) {
 		uint64_t end_ns = clock_mono_ns() + d->part_ns;

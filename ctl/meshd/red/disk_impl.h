@@ -8,7 +8,8 @@
 #include <pthread.h>
 #include <sqlite3.h>
 
-#define DISK_PART_NS 2000000
+#define DISK_PART_NS   2000000
+#define DISK_LOG_BYTES (64ull << 20) /* of the WAL; beyond it nothing is written */
 
 enum disk_statement {
 	D_BEGIN,
@@ -47,16 +48,18 @@ struct disk_wal {
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
 	bool running, end; /* end: under the lock */
+	bool full;	   /* the log is too long; until it has begun anew. atomic */
 	int frames;	   /* in the WAL and perhaps not in the file; atomic */
 };
 
 struct red_disk {
 	sqlite3 *db;
 	sqlite3_stmt *stmt[DISK_STATEMENTS];
-	uint64_t journal_bytes, bytes_max, journal_max;
+	uint64_t journal_bytes, bytes_max, journal_max, log_max;
 	uint64_t journal_from_s; /* what is of before it may be gone */
 	uint64_t part_ns;	 /* for each part of a pruning; a step that has begun goes on */
 	unsigned turn;		 /* of pruning */
+	bool began;		 /* there was a transaction to roll back */
 	int page_size;
 	struct disk_wal wal;
 	char error[160];

@@ -13,7 +13,6 @@
 #define STR(x)	       STR_(x)
 #define DISK_FORM      1
 #define APPLICATION_ID 0x6d657374 /* "mest": its telemetry */
-#define WAL_FRAMES_MAX 32768	  /* 128 MiB; the thread does not keep up: then the writer waits */
 #define WAL_KEEP_BYTES 67108864	  /* of the file of the WAL, once it is in the database */
 
 static const char settings[] = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;"
@@ -44,8 +43,6 @@ static int on_commit(void *arg, sqlite3 *db, const char *name, int frames)
 {
 	struct red_disk *d = arg;
 
-	if (frames > WAL_FRAMES_MAX)
-		sqlite3_wal_checkpoint_v2(db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
 	disk_wal_told(&d->wal, frames);
 	return SQLITE_OK;
 }
@@ -137,6 +134,7 @@ int red_disk_open(const char *dir, struct red_disk **out, char *why, size_t cap)
 		return -ENOMEM;
 	snprintf(file, sizeof(file), "%s/telemetry.db", dir);
 	d->part_ns = DISK_PART_NS;
+	d->log_max = DISK_LOG_BYTES;
 	red_disk_limit(d, RED_DISK_BYTES, RED_JOURNAL_BYTES);
 	r = disk_open(d, file);
 	if (!r) {

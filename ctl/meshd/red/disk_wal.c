@@ -35,17 +35,33 @@ static void checkpoint(struct disk_wal *w)
 			break; /* the disk is full or gone: whoever writes notices, and says so */
 }
 
+/* Nobody writes meanwhile, so this is the moment to have it begin anew. That waits for no reader:
+ * it is tried again. */
+static void empty(struct disk_wal *w)
+{
+	if (sqlite3_wal_checkpoint_v2(w->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL) !=
+	    SQLITE_OK)
+		return;
+	__atomic_store_n(&w->frames, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&w->full, false, __ATOMIC_RELEASE);
+}
+
 static void *wal_run(void *arg)
 {
 	struct disk_wal *w = arg;
 
 	pthread_mutex_lock(&w->lock);
 	while (!w->end) {
+		bool full;
+
 		wait_a_while(w);
-		if (w->end || __atomic_load_n(&w->frames, __ATOMIC_RELAXED) < FRAMES)
+		full = __atomic_load_n(&w->full, __ATOMIC_ACQUIRE);
+		if (w->end || (!full && __atomic_load_n(&w->frames, __ATOMIC_RELAXED) < FRAMES))
 			continue;
 		pthread_mutex_unlock(&w->lock);
 		checkpoint(w);
+		if (full)
+			empty(w);
 		pthread_mutex_lock(&w->lock);
 	}
 	pthread_mutex_unlock(&w->lock);
