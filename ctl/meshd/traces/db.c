@@ -137,8 +137,8 @@ bool db_log_full(struct db *db)
 		return false;
 	db->code = SQLITE_BUSY;
 	snprintf(db->error, sizeof(db->error),
-		 DB_FILE ": another program reads it for long, and its log has grown to %lld MiB: "
-			 "nothing more is stored until that program has ended",
+		 DB_FILE ": its log has grown to %lld MiB, because another program reads it or "
+			 "the disk is slow: nothing more is stored until the log has begun anew",
 		 (long long)(bytes >> 20));
 	return true;
 }
