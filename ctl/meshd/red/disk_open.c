@@ -43,6 +43,9 @@ static int on_commit(void *arg, sqlite3 *db, const char *name, int frames)
 {
 	struct red_disk *d = arg;
 
+	/* the thread does not keep up: the writer does it, before nothing may be written */
+	if ((uint64_t)frames * (uint64_t)d->page_size > d->log_max / 2)
+		sqlite3_wal_checkpoint_v2(db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
 	disk_wal_told(&d->wal, frames);
 	return SQLITE_OK;
 }
