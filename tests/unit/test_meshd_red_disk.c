@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <sqlite3.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 
@@ -75,6 +76,46 @@ static void garbage_is_put_aside(void **state)
 	red_free(&r);
 	r = open_red(now_ms);
 	model_compare_groups(r, 60, now_ms);
+	red_free(&r);
+}
+
+static void of_another_form(void)
+{
+	sqlite3 *db;
+
+	test_dir_write(&dir, "telemetry.db", NULL);
+	assert_int_equal(sqlite3_open(file_of("telemetry.db"), &db), SQLITE_OK);
+	assert_int_equal(
+		sqlite3_exec(db, "PRAGMA user_version = 99; CREATE TABLE t(a)", NULL, NULL, NULL),
+		SQLITE_OK);
+	sqlite3_close(db);
+}
+
+/* After a downgrade; and what was put aside before stays what it is. */
+static void nothing_that_was_put_aside_is_overwritten(void **state)
+{
+	static const char *const names[] = {"telemetry.db.other", "telemetry.db.other-2",
+					    "telemetry.db.other-3", "telemetry.db.other-4"};
+	struct red *r;
+
+	test_dir_write(&dir, "telemetry.db.corrupt", "of old");
+	for (int i = 0; i < 4; i++) {
+		assert_false(there(names[i]));
+		of_another_form();
+		r = open_red(START_S * 1000);
+		assert_string_equal(red_error(r), "");
+		red_free(&r);
+		assert_true(there(names[i]));
+	}
+	of_another_form();
+	r = open_red(START_S * 1000);
+	assert_non_null(strstr(red_error(r), "this version"));
+	red_tick(r, START_S * 1000 + 100);
+	assert_int_equal(unlink(file_of(names[1])), 0);
+	for (int i = 1; i < 100; i++)
+		red_tick(r, START_S * 1000 + (uint64_t)i * 100);
+	assert_string_equal(red_error(r), "");
+	assert_true(there(names[1]) && !there("telemetry.db.corrupt-2"));
 	red_free(&r);
 }
 
@@ -277,6 +318,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		RED_TEST(garbage_is_put_aside),
+		RED_TEST(nothing_that_was_put_aside_is_overwritten),
 		RED_TEST(an_empty_file_is_as_good_as_none),
 		RED_TEST(damage_while_it_is_open_is_survived),
 		RED_TEST(a_full_disk_stops_nothing),

@@ -6,7 +6,7 @@
  * brings the WAL into the file, so that the caller never waits for the disk to have it.
  *
  * Errors: -EIO, with the words of SQLite in red_disk_error(); -EBADMSG: the file is damaged, close
- * it and put it aside.
+ * it and put it aside; -EPROTOTYPE: it is of another form or another program, likewise.
  */
 #ifndef MESHD_RED_DISK_H
 #define MESHD_RED_DISK_H
@@ -25,8 +25,9 @@ struct red_disk;
 
 int red_disk_open(const char *dir, struct red_disk **out, char *why, size_t cap);
 void red_disk_close(struct red_disk **d);
-/* Moves the damaged file out of the way, over one that stands there. 0 or -errno. */
-int red_disk_put_aside(const char *dir);
+/* Moves the file out of the way, to telemetry.db.CAUSE, or .CAUSE-2 to -4 when that is there. 0,
+ * with the name in to; -EEXIST: all of them are; -errno. */
+int red_disk_put_aside(const char *dir, const char *cause, char *to, size_t cap);
 const char *red_disk_error(const struct red_disk *d);
 
 /* Several writes that happen whole or not at all. After a failure roll back. */

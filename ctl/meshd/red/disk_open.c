@@ -86,7 +86,7 @@ static int recognize(struct red_disk *d)
 	if (id == APPLICATION_ID && form == DISK_FORM)
 		return 0;
 	snprintf(d->error, sizeof(d->error), "it is no telemetry of this version of meshd");
-	return -EBADMSG;
+	return -EPROTOTYPE;
 }
 
 int disk_prepare(struct red_disk *d)
@@ -161,20 +161,31 @@ void red_disk_close(struct red_disk **d)
 	*d = NULL;
 }
 
-int red_disk_put_aside(const char *dir)
-{
-	static const char *const parts[] = {"", "-wal", "-shm"};
-	char file[PATH_MAX], aside[PATH_MAX];
-	int r = 0;
+#define ASIDE_MAX 4 /* of a cause: a disk that damages them all must not be filled with them */
 
-	for (int i = 0; i < 3; i++) {
+static int aside_name(const char *dir, const char *cause, char *to, size_t cap)
+{
+	for (int i = 1; i <= ASIDE_MAX; i++) {
+		if (i == 1)
+			snprintf(to, cap, "%s/telemetry.db.%s", dir, cause);
+		else
+			snprintf(to, cap, "%s/telemetry.db.%s-%d", dir, cause, i);
+		if (access(to, F_OK) && errno == ENOENT)
+			return 0;
+	}
+	return -EEXIST;
+}
+
+int red_disk_put_aside(const char *dir, const char *cause, char *to, size_t cap)
+{
+	static const char *const parts[] = {"-wal", "-shm", ""};
+	char file[PATH_MAX], aside[PATH_MAX + 8];
+	int r = aside_name(dir, cause, to, cap);
+
+	for (int i = 0; i < 3 && !r; i++) {
 		snprintf(file, sizeof(file), "%s/telemetry.db%s", dir, parts[i]);
-		snprintf(aside, sizeof(aside), "%s/telemetry.db.corrupt%s", dir, parts[i]);
-		if (!rename(file, aside))
-			continue;
-		if (errno == ENOENT)
-			(void)unlink(aside); /* of the file that stood there: it fits no other */
-		else if (!r)
+		snprintf(aside, sizeof(aside), "%s%s", to, parts[i]);
+		if (rename(file, aside) && errno != ENOENT)
 			r = -errno;
 	}
 	return r;

@@ -23,7 +23,8 @@ int red_keep_failed(struct red *r, int err, uint64_t now_ms)
 	if (r->disk)
 		snprintf(r->error, sizeof(r->error), "telemetry.db: %s", red_disk_error(r->disk));
 	r->counts.failures++;
-	r->damaged = r->damaged || err == -EBADMSG;
+	r->other = err == -EPROTOTYPE;
+	r->damaged = r->damaged || err == -EBADMSG || r->other;
 	r->retry_ms = now_ms + RED_RETRY_MS;
 	return -EIO;
 }
@@ -125,21 +126,22 @@ static int load(struct red *r, uint64_t now_ms)
 /* A damaged file makes room for a new one, in which what is in memory will be written. */
 static void put_aside(struct red *r)
 {
-	int err = red_disk_put_aside(r->dir);
+	char to[PATH_MAX];
+	int err = red_disk_put_aside(r->dir, r->other ? "other" : "corrupt", to, sizeof(to));
 
 	red_disk_close(&r->disk);
 	r->damaged = false;
+	r->stuck = err;
 	r->loaded = false;
 	r->journal_id = r->replayed_id = 0;
 	for (unsigned t = 1; t < RED_TIERS; t++)
 		memset(r->tier[t].mark, 0, sizeof(r->tier[t].mark));
 	if (err)
-		log_error("telemetry.db in %s is damaged and cannot be put aside: %s", r->dir,
-			  strerror(-err));
+		log_error("telemetry.db in %s is of no use (%s) and cannot be put aside: %s",
+			  r->dir, r->error, strerror(-err));
 	else
-		log_warn("telemetry.db in %s was damaged (%s) and is now telemetry.db.corrupt: "
-			 "the history begins anew",
-			 r->dir, r->error);
+		log_warn("telemetry.db is of no use (%s) and is now %s: the history begins anew",
+			 r->error, to);
 }
 
 static int open_once(struct red *r, uint64_t now_ms)
@@ -363,7 +365,8 @@ static void shorten(struct red *r, uint64_t now_ms)
 
 static void try_again(struct red *r, uint64_t now_ms)
 {
-	if (!r->damaged && now_ms < r->retry_ms && r->retry_ms <= now_ms + RED_RETRY_MS)
+	if ((!r->damaged || r->stuck) && now_ms < r->retry_ms &&
+	    r->retry_ms <= now_ms + RED_RETRY_MS)
 		return;
 	if (r->damaged)
 		put_aside(r);

@@ -42,7 +42,9 @@ struct red {
 	unsigned processes;
 	uint64_t order, seed;
 	uint64_t retry_ms; /* the database is left alone until then; 0: it works */
-	bool damaged;	   /* the file is to be put aside */
+	bool damaged;	   /* the file is to be put aside ... */
+	bool other;	   /* ... because it is of another form ... */
+	bool stuck;	   /* ... which did not work the last time */
 	unsigned ticks;
 	struct red_counts counts;
 	char error[256];
