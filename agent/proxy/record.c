@@ -184,6 +184,16 @@ static void fill_trace(struct record *r, const struct trace *t, char *text)
 }
 
 /* As fill() would have it, without what is of this one only. */
+/* What is counted of it: of a stream the way to its beginning (span_took_ns()). */
+static uint64_t took_ns(const struct exchange *ex, bool tunnel)
+{
+	if (tunnel)
+		return ex->upstream_ns;
+	if (ex->status == 101 && ex->head_ns)
+		return ex->head_ns - ex->start_ns;
+	return ex->proxy->loop.now_ns - ex->start_ns;
+}
+
 static void count(struct tally *t, const struct exchange *ex, bool tunnel)
 {
 	tally_add(t, &(struct tally_sum){
@@ -196,8 +206,7 @@ static void count(struct tally *t, const struct exchange *ex, bool tunnel)
 			     .cause = ex->cause,
 			     .bulkhead = ex->bulkhead,
 			     .tunnel = tunnel,
-			     .duration_ns = tunnel ? ex->upstream_ns
-						   : ex->proxy->loop.now_ns - ex->start_ns,
+			     .duration_ns = took_ns(ex, tunnel),
 			     .bytes_in = ex->request_body.bytes,
 			     .bytes_out = ex->response_body.bytes,
 			     .retries = ex->tries > 1 ? ex->tries - 1u : 0});
