@@ -225,7 +225,7 @@ static struct question {
 	{"/api/graph, 1m", "/api/graph?window=1m"},
 	{"/api/graph, 10m", "/api/graph?window=10m"},
 	{"/api/graph, 1h", "/api/graph?window=1h"},
-	{"/api/graph, 14d", "/api/graph?window=14d"},
+	{"/api/graph, 14d", "/api/graph?window=336h"},
 	{"/api/traces", "/api/traces?service=service-%u&limit=50"},
 	{"/metrics", "/metrics"},
 };
