@@ -52,7 +52,7 @@ static const struct option_spec options[] = {
 	 NULL},
 	{"access-log", 0, "off|-|FILE", "off", "one JSON line a request; - is stdout",
 	 &f.access_log, NULL},
-	{"trace-limit", 0, "N", "1000",
+	{"trace-limit", 0, "N", "250",
 	 "traces a second that may begin to be sampled; 0: any number", &f.trace_limit, NULL},
 	{"telemetry", 0, "on|off", "on",
 	 "off: requests are neither traced nor recorded, to measure what that costs", &f.telemetry,
