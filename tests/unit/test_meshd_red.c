@@ -287,6 +287,27 @@ static void the_world_goes_on_between_the_parts_of_a_question(void **state)
 	red_free(&r);
 }
 
+static void days_of_which_nothing_is_kept_are_not_read(void **state)
+{
+	uint64_t now_ms = START_S * 1000, n;
+	struct red_window w = {.window_s = 13 * 86400, .step_s = 13 * 86400};
+	struct red *r = open_red(dir.path, now_ms);
+	struct red_query *q;
+	unsigned steps = 0;
+
+	take_one(r, 1, "caller", "backend", now_ms - 7200000);
+	take_one(r, 2, "caller", "backend", now_ms);
+	assert_int_equal(red_window_plan(r, &w, now_ms), 0);
+	assert_int_equal(red_query_new(r, &w, &q), 0);
+	while (red_query_step(q) > 0)
+		steps++;
+	assert_int_equal(red_query_groups(q, &n)[0].sum.requests, 2);
+	assert_int_equal(n, 1);
+	assert_in_range(steps, 1, 60); /* two hours of buckets; a fortnight has 2,000 steps */
+	red_query_free(&q);
+	red_free(&r);
+}
+
 static void series_beyond_the_limit_are_counted_together_until_others_go(void **state)
 {
 	uint64_t now_ms = START_S * 1000, seq = 0;
@@ -517,6 +538,7 @@ int main(void)
 		RED_TEST(a_number_counts_once),
 		RED_TEST(kill_9_loses_nothing_and_doubles_nothing),
 		RED_TEST(the_world_goes_on_between_the_parts_of_a_question),
+		RED_TEST(days_of_which_nothing_is_kept_are_not_read),
 		RED_TEST(series_beyond_the_limit_are_counted_together_until_others_go),
 		RED_TEST(services_beyond_the_limit_are_counted_together),
 		RED_TEST(series_that_are_not_used_make_room),

@@ -123,12 +123,47 @@ static unsigned tier_at(const struct red *r, const struct red_scan *q, uint64_t 
 	return t;
 }
 
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* Of the coarse tiers; UINT64_MAX: they have nothing. */
+static uint64_t oldest_cell(struct red *r)
+{
+	uint64_t oldest = UINT64_MAX, disk_s;
+
+	for (unsigned t = 1; t < RED_TIERS; t++) {
+		disk_s = r->disk ? red_disk_oldest_s(r->disk, t) : 0;
+		if (disk_s)
+			oldest = earlier(oldest, disk_s);
+		for (unsigned i = 0; i < RED_SHARDS; i++)
+			for (uint32_t c = 0; c < r->tier[t].cells[i].n; c++)
+				oldest = earlier(oldest, r->tier[t].cells[i].cell[c].start_s);
+	}
+	return oldest;
+}
+
+/* Days of which nothing is kept need no reading: where they end, at a bucket of every tier. The
+ * seconds in memory are always read, as the coarse tiers may have had to let go of theirs. */
+static uint64_t begin_at(struct red *r, const struct red_scan *q)
+{
+	uint64_t step = r->tier[RED_TIERS - 1].step_s, ring_s, at;
+
+	if (q->from_s + step >= q->to_s)
+		return q->from_s;
+	ring_s = q->now_s > RED_RING_S ? q->now_s - RED_RING_S : 0;
+	at = earlier(earlier(oldest_cell(r), ring_s), q->to_s);
+	at -= at % step;
+	return at > q->from_s ? at : q->from_s;
+}
+
 /* Buckets that are read at once, of all services or of one. */
 static const uint64_t part[RED_TIERS][2] = {{60, RED_RING_S}, {16, 360}, {2, 96}};
 
 int red_scan(struct red *r, struct red_scan *q)
 {
-	uint64_t at = q->at_s, from, step, most;
+	uint64_t at = q->at_s > q->from_s ? q->at_s : begin_at(r, q), from, step, most;
 	int err;
 	unsigned t;
 
