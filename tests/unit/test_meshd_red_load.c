@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The start of meshd/red with a database that fails once, at any point: nothing is missing
- * afterwards, and nothing is there twice. */
+/* meshd/red with a database that fails once, at any point of its start or of a question: nothing is
+ * missing afterwards, nothing is there twice, and no answer leaves out what could not be read. */
 #include "tests/unit/red_model.h"
 
 #include <sqlite3.h>
@@ -25,8 +25,11 @@ static int step(void *arg)
 	return 1;
 }
 
+static sqlite3 *opened; /* last */
+
 static int on_open(sqlite3 *db, char **error, const void *routines)
 {
+	opened = db;
 	sqlite3_progress_handler(db, 10, step, NULL);
 	return SQLITE_OK;
 }
@@ -169,10 +172,54 @@ static void a_failure_at_the_start_loses_nothing_and_doubles_nothing(void **stat
 	end();
 }
 
+/* What is five hours old is in the file, and there in the coarsest tier only. */
+static void a_question_fails_rather_than_leave_out_what_cannot_be_read(void **state)
+{
+	struct red_window w = {.window_s = 7 * 86400, .step_s = 7 * 86400};
+	uint64_t later_ms = START_S * 1000 + 5 * 3600000, want = 0;
+	struct red *r;
+	unsigned n = 0, failures = 0;
+
+	begin();
+	for (size_t i = 0; i < model.n; i++)
+		want += model.entry[i].requests;
+	assert_int_equal(red_new(dir.path, later_ms, &r), 0);
+	for (int i = 0; i < 200; i++)
+		red_tick(r, later_ms + (uint64_t)i * 1500);
+	sqlite3_progress_handler(opened, 1, step, NULL);
+	assert_int_equal(red_window_plan(r, &w, later_ms + 300000), 0);
+	do {
+		struct red_query *q;
+		int more;
+
+		disk.failed = false;
+		disk.left = n += 1 + n / 8;
+		assert_int_equal(red_query_new(r, &w, &q), 0);
+		while ((more = red_query_step(q)) > 0)
+			;
+		disk.left = 0;
+		failures += more < 0;
+		if (!more) {
+			size_t groups;
+			uint64_t requests = 0;
+			const struct red_group *g = red_query_groups(q, &groups);
+
+			for (size_t i = 0; i < groups; i++)
+				requests += g[i].sum.requests;
+			assert_int_equal(requests, want);
+		}
+		red_query_free(&q);
+	} while (disk.failed);
+	assert_true(failures > 10);
+	red_free(&r);
+	end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_failure_at_the_start_loses_nothing_and_doubles_nothing),
+		cmocka_unit_test(a_question_fails_rather_than_leave_out_what_cannot_be_read),
 	};
 
 	return cmocka_run_group_tests(tests, group_setup, NULL);

@@ -339,9 +339,14 @@ int red_disk_cells(struct red_disk *d, unsigned tier, const char *service, uint6
 	return each(d, st, one_cell, &to);
 }
 
-uint64_t red_disk_oldest_s(struct red_disk *d, unsigned tier)
+int red_disk_oldest_s(struct red_disk *d, unsigned tier, uint64_t *start_s)
 {
-	return ask(d, bind(d, D_CELL_OLDEST, "n", (uint64_t)tier));
+	sqlite3_stmt *st = bind(d, D_CELL_OLDEST, "n", (uint64_t)tier);
+	int r = sqlite3_step(st) == SQLITE_ROW ? 0 : disk_fail(d);
+
+	*start_s = r ? 0 : number(st, 0);
+	unbind(st);
+	return r;
 }
 
 /* --- services ------------------------------------------------------------------------ */

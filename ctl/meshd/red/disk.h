@@ -94,7 +94,7 @@ void red_disk_limit(struct red_disk *d, uint64_t bytes, uint64_t journal_bytes);
 /* In use, without what is free in the file; and of the WAL. */
 size_t red_disk_bytes(struct red_disk *d);
 size_t red_disk_log_bytes(const struct red_disk *d);
-/* 0: there is none. */
-uint64_t red_disk_oldest_s(struct red_disk *d, unsigned tier);
+/* 0 with *start_s (0: there is none), or -EIO. */
+int red_disk_oldest_s(struct red_disk *d, unsigned tier, uint64_t *start_s);
 
 #endif

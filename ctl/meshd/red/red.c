@@ -278,7 +278,7 @@ void red_count(const struct red *r, struct red_counts *c)
 	c->disk_bytes = red_disk_bytes(r->disk);
 	c->log_bytes = red_disk_log_bytes(r->disk);
 	for (unsigned t = 1; t < RED_TIERS; t++)
-		c->since_s[t] = red_disk_oldest_s(r->disk, t);
+		(void)red_disk_oldest_s(r->disk, t, &c->since_s[t]); /* 0 when it cannot be read */
 }
 
 bool red_knows(const struct red *r, const char *service)

@@ -128,13 +128,14 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
-/* Of the coarse tiers; UINT64_MAX: they have nothing. */
+/* Of the coarse tiers; UINT64_MAX: they have nothing; 0: it cannot be read. */
 static uint64_t oldest_cell(struct red *r)
 {
-	uint64_t oldest = UINT64_MAX, disk_s;
+	uint64_t oldest = UINT64_MAX, disk_s = 0;
 
 	for (unsigned t = 1; t < RED_TIERS; t++) {
-		disk_s = r->disk ? red_disk_oldest_s(r->disk, t) : 0;
+		if (r->disk && red_disk_oldest_s(r->disk, t, &disk_s))
+			return 0;
 		if (disk_s)
 			oldest = earlier(oldest, disk_s);
 		for (unsigned i = 0; i < RED_SHARDS; i++)
