@@ -15,12 +15,11 @@ mkdir -p /run/mesh/conf.d
 "$BUILD/meshd" --config /run/mesh/conf.d --state "$state" >/run/meshd.log 2>&1 &
 pid=$!
 trap 'kill $pid 2>/dev/null; wait $pid 2>/dev/null || true; rm -rf "$state"' EXIT
-for _ in $(seq 100); do
+for _ in $(seq 100); do # there is no event of it that a shell could wait for
 	[ -S /run/mesh/meshd.sock ] && break
 	sleep 0.05
 done
 status=0
-[ -z "${PERF:-}" ] || (sleep 3; perf record -o /var/tmp/windows.perf -g -p $pid -- sleep 8 >/dev/null 2>&1) &
 "$BUILD/tests/bench/telemetry_load" --pid "$pid" "$@" || status=1
 [ "$status" = 0 ] || cat /run/meshd.log
 du -sh "$state" | cut -f 1
