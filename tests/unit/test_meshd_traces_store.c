@@ -206,6 +206,30 @@ static void a_broken_file_is_put_aside(void **state)
 	assert_true(file_size("traces.db.corrupt") > 0);
 }
 
+static void what_was_put_aside_before_is_not_overwritten(void **state)
+{
+	static const char *const aside[] = {"traces.db.corrupt", "traces.db.corrupt-2",
+					    "traces.db.corrupt-3", "traces.db.corrupt-4"};
+	static const char rubbish[] = "this is no database, but a text that is long enough to be "
+				      "looked at as one";
+
+	for (size_t i = 0; i < 4; i++)
+		test_dir_write(&home, aside[i], i < 3 ? "of old" : NULL);
+	for (int round = 0; round < 2; round++) {
+		test_dir_write(&home, "traces.db-wal", NULL);
+		test_dir_write(&home, "traces.db-shm", NULL);
+		test_dir_write(&home, "traces.db", rubbish);
+		store_start(0, 0);
+		for (size_t i = 0; i < 3; i++)
+			assert_int_equal(file_size(aside[i]), 6);
+		assert_int_equal(file_size(aside[3]), sizeof(rubbish) - 1);
+		assert_non_null(strstr(traces_error(store),
+				       round ? "cannot be put aside" : "traces.db.corrupt-4"));
+		traces_free(&store);
+	}
+	assert_int_equal(file_size("traces.db"), sizeof(rubbish) - 1);
+}
+
 /* The head is as it should be, what is behind it is not: that shows only when it is read. */
 static void a_file_that_turns_out_broken_is_put_aside(void **state)
 {
@@ -358,6 +382,7 @@ int main(void)
 		T(what_is_too_old_goes),
 		T(what_was_acknowledged_survives_a_kill),
 		T(a_broken_file_is_put_aside),
+		T(what_was_put_aside_before_is_not_overwritten),
 		T(a_file_that_turns_out_broken_is_put_aside),
 		T(a_full_disk_loses_spans_and_nothing_else),
 		T(who_reads_for_ever_does_not_fill_the_disk),

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See disk.h: the file is made, recognized, opened, put aside. */
+#include "ctl/meshd/aside.h"
 #include "ctl/meshd/red/disk_impl.h"
 
 #include <errno.h>
@@ -161,32 +162,11 @@ void red_disk_close(struct red_disk **d)
 	*d = NULL;
 }
 
-#define ASIDE_MAX 4 /* of a cause: a disk that damages them all must not be filled with them */
-
-static int aside_name(const char *dir, const char *cause, char *to, size_t cap)
-{
-	for (int i = 1; i <= ASIDE_MAX; i++) {
-		if (i == 1)
-			snprintf(to, cap, "%s/telemetry.db.%s", dir, cause);
-		else
-			snprintf(to, cap, "%s/telemetry.db.%s-%d", dir, cause, i);
-		if (access(to, F_OK) && errno == ENOENT)
-			return 0;
-	}
-	return -EEXIST;
-}
-
 int red_disk_put_aside(const char *dir, const char *cause, char *to, size_t cap)
 {
-	static const char *const parts[] = {"-wal", "-shm", ""};
-	char file[PATH_MAX], aside[PATH_MAX + 8];
-	int r = aside_name(dir, cause, to, cap);
+	char file[PATH_MAX];
 
-	for (int i = 0; i < 3 && !r; i++) {
-		snprintf(file, sizeof(file), "%s/telemetry.db%s", dir, parts[i]);
-		snprintf(aside, sizeof(aside), "%s%s", to, parts[i]);
-		if (rename(file, aside) && errno != ENOENT)
-			r = -errno;
-	}
-	return r;
+	if (snprintf(file, sizeof(file), "%s/telemetry.db", dir) >= (int)sizeof(file))
+		return -ENAMETOOLONG;
+	return aside_put(file, cause, to, cap);
 }

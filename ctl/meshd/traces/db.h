@@ -62,14 +62,15 @@ struct db {
 	int64_t page_size;
 	int64_t log_frames;   /* of the log, as of the last commit */
 	uint64_t deadline_ns; /* of a read; 0: none */
+	bool other;	      /* the file is none of ours, or of another meshd's form */
 	bool late;	      /* the read was ended by it */
 	int code;	      /* SQLite's, of the last failure */
 	char error[192];      /* of the last failure; "" when the last write went well */
 };
 
-/* A file that is broken, or that is to be given up (anew), is put aside as traces.db.corrupt, and a
- * new one made; *aside says whether. */
-int db_open(struct db *db, const char *dir, bool anew, bool *aside);
+/* A file that is broken, of another form, or to be given up (anew), is put aside (aside.h), and a
+ * new one made; aside[cap] is its name then, else "". */
+int db_open(struct db *db, const char *dir, bool anew, char *aside, size_t cap);
 void db_close(struct db *db);
 /* Is it the file that is broken, not the disk that is full? Then it is of no use any more. */
 bool db_broken(const struct db *db);

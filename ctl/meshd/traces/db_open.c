@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The file of spans: made, recognized, opened, put aside when it is broken; see db.h. */
+#include "ctl/meshd/aside.h"
 #include "ctl/meshd/traces/db.h"
 #include "lib/log.h"
 
@@ -7,13 +8,11 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #define STR_(x)	       #x
 #define STR(x)	       STR_(x)
 #define FORM	       1
 #define APPLICATION_ID 0x6d747263 /* "mtrc" */
-#define OLD_FILE       ".corrupt"
 
 static const char create[] =
 	"PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL; BEGIN IMMEDIATE;"
@@ -85,6 +84,7 @@ static int recognize(struct db *db)
 		snprintf(db->error, sizeof(db->error),
 			 DB_FILE " is not a file of spans of this meshd");
 		db->code = SQLITE_NOTADB;
+		db->other = true;
 		r = -EIO;
 	}
 	return r;
@@ -126,27 +126,28 @@ static int open_file(struct db *db, const char *file)
 	return r;
 }
 
-/* One broken file is kept for whoever wants to know. The log and its index belong to it. */
-static void put_aside(const char *file)
+/* Of no use: it makes room for a new one. */
+static int begin_anew(struct db *db, const char *file, char *aside, size_t cap)
 {
-	static const char *const parts[] = {"", "-wal", "-shm"};
-	char from[PATH_MAX], to[PATH_MAX];
+	int err = aside_put(file, db->other ? "other" : "corrupt", aside, cap);
 
-	for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++) {
-		if (snprintf(from, sizeof(from), "%s%s", file, parts[i]) >= (int)sizeof(from) ||
-		    snprintf(to, sizeof(to), "%s" OLD_FILE "%s", file, parts[i]) >= (int)sizeof(to))
-			continue;
-		if (rename(from, to) && errno != ENOENT)
-			log_warn("cannot put %s aside: %s", from, strerror(errno));
+	if (!err) {
+		log_error("%s is of no use%s%s and is now %s: traces begin anew", file,
+			  db->error[0] ? ": " : "", db->error, aside);
+		return open_file(db, file);
 	}
+	aside[0] = '\0';
+	snprintf(db->error, sizeof(db->error), DB_FILE " is of no use and cannot be put aside: %s",
+		 strerror(-err));
+	return -EIO;
 }
 
-int db_open(struct db *db, const char *dir, bool anew, bool *aside)
+int db_open(struct db *db, const char *dir, bool anew, char *aside, size_t cap)
 {
 	char file[PATH_MAX - 32];
 	int r;
 
-	*aside = false;
+	aside[0] = '\0';
 	*db = (struct db){0};
 	if (snprintf(file, sizeof(file), "%s/" DB_FILE, dir) >= (int)sizeof(file)) {
 		snprintf(db->error, sizeof(db->error), "the state directory's name is too long");
@@ -154,13 +155,8 @@ int db_open(struct db *db, const char *dir, bool anew, bool *aside)
 	}
 	r = anew ? -EIO : open_file(db, file);
 	if (r && (anew || db_broken(db))) {
-		log_error("%s is broken and put aside as " DB_FILE OLD_FILE
-			  ", traces begin anew%s%s",
-			  file, anew ? "" : ": ", db->error);
 		db_close(db);
-		put_aside(file);
-		*aside = true;
-		r = open_file(db, file);
+		r = begin_anew(db, file, aside, cap);
 	}
 	if (r) {
 		db_close(db);

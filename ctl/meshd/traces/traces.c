@@ -9,6 +9,7 @@
 #include "lib/log.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,18 +22,18 @@
 static void open_db(struct traces *t, bool anew)
 {
 	int64_t n = 0;
-	bool aside;
+	char aside[PATH_MAX];
 
 	t->retry_ms = t->now_ms + RETRY_MS;
 	if (!t->o.dir)
 		return;
-	if (db_open(&t->db, t->o.dir, anew, &aside) && !t->said)
+	if (db_open(&t->db, t->o.dir, anew, aside, sizeof(aside)) && !t->said)
 		log_error("traces are not kept: %s", t->db.error);
 	t->said = !t->db.sqlite;
-	if (aside)
+	if (aside[0])
 		snprintf(t->aside, sizeof(t->aside),
-			 DB_FILE " was broken: it is kept as " DB_FILE
-				 ".corrupt, traces began anew");
+			 DB_FILE " was of no use: it is kept as %.60s, traces began anew",
+			 strrchr(aside, '/') + 1);
 	if (t->db.sqlite && !db_count(&t->db, &n))
 		t->counts.traces = (uint64_t)n;
 }
