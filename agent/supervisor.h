@@ -121,7 +121,7 @@ int start_listen(const struct addr *a, bool shared, int *fd);
 /* The same; the address stands in the message. */
 int start_listener(const char *what, const char *flag, const struct addr *a, int *fd);
 
-/* supervisor.c: what a worker has recorded. */
+/* supervisor_record.c: what a worker has recorded. */
 void supervisor_record(const struct record *rec, void *arg);
 /* Requests or tunnels that found no room in their ring. */
 void supervisor_counted(const struct tally_sum *sum, void *arg);
