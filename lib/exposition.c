@@ -110,7 +110,7 @@ static bool wants_openmetrics(const char *accept)
 	return openmetrics && openmetrics >= text;
 }
 
-static bool wants_gzip(const char *accept_encoding)
+bool exposition_accepts_gzip(const char *accept_encoding)
 {
 	unsigned any = 0;
 	struct item it;
@@ -127,7 +127,7 @@ static bool wants_gzip(const char *accept_encoding)
 struct exposition exposition_choose(const char *accept, const char *accept_encoding)
 {
 	return (struct exposition){.openmetrics = wants_openmetrics(accept),
-				   .gzip = wants_gzip(accept_encoding)};
+				   .gzip = exposition_accepts_gzip(accept_encoding)};
 }
 
 const char *exposition_type(const struct exposition *x)

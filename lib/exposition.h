@@ -20,6 +20,8 @@ struct exposition {
 /* What a request with these headers gets; NULL: it has none. Who names OpenMetrics and wants it at
  * least as much as text gets it; everybody else gets text, also who wants neither. */
 struct exposition exposition_choose(const char *accept, const char *accept_encoding);
+/* By that header alone, for whatever else is served packed. */
+bool exposition_accepts_gzip(const char *accept_encoding);
 const char *exposition_type(const struct exposition *x); /* Content-Type */
 /* Turns the whole text, of families that begin with exposition_head(), into what x says. A failure
  * (memory, limit) is text->failed. */

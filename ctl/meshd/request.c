@@ -2,6 +2,7 @@
 /* What a request says, and the answers to it; see server.h. Called by handlers. */
 #include "ctl/meshd/server.h"
 #include "lib/addr.h"
+#include "lib/exposition.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -19,21 +20,6 @@ const char *request_query(const struct request *r, const char *name)
 const char *request_header(const struct request *r, const char *name)
 {
 	return MHD_lookup_connection_value(r->mhd, MHD_HEADER_KIND, name);
-}
-
-bool request_accepts_gzip(const struct request *r)
-{
-	const char *p = request_header(r, "Accept-Encoding");
-
-	for (; p && *p; p += strcspn(p, ","), p += strspn(p, ", \t")) {
-		const char *q = p + 4;
-
-		if (strncasecmp(p, "gzip", 4) || !strchr(",; \t", *q))
-			continue;
-		q += strspn(q, "; \t");
-		return strncasecmp(q, "q=", 2) || strtod(q + 2, NULL) > 0;
-	}
-	return false;
 }
 
 int request_flag(struct request *r, const char *name, bool *out)
@@ -252,7 +238,7 @@ static uint64_t content_hash(const char *data, size_t len)
 
 void reply_static(struct request *r, const struct static_file *f)
 {
-	bool gzip = f->gzip_len && request_accepts_gzip(r);
+	bool gzip = f->gzip_len && exposition_accepts_gzip(request_header(r, "Accept-Encoding"));
 	const char *data = gzip ? f->gzip : f->data, *known = request_header(r, "If-None-Match");
 	size_t len = gzip ? f->gzip_len : f->len;
 	struct MHD_Response *p;

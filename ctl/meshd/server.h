@@ -122,8 +122,6 @@ unsigned server_connections(const struct server *s);
 /* A query parameter, NULL when it is not given. */
 const char *request_query(const struct request *r, const char *name);
 const char *request_header(const struct request *r, const char *name);
-/* May the answer be packed (RFC 9110, 12.5.3; "*" is not taken for an invitation)? */
-bool request_accepts_gzip(const struct request *r);
 /* Of ?name=true|false: 0 with *out (false when it is not given), or -EINVAL after answering 400. */
 int request_flag(struct request *r, const char *name, bool *out);
 /* Of ?name=N: 0 with *out (the fallback when it is not given), or -EINVAL after answering 400. */
