@@ -8,6 +8,8 @@
 #define RATE  200
 #define HEAVY 4000 /* a second: a worker's ring is full in less than one */
 
+static struct instance *server; /* of the story's service */
+
 /* A service of a name of its own for each story: windows remember the others. */
 static const char *start_service(void)
 {
@@ -15,8 +17,16 @@ static const char *start_service(void)
 	static int n;
 
 	snprintf(name, sizeof(name), "counted%d", n++);
-	instance_ready(instance_start(name, "a", "--netns", "origin --port 8000"));
+	server = instance_ready(instance_start(name, "a", "--netns", "origin --port 8000"));
 	return name;
+}
+
+/* Returns when so many more requests have come to it. */
+static void arrive(long n)
+{
+	long before = origin_stat(server, "requests");
+
+	eventually(15000, origin_stat(server, "requests") >= before + n);
 }
 
 static struct load *start_load(const char *service, unsigned seconds)
@@ -97,10 +107,9 @@ static void meshd_is_killed_again_and_again_and_none_is_lost_or_doubled(void **s
 	struct load *l = start_load(service, 6);
 
 	for (int i = 0; i < 5; i++) {
-		usleep(700000 +
-		       50000 * (unsigned)i); /* under load; somewhere between two batches */
+		arrive(RATE * 7 / 10 + RATE / 20 * i); /* somewhere between two batches */
 		meshd_stop(SIGKILL);
-		usleep(300000);
+		arrive(RATE * 3 / 10);
 		meshd_start();
 	}
 	eventually(15000, ended(l));
@@ -117,9 +126,9 @@ static void a_killed_agent_takes_a_second_with_it_at_most(void **state)
 	struct load *l = start_load(service, 5);
 	long made, n;
 
-	sleep(2);
+	arrive(2 * RATE);
 	agent_orphan();
-	sleep(1); /* of requests that wait in rings */
+	arrive(RATE); /* they wait in rings */
 	agent_start("");
 	eventually(15000, ended(l));
 	load_end(l);
@@ -147,7 +156,7 @@ static void an_upgrade_loses_none(void **state)
 	struct load *l = start_load(service, 5);
 	pid_t before;
 
-	sleep(1);
+	arrive(RATE);
 	before = agent_succeed("--upgrade");
 	assert_int_equal(waitpid(before, NULL, 0), before);
 	agent_wait();
@@ -164,9 +173,9 @@ static void what_finds_no_room_in_a_ring_is_counted(void **state)
 	struct load *l = start_heavy_load(service, 6);
 	char label[64];
 
-	sleep(1);
+	arrive(HEAVY);
 	kill(agent_pid, SIGSTOP);
-	sleep(4);
+	arrive(3 * HEAVY);
 	kill(agent_pid, SIGCONT);
 	eventually(15000, ended(l));
 	load_end(l);
@@ -187,7 +196,7 @@ static void an_upgrade_under_heavy_load_loses_none(void **state)
 	struct load *l = start_heavy_load(service, 6);
 	pid_t before;
 
-	sleep(1);
+	arrive(HEAVY);
 	before = agent_succeed("--upgrade");
 	assert_int_equal(waitpid(before, NULL, 0), before);
 	agent_wait();
