@@ -2,7 +2,7 @@
 /* What workers have recorded, each record once to everybody who counts or shows it: metrics, series
  * and spans, access log, explanations. See supervisor.h. */
 #include "agent/supervisor.h"
-#include "agent/telemetry/spans.h"
+#include "lib/span_json.h"
 
 #include "lib/name.h"
 

@@ -6,7 +6,7 @@
  */
 #include "agent/supervisor.h"
 #include "agent/supervisor_telemetry_impl.h"
-#include "agent/telemetry/spans.h"
+#include "lib/span_json.h"
 
 #include "lib/clock.h"
 

@@ -7,7 +7,7 @@
 #include "agent/control/configuration_impl.h"
 
 #include "agent/proxy/http1.h"
-#include "agent/telemetry/ring.h"
+#include "lib/record.h"
 #include "lib/addr.h"
 #include "lib/json.h"
 

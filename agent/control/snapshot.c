@@ -4,7 +4,7 @@
 #include "agent/control/snapshot.h"
 
 #include "agent/proxy/http1.h"
-#include "agent/telemetry/ring.h"
+#include "lib/record.h"
 
 #include <errno.h>
 #include <stdbool.h>

@@ -20,7 +20,7 @@
 #define PROXY_TRACE_H
 
 #include "agent/proxy/http1.h"
-#include "agent/telemetry/ring.h"
+#include "lib/record.h"
 #include "lib/trace_id.h"
 
 #include <stdbool.h>

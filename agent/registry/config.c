@@ -3,7 +3,7 @@
 #include "agent/registry/config.h"
 
 #include "agent/proxy/http1.h"
-#include "agent/telemetry/ring.h"
+#include "lib/record.h"
 
 #include <errno.h>
 #include <stdlib.h>

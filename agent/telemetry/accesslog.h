@@ -4,7 +4,7 @@
 #ifndef AGENT_TELEMETRY_ACCESSLOG_H
 #define AGENT_TELEMETRY_ACCESSLOG_H
 
-#include "agent/telemetry/ring.h"
+#include "lib/record.h"
 
 #include <stdint.h>
 

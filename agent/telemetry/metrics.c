@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See metrics.h. */
 #include "agent/telemetry/metrics_impl.h"
-#include "agent/telemetry/ring.h"
+#include "lib/record.h"
 
 #include <mesh/bulkhead.h>
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The text of metrics.h. */
 #include "agent/telemetry/metrics_impl.h"
-#include "agent/telemetry/ring.h"
+#include "lib/record.h"
 #include "lib/exposition.h"
 
 #include <stddef.h>

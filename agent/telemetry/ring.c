@@ -4,43 +4,11 @@
 
 #include <string.h>
 
-#define RECORD_NS_MAX	 (1ULL << 60) /* 36 years */
-#define RECORD_BYTES_MAX (1ULL << 50)
-#define GIVE_BACK	 64 /* records, after which their room is the writer's again */
-#define FILLER_KIND	 0  /* a record_kind that no record has: skip `size` bytes */
-#define RECORD_MAX                                                                                 \
-	(sizeof(struct record) + RECORD_TRIES * sizeof(struct record_try) + RECORD_TEXT_MAX + 8)
+#define GIVE_BACK   64 /* records, after which their room is the writer's again */
+#define FILLER_KIND 0  /* a record_kind that no record has: skip `size` bytes */
 #define WHY_MAX                                                                                    \
 	(sizeof(struct record_why) + WHY_CANDIDATES * sizeof(struct why_candidate) +               \
 	 RECORD_TEXT_MAX + 8)
-
-static const char *const cause_names[CAUSE_MAX] = {
-	[CAUSE_NONE] = "",
-	[CAUSE_BREAKER_OPEN] = "breaker-open",
-	[CAUSE_NO_ENDPOINT] = "no-endpoint",
-	[CAUSE_NO_HEALTHY_ENDPOINT] = "no-healthy-endpoint",
-	[CAUSE_NO_ROUTE] = "no-route",
-	[CAUSE_BULKHEAD_FULL] = "bulkhead-full",
-	[CAUSE_CONNECT_FAILED] = "connect-failed",
-	[CAUSE_CONNECT_TIMEOUT] = "connect-timeout",
-	[CAUSE_TRY_TIMEOUT] = "try-timeout",
-	[CAUSE_REQUEST_TIMEOUT] = "request-timeout",
-	[CAUSE_UPSTREAM_RESET] = "upstream-reset",
-	[CAUSE_UPSTREAM_PROTOCOL] = "upstream-protocol",
-	[CAUSE_BAD_REQUEST] = "bad-request",
-	[CAUSE_HEADER_TOO_LARGE] = "header-too-large",
-	[CAUSE_BODY_TOO_LARGE] = "body-too-large",
-	[CAUSE_RETRY_BUDGET] = "retry-budget",
-	[CAUSE_FAULT_INJECTED] = "fault-injected",
-	[CAUSE_DRAINING] = "draining",
-	[CAUSE_DENIED] = "denied",
-	[CAUSE_MAX_FORWARDS] = "max-forwards",
-};
-
-const char *cause_name(uint32_t cause)
-{
-	return cause < CAUSE_MAX && cause_names[cause] ? cause_names[cause] : "";
-}
 
 static char *data(struct ring *r)
 {
@@ -88,54 +56,10 @@ static bool why_fits(const struct record_why *w, uint32_t size)
 		       size;
 }
 
-static bool record_fits(const struct record *rec, uint32_t size)
-{
-	return rec->ntries <= RECORD_TRIES && rec->trace_len <= TRACE_TEXT_MAX &&
-	       rec->alias_len <= TRACE_ALIAS_MAX && rec->parent_len <= TRACE_TEXT_MAX &&
-	       sizeof(*rec) + rec->ntries * sizeof(struct record_try) + rec->method_len +
-			       rec->path_len + rec->host_len + rec->request_id_len +
-			       rec->trace_len + rec->alias_len + rec->parent_len <=
-		       size;
-}
-
-static void cut(uint64_t *v, uint64_t most)
-{
-	if (*v > most)
-		*v = most;
-}
-
-/* A head has no such byte, and what is written as JSON must not have one. */
-static void no_nul(char *text, size_t len)
-{
-	for (char *p = text; (p = memchr(p, 0, len - (size_t)(p - text)));)
-		*p = '?';
-}
-
-/* Numbers that no request has would spoil the sums of all others, and meshd refuses them. */
-static void trim(struct record *rec)
-{
-	if (rec->status > 999)
-		rec->status = 0;
-	cut(&rec->start_ns, RECORD_NS_MAX);
-	cut(&rec->duration_ns, RECORD_NS_MAX);
-	cut(&rec->head_ns, rec->duration_ns);
-	cut(&rec->upstream_ns, rec->duration_ns);
-	cut(&rec->bytes_in, RECORD_BYTES_MAX);
-	cut(&rec->bytes_out, RECORD_BYTES_MAX);
-	no_nul((char *)record_text(rec), (size_t)rec->method_len + rec->path_len + rec->host_len +
-						 rec->request_id_len + rec->trace_len +
-						 rec->alias_len + rec->parent_len);
-	for (uint32_t i = 0; i < rec->ntries; i++) {
-		struct record_try *t = &((struct record_try *)(rec + 1))[i];
-
-		if (t->status > 999)
-			t->status = 0;
-	}
-}
-
 static void why_trim(struct record_why *w)
 {
-	no_nul((char *)why_text(w), (size_t)w->request_id_len + w->trace_id_len + w->route_len);
+	record_no_nul((char *)why_text(w),
+		      (size_t)w->request_id_len + w->trace_id_len + w->route_len);
 }
 
 /* Copies the record at `at`, of which `left` bytes may be read. Returns its size in the ring, 0
@@ -159,7 +83,7 @@ static uint32_t take(struct ring *r, uint64_t at, uint64_t left, void *copy, boo
 		return size == to_end ? size : 0;
 	why = rec->kind == RECORD_WHY;
 	if (size < (why ? sizeof(struct record_why) : sizeof(struct record)) ||
-	    size > (why ? WHY_MAX : RECORD_MAX))
+	    size > (why ? WHY_MAX : RECORD_SIZE_MAX))
 		return 0;
 	memcpy(copy, p, size);
 	if (rec->size != size || rec->kind > RECORD_WHY || rec->kind == FILLER_KIND ||
@@ -170,14 +94,14 @@ static uint32_t take(struct ring *r, uint64_t at, uint64_t left, void *copy, boo
 	if (why)
 		why_trim(copy);
 	else
-		trim(copy);
+		record_trim(copy);
 	return size;
 }
 
 uint32_t ring_drain(struct ring *r, uint32_t max, void (*fn)(const struct record *rec, void *arg),
 		    void *arg, uint64_t *corrupt)
 {
-	_Alignas(8) char copy[WHY_MAX > RECORD_MAX ? WHY_MAX : RECORD_MAX];
+	_Alignas(8) char copy[WHY_MAX > RECORD_SIZE_MAX ? WHY_MAX : RECORD_SIZE_MAX];
 	uint64_t head = __atomic_load_n(&r->head, __ATOMIC_ACQUIRE), tail = r->tail;
 	uint32_t n = 0;
 

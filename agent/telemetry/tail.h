@@ -8,7 +8,7 @@
 #ifndef AGENT_TELEMETRY_TAIL_H
 #define AGENT_TELEMETRY_TAIL_H
 
-#include "agent/telemetry/ring.h"
+#include "lib/record.h"
 
 #include <stdint.h>
 

@@ -2,7 +2,7 @@
 /* See taps.h. */
 #include "agent/telemetry/taps.h"
 
-#include "agent/telemetry/spans.h"
+#include "lib/span_json.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -6,7 +6,7 @@
 #ifndef AGENT_TELEMETRY_TAPS_H
 #define AGENT_TELEMETRY_TAPS_H
 
-#include "agent/telemetry/ring.h"
+#include "lib/record.h"
 #include "lib/json.h"
 #include "lib/trace_id.h"
 

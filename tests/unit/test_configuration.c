@@ -3,7 +3,7 @@
 #include "tests/unit/snapshot_rig.h"
 
 #include "agent/proxy/http1.h"
-#include "agent/telemetry/ring.h"
+#include "lib/record.h"
 
 #define ANSWER(members)	 "{'revision':1,'services':[],'endpoints':[]," members "}"
 #define SERVICE(members) "{'revision':1,'services':[{'service':'s'," members "}],'endpoints':[]}"

@@ -3,7 +3,7 @@
 #include "agent/telemetry/accesslog.h"
 #include "agent/telemetry/admin.h"
 #include "agent/telemetry/metrics.h"
-#include "agent/telemetry/ring.h"
+#include "lib/record.h"
 #include "lib/json.h"
 
 #include <mesh/bulkhead.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* From records to spans; the ring of those that nobody sampled; which records a tap wants; the wall
  * clock for all of them. */
-#include "agent/telemetry/spans.h"
+#include "lib/span_json.h"
 #include "agent/telemetry/tail.h"
 #include "agent/telemetry/taps.h"
 #include "agent/telemetry/walltime.h"

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * From a worker's record to the JSON of docs/telemetry.md ("A span"). Everything that a peer chose
- * is escaped. Pure: the names are the caller's to find.
+ * What a record (lib/record.h) says, as a span: the JSON of docs/telemetry.md ("A span"), its
+ * texts, and whether it is an error or matters otherwise. Everything that a peer chose is escaped.
+ * Pure: the names are the caller's to find. Used by the agent and by meshd.
  */
-#ifndef AGENT_TELEMETRY_SPANS_H
-#define AGENT_TELEMETRY_SPANS_H
+#ifndef LIB_SPAN_JSON_H
+#define LIB_SPAN_JSON_H
 
-#include "agent/telemetry/ring.h"
 #include "lib/buf.h"
+#include "lib/record.h"
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See spans.h. Without printf(): at thousands of spans a second that is what costs. */
-#include "agent/telemetry/spans.h"
+/* See span_json.h. Without printf(): at thousands of spans a second that is what costs. */
+#include "lib/span_json.h"
 
 #include "lib/trace_id.h"
 
