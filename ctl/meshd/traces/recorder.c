@@ -1,0 +1,415 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See recorder.h: what is in memory. */
+#include "ctl/meshd/traces/recorder_impl.h"
+#include "ctl/meshd/traces/traces.h"
+#include "lib/hash.h"
+
+#include <errno.h>
+#include <mesh/abi.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#define PAGE 4096
+
+/* --- marks and tags ------------------------------------------------------------------ */
+
+uint32_t recorder_mark(const struct recorder *r, const uint8_t trace_id[16])
+{
+	uint64_t a, b;
+
+	memcpy(&a, trace_id, 8);
+	memcpy(&b, trace_id + 8, 8);
+	a = (a ^ r->seed) * 0x9e3779b97f4a7c15ULL;
+	b = (b ^ a ^ a >> 32) * 0x9e3779b97f4a7c15ULL;
+	return (uint32_t)(b >> 32);
+}
+
+uint16_t recorder_tag(const struct recorder *r, const char *name)
+{
+	return (uint16_t)((hash64(name, strlen(name)) ^ r->seed) * 0x9e3779b97f4a7c15ULL >> 48);
+}
+
+static uint32_t *chain_of(struct recorder *r, uint32_t mark)
+{
+	return &r->chain[mark & r->mask >> 1];
+}
+
+/* --- numbers ------------------------------------------------------------------------- */
+
+static bool is_there(const struct recorder *r, uint32_t number)
+{
+	return number - r->first < r->next - r->first;
+}
+
+struct recorded *recorder_at(struct recorder *r, uint32_t number)
+{
+	return is_there(r, number) ? &r->rec[number & r->mask] : NULL;
+}
+
+void recorder_range(const struct recorder *r, uint32_t *first, uint32_t *end)
+{
+	*first = r->first;
+	*end = r->next;
+}
+
+/* From a link of a chain on; one leads to older records only, else it is not good any more. */
+static bool find(struct recorder *r, uint32_t mark, uint32_t link, uint32_t from, uint32_t *number)
+{
+	while (is_there(r, link) && link - r->first < from - r->first) {
+		const struct recorded *e = &r->rec[link & r->mask];
+
+		if (e->mark == mark) {
+			*number = link;
+			return true;
+		}
+		from = link;
+		link = e->before;
+	}
+	return false;
+}
+
+bool recorder_newest(struct recorder *r, uint32_t mark, uint32_t *number)
+{
+	return find(r, mark, *chain_of(r, mark), r->next, number);
+}
+
+bool recorder_next(struct recorder *r, uint32_t mark, uint32_t *number)
+{
+	const struct recorded *e = recorder_at(r, *number);
+
+	return e && find(r, mark, e->before, *number, number);
+}
+
+struct recorder_batch *recorder_batch(struct recorder *r, uint32_t i)
+{
+	return i < r->nbatches ? &r->batch[(r->batch_first + i) % RECORDER_BATCHES] : NULL;
+}
+
+uint32_t recorder_batch_of(struct recorder *r, uint32_t number)
+{
+	uint32_t low = 0, high = r->nbatches;
+
+	while (high - low > 1) {
+		uint32_t mid = (low + high) / 2;
+
+		if (recorder_batch(r, mid)->first - r->first <= number - r->first)
+			low = mid;
+		else
+			high = mid;
+	}
+	return low;
+}
+
+/* --- coming and going ---------------------------------------------------------------- */
+
+static void drop_oldest(struct recorder *r)
+{
+	const struct recorder_batch *b = recorder_batch(r, 0);
+
+	for (uint32_t i = 0; i < b->n; i++) {
+		uint16_t flags = r->rec[(b->first + i) & r->mask].flags;
+
+		r->counts.kept_lost += (flags & (RECORDED_LISTED | RECORDED_KEPT)) == RECORDED_KEPT;
+		r->counts.other_lost += !(flags & (RECORDED_LISTED | RECORDED_KEPT));
+	}
+	r->first += b->n;
+	r->batch_first = (r->batch_first + 1) % RECORDER_BATCHES;
+	r->nbatches--;
+	if (r->changed && r->changed != UINT32_MAX)
+		r->changed--;
+}
+
+/* For an entry of so many bytes at `at`, and for its records. */
+static void make_room(struct recorder *r, uint64_t at, uint32_t bytes, uint32_t records)
+{
+	while (r->nbatches &&
+	       (recorder_batch(r, 0)->at + r->cap < at + bytes || r->nbatches == RECORDER_BATCHES ||
+		r->next - r->first + records > r->mask + 1))
+		drop_oldest(r);
+}
+
+static uint16_t flags_of(const struct record *rec)
+{
+	bool error = span_error(rec), ended = rec->status && rec->status < 400;
+	bool urgent = error || rec->flags & RECORD_SLOW ||
+		      rec->duration_ns >= TRACES_SLOW_MS * 1000000ULL ||
+		      (ended && *cause_name(rec->cause) && !(rec->flags & RECORD_CLIENT_GONE));
+	bool sampled = rec->flags & RECORD_SAMPLED;
+
+	return (uint16_t)((rec->flags & RECORD_TRACED ? 0 : RECORDED_LISTED) |
+			  (sampled ? RECORDED_SAMPLED : 0) | (urgent ? RECORDED_URGENT : 0) |
+			  (error ? RECORDED_ERROR : 0) | (sampled || urgent ? RECORDED_KEPT : 0) |
+			  (rec->alias_len ? RECORDED_ALIAS : 0));
+}
+
+static void put_record(struct recorder *r, const struct record *rec, uint32_t at,
+		       const uint16_t *tags)
+{
+	uint64_t us = rec->duration_ns / 1000;
+	uint32_t mark = recorder_mark(r, rec->trace_id), *chain = chain_of(r, mark);
+
+	r->rec[r->next & r->mask] = (struct recorded){
+		.mark = mark,
+		.before = *chain,
+		.took_us = us > UINT32_MAX ? UINT32_MAX : (uint32_t)us,
+		.at = (uint16_t)(at / 8),
+		.caller = tags[rec->caller == MESH_NONE ? RECORD_BATCH_NAMES : rec->caller],
+		.service = tags[rec->service == MESH_NONE ? RECORD_BATCH_NAMES : rec->service],
+		.flags = flags_of(rec)};
+	*chain = r->next++;
+}
+
+static void put_tags(const struct recorder *r, const struct record_batch_view *v, uint16_t *tags)
+{
+	for (uint32_t i = 0; i < v->head->names; i++)
+		tags[i] = recorder_tag(r, record_batch_name(v, i));
+	tags[RECORD_BATCH_NAMES] = recorder_tag(r, "");
+}
+
+/* After make_room(). */
+static void put_batch(struct recorder *r, const struct record_batch_view *v, uint64_t at,
+		      uint64_t came_ms)
+{
+	struct recorder_batch b = {.at = at,
+				   .came_ms = came_ms,
+				   .first_us = INT64_MAX,
+				   .last_us = 0,
+				   .wall_ns = v->head->wall_ns,
+				   .size = v->head->size,
+				   .at_names = v->head->at_names,
+				   .names = v->head->names,
+				   .first = r->next,
+				   .n = v->head->records};
+	uint16_t tags[RECORD_BATCH_NAMES + 1];
+	const struct record *rec;
+	uint32_t next = 0;
+
+	put_tags(r, v, tags);
+	while ((rec = record_batch_next(v, &next))) {
+		int64_t us = (int64_t)(record_batch_wall(v, rec->start_ns) / 1000);
+
+		put_record(r, rec, next - rec->size, tags);
+		b.first_us = us < b.first_us ? us : b.first_us;
+		b.last_us = us > b.last_us ? us : b.last_us;
+	}
+	r->batch[(r->batch_first + r->nbatches++) % RECORDER_BATCHES] = b;
+	r->at = at + file_entry(b.n, b.size);
+}
+
+int recorder_add(struct recorder *r, const struct record_batch_view *v, uint64_t came_ms,
+		 uint32_t *first)
+{
+	uint32_t bytes = file_entry(v->head->records, v->head->size), n = v->head->records;
+	uint64_t at = r->at;
+	int err;
+
+	if (bytes > r->cap || n > r->mask + 1)
+		return -EMSGSIZE;
+	if (at % r->cap + bytes > r->cap)
+		at += r->cap - at % r->cap;
+	make_room(r, at, bytes, n);
+	err = file_write(r, v, at, came_ms);
+	if (err)
+		return err;
+	*first = r->next;
+	put_batch(r, v, at, came_ms);
+	return 0;
+}
+
+/* --- what is listed ------------------------------------------------------------------ */
+
+static bool bit(const uint8_t *bits, uint32_t i)
+{
+	return bits[i / 8] >> i % 8 & 1;
+}
+
+static void put_bits(struct recorder *r, const struct recorder_batch *b, const uint8_t *bits)
+{
+	for (uint32_t i = 0; i < b->n; i++) {
+		struct recorded *e = &r->rec[(b->first + i) & r->mask];
+
+		if (bit(bits, i))
+			e->flags |= RECORDED_LISTED;
+		else
+			e->flags &= (uint16_t)~RECORDED_LISTED;
+	}
+}
+
+static void get_bits(struct recorder *r, const struct recorder_batch *b, uint8_t *bits)
+{
+	memset(bits, 0, BITS_MAX);
+	for (uint32_t i = 0; i < b->n; i++)
+		if (r->rec[(b->first + i) & r->mask].flags & RECORDED_LISTED)
+			bits[i / 8] |= (uint8_t)(1u << i % 8);
+}
+
+static void change(struct recorder *r, uint32_t batch)
+{
+	recorder_batch(r, batch)->changed = true;
+	if (batch < r->changed)
+		r->changed = batch;
+}
+
+void recorder_set_listed(struct recorder *r, uint32_t number)
+{
+	struct recorded *e = recorder_at(r, number);
+
+	if (!e)
+		return;
+	e->flags |= RECORDED_LISTED;
+	change(r, recorder_batch_of(r, number));
+}
+
+/* What cannot be written is listed again after a restart. */
+void recorder_save(struct recorder *r)
+{
+	uint8_t bits[BITS_MAX];
+
+	for (uint32_t i = r->changed; i < r->nbatches; i++) {
+		struct recorder_batch *b = recorder_batch(r, i);
+
+		if (!b->changed)
+			continue;
+		b->changed = false;
+		get_bits(r, b, bits);
+		(void)file_bits_write(r, b, bits);
+	}
+	r->changed = UINT32_MAX;
+}
+
+void recorder_restore(struct recorder *r)
+{
+	uint8_t bits[BITS_MAX];
+
+	for (uint32_t i = r->changed; i < r->nbatches; i++) {
+		struct recorder_batch *b = recorder_batch(r, i);
+
+		if (!b->changed)
+			continue;
+		b->changed = false;
+		if (!file_bits_read(r, b, bits))
+			put_bits(r, b, bits);
+	}
+	r->changed = UINT32_MAX;
+}
+
+void recorder_unlist(struct recorder *r)
+{
+	static const uint8_t none[BITS_MAX];
+
+	for (uint32_t i = 0; i < r->nbatches; i++) {
+		put_bits(r, recorder_batch(r, i), none);
+		change(r, i);
+	}
+	recorder_save(r);
+}
+
+/* --- reading ------------------------------------------------------------------------- */
+
+/* The record alone, with all names of its batch. */
+const struct record *recorder_read(struct recorder *r, uint32_t number, struct record_batch_view *v)
+{
+	struct record_batch_head *h = (void *)r->read;
+	struct record *rec = (void *)(h + 1);
+	const struct recorded *e = recorder_at(r, number);
+	const struct recorder_batch *b;
+	uint32_t at, left, names;
+
+	if (!e)
+		return NULL;
+	b = recorder_batch(r, recorder_batch_of(r, number));
+	at = e->at * 8u;
+	left = b->at_names - at < RECORD_SIZE_MAX ? b->at_names - at : (uint32_t)RECORD_SIZE_MAX;
+	names = b->size - b->at_names;
+	if (names > NAMES_MAX || file_read(r, b, at, rec, left) || rec->size > left ||
+	    rec->size % 8 || file_read(r, b, b->at_names, (char *)rec + rec->size, names))
+		return NULL;
+	*h = (struct record_batch_head){.magic = RECORD_BATCH_MAGIC,
+					.layout = RECORD_LAYOUT,
+					.size = (uint32_t)sizeof(*h) + rec->size + names,
+					.records = 1,
+					.at_names = (uint32_t)sizeof(*h) + rec->size,
+					.names = b->names,
+					.wall_ns = b->wall_ns};
+	if (record_batch_check(h, h->size, v) || recorder_mark(r, rec->trace_id) != e->mark)
+		return NULL;
+	return rec;
+}
+
+/* --- the whole ----------------------------------------------------------------------- */
+
+uint64_t recorder_bytes(uint64_t size)
+{
+	size = size < RECORDER_SIZE_MIN ? RECORDER_SIZE_MIN : size;
+	size = size > RECORDER_SIZE_MAX ? RECORDER_SIZE_MAX : size;
+	return size / PAGE * PAGE;
+}
+
+static int make_tables(struct recorder *r)
+{
+	uint32_t n = 2048;
+
+	while (n < RECORDER_RECORDS_MAX && n < r->cap / sizeof(struct record))
+		n *= 2;
+	r->mask = n - 1;
+	r->rec = calloc(n, sizeof(*r->rec));
+	r->chain = calloc(n / 2, sizeof(*r->chain));
+	return r->rec && r->chain ? 0 : -ENOMEM;
+}
+
+static void found(struct recorder *r, const struct record_batch_view *v, uint64_t at,
+		  uint64_t came_ms, const uint8_t *bits)
+{
+	uint32_t bytes = file_entry(v->head->records, v->head->size);
+
+	if (at < r->at || v->head->records > r->mask + 1)
+		return;
+	make_room(r, at, bytes, v->head->records);
+	put_batch(r, v, at, came_ms);
+	put_bits(r, recorder_batch(r, r->nbatches - 1), bits);
+}
+
+int recorder_open(const char *dir, uint64_t size, bool make, struct recorder **out)
+{
+	struct recorder *r = calloc(1, sizeof(*r));
+	int err;
+
+	if (!r)
+		return -ENOMEM;
+	r->changed = UINT32_MAX;
+	r->first = r->next = 1; /* no chain begins with 0 */
+	err = getrandom(&r->seed, sizeof(r->seed), 0) == sizeof(r->seed) ? 0 : -EIO;
+	r->fd = -1;
+	if (!err)
+		err = file_open(r, dir, recorder_bytes(size), make);
+	if (!err)
+		err = make_tables(r);
+	if (!err)
+		err = file_each(r, found);
+	if (err) {
+		recorder_close(&r);
+		return err;
+	}
+	r->counts = (struct recorder_counts){0};
+	*out = r;
+	return 0;
+}
+
+void recorder_close(struct recorder **r)
+{
+	if (!*r)
+		return;
+	file_close(*r);
+	free((*r)->rec);
+	free((*r)->chain);
+	free(*r);
+	*r = NULL;
+}
+
+void recorder_count(const struct recorder *r, struct recorder_counts *out)
+{
+	*out = r->counts;
+	out->records = r->next - r->first;
+	out->batches = r->nbatches;
+}
