@@ -365,7 +365,7 @@ static void a_broken_file_is_said_and_stops_nothing(void **state)
 	daemon_start();
 	assert_int_equal(call("GET", "/health", NULL), 200);
 	assert_body("'status':'healthy'");
-	assert_body("'tracesError':'traces.db was broken: it is kept as traces.db.corrupt");
+	assert_body("'tracesError':'traces.db was of no use: it is kept as traces.db.corrupt");
 	assert_int_equal(call("POST", "/api/spans", SPAN("1", "", "t", "s", "1", "1", "")), 200);
 	get("/api/traces/t");
 }
