@@ -35,6 +35,8 @@ int telemetry_start(struct supervisor *s)
 	if (!err)
 		err = outbox_new(s->cfg->node, s->epoch, &t->outbox);
 	if (!err)
+		outbox_wall(t->outbox, t->wall.offset_ns);
+	if (!err)
 		err = tail_new(&t->tail);
 	t->wanted = calloc(TELEMETRY_WANTED, sizeof(*t->wanted));
 	return err ? err : t->wanted ? 0 : -ENOMEM;
@@ -216,12 +218,10 @@ static const char *endpoint_name(void *arg, uint32_t endpoint, uint32_t gen)
 	return id;
 }
 
-/* Into t->text. */
-static void make_span(struct supervisor *s, const struct record *rec,
-		      const struct accesslog_names *n)
+static struct span_names span_names(struct supervisor *s, const struct record *rec,
+				    const struct accesslog_names *n)
 {
-	struct telemetry *t = &s->telemetry;
-	struct span_names names = {.source = n->caller,
+	return (struct span_names){.source = n->caller,
 				   .service = n->callee,
 				   .instance = n->endpoint,
 				   .version = n->version,
@@ -229,21 +229,14 @@ static void make_span(struct supervisor *s, const struct record *rec,
 				   .slow = span_took_ns(rec) > s->cfg->trace_slow_ns,
 				   .endpoint = endpoint_name,
 				   .arg = s};
-
-	span_json(rec, &names, walltime_ns(&t->wall, rec->start_ns), &t->text);
 }
 
 static void send_span(struct supervisor *s, const struct record *rec,
 		      const struct accesslog_names *n)
 {
-	struct telemetry *t = &s->telemetry;
+	struct span_names names = span_names(s, rec, n);
 
-	buf_reset(&t->text);
-	make_span(s, rec, n);
-	if (t->text.failed)
-		outbox_lose(t->outbox, OUTBOX_SPANS, 1);
-	else
-		outbox_add(t->outbox, OUTBOX_SPANS, 0, t->text.data, t->text.len, 1);
+	outbox_record(s->telemetry.outbox, rec, &names);
 }
 
 /* A storm of errors must not cost more than all the rest. */
@@ -332,6 +325,7 @@ static void trace(struct supervisor *s, const struct record *rec, const struct a
 static void send_tapped(struct supervisor *s, struct tapped_filter *f, const struct record *rec,
 			const struct accesslog_names *n)
 {
+	struct span_names names = span_names(s, rec, n);
 	struct telemetry *t = &s->telemetry;
 
 	if (!taps_may_send(&t->taps, s->loop.now_ns)) {
@@ -341,7 +335,7 @@ static void send_tapped(struct supervisor *s, struct tapped_filter *f, const str
 	}
 	buf_reset(&t->text);
 	buf_printf(&t->text, "{\"tap\":%llu,\"span\":", (unsigned long long)f->tap);
-	make_span(s, rec, n);
+	span_json(rec, &names, walltime_ns(&t->wall, rec->start_ns), &t->text);
 	buf_char(&t->text, '}');
 	f->lost += t->text.failed;
 	if (t->text.failed)

@@ -84,6 +84,7 @@ static void take_answer(struct supervisor *s, const cJSON *body)
 {
 	const cJSON *id;
 
+	outbox_meshd_takes(s->telemetry.outbox, json_num(body, "records", 0) == RECORD_LAYOUT);
 	cJSON_ArrayForEach (id, cJSON_GetObjectItemCaseSensitive(body, "want"))
 		if (cJSON_IsString(id))
 			telemetry_want(s, id->valuestring);
@@ -137,13 +138,13 @@ static void posted(const struct http_answer *a, void *arg)
 static void post(struct supervisor *s)
 {
 	struct telemetry *t = &s->telemetry;
-	const char *body;
+	struct session_body body;
 
 	telemetry_tell_lost(s);
-	body = outbox_batch(t->outbox, wall_ms(s), ring_lost(s));
+	body.n = outbox_batch(t->outbox, wall_ms(s), ring_lost(s), &body.pieces);
 	t->posted_ns = s->loop.now_ns;
 	t->posted_seq = outbox_seq(t->outbox);
-	t->in_flight = body && !session_post(s->session, PATH, body, posted, s);
+	t->in_flight = body.n && !session_post(s->session, PATH, &body, posted, s);
 	if (!t->in_flight)
 		back_off(s);
 }
@@ -160,7 +161,7 @@ void telemetry_push(struct supervisor *s)
 	uint64_t since_ns = s->loop.now_ns - t->posted_ns;
 
 	if (!s->session || t->in_flight || (t->backoff_ms && s->loop.now_ns < t->retry_ns) ||
-	    since_ns < TELEMETRY_EVERY_NS)
+	    (since_ns < TELEMETRY_EVERY_NS && !outbox_behind(t->outbox)))
 		return;
 	if (outbox_waiting(t->outbox) || (may_be_told(t) && since_ns >= TELEMETRY_QUIET_NS))
 		post(s);
@@ -172,6 +173,7 @@ void telemetry_beat(struct supervisor *s)
 	uint64_t half;
 
 	walltime_look(&t->wall, 0, 0);
+	outbox_wall(t->outbox, t->wall.offset_ns);
 	if (s->loop.now_ns >= t->second_end_ns)
 		telemetry_turn(s);
 	half = wall_ms(s) / TELEMETRY_SERIES_MS;
@@ -197,22 +199,24 @@ static void say_lost(const struct outbox *o)
 		 n[OUTBOX_SERIES], n[OUTBOX_SPANS], n[OUTBOX_TAPPED], n[OUTBOX_WHYS]);
 }
 
-/* Whoever is on its way may arrive or not: it goes again, and meshd knows its number. */
+/* The one on its way may arrive or not: it goes again, and meshd knows its number. */
 void telemetry_last(struct supervisor *s)
 {
 	uint64_t now_ns = clock_mono_ns(), end_ns = now_ns + LAST_MS * 1000000ULL;
 	struct telemetry *t = &s->telemetry;
 	enum outbox_verdict v = OUTBOX_TAKEN;
-	const char *body;
+	struct session_body body;
 
 	if (!s->session || !t->outbox)
 		return;
+	session_post_cancel(s->session, s);
+	t->in_flight = false;
 	telemetry_seal(s);
 	while (v != OUTBOX_AGAIN && outbox_waiting(t->outbox) && now_ns < end_ns &&
-	       (body = outbox_batch(t->outbox, wall_ms(s), ring_lost(s)))) {
+	       (body.n = outbox_batch(t->outbox, wall_ms(s), ring_lost(s), &body.pieces))) {
 		struct http_answer a;
 
-		session_post_now(s->session, PATH, body, (uint32_t)((end_ns - now_ns) / 1000000),
+		session_post_now(s->session, PATH, &body, (uint32_t)((end_ns - now_ns) / 1000000),
 				 &a);
 		v = answered(s, outbox_seq(t->outbox), a.error ? 0 : a.status, NULL);
 		http_answer_done(&a);

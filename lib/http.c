@@ -1,46 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See http.h. One blocking call, and the same on a loop by libcurl's multi socket interface. */
-#include "lib/http.h"
-#include "lib/buf.h"
+/* See http.h. A call, and waiting for it; calls on a loop are in http_loop.c. */
+#include "lib/http_impl.h"
 
-#include <curl/curl.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 #define URL_MAX		   4096
 #define DEFAULT_TIMEOUT_MS 10000
-
-/* One request under way; the asynchronous fields are unused by http_call(). */
-struct call {
-	const struct http_taker *taker; /* of http_stream() alone */
-	struct call *next, **prev;
-	struct http_client *client;
-	CURL *easy;
-	struct curl_slist *headers;
-	struct buf body;
-	char etag[sizeof(((struct http_answer *)0)->etag)];
-	void (*done)(const struct http_answer *a, void *arg);
-	void *arg;
-};
-
-struct http_client {
-	struct loop *loop;
-	CURLM *multi;
-	struct call *calls;
-	struct timer timer;
-	struct watch kick;  /* an eventfd: "now" without waiting for a tick of the timer wheel */
-	bool in_done, dead; /* a callback is running; it has freed the client */
-};
-
-struct socket_watch {
-	struct watch watch;
-	struct http_client *client;
-};
 
 static size_t on_body(char *data, size_t size, size_t n, void *arg)
 {
@@ -67,6 +36,60 @@ static size_t on_header(char *line, size_t size, size_t n, void *arg)
 		c->etag[len - at] = 0;
 	}
 	return size * n;
+}
+
+/* --- a body in pieces ---------------------------------------------------------------- */
+
+static size_t on_read(char *out, size_t size, size_t n, void *arg)
+{
+	size_t room = size * n, len = 0;
+	struct call *c = arg;
+
+	while (len < room && c->piece < c->npieces) {
+		const struct iovec *p = &c->pieces[c->piece];
+		size_t now = p->iov_len - c->at < room - len ? p->iov_len - c->at : room - len;
+
+		memcpy(out + len, (const char *)p->iov_base + c->at, now);
+		len += now;
+		c->at += now;
+		if (c->at == p->iov_len) {
+			c->piece++;
+			c->at = 0;
+		}
+	}
+	return len;
+}
+
+/* A connection that was kept may turn out to be closed: then all of it goes over another. */
+static int on_seek(void *arg, curl_off_t offset, int origin)
+{
+	struct call *c = arg;
+
+	if (offset || origin != SEEK_SET)
+		return CURL_SEEKFUNC_CANTSEEK;
+	c->piece = c->at = 0;
+	return CURL_SEEKFUNC_OK;
+}
+
+static int set_pieces(struct call *c, const struct http_call *h)
+{
+	curl_off_t len = 0;
+
+	c->pieces = calloc(h->npieces, sizeof(*c->pieces));
+	if (!c->pieces)
+		return -ENOMEM;
+	c->npieces = h->npieces;
+	memcpy(c->pieces, h->pieces, h->npieces * sizeof(*c->pieces));
+	for (size_t i = 0; i < h->npieces; i++)
+		len += (curl_off_t)h->pieces[i].iov_len;
+	return curl_easy_setopt(c->easy, CURLOPT_POST, 1L) ||
+			       curl_easy_setopt(c->easy, CURLOPT_POSTFIELDSIZE_LARGE, len) ||
+			       curl_easy_setopt(c->easy, CURLOPT_READFUNCTION, on_read) ||
+			       curl_easy_setopt(c->easy, CURLOPT_READDATA, c) ||
+			       curl_easy_setopt(c->easy, CURLOPT_SEEKFUNCTION, on_seek) ||
+			       curl_easy_setopt(c->easy, CURLOPT_SEEKDATA, c)
+		       ? -ENOMEM
+		       : 0;
 }
 
 /* No byte that could end the request line or a header. */
@@ -98,7 +121,7 @@ static int set_headers(struct call *c, const struct http_call *h)
 	char bearer[URL_MAX];
 	int r = add_header(c, "Expect:", ""); /* never wait for 100-continue */
 
-	if (!r && h->body)
+	if (!r && (h->body || h->npieces))
 		r = add_header(c, "Content-Type: application/json", "");
 	if (!r && h->if_match)
 		r = add_header(c, "If-Match: ", h->if_match);
@@ -135,25 +158,33 @@ static int set_target(CURL *e, const struct http_call *h)
 	return curl_easy_setopt(e, CURLOPT_URL, url) ? -ENOMEM : 0;
 }
 
-static int set_method(CURL *e, const struct http_call *h)
+static int set_body(struct call *c, const struct http_call *h)
 {
-	bool sends = h->body || !strcmp(h->method, "POST") || !strcmp(h->method, "PUT") ||
-		     !strcmp(h->method, "PATCH");
-	CURLcode r = CURLE_OK;
+	curl_off_t len = h->body ? (curl_off_t)h->body_len : 0;
+
+	if (h->npieces)
+		return set_pieces(c, h);
+	return curl_easy_setopt(c->easy, CURLOPT_POSTFIELDSIZE_LARGE, len) ||
+			       curl_easy_setopt(c->easy, CURLOPT_COPYPOSTFIELDS,
+						h->body ? h->body : "")
+		       ? -ENOMEM
+		       : 0;
+}
+
+static int set_method(struct call *c, const struct http_call *h)
+{
+	bool sends = h->body || h->npieces || !strcmp(h->method, "POST") ||
+		     !strcmp(h->method, "PUT") || !strcmp(h->method, "PATCH");
+	CURLcode r;
 
 	if (!*h->method || !plain(h->method, false))
 		return -EINVAL;
-	if (sends) {
-		curl_off_t len = h->body ? (curl_off_t)h->body_len : 0;
-
-		r = curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE_LARGE, len);
-		if (!r)
-			r = curl_easy_setopt(e, CURLOPT_COPYPOSTFIELDS, h->body ? h->body : "");
-	}
-	if (!r && !strcmp(h->method, "HEAD"))
-		r = curl_easy_setopt(e, CURLOPT_NOBODY, 1L);
-	else if (!r)
-		r = curl_easy_setopt(e, CURLOPT_CUSTOMREQUEST, h->method);
+	if (sends && set_body(c, h))
+		return -ENOMEM;
+	if (!strcmp(h->method, "HEAD"))
+		r = curl_easy_setopt(c->easy, CURLOPT_NOBODY, 1L);
+	else
+		r = curl_easy_setopt(c->easy, CURLOPT_CUSTOMREQUEST, h->method);
 	return r ? -ENOMEM : 0;
 }
 
@@ -179,14 +210,15 @@ static int set_limits(struct call *c, const struct http_call *h)
 		       : 0;
 }
 
-static void call_done(struct call *c)
+void http_call_end(struct call *c)
 {
 	curl_easy_cleanup(c->easy);
 	curl_slist_free_all(c->headers);
+	free(c->pieces);
 	buf_done(&c->body);
 }
 
-static int call_init(struct call *c, const struct http_call *h)
+int http_call_begin(struct call *c, const struct http_call *h)
 {
 	int r;
 
@@ -199,11 +231,11 @@ static int call_init(struct call *c, const struct http_call *h)
 	if (!r)
 		r = set_target(c->easy, h);
 	if (!r)
-		r = set_method(c->easy, h);
+		r = set_method(c, h);
 	if (!r)
 		r = set_headers(c, h);
 	if (r)
-		call_done(c);
+		http_call_end(c);
 	return r;
 }
 
@@ -243,7 +275,7 @@ static int map_error(const struct call *c, CURLcode code)
 	}
 }
 
-static void take_answer(struct call *c, CURLcode code, struct http_answer *a)
+void http_call_answer(struct call *c, CURLcode code, struct http_answer *a)
 {
 	long status = 0;
 
@@ -264,14 +296,14 @@ static void take_answer(struct call *c, CURLcode code, struct http_answer *a)
 int http_call(const struct http_call *h, struct http_answer *a)
 {
 	struct call c;
-	int r = call_init(&c, h);
+	int r = http_call_begin(&c, h);
 
 	if (r) {
 		*a = (struct http_answer){.error = r};
 		return r;
 	}
-	take_answer(&c, curl_easy_perform(c.easy), a);
-	call_done(&c);
+	http_call_answer(&c, curl_easy_perform(c.easy), a);
+	http_call_end(&c);
 	return a->error;
 }
 
@@ -336,7 +368,7 @@ int http_stream(const struct http_call *h, const struct http_taker *t, struct ht
 	CURLM *multi = curl_multi_init();
 	CURLcode code = CURLE_OK;
 	struct call c;
-	int r = multi ? call_init(&c, h) : -ENOMEM;
+	int r = multi ? http_call_begin(&c, h) : -ENOMEM;
 
 	*a = (struct http_answer){.error = r};
 	if (r)
@@ -349,12 +381,12 @@ int http_stream(const struct http_call *h, const struct http_taker *t, struct ht
 		r = drive(multi, t->stop_fd, &code);
 		curl_multi_remove_handle(multi, c.easy);
 	}
-	take_answer(&c, code, a);
+	http_call_answer(&c, code, a);
 	if (!r && code == CURLE_WRITE_ERROR && !c.body.failed)
 		r = -ECANCELED;
 	if (r)
 		a->error = r;
-	call_done(&c);
+	http_call_end(&c);
 out:
 	if (multi)
 		curl_multi_cleanup(multi);
@@ -384,206 +416,5 @@ int http_escape(const char *s, char *out, size_t cap)
 	if (at >= cap)
 		return -ENOBUFS;
 	out[at] = 0;
-	return 0;
-}
-
-/* --- on a loop ----------------------------------------------------------------------- */
-
-static void call_free(struct call *c)
-{
-	*c->prev = c->next;
-	if (c->next)
-		c->next->prev = c->prev;
-	curl_multi_remove_handle(c->client->multi, c->easy);
-	call_done(c);
-	free(c);
-}
-
-static void client_destroy(struct http_client *hc)
-{
-	while (hc->calls)
-		call_free(hc->calls);
-	curl_multi_cleanup(hc->multi);
-	timer_cancel(hc->loop, &hc->timer);
-	if (hc->kick.fd >= 0) {
-		int fd = hc->kick.fd;
-
-		loop_del(hc->loop, &hc->kick);
-		close(fd);
-	}
-	free(hc);
-}
-
-/* Delivers what is finished. A callback may start calls and may free the client. */
-static void deliver(struct http_client *hc)
-{
-	struct http_answer answer;
-	struct call *c = NULL;
-	CURLMsg *m;
-	int left;
-
-	while ((m = curl_multi_info_read(hc->multi, &left))) {
-		void (*done)(const struct http_answer *, void *);
-		void *arg;
-
-		if (m->msg != CURLMSG_DONE ||
-		    curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &c))
-			continue;
-		take_answer(c, m->data.result, &answer);
-		done = c->done;
-		arg = c->arg;
-		call_free(c);
-		hc->in_done = true;
-		done(&answer, arg);
-		hc->in_done = false;
-		http_answer_done(&answer);
-		if (hc->dead) {
-			client_destroy(hc);
-			return;
-		}
-	}
-}
-
-static void act(struct http_client *hc, curl_socket_t fd, int events)
-{
-	int running;
-
-	curl_multi_socket_action(hc->multi, fd, events, &running);
-	deliver(hc);
-}
-
-static void on_timer(struct timer *t)
-{
-	act((struct http_client *)((char *)t - offsetof(struct http_client, timer)),
-	    CURL_SOCKET_TIMEOUT, 0);
-}
-
-static void on_kick(struct watch *w, uint32_t events)
-{
-	uint64_t n;
-
-	if (read(w->fd, &n, sizeof(n)) == sizeof(n))
-		act((struct http_client *)((char *)w - offsetof(struct http_client, kick)),
-		    CURL_SOCKET_TIMEOUT, 0);
-}
-
-static void on_socket(struct watch *w, uint32_t events)
-{
-	struct socket_watch *sw = (struct socket_watch *)w;
-	int bits = (events & EPOLLIN ? CURL_CSELECT_IN : 0) |
-		   (events & EPOLLOUT ? CURL_CSELECT_OUT : 0) |
-		   (events & (EPOLLERR | EPOLLHUP) ? CURL_CSELECT_ERR : 0);
-
-	act(sw->client, w->fd, bits); /* may free sw */
-}
-
-static int timer_changed(CURLM *m, long ms, void *arg)
-{
-	struct http_client *hc = arg;
-	uint64_t one = 1;
-
-	timer_cancel(hc->loop, &hc->timer);
-	if (ms > 0)
-		timer_arm(hc->loop, &hc->timer, (uint64_t)ms, on_timer);
-	else if (ms == 0 && write(hc->kick.fd, &one, sizeof(one)) < 0 && errno != EAGAIN)
-		return -1;
-	return 0;
-}
-
-static int socket_changed(CURL *e, curl_socket_t fd, int what, void *arg, void *socket_arg)
-{
-	struct http_client *hc = arg;
-	struct socket_watch *sw = socket_arg;
-	uint32_t events =
-		(what & CURL_POLL_IN ? EPOLLIN : 0) | (what & CURL_POLL_OUT ? EPOLLOUT : 0);
-
-	if (what == CURL_POLL_REMOVE) {
-		if (sw)
-			loop_del(hc->loop, &sw->watch);
-		free(sw);
-		return 0;
-	}
-	if (sw)
-		return loop_mod(hc->loop, &sw->watch, events) ? -1 : 0;
-	sw = calloc(1, sizeof(*sw));
-	if (!sw)
-		return -1;
-	sw->client = hc;
-	if (loop_add(hc->loop, &sw->watch, fd, events, on_socket)) {
-		free(sw);
-		return -1;
-	}
-	curl_multi_assign(hc->multi, fd, sw);
-	return 0;
-}
-
-int http_client_new(struct loop *l, struct http_client **out)
-{
-	struct http_client *hc = calloc(1, sizeof(*hc));
-	int fd, r = 0;
-
-	if (!hc)
-		return -ENOMEM;
-	hc->loop = l;
-	hc->kick.fd = -1;
-	hc->multi = curl_multi_init();
-	fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	if (fd < 0)
-		r = -errno;
-	else if (!hc->multi)
-		r = -ENOMEM;
-	if (!r)
-		r = loop_add(l, &hc->kick, fd, EPOLLIN, on_kick);
-	if (r && fd >= 0)
-		close(fd);
-	if (!r && (curl_multi_setopt(hc->multi, CURLMOPT_SOCKETFUNCTION, socket_changed) ||
-		   curl_multi_setopt(hc->multi, CURLMOPT_SOCKETDATA, hc) ||
-		   curl_multi_setopt(hc->multi, CURLMOPT_TIMERFUNCTION, timer_changed) ||
-		   curl_multi_setopt(hc->multi, CURLMOPT_TIMERDATA, hc)))
-		r = -ENOMEM;
-	if (r) {
-		client_destroy(hc);
-		return r;
-	}
-	*out = hc;
-	return 0;
-}
-
-void http_client_free(struct http_client **c)
-{
-	struct http_client *hc = *c;
-
-	*c = NULL;
-	if (hc && hc->in_done)
-		hc->dead = true;
-	else if (hc)
-		client_destroy(hc);
-}
-
-int http_client_start(struct http_client *hc, const struct http_call *h,
-		      void (*done)(const struct http_answer *a, void *arg), void *arg)
-{
-	struct call *c = malloc(sizeof(*c));
-	int r;
-
-	if (!c)
-		return -ENOMEM;
-	r = call_init(c, h);
-	if (r) {
-		free(c);
-		return r;
-	}
-	c->client = hc;
-	c->done = done;
-	c->arg = arg;
-	c->next = hc->calls;
-	c->prev = &hc->calls;
-	if (c->next)
-		c->next->prev = &c->next;
-	hc->calls = c;
-	if (curl_multi_add_handle(hc->multi, c->easy)) {
-		call_free(c);
-		return -ENOMEM;
-	}
 	return 0;
 }

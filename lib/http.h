@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 #define HTTP_ANSWER_MAX (16u << 20)
 
@@ -23,6 +24,10 @@ struct http_call {
 	const char *if_none_match; /* or NULL */
 	const char *body;	   /* JSON, or NULL */
 	size_t body_len;
+	/* Or a body in pieces, which are not copied: they stay as they are until the call has
+	 * ended, been cancelled or the client was freed. */
+	const struct iovec *pieces;
+	size_t npieces;
 	uint32_t timeout_ms; /* for all of it; 0: 10 s */
 };
 
@@ -56,10 +61,13 @@ int http_stream(const struct http_call *c, const struct http_taker *t, struct ht
 struct http_client;
 int http_client_new(struct loop *l, struct http_client **out);
 void http_client_free(struct http_client **c);
-/* Starts a call (everything in *c is copied). `done` runs once from the loop, never from inside
- * this call; the answer is released after it returns. 0 or -errno (then done is not called). */
+/* Starts a call (everything in *c is copied, but not what pieces point to). `done` runs once from
+ * the loop, never from inside this call; the answer is released after it returns. 0 or -errno (then
+ * done is not called). */
 int http_client_start(struct http_client *hc, const struct http_call *c,
 		      void (*done)(const struct http_answer *a, void *arg), void *arg);
+/* Ends the calls that were started with this arg: `done` will not run for them. Not from `done`. */
+void http_client_cancel(struct http_client *hc, const void *arg);
 
 /* Percent-encodes a path segment into out (cap bytes). 0 or -ENOBUFS. */
 int http_escape(const char *s, char *out, size_t cap);

@@ -386,27 +386,32 @@ static void report_start(struct session *s)
 		timer_arm(s->loop, &s->report_timer, next_wait(&s->report_backoff), report_again);
 }
 
-static struct http_call post_of(const struct session *s, const char *path, const char *body,
-				uint32_t timeout_ms)
+static struct http_call post_of(const struct session *s, const char *path,
+				const struct session_body *body, uint32_t timeout_ms)
 {
 	return (struct http_call){.method = "POST",
 				  .base = s->control,
 				  .path = path,
 				  .token = *s->token ? s->token : NULL,
-				  .body = body,
-				  .body_len = strlen(body),
+				  .pieces = body->pieces,
+				  .npieces = body->n,
 				  .timeout_ms = timeout_ms};
 }
 
-void session_post_now(struct session *s, const char *path, const char *body, uint32_t timeout_ms,
-		      struct http_answer *a)
+void session_post_now(struct session *s, const char *path, const struct session_body *body,
+		      uint32_t timeout_ms, struct http_answer *a)
 {
 	struct http_call c = post_of(s, path, body, timeout_ms ? timeout_ms : 1);
 
 	http_call(&c, a);
 }
 
-int session_post(struct session *s, const char *path, const char *body,
+void session_post_cancel(struct session *s, const void *arg)
+{
+	http_client_cancel(s->http, arg);
+}
+
+int session_post(struct session *s, const char *path, const struct session_body *body,
 		 void (*done)(const struct http_answer *a, void *arg), void *arg)
 {
 	struct http_call c = post_of(s, path, body, CALL_TIMEOUT);

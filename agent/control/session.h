@@ -40,13 +40,20 @@ void session_free(struct session **s);
 
 /* Our state is different now: to be sent within 10 ms. */
 void session_changed(struct session *s);
+/* A body in pieces, which stay as they are until the call has ended (lib/http.h). */
+struct session_body {
+	const struct iovec *pieces;
+	size_t n;
+};
 /* Sends a body of JSON, with our token. done: as in http_client_start. 0 or -errno. */
-int session_post(struct session *s, const char *path, const char *body,
+int session_post(struct session *s, const char *path, const struct session_body *body,
 		 void (*done)(const struct http_answer *a, void *arg), void *arg);
-/* The same, waiting for the answer for so long. Fills *a, to be released with http_answer_done().
- */
-void session_post_now(struct session *s, const char *path, const char *body, uint32_t timeout_ms,
-		      struct http_answer *a);
+/* Ends what was posted with this arg: no answer will come. */
+void session_post_cancel(struct session *s, const void *arg);
+/* The same as session_post(), waiting for the answer for so long. Fills *a, to be released with
+ * http_answer_done(). */
+void session_post_now(struct session *s, const char *path, const struct session_body *body,
+		      uint32_t timeout_ms, struct http_answer *a);
 /* Reads the token again. */
 void session_reload(struct session *s);
 /* Sends the farewell: meshd forgets our endpoints at once. `done` runs when it was answered or

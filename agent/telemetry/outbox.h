@@ -3,23 +3,29 @@
  * What waits to be sent to meshd, and the batch that is on its way: the bodies of
  * docs/telemetry.md ("From agent to meshd"). A batch has its number for good and goes again,
  * unchanged, until meshd has taken or refused it. Everything is bounded: of seconds, spans and
- * tapped requests the oldest are dropped, of explanations the newest, and counted. Texts come as
- * JSON and are copied. Knows no network and reads no clock.
+ * tapped requests the oldest are dropped, of explanations the newest, and counted. Spans are
+ * records, in batches (lib/record_batch.h), and are made JSON for a meshd only that does not take
+ * these; all the rest comes as JSON. Knows no network and reads no clock.
  */
 #ifndef AGENT_TELEMETRY_OUTBOX_H
 #define AGENT_TELEMETRY_OUTBOX_H
 
-#include "lib/buf.h"
+#include "lib/record.h"
+#include "lib/span_json.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 enum outbox_kind { OUTBOX_SERIES, OUTBOX_SPANS, OUTBOX_TAPPED, OUTBOX_WHYS, OUTBOX_KINDS };
 const char *outbox_kind_name(enum outbox_kind k); /* "series", ... */
 
 #define OUTBOX_SERIES_KEEP_MS 120000
-#define OUTBOX_BATCH_SPANS    1000 /* meshd's loop is busy with them for some 80 ms */
-#define OUTBOX_WHYS_MAX	      256  /* how many wait */
+#define OUTBOX_BATCH_SPANS    1000 /* as JSON: meshd's loop is busy with them for some 80 ms */
+#define OUTBOX_BATCH_RECORDS  (2u << 20)  /* bytes of records in a batch */
+#define OUTBOX_RECORDS_MAX    (16u << 20) /* ... that wait */
+#define OUTBOX_WHYS_MAX	      256	  /* how many wait */
 
 struct outbox_counts {
 	uint64_t batches, again;	/* answered well; sent once more */
@@ -34,9 +40,19 @@ struct outbox;
 int outbox_new(const char *node, const char *epoch, struct outbox **out);
 void outbox_free(struct outbox **o);
 
-/* n elements with commas between them. time_ms: the wall clock's, for series: in their second. */
+/* n elements, but no spans, with commas between them; copied. time_ms: the wall clock's, for
+ * series: in their second. */
 void outbox_add(struct outbox *o, enum outbox_kind kind, uint64_t time_ms, const char *text,
 		size_t len, uint32_t n);
+/* A span, of a record that was checked; copied, with its names (as record_batch_add() has it: they
+ * stay where they are until the next outbox_wall(), or are others then). */
+void outbox_record(struct outbox *o, const struct record *rec, const struct span_names *names);
+/* What makes wall-clock time of the monotonic one, in the records that come from now on. Now and
+ * then, even when it is the same. */
+void outbox_wall(struct outbox *o, int64_t wall_ns);
+/* Does meshd take records as we have them? At first it is believed not to, and again after it has
+ * refused a batch. */
+void outbox_meshd_takes(struct outbox *o, bool records);
 /* What never got as far as here. */
 void outbox_lose(struct outbox *o, enum outbox_kind kind, uint64_t n);
 /* Drops series that have waited for too long. */
@@ -50,8 +66,10 @@ uint64_t outbox_count(const struct outbox *o, enum outbox_kind kind); /* element
 bool outbox_behind(const struct outbox *o);
 
 /* The batch to be sent next, the same one until it is answered for; made even when it is empty.
- * ring_lost: records that found no room on their way here. The outbox's; NULL: no memory. */
-const char *outbox_batch(struct outbox *o, uint64_t now_ms, uint64_t ring_lost);
+ * ring_lost: records that found no room on their way here. *body: its pieces one behind the other,
+ * the outbox's; the first one ends in a NUL that is no part of it. How many; 0: no memory. */
+size_t outbox_batch(struct outbox *o, uint64_t now_ms, uint64_t ring_lost,
+		    const struct iovec **body);
 uint64_t outbox_seq(const struct outbox *o); /* of that batch */
 enum outbox_verdict { OUTBOX_TAKEN, OUTBOX_REFUSED, OUTBOX_AGAIN };
 /* seq: of the batch that was answered; any other than the one on its way was answered before. */

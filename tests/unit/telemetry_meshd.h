@@ -7,6 +7,7 @@
 #define TESTS_TELEMETRY_MESHD_H
 
 #include "lib/json.h"
+#include "lib/record_batch.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -30,7 +31,9 @@ static struct {
 	char epoch[32];
 	uint64_t seq; /* of the last batch that was counted */
 	uint64_t requests, spans, whys, tapped, lost_spans, lost_taps, series, duplicates, batches;
-	uint64_t unsampled;
+	uint64_t unsampled,
+		records; /* of the spans: those nobody sampled; those that came as records */
+	int layout;	 /* of records that it says it takes; 0: none */
 	uint64_t last_time;
 	char last_span[4096];
 } meshd = {.lock = PTHREAD_MUTEX_INITIALIZER};
@@ -43,6 +46,30 @@ static inline uint64_t tapped_lost(const cJSON *list)
 	cJSON_ArrayForEach (v, list)
 		n += (uint64_t)json_num(v, "lost", 0);
 	return n;
+}
+
+/* The spans of the record batches at p, to those that came as JSON. */
+static inline void meshd_records(const char *p, size_t len, cJSON *spans)
+{
+	struct record_batch_view v;
+	const struct record *rec;
+	struct span_names names;
+	struct buf b;
+
+	for (; len; p += v.head->size, len -= v.head->size) {
+		uint32_t at = 0;
+
+		if (!meshd.layout || record_batch_check(p, len, &v))
+			abort();
+		while ((rec = record_batch_next(&v, &at))) {
+			buf_init(&b, SPAN_MAX);
+			record_batch_span(&v, rec, &names);
+			span_json(rec, &names, record_batch_wall(&v, rec->start_ns), &b);
+			cJSON_AddItemToArray(spans, json_parse(b.data, b.len, NULL));
+			buf_done(&b);
+			meshd.records++;
+		}
+	}
 }
 
 static inline void meshd_count(const cJSON *b)
@@ -70,9 +97,10 @@ static inline void meshd_count(const cJSON *b)
 }
 
 /* Takes a batch as ctl/meshd does: each (epoch, seq) once. */
-static inline void meshd_batch(const char *body)
+static inline void meshd_batch(const char *body, size_t len)
 {
-	cJSON *b = json_parse(body, strlen(body), NULL);
+	size_t json = strlen(body), at = json == len ? len : (json / 8 + 1) * 8;
+	cJSON *b = json_parse(body, json, NULL);
 	uint64_t seq = (uint64_t)json_num(b, "seq", 0);
 
 	if (!b || !seq)
@@ -86,6 +114,7 @@ static inline void meshd_batch(const char *body)
 	} else {
 		if (seq < meshd.seq)
 			abort();
+		meshd_records(body + at, len - at, cJSON_GetObjectItem(b, "spans"));
 		meshd_count(b);
 		meshd.batches++;
 	}
@@ -105,15 +134,16 @@ static inline void reply(int fd, int status, const char *body)
 	shutdown(fd, SHUT_WR);
 }
 
-static inline void meshd_telemetry(int fd, const char *body)
+static inline void meshd_telemetry(int fd, const char *body, size_t len)
 {
 	char answer[1024];
 	int mood = meshd.mood;
 
 	pthread_mutex_lock(&meshd.lock);
 	if (mood == TAKES || mood == LOSES_ANSWERS || mood == IS_LATE)
-		meshd_batch(body);
-	snprintf(answer, sizeof(answer), "{\"success\":true%s}", meshd.answer);
+		meshd_batch(body, len);
+	snprintf(answer, sizeof(answer), "{\"success\":true,\"records\":%d%s}", meshd.layout,
+		 meshd.answer);
 	pthread_mutex_unlock(&meshd.lock);
 	if (mood == IS_LATE)
 		poll(NULL, 0, 250);
@@ -128,7 +158,7 @@ static inline void meshd_telemetry(int fd, const char *body)
 /* One question: the body behind its head. */
 static inline void serve(int fd)
 {
-	static char in[9 << 20];
+	static _Alignas(8) char in[9 << 20], body[9 << 20]; /* where records are aligned */
 	size_t len = 0, want = SIZE_MAX;
 	char *end = NULL, *length;
 
@@ -146,10 +176,12 @@ static inline void serve(int fd)
 		length = strcasestr(in, "Content-Length: ");
 		want = (size_t)(end + 4 - in) + (length ? strtoul(length + 16, NULL, 10) : 0);
 	}
-	if (!strncmp(in, "POST /api/telemetry", 19))
-		meshd_telemetry(fd, end + 4);
-	else
+	if (!strncmp(in, "POST /api/telemetry", 19)) {
+		memcpy(body, end + 4, len - (size_t)(end + 4 - in) + 1);
+		meshd_telemetry(fd, body, len - (size_t)(end + 4 - in));
+	} else {
 		reply(fd, !strncmp(in, "PUT", 3) ? 200 : 503, "{\"success\":true}");
+	}
 }
 
 static inline void *meshd_run(void *arg)
@@ -182,6 +214,7 @@ static inline void meshd_start(void)
 	socklen_t len = sizeof(in);
 
 	memset(&meshd.mood, 0, sizeof(meshd) - offsetof(__typeof__(meshd), mood));
+	meshd.layout = RECORD_LAYOUT;
 	meshd.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	assert_int_equal(bind(meshd.fd, (struct sockaddr *)&in, len), 0);
 	assert_int_equal(listen(meshd.fd, 64), 0);

@@ -218,6 +218,32 @@ static void request_carries_body_token_and_etag_over_a_unix_socket(void **state)
 	server_stop(&s);
 }
 
+static void a_body_may_come_in_pieces_of_any_bytes(void **state)
+{
+	static char big[5000];
+	const struct iovec pieces[] = {{"{\"a\":1}\0", 8}, {big, sizeof(big)}, {"", 0}, {"end", 3}};
+	struct http_answer a;
+	struct server s;
+	struct http_call c = {.method = "POST", .path = "/x", .pieces = pieces, .npieces = 4};
+	const char *body;
+
+	memset(big, 7, sizeof(big));
+	big[0] = 0;
+	server_start(&s, true, ECHO, NULL);
+	c.base = s.base;
+	assert_int_equal(http_call(&c, &a), 0);
+	assert_non_null(strstr(a.body, "Content-Type: application/json\r\n"));
+	assert_non_null(strstr(a.body, "Content-Length: 5011\r\n"));
+	assert_null(strstr(a.body, "Expect:"));
+	body = strstr(a.body, "\r\n\r\n") + 4;
+	assert_int_equal(a.len - (size_t)(body - a.body), 5011);
+	assert_memory_equal(body, "{\"a\":1}", 8);
+	assert_memory_equal(body + 8, big, sizeof(big));
+	assert_memory_equal(body + 5008, "end", 3);
+	http_answer_done(&a);
+	server_stop(&s);
+}
+
 static void post_without_a_body_says_so(void **state)
 {
 	struct http_answer a;
@@ -414,6 +440,34 @@ static void async_timeout_fires(void **state)
 	server_stop(&s);
 }
 
+static void calls_are_cancelled_by_their_arg(void **state)
+{
+	struct http_client *hc;
+	struct outcome o[2] = {0}, other = {0};
+	struct server silent, good;
+	struct http_call c = {.method = "GET", .path = "/"};
+	struct loop l;
+
+	server_start(&silent, false, SILENT, NULL);
+	server_start(&good, false, ECHO, NULL);
+	assert_int_equal(loop_init(&l), 0);
+	assert_int_equal(http_client_new(&l, &hc), 0);
+	c.base = silent.base;
+	assert_int_equal(http_client_start(hc, &c, on_answer, &o[0]), 0);
+	assert_int_equal(loop_once(&l, 20), 0);
+	c.base = good.base;
+	assert_int_equal(http_client_start(hc, &c, on_answer, &o[0]), 0);
+	assert_int_equal(http_client_start(hc, &c, on_answer, &other), 0);
+	http_client_cancel(hc, &o[0]);
+	http_client_cancel(hc, &o[1]); /* has none */
+	run_until(&l, &other.calls, 1);
+	assert_int_equal(o[0].calls, 0);
+	http_client_free(&hc);
+	loop_done(&l);
+	server_stop(&silent);
+	server_stop(&good);
+}
+
 static void freeing_the_client_cancels_what_is_under_way(void **state)
 {
 	struct http_client *hc;
@@ -536,6 +590,7 @@ int main(void)
 		cmocka_unit_test(empty_answer_has_an_empty_body),
 		cmocka_unit_test(redirect_is_not_followed),
 		cmocka_unit_test(request_carries_body_token_and_etag_over_a_unix_socket),
+		cmocka_unit_test(a_body_may_come_in_pieces_of_any_bytes),
 		cmocka_unit_test(post_without_a_body_says_so),
 		cmocka_unit_test(proxy_from_the_environment_is_ignored),
 		cmocka_unit_test(failures_have_an_errno),
@@ -550,6 +605,7 @@ int main(void)
 		cmocka_unit_test(a_refusal_is_no_stream),
 		cmocka_unit_test(async_calls_answer_from_the_loop),
 		cmocka_unit_test(async_timeout_fires),
+		cmocka_unit_test(calls_are_cancelled_by_their_arg),
 		cmocka_unit_test(freeing_the_client_cancels_what_is_under_way),
 	};
 

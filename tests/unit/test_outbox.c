@@ -3,6 +3,7 @@
  * counted as dropped, and nothing grows without an end. */
 #include "agent/telemetry/outbox.h"
 #include "lib/json.h"
+#include "lib/record_batch.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,10 +14,12 @@
 /* after the types that it needs */
 #include <cmocka.h>
 
-#define NOW 1763868000000ULL
+#define NOW  1763868000000ULL
+#define WALL 1763867000000000000LL
 
 static struct outbox *o;
-static cJSON *batch; /* the last one, parsed */
+static cJSON *batch; /* the last one, parsed, its records among the spans */
+static size_t json_len, record_bytes;
 
 static int setup(void **state)
 {
@@ -39,14 +42,81 @@ static void add(enum outbox_kind k, uint64_t time_ms, const char *text, uint32_t
 	outbox_add(o, k, time_ms, text, strlen(text), n);
 }
 
+static struct {
+	struct record r;
+	char text[RECORD_TEXT_MAX];
+} whole;
+
+/* One with that number for its id, and a path of so many bytes. */
+static void add_long_span(uint64_t number, uint16_t path)
+{
+	static const struct span_names names = {
+		.source = "frontend", .service = "backend", .instance = "b-1", .version = ""};
+
+	memset(&whole, 'p', sizeof(whole));
+	whole.r = (struct record){.kind = RECORD_REQUEST,
+				  .size = (uint32_t)(sizeof(whole.r) + path + 7) & ~7u,
+				  .flags = RECORD_TRACED | RECORD_SAMPLED,
+				  .start_ns = 1000000000000,
+				  .status = 200,
+				  .path_len = path};
+	for (int i = 0; i < 8; i++)
+		whole.r.span_id[i] = (uint8_t)(number >> (56 - 8 * i));
+	outbox_record(o, &whole.r, &names);
+}
+
+static void add_span(uint64_t number)
+{
+	add_long_span(number, 0);
+}
+
+/* The ids of spans that next() has found. */
+static uint64_t id_of(const cJSON *span)
+{
+	return strtoull(json_str(span, "id", ""), NULL, 16);
+}
+
+static void take_records(const struct iovec *piece, cJSON *spans)
+{
+	struct record_batch_view v;
+	const struct record *rec;
+	struct span_names names;
+	uint32_t at = 0;
+	struct buf b;
+
+	assert_int_equal(record_batch_check(piece->iov_base, piece->iov_len, &v), 0);
+	assert_int_equal(v.head->size, piece->iov_len);
+	assert_string_equal(record_batch_node(&v), "n\"1");
+	while ((rec = record_batch_next(&v, &at))) {
+		buf_init(&b, SPAN_MAX);
+		record_batch_span(&v, rec, &names);
+		span_json(rec, &names, record_batch_wall(&v, rec->start_ns), &b);
+		cJSON_AddItemToArray(spans, json_parse(b.data, b.len, NULL));
+		buf_done(&b);
+	}
+	record_bytes += piece->iov_len;
+}
+
 static const cJSON *next(void)
 {
-	const char *text = outbox_batch(o, NOW, 3);
+	const struct iovec *body;
+	size_t n = outbox_batch(o, NOW, 3, &body);
+	const char *text;
+	cJSON *spans;
 
-	assert_non_null(text);
+	assert_true(n > 0);
+	text = body->iov_base;
+	json_len = strlen(text);
 	cJSON_Delete(batch);
-	batch = json_parse(text, strlen(text), NULL);
+	batch = json_parse(text, json_len, NULL);
 	assert_non_null(batch);
+	spans = cJSON_GetObjectItem(batch, "spans");
+	assert_true(n == 1 ? body->iov_len == json_len
+			   : !spans->child && body->iov_len % 8 == 0 && body->iov_len > json_len &&
+				     body->iov_len <= json_len + 8);
+	record_bytes = 0;
+	for (size_t i = 1; i < n; i++)
+		take_records(&body[i], spans);
 	return batch;
 }
 
@@ -64,8 +134,8 @@ static void a_batch_has_all_that_waits(void **state)
 {
 	assert_false(outbox_waiting(o));
 	add(OUTBOX_SERIES, NOW - 1000, "{\"requests\":1},{\"requests\":2}", 2);
-	add(OUTBOX_SPANS, 0, "{\"id\":\"a\"}", 1);
-	add(OUTBOX_SPANS, 0, "{\"id\":\"b\"}", 1);
+	add_span(1);
+	add_span(2);
 	add(OUTBOX_TAPPED, 0, "{\"tap\":1}", 1);
 	add(OUTBOX_WHYS, 0, "{\"id\":\"c\"}", 1);
 	assert_true(outbox_waiting(o));
@@ -85,17 +155,27 @@ static void a_batch_has_all_that_waits(void **state)
 	assert_int_equal(outbox_counts(o)->sent[OUTBOX_SERIES], 2);
 }
 
+static char *body_text(uint64_t now_ms, uint64_t ring_lost)
+{
+	const struct iovec *body;
+
+	assert_int_equal(outbox_batch(o, now_ms, ring_lost, &body), 1);
+	return strdup(body->iov_base);
+}
+
 static void a_batch_goes_again_unchanged(void **state)
 {
-	char *first;
+	char *first, *again;
 
-	add(OUTBOX_SPANS, 0, "{\"id\":\"a\"}", 1);
-	first = strdup(outbox_batch(o, NOW, 0));
-	add(OUTBOX_SPANS, 0, "{\"id\":\"b\"}", 1);
+	add_span(1);
+	first = body_text(NOW, 0);
+	add_span(2);
+	outbox_meshd_takes(o, true);
 	outbox_lose(o, OUTBOX_SPANS, 7);
 	outbox_answered(o, 1, OUTBOX_AGAIN);
 	assert_int_equal(outbox_count(o, OUTBOX_SPANS), 2);
-	assert_string_equal(outbox_batch(o, NOW + 5000, 9), first);
+	again = body_text(NOW + 5000, 9);
+	assert_string_equal(again, first);
 	assert_int_equal(outbox_seq(o), 1);
 	outbox_answered(o, outbox_seq(o), OUTBOX_TAKEN);
 	outbox_answered(o, outbox_seq(o), OUTBOX_TAKEN); /* harmless */
@@ -104,21 +184,26 @@ static void a_batch_goes_again_unchanged(void **state)
 	assert_int_equal(outbox_counts(o)->refused, 0);
 	assert_int_equal(outbox_count(o, OUTBOX_SPANS), 1);
 	assert_true(json_num(batch, "seq", 0) == 2);
-	assert_string_equal(json_str(cJSON_GetObjectItem(batch, "spans")->child, "id", ""), "b");
+	assert_int_equal(id_of(cJSON_GetObjectItem(batch, "spans")->child), 2);
+	assert_true(record_bytes > 0);
 	assert_true(lost("spans") == 7);
 	assert_int_equal(outbox_counts(o)->again, 1);
 	assert_int_equal(outbox_counts(o)->batches, 1);
 	free(first);
+	free(again);
 }
 
 static void one_that_is_refused_is_counted_and_the_next_one_goes(void **state)
 {
 	add(OUTBOX_SERIES, NOW, "{},{},{}", 3);
-	add(OUTBOX_SPANS, 0, "{}", 1);
+	add_span(1);
+	outbox_meshd_takes(o, true);
 	next();
+	assert_true(record_bytes > 0);
 	outbox_answered(o, outbox_seq(o), OUTBOX_REFUSED);
-	add(OUTBOX_SPANS, 0, "{\"id\":\"b\"}", 1);
+	add_span(2);
 	next();
+	assert_int_equal(record_bytes, 0); /* it may be an older meshd in place of another */
 	assert_true(json_num(batch, "seq", 0) == 2);
 	assert_int_equal(number("series"), 0);
 	assert_int_equal(number("spans"), 1);
@@ -150,50 +235,123 @@ static void series_wait_for_two_minutes(void **state)
 }
 
 /* Of each kind, more than there is room for: dropped and sent are all that was added. */
-static void what_waits_is_bounded(void **state)
+static void all_is_bounded(bool records)
 {
+	const int many = 60000;
 	static char text[1000];
 	uint64_t sent[OUTBOX_KINDS] = {0};
 
 	memset(text, ' ', sizeof(text) - 1);
 	text[0] = '{';
 	text[sizeof(text) - 2] = '}';
-	for (int i = 0; i < 12000; i++)
+	outbox_meshd_takes(o, records);
+	for (int i = 0; i < many; i++) {
+		add_long_span((uint64_t)i, 200);
 		for (int k = 0; k < OUTBOX_KINDS; k++)
-			add(k, NOW + (uint64_t)i, text, 1);
+			if (k != OUTBOX_SPANS)
+				add(k, NOW + (uint64_t)i, text, 1);
+	}
 	while (outbox_waiting(o)) {
-		const char *body = outbox_batch(o, NOW, 0);
-
-		assert_non_null(body);
-		assert_true(strlen(body) < 4 << 20);
 		next();
+		assert_true(json_len < 4 << 20);
+		assert_true(record_bytes <= OUTBOX_BATCH_RECORDS);
 		for (int k = 0; k < OUTBOX_KINDS; k++)
 			sent[k] += (uint64_t)number(outbox_kind_name(k));
 		outbox_answered(o, outbox_seq(o), OUTBOX_TAKEN);
 	}
 	for (int k = 0; k < OUTBOX_KINDS; k++) {
 		assert_int_equal(sent[k], outbox_counts(o)->sent[k]);
-		assert_int_equal(sent[k] + outbox_counts(o)->dropped[k], 12000);
+		assert_int_equal(sent[k] + outbox_counts(o)->dropped[k], many);
 		assert_true(sent[k] > 0);
-		assert_true(sent[k] < 12000);
+		assert_true(sent[k] < (uint64_t)many);
 	}
 	assert_int_equal(sent[OUTBOX_WHYS], OUTBOX_WHYS_MAX);
-	assert_true(sent[OUTBOX_SPANS] > 4000);
+	assert_true(sent[OUTBOX_SPANS] > OUTBOX_RECORDS_MAX / sizeof(whole));
+}
+
+static void what_waits_is_bounded(void **state)
+{
+	all_is_bounded(true);
+}
+
+static void what_waits_is_bounded_as_json(void **state)
+{
+	all_is_bounded(false);
 }
 
 static void the_oldest_spans_are_dropped(void **state)
 {
-	static char text[8000];
-
-	for (int i = 0; i < 1000; i++) {
-		int n = snprintf(text, sizeof(text), "{\"id\":\"%d\",\"x\":\"%*s\"}", i, 6000, "");
-
-		outbox_add(o, OUTBOX_SPANS, 0, text, (size_t)n, 1);
-	}
+	for (uint64_t i = 0; i < 30000; i++)
+		add_long_span(i, 800);
 	next();
 	assert_true(lost("spans") > 0);
-	assert_int_equal(atoi(json_str(cJSON_GetObjectItem(batch, "spans")->child, "id", "")),
-			 (int)lost("spans"));
+	assert_int_equal(id_of(cJSON_GetObjectItem(batch, "spans")->child), (int)lost("spans"));
+}
+
+/* Whoever is told in the middle of it: each span once, in their order. */
+static void what_meshd_takes_may_change_at_any_time(void **state)
+{
+	uint64_t added = 0, seen = 0;
+	bool mixed[2] = {false, false};
+
+	for (int turn = 0; turn < 40; turn++) {
+		const cJSON *span;
+
+		for (int i = 0; i < 700; i++)
+			add_span(added++);
+		outbox_meshd_takes(o, turn % 3);
+		next();
+		cJSON_ArrayForEach (span, cJSON_GetObjectItem(batch, "spans"))
+			assert_int_equal(id_of(span), seen++);
+		mixed[record_bytes > 0] = true;
+		outbox_answered(o, outbox_seq(o), OUTBOX_TAKEN);
+		assert_int_equal(outbox_count(o, OUTBOX_SPANS), added - seen);
+	}
+	while (outbox_waiting(o)) {
+		next();
+		seen += (uint64_t)number("spans");
+		outbox_answered(o, outbox_seq(o), OUTBOX_TAKEN);
+	}
+	assert_int_equal(seen, added);
+	assert_int_equal(outbox_counts(o)->sent[OUTBOX_SPANS], added);
+	assert_true(mixed[0] && mixed[1]);
+}
+
+/* Each with the clock that was in force when it came. */
+static void a_clock_that_is_put_right_moves_no_older_span(void **state)
+{
+	const cJSON *spans;
+
+	outbox_meshd_takes(o, true);
+	for (int i = 0; i < 3; i++) {
+		outbox_wall(o, WALL + i * 5000000000LL);
+		add_span((uint64_t)i);
+	}
+	next();
+	spans = cJSON_GetObjectItem(batch, "spans");
+	for (int i = 0; i < 3; i++)
+		assert_true(json_num(cJSON_GetArrayItem(spans, i), "startTime", 0) ==
+			    (double)(WALL / 1000000 + 1000000 + 5000 * i));
+}
+
+/* meshd was away for long: a batch each tenth of a second. */
+static void a_batch_has_so_many_pieces_at_most(void **state)
+{
+	const struct iovec *body;
+	uint64_t sent = 0;
+
+	outbox_meshd_takes(o, true);
+	for (int i = 0; i < 1000; i++) {
+		outbox_wall(o, WALL);
+		add_span((uint64_t)i);
+	}
+	while (outbox_waiting(o)) {
+		assert_in_range(outbox_batch(o, NOW, 0, &body), 2, 100);
+		next();
+		sent += (uint64_t)number("spans");
+		outbox_answered(o, outbox_seq(o), OUTBOX_TAKEN);
+	}
+	assert_int_equal(sent, 1000);
 }
 
 /* A note to a tap counts as nothing and is sent all the same. */
@@ -209,12 +367,13 @@ static void what_counts_as_nothing_is_sent(void **state)
 }
 
 /* After an outage there are many, and meshd has others to answer meanwhile. */
-static void a_batch_has_a_thousand_spans_at_most(void **state)
+static void a_batch_has_a_thousand_spans_at_most_as_json(void **state)
 {
 	unsigned sent = 0;
 
 	for (int i = 0; i < 2500; i++)
-		add(OUTBOX_SPANS, 0, "{}", 1);
+		add_span((uint64_t)i);
+	outbox_wall(o, 0);
 	assert_true(outbox_behind(o));
 	while (outbox_has(o, OUTBOX_SPANS)) {
 		next();
@@ -250,9 +409,13 @@ int main(void)
 		tale(each_batch_has_one_second),
 		tale(series_wait_for_two_minutes),
 		tale(what_waits_is_bounded),
+		tale(what_waits_is_bounded_as_json),
 		tale(the_oldest_spans_are_dropped),
 		tale(what_counts_as_nothing_is_sent),
-		tale(a_batch_has_a_thousand_spans_at_most),
+		tale(what_meshd_takes_may_change_at_any_time),
+		tale(a_clock_that_is_put_right_moves_no_older_span),
+		tale(a_batch_has_so_many_pieces_at_most),
+		tale(a_batch_has_a_thousand_spans_at_most_as_json),
 		tale(what_becomes_of_a_batch),
 	};
 

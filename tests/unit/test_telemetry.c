@@ -153,6 +153,71 @@ static void a_sampled_span_is_there_in_half_a_second(void **state)
 	await(meshd_has(requests) == 1);
 }
 
+/* What it takes it says in its answers. */
+static void spans_go_as_records_to_a_meshd_that_takes_them(void **state)
+{
+	record(200, RECORD_TRACED | RECORD_SAMPLED, 1);
+	await(meshd_has(spans) == 1);
+	assert_int_equal(meshd_has(records), 0); /* we did not know */
+	await(!outbox_waiting(s.telemetry.outbox));
+	record(200, RECORD_TRACED | RECORD_SAMPLED, 2);
+	record(503, RECORD_TRACED, 3);
+	await(meshd_has(spans) == 3);
+	assert_int_equal(meshd_has(records), 2);
+	assert_int_equal(meshd_has(unsampled), 1);
+	await(meshd_has(requests) == 3);
+}
+
+static void spans_go_as_json_to_one_that_does_not(void **state)
+{
+	static const int layouts[] = {0, RECORD_LAYOUT + 1};
+	uint64_t made = 0;
+
+	for (size_t i = 0; i < COUNT(layouts); i++) {
+		meshd.layout = layouts[i];
+		for (int n = 0; n < 3; n++) {
+			record(200, RECORD_TRACED | RECORD_SAMPLED, (uint32_t)made++);
+			await(meshd_has(spans) == made);
+			await(!outbox_waiting(s.telemetry.outbox));
+		}
+	}
+	assert_int_equal(meshd_has(records), 0);
+}
+
+/* One batch is lost, and counted: it cannot be made another. */
+static void an_older_meshd_in_place_of_another_gets_json_again(void **state)
+{
+	record(200, RECORD_TRACED | RECORD_SAMPLED, 1);
+	await(meshd_has(spans) == 1);
+	await(!outbox_waiting(s.telemetry.outbox));
+	meshd.layout = 0;
+	meshd.mood = REFUSES; /* it cannot read that */
+	record(200, RECORD_TRACED | RECORD_SAMPLED, 2);
+	await(outbox_counts(s.telemetry.outbox)->dropped[OUTBOX_SPANS] == 1);
+	meshd.mood = TAKES;
+	record(200, RECORD_TRACED | RECORD_SAMPLED, 3);
+	await(meshd_has(spans) == 2);
+	assert_int_equal(meshd_has(records), 0);
+	assert_int_equal(meshd_has(lost_spans), 1);
+}
+
+/* Far more than a body holds waits for nothing but the answer before it. */
+static void very_many_spans_all_arrive(void **state)
+{
+	const uint64_t many = 30000; /* of 200 bytes and more each: 6 MiB */
+
+	record(200, RECORD_TRACED | RECORD_SAMPLED, 1);
+	await(meshd_has(spans) == 1);
+	await(!outbox_waiting(s.telemetry.outbox));
+	for (uint64_t i = 1; i < many; i++)
+		record(200, RECORD_TRACED | RECORD_SAMPLED, (uint32_t)i);
+	await(meshd_has(spans) >= many);
+	assert_int_equal(meshd_has(spans), many);
+	assert_int_equal(meshd_has(records), many - 1);
+	await(!outbox_waiting(s.telemetry.outbox));
+	assert_int_equal(outbox_counts(s.telemetry.outbox)->sent[OUTBOX_SPANS], many);
+}
+
 /* Whatever it does in between, at the end it has counted each request once. */
 static void what_meshd_does_loses_nothing_and_doubles_nothing(void **state)
 {
@@ -460,6 +525,18 @@ static void assert_in_form(const char *body)
 	cJSON_Delete(b);
 }
 
+static void assert_batch_in_form(struct outbox *box)
+{
+	const struct iovec *body;
+	size_t n = outbox_batch(box, 0, UINT64_MAX, &body);
+	struct record_batch_view v;
+
+	assert_true(n > 0);
+	assert_in_form(body->iov_base);
+	for (size_t i = 1; i < n; i++)
+		assert_int_equal(record_batch_check(body[i].iov_base, body[i].iov_len, &v), 0);
+}
+
 static void a_worker_that_lies_spoils_only_its_own_numbers(void **state)
 {
 	struct ring *ring = calloc(1, RING_DATA + RING_SIZE);
@@ -475,8 +552,9 @@ static void a_worker_that_lies_spoils_only_its_own_numbers(void **state)
 		if (round % 1000)
 			continue;
 		telemetry_turn(&s);
+		outbox_meshd_takes(o, round % 2000);
 		while (outbox_waiting(o)) {
-			assert_in_form(outbox_batch(o, 0, UINT64_MAX));
+			assert_batch_in_form(o);
 			outbox_answered(o, outbox_seq(o), OUTBOX_TAKEN);
 		}
 	}
@@ -489,6 +567,10 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		tale(a_sampled_span_is_there_in_half_a_second),
+		tale(spans_go_as_records_to_a_meshd_that_takes_them),
+		tale(spans_go_as_json_to_one_that_does_not),
+		tale(an_older_meshd_in_place_of_another_gets_json_again),
+		tale(very_many_spans_all_arrive),
 		tale(what_meshd_does_loses_nothing_and_doubles_nothing),
 		tale(what_meshd_refuses_is_counted_and_holds_nothing_up),
 		tale(series_wait_for_meshd_by_second),
