@@ -11,8 +11,10 @@
 #define HEAD	    ((uint32_t)sizeof(struct record_batch_head))
 #define STRINGS_MAX (64u << 10) /* where[] has 16 bits */
 #define KNOWN	    4096	/* places of the table of names; a power of two */
+#define SMALL	    (16u << 10) /* bytes of memory to begin with */
+#define MIDDLE	    (64u << 10) /* then this, then all of RECORD_BATCH_SIZE */
+#define SPARES	    16
 #define WALL_NS_MAX (1LL << 61)
-#define FIRST_PIECE (16u << 10)
 
 _Static_assert(RECORD_BATCH_NAMES *RECORD_NAME_SIZE <= STRINGS_MAX, "where[] would overflow");
 _Static_assert(RECORD_BATCH_NAMES * 2 <= KNOWN, "the table of names has to have free places");
@@ -134,15 +136,20 @@ struct known {
 };
 
 struct record_batch {
-	char *data;	    /* a head's room and the records; NULL: none yet */
-	uint32_t len, cap;  /* of that */
-	uint32_t first_cap; /* to begin with: what the batch before needed */
+	char *data;	   /* room for a head, and the records; NULL: none yet */
+	uint32_t len, cap; /* of that */
 	uint32_t records, names, strings_len;
 	uint16_t turn; /* never 0 */
 	uint16_t where[RECORD_BATCH_NAMES];
 	struct known known[KNOWN];
 	char strings[STRINGS_MAX];
 	char node[RECORD_NAME_SIZE];
+	/* Memory of batches that were larger than MIDDLE, each of RECORD_BATCH_SIZE; how few there
+	 * were since record_batch_rest(). */
+	char *spare[SPARES];
+	unsigned spares, fewest;
+	bool large,
+		was_large; /* batches were so: they begin so; one was since record_batch_rest() */
 };
 
 static struct known *place_of(struct record_batch *b, const char *name, uint32_t gen)
@@ -182,10 +189,8 @@ static uint32_t number_of(struct record_batch *b, const char *name, uint32_t gen
 
 static void begin(struct record_batch *b)
 {
-	b->first_cap = b->len > FIRST_PIECE ? b->cap : FIRST_PIECE;
-	b->data = NULL;
 	b->len = HEAD;
-	b->cap = b->records = b->names = b->strings_len = 0;
+	b->records = b->names = b->strings_len = 0;
 	if (!++b->turn) { /* what is left of the first turns must not look like ours */
 		memset(b->known, 0, sizeof(b->known));
 		b->turn = 1;
@@ -212,6 +217,8 @@ void record_batch_free(struct record_batch **bp)
 	if (!b)
 		return;
 	free(b->data);
+	while (b->spares)
+		free(b->spare[--b->spares]);
 	free(b);
 	*bp = NULL;
 }
@@ -227,28 +234,37 @@ static uint32_t tail_size(uint32_t names, uint32_t strings_len)
 	return (names * (uint32_t)sizeof(uint16_t) + strings_len + 7) & ~7u;
 }
 
-/* Is there room for so many bytes, whatever the names of a record are? Grows the memory: a quiet
- * host has a record now and then. */
-static int make_room(struct record_batch *b, uint32_t size)
+/* So many bytes at least, with what is there already. */
+static int grow(struct record_batch *b, uint32_t size)
 {
-	const uint32_t names = 4 + RECORD_TRIES;
-	uint32_t cap = b->cap ? b->cap : b->first_cap;
+	uint32_t cap = b->large || size > MIDDLE ? RECORD_BATCH_SIZE
+		       : size > SMALL		 ? MIDDLE
+						 : SMALL;
 	char *data;
 
-	if (b->records == RECORD_BATCH_MAX || b->names + names > RECORD_BATCH_NAMES ||
-	    b->len + size + tail_size(b->names + names, b->strings_len + names * RECORD_NAME_SIZE) >
-		    RECORD_BATCH_SIZE)
-		return -ENOSPC;
-	if (b->len + size <= b->cap)
-		return 0;
-	while (cap < b->len + size)
-		cap *= 4;
-	data = realloc(b->data, cap);
+	if (cap == RECORD_BATCH_SIZE && !b->data && b->spares) {
+		data = b->spare[--b->spares];
+		b->fewest = b->spares < b->fewest ? b->spares : b->fewest;
+	} else {
+		data = realloc(b->data, cap);
+	}
 	if (!data)
 		return -ENOMEM;
 	b->data = data;
 	b->cap = cap;
 	return 0;
+}
+
+/* Is there room for so many bytes, whatever the names of a record are? */
+static int make_room(struct record_batch *b, uint32_t size)
+{
+	const uint32_t names = 4 + RECORD_TRIES;
+
+	if (b->records == RECORD_BATCH_MAX || b->names + names > RECORD_BATCH_NAMES ||
+	    b->len + size + tail_size(b->names + names, b->strings_len + names * RECORD_NAME_SIZE) >
+		    RECORD_BATCH_SIZE)
+		return -ENOSPC;
+	return b->len + size > b->cap ? grow(b, b->len + size) : 0;
 }
 
 static void name_tries(struct record_batch *b, struct record *rec, const struct record *from,
@@ -288,40 +304,80 @@ int record_batch_add(struct record_batch *b, const struct record *from, const st
 	return 0;
 }
 
-/* The names behind the records, and the head before them; the rest of the memory is given back. */
-static int finish(struct record_batch *b, int64_t wall_ns)
+/* The head before the records, and the names behind them: there is room. */
+static void finish(struct record_batch *b, char *data, uint32_t size, int64_t wall_ns)
 {
-	uint32_t where = b->names * (uint32_t)sizeof(uint16_t), tail;
-	char *data;
+	uint32_t where = b->names * (uint32_t)sizeof(uint16_t);
 
-	tail = tail_size(b->names, b->strings_len);
-	data = realloc(b->data, b->len + tail);
-	if (!data)
-		return -ENOMEM;
-	b->data = data;
-	memset(data + b->len + tail - 8, 0, 8); /* what fills the last word */
+	memset(data + size - 8, 0, 8); /* what fills the last word */
 	memcpy(data + b->len, b->where, where);
 	memcpy(data + b->len + where, b->strings, b->strings_len);
 	*(struct record_batch_head *)data = (struct record_batch_head){.magic = RECORD_BATCH_MAGIC,
 								       .layout = RECORD_LAYOUT,
-								       .size = b->len + tail,
+								       .size = size,
 								       .records = b->records,
 								       .at_names = b->len,
 								       .names = b->names,
 								       .wall_ns = wall_ns};
-	return 0;
+}
+
+/* Memory for a batch of that size, with its records: of a large one that which they are in, of
+ * others a piece that fits. NULL: there is none. */
+static char *memory_for(struct record_batch *b, uint32_t size)
+{
+	char *data;
+
+	if (size > MIDDLE) {
+		if (size > b->cap && grow(b, size))
+			return NULL;
+		data = b->data;
+		b->data = NULL;
+		b->cap = 0;
+		b->large = b->was_large = true;
+		return data;
+	}
+	data = malloc(size);
+	if (data)
+		memcpy(data + HEAD, b->data + HEAD, b->len - HEAD);
+	return data;
 }
 
 int record_batch_take(struct record_batch *b, int64_t wall_ns, void **out, size_t *len)
 {
-	int err = b->records ? finish(b, wall_ns) : -ENODATA;
+	uint32_t size = b->len + tail_size(b->names, b->strings_len);
+	char *data;
 
-	if (!err) {
-		*out = b->data;
-		*len = ((struct record_batch_head *)b->data)->size;
-	} else {
-		free(b->data);
-	}
+	if (!b->records)
+		return -ENODATA;
+	data = memory_for(b, size);
+	if (data)
+		finish(b, data, size, wall_ns);
 	begin(b);
-	return err;
+	*out = data;
+	*len = size;
+	return data ? 0 : -ENOMEM;
+}
+
+void record_batch_reuse(struct record_batch *b, void *batch)
+{
+	const struct record_batch_head *h = batch;
+
+	if (h && h->size > MIDDLE && b->spares < SPARES)
+		b->spare[b->spares++] = batch;
+	else
+		free(batch);
+}
+
+void record_batch_rest(struct record_batch *b)
+{
+	if (b->fewest)
+		free(b->spare[--b->spares]);
+	b->fewest = b->spares;
+	b->large = b->was_large;
+	b->was_large = false;
+	if (b->large || b->records || b->cap <= SMALL)
+		return;
+	free(b->data);
+	b->data = NULL;
+	b->cap = 0;
 }

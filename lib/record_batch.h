@@ -104,7 +104,13 @@ uint32_t record_batch_count(const struct record_batch *b); /* records in it */
 
 /* Ends the batch and begins another: *out is its bytes (*len of them), the caller's to free().
  * wall_ns: as in its head, for all of its records. 0; -ENODATA: there are none; -ENOMEM: they are
- * lost. */
+ * lost, *out is NULL. */
 int record_batch_take(struct record_batch *b, int64_t wall_ns, void **out, size_t *len);
+
+/* Instead of free(), for what record_batch_take() of this writer gave (NULL: nothing): its memory
+ * serves again, up to 4 MiB. Memory that is new to the process costs more than all the rest. */
+void record_batch_reuse(struct record_batch *b, void *batch);
+/* Now and then: gives back some of the memory that was not needed since the last time. */
+void record_batch_rest(struct record_batch *b);
 
 #endif

@@ -98,9 +98,9 @@ static void put(struct list *l, struct item *i)
 	l->n += i->n;
 }
 
-static void item_free(struct item *i)
+static void item_free(struct outbox *o, struct item *i)
 {
-	free(i->records);
+	record_batch_reuse(o->writer, i->records);
 	free(i);
 }
 
@@ -109,7 +109,7 @@ static void drop_first(struct outbox *o, enum outbox_kind kind)
 	struct item *i = take(&o->lists[kind]);
 
 	o->counts.dropped[kind] += i->n;
-	item_free(i);
+	item_free(o, i);
 }
 
 static void make_room(struct outbox *o, enum outbox_kind kind, size_t len)
@@ -120,8 +120,11 @@ static void make_room(struct outbox *o, enum outbox_kind kind, size_t len)
 
 static void batch_free(struct outbox *o)
 {
-	while (o->npieces)
-		free(o->pieces[--o->npieces].iov_base);
+	while (o->npieces > 1)
+		record_batch_reuse(o->writer, o->pieces[--o->npieces].iov_base);
+	if (o->npieces)
+		free(o->pieces[0].iov_base);
+	o->npieces = 0;
 }
 
 void outbox_free(struct outbox **op)
@@ -203,6 +206,7 @@ void outbox_wall(struct outbox *o, int64_t wall_ns)
 {
 	seal(o);
 	o->wall_ns = wall_ns;
+	record_batch_rest(o->writer);
 }
 
 void outbox_meshd_takes(struct outbox *o, bool records)
@@ -315,7 +319,7 @@ static void put_json_spans(struct outbox *o, struct buf *b)
 		put_spans(o, b, i, begin);
 		if (i->n)
 			break;
-		item_free(take(l));
+		item_free(o, take(l));
 	}
 }
 
