@@ -31,7 +31,8 @@ int telemetry_start(struct supervisor *s)
 	snprintf(s->epoch, sizeof(s->epoch), "%016llx", (unsigned long long)random);
 	buf_init(&t->text, SERIES_MAX_LEN);
 	walltime_look(&t->wall, 0, 0);
-	err = series_new(&t->series);
+	t->parties = calloc(PARTIES_KEPT, sizeof(*t->parties));
+	err = t->parties ? series_new(&t->series) : -ENOMEM;
 	if (!err)
 		err = outbox_new(s->cfg->node, s->epoch, &t->outbox);
 	if (!err)
@@ -51,32 +52,9 @@ void telemetry_stop(struct supervisor *s)
 	tail_free(&t->tail);
 	free(t->wanted);
 	t->wanted = NULL;
+	free(t->parties);
+	t->parties = NULL;
 	buf_done(&t->text);
-}
-
-void telemetry_names(struct supervisor *s, const struct record *rec, struct accesslog_names *n)
-{
-	*n = (struct accesslog_names){registry_caller_name(s->registry, rec->caller),
-				      registry_service_name(s->registry, rec->service), "", ""};
-	registry_endpoint_names(s->registry, rec->endpoint, rec->endpoint_gen, &n->endpoint,
-				&n->version);
-	if (!*n->caller)
-		n->caller = rec->flags & RECORD_GATEWAY ? "gateway" : "unknown";
-	if (!*n->callee)
-		n->callee = "none";
-}
-
-void telemetry_sum_names(struct supervisor *s, const struct tally_sum *sum,
-			 struct accesslog_names *n)
-{
-	struct record rec = {.caller = sum->caller,
-			     .service = sum->service,
-			     .endpoint = MESH_NONE,
-			     .flags = sum->flags};
-
-	telemetry_names(s, &rec, n);
-	if (sum->other)
-		n->caller = n->callee = "other";
 }
 
 /* --- series --- */
@@ -113,98 +91,79 @@ void telemetry_turn(struct supervisor *s)
 	series_age(t->series);
 }
 
-static void count(struct supervisor *s, const struct series_key *k, const struct series_sample *v)
+static void count(struct supervisor *s, struct parties *p, enum series_outcome outcome,
+		  const struct series_sample *v)
 {
 	struct telemetry *t = &s->telemetry;
 
 	if (s->loop.now_ns >= t->second_end_ns)
 		telemetry_turn(s);
-	series_add(t->series, k, v);
+	series_add(t->series,
+		   &(struct series_key){.source = p->names.caller,
+					.destination = p->names.callee,
+					.version = p->names.version,
+					.protocol = p->key.kind == RECORD_TUNNEL ? SERIES_TCP
+										 : SERIES_HTTP,
+					.outcome = outcome},
+		   &p->series[outcome], v);
 }
 
-static bool is_tcp(struct supervisor *s, uint32_t service)
+static enum series_outcome tcp_outcome(bool error)
 {
-	struct service_view v;
-
-	return registry_service(s->registry, service, &v) && v.protocol == MESH_PROTO_TCP;
+	return error ? SERIES_ERROR : SERIES_OK;
 }
 
-static void count_record(struct supervisor *s, const struct record *rec,
-			 const struct accesslog_names *n)
+static void count_record(struct supervisor *s, const struct record *rec, struct parties *p)
 {
 	bool tunnel = rec->kind == RECORD_TUNNEL;
-	struct series_key k = {.source = n->caller,
-			       .destination = n->callee,
-			       .version = n->version,
-			       .ids = (uint64_t)rec->caller << 40 ^ (uint64_t)rec->service << 20 ^
-				      rec->endpoint,
-			       .protocol = tunnel ? SERIES_TCP : SERIES_HTTP,
-			       .outcome = tunnel ? rec->cause ? SERIES_ERROR : SERIES_OK
-						 : series_outcome(rec->status)};
 
-	if (tunnel && is_tcp(s, rec->service))
+	if (tunnel && p->tcp)
 		return; /* the kernel reports the end of every connection to such a service */
-	count(s, &k,
+	count(s, p, tunnel ? tcp_outcome(rec->cause) : series_outcome(rec->status),
 	      &(struct series_sample){.n = 1,
 				      .duration_ns = tunnel ? rec->upstream_ns : span_took_ns(rec),
 				      .bytes_in = rec->bytes_in,
 				      .bytes_out = rec->bytes_out});
 }
 
-void telemetry_counted(struct supervisor *s, const struct tally_sum *sum,
-		       const struct accesslog_names *n)
+void telemetry_counted(struct supervisor *s, const struct tally_sum *sum, struct parties *p)
 {
-	struct series_key k = {.source = n->caller,
-			       .destination = n->callee,
-			       .version = "",
-			       .ids = (uint64_t)sum->caller << 40 ^ (uint64_t)sum->service << 20 ^
-				      MESH_NONE,
-			       .protocol = sum->tunnel ? SERIES_TCP : SERIES_HTTP,
-			       .outcome = sum->tunnel ? sum->cause ? SERIES_ERROR : SERIES_OK
-						      : series_outcome(sum->status)};
-
-	if (sum->tunnel && is_tcp(s, sum->service))
+	if (sum->tunnel && p->tcp)
 		return; /* as above */
-	count(s, &k,
+	count(s, p, sum->tunnel ? tcp_outcome(sum->cause) : series_outcome(sum->status),
 	      &(struct series_sample){.n = sum->n,
 				      .duration_ns = sum->duration_ns,
 				      .bytes_in = sum->bytes_in,
 				      .bytes_out = sum->bytes_out});
 }
 
-static void count_connection(struct supervisor *s, uint32_t workload, uint32_t service,
-			     const char *version, bool error, const struct series_sample *v)
-{
-	const char *source = registry_caller_name(s->registry, workload),
-		   *destination = registry_service_name(s->registry, service);
-	struct series_key k = {.source = *source ? source : "unknown",
-			       .destination = *destination ? destination : "none",
-			       .version = version,
-			       .ids = (uint64_t)workload << 40 ^ (uint64_t)service << 20,
-			       .protocol = SERIES_TCP,
-			       .outcome = error ? SERIES_ERROR : SERIES_OK};
-
-	count(s, &k, v);
-}
-
 /* The kernel tells of those to HTTP services too, whose requests are counted. */
 void telemetry_connection(struct supervisor *s, const struct mesh_event *e)
 {
-	uint32_t service = registry_upstream_service(s->registry, e->upstream);
-	const char *id = "", *version = "";
+	struct parties *p =
+		parties_of(s, &(struct parties_key){.caller = e->workload,
+						    .service = registry_upstream_service(
+							    s->registry, e->upstream),
+						    .endpoint = e->endpoint,
+						    .gen = e->endpoint_gen,
+						    .kind = RECORD_TUNNEL});
 
-	registry_endpoint_names(s->registry, e->endpoint, e->endpoint_gen, &id, &version);
-	if (is_tcp(s, service))
-		count_connection(s, e->workload, service, version, e->error || !e->connect_ns,
-				 &(struct series_sample){.n = 1,
-							 .duration_ns = e->connect_ns,
-							 .bytes_in = e->bytes_sent,
-							 .bytes_out = e->bytes_received});
+	if (p->tcp)
+		count(s, p, tcp_outcome(e->error || !e->connect_ns),
+		      &(struct series_sample){.n = 1,
+					      .duration_ns = e->connect_ns,
+					      .bytes_in = e->bytes_sent,
+					      .bytes_out = e->bytes_received});
 }
 
 void telemetry_refused(struct supervisor *s, uint32_t workload, uint32_t service, uint64_t n)
 {
-	count_connection(s, workload, service, "", true, &(struct series_sample){.n = n});
+	struct parties *p = parties_of(s, &(struct parties_key){.caller = workload,
+								.service = service,
+								.endpoint = MESH_NONE,
+								.kind = RECORD_TUNNEL});
+
+	count(s, p, SERIES_ERROR, &(struct series_sample){.n = n});
 }
 
 /* --- spans --- */
@@ -277,10 +236,8 @@ static bool wanted(const struct supervisor *s, const struct record *rec)
 static void want_one(const struct record *rec, void *arg)
 {
 	struct supervisor *s = arg;
-	struct accesslog_names n;
 
-	telemetry_names(s, rec, &n);
-	send_unsampled(s, rec, &n);
+	send_unsampled(s, rec, &parties_of_record(s, rec)->names);
 }
 
 /* What is kept of it goes, and what comes of it in the next seconds. */
@@ -306,18 +263,15 @@ bool telemetry_keeps(const struct supervisor *s, const struct record *rec)
 		wanted(s, rec));
 }
 
-static void trace(struct supervisor *s, const struct record *rec, const struct accesslog_names *n)
+static void trace(struct supervisor *s, const struct record *rec, const struct accesslog_names *n,
+		  bool kept)
 {
-	struct telemetry *t = &s->telemetry;
-
-	if (!(rec->flags & RECORD_TRACED))
-		return;
-	if (rec->flags & RECORD_SAMPLED)
+	if (!kept && rec->flags & RECORD_TRACED)
+		tail_put(s->telemetry.tail, rec, s->loop.now_ns);
+	else if (kept && rec->flags & RECORD_SAMPLED)
 		send_span(s, rec, n);
-	else if (telemetry_keeps(s, rec))
+	else if (kept)
 		send_unsampled(s, rec, n);
-	else
-		tail_put(t->tail, rec, s->loop.now_ns);
 }
 
 /* --- taps --- */
@@ -377,10 +331,9 @@ void telemetry_taps(void *arg, const cJSON *taps, uint64_t serial)
 	taps_polled(&s->telemetry.taps, taps, serial, s->loop.now_ns);
 }
 
-void telemetry_record(struct supervisor *s, const struct record *rec,
-		      const struct accesslog_names *n)
+void telemetry_record(struct supervisor *s, const struct record *rec, struct parties *p, bool kept)
 {
-	count_record(s, rec, n);
-	trace(s, rec, n);
-	tap(s, rec, n);
+	count_record(s, rec, p);
+	trace(s, rec, &p->names, kept);
+	tap(s, rec, &p->names);
 }

@@ -8,6 +8,7 @@
 #ifndef AGENT_SUPERVISOR_TELEMETRY_H
 #define AGENT_SUPERVISOR_TELEMETRY_H
 
+#include "agent/supervisor_parties.h"
 #include "agent/telemetry/accesslog.h"
 #include "agent/telemetry/outbox.h"
 #include "agent/telemetry/ring.h"
@@ -39,6 +40,7 @@ struct telemetry_wanted {
 
 struct telemetry {
 	struct walltime wall;
+	struct parties *parties; /* PARTIES_KEPT */
 	struct series *series;
 	uint64_t second;	/* the wall clock's, to which `series` belong */
 	uint64_t second_end_ns; /* when it is over */
@@ -61,19 +63,12 @@ struct telemetry {
 int telemetry_start(struct supervisor *s);
 void telemetry_stop(struct supervisor *s);
 
-/* Names of a record's ids: "gateway" or "unknown", "none", and "" of an endpoint. Valid as the
- * registry's. */
-void telemetry_names(struct supervisor *s, const struct record *rec, struct accesslog_names *n);
-void telemetry_sum_names(struct supervisor *s, const struct tally_sum *sum,
-			 struct accesslog_names *n);
 /* Will its span be sent, or was it asked for? */
 bool telemetry_keeps(const struct supervisor *s, const struct record *rec);
-/* A request or a tunnel. */
-void telemetry_record(struct supervisor *s, const struct record *rec,
-		      const struct accesslog_names *n);
+/* A request or a tunnel; kept: as telemetry_keeps() said. */
+void telemetry_record(struct supervisor *s, const struct record *rec, struct parties *p, bool kept);
 /* Requests or tunnels of which no more is known. */
-void telemetry_counted(struct supervisor *s, const struct tally_sum *sum,
-		       const struct accesslog_names *n);
+void telemetry_counted(struct supervisor *s, const struct tally_sum *sum, struct parties *p);
 /* A connection that the kernel balanced has closed; n that it refused. */
 void telemetry_connection(struct supervisor *s, const struct mesh_event *e);
 void telemetry_refused(struct supervisor *s, uint32_t workload, uint32_t service, uint64_t n);

@@ -62,6 +62,7 @@ void registry_adopt_service(struct registry *r, uint32_t id, const struct mesh_n
 		return;
 	s = &r->services[id];
 	memset(s, 0, sizeof(*s));
+	r->renamed++;
 	ids_free(&r->service_ids, id, now_ns);
 	if (adopt_versions(s, n, now_ns))
 		return;
@@ -138,6 +139,7 @@ void registry_adopt_endpoint(struct registry *r, uint32_t id, const struct mesh_
 		return;
 	e = &r->endpoints[id];
 	memset(e, 0, sizeof(*e));
+	r->renamed++;
 	e->image = *image;
 	e->image.seq = 0;
 	e->port = ntohs(image->port);
@@ -158,6 +160,7 @@ void registry_adopt_workload(struct registry *r, uint64_t cgroup, const struct m
 	}
 	w = &r->workloads[m->id];
 	memset(w, 0, sizeof(*w));
+	r->renamed++;
 	w->adopted = true;
 	w->info.cgroup = cgroup;
 }

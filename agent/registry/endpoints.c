@@ -116,8 +116,8 @@ static uint16_t status_flags(uint32_t status)
 	       (status & ENDPOINT_DRAINING ? MESH_EP_DRAINING : 0);
 }
 
-static void endpoint_set(struct endpoint *e, const uint8_t ip[16], uint32_t flags,
-			 const char *version)
+static void endpoint_set(struct registry *r, struct endpoint *e, const uint8_t ip[16],
+			 uint32_t flags, const char *version)
 {
 	struct mesh_endpoint *m = &e->image;
 
@@ -127,6 +127,7 @@ static void endpoint_set(struct endpoint *e, const uint8_t ip[16], uint32_t flag
 		return;
 	memcpy(m->ip, ip, 16);
 	m->flags = flags;
+	r->renamed += strcmp(m->version, version) != 0;
 	strcpy(m->version, version);
 	e->dirty = true;
 }
@@ -165,6 +166,7 @@ static int endpoint_new(struct registry *r, uint32_t service, uint32_t port, con
 	e = &r->endpoints[n];
 	gen = e->image.gen;
 	memset(e, 0, sizeof(*e));
+	r->renamed++;
 	e->used = e->dirty = e->fresh = true;
 	e->port = port;
 	e->image.gen = gen + 1;
@@ -242,7 +244,7 @@ int external_new(struct registry *r, uint32_t service, const struct external_inf
 	r->endpoints[id].marked = true;
 	if (addr_is_loopback(x->ip))
 		r->endpoints[id].image.netns = r->own_netns;
-	endpoint_set(&r->endpoints[id], x->ip, MESH_EP_EXTERNAL, x->version);
+	endpoint_set(r, &r->endpoints[id], x->ip, MESH_EP_EXTERNAL, x->version);
 	endpoint_weigh(r, id, x->weight);
 	return 0;
 }
@@ -298,7 +300,7 @@ static int endpoint_join(struct registry *r, uint32_t workload, const struct lis
 	e = &r->endpoints[id];
 	if (!e->marked || address_rank(l, ip) > e->rank) {
 		e->rank = address_rank(l, ip);
-		endpoint_set(e, ip, reach_flags(l, ip), w->info.version);
+		endpoint_set(r, e, ip, reach_flags(l, ip), w->info.version);
 	}
 	endpoint_weigh(r, id, w->info.weight);
 	e->sockets = e->marked ? e->sockets + 1 : 1;

@@ -133,6 +133,7 @@ struct members { /* endpoints of the upstream that is being worked on */
 struct registry {
 	struct registry_sink sink;
 	uint64_t own_netns, full;
+	uint64_t renamed; /* counts up: see registry_renamed() */
 	bool services_dirty, dirty;
 	struct ids service_ids, upstream_ids, endpoint_ids, subset_ids, workload_ids;
 	struct service services[MESH_MAX_SERVICES];

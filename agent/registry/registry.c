@@ -100,6 +100,7 @@ static int service_get(struct registry *r, const char *name, uint64_t now_ns, ui
 	if (s->used)
 		service_forget(r, id, now_ns);
 	memset(s, 0, sizeof(*s));
+	r->renamed++;
 	strcpy(s->name, name);
 	s->used = true;
 	s->workloads = s->externals = s->upstreams = s->primary = MESH_NONE;
@@ -145,6 +146,7 @@ int registry_workload_add(struct registry *r, const struct workload_info *info, 
 	w->service = service;
 	w->endpoints = MESH_NONE;
 	w->info = *info;
+	r->renamed++;
 	w->next = r->services[service].workloads;
 	r->services[service].workloads = id;
 	service_touch(r, service);
@@ -201,6 +203,7 @@ int registry_workload_update(struct registry *r, uint32_t id, const struct workl
 		service_put(r, old, now_ns);
 	}
 	w->dirty = true;
+	r->renamed += strcmp(w->info.service, info->service) != 0;
 	w->info = *info;
 	service_touch(r, service);
 	return 0;

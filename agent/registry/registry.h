@@ -201,6 +201,9 @@ const char *registry_caller_name(const struct registry *r, uint32_t workload);
 const char *registry_service_name(const struct registry *r, uint32_t service);
 bool registry_endpoint_names(const struct registry *r, uint32_t id, uint32_t gen,
 			     const char **instance, const char **version);
+/* Another number when any of those, or the protocol of a service, may have become another since:
+ * who keeps what they said looks again. Never 0. */
+uint64_t registry_renamed(const struct registry *r);
 uint32_t registry_upstream_service(const struct registry *r, uint32_t upstream);
 /* Ports that a workload listens on, ascending, at most max; returns how many there are. */
 uint32_t registry_ports(const struct registry *r, uint32_t workload, uint16_t *ports, uint32_t max);

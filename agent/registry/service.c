@@ -369,8 +369,11 @@ int service_recompute(struct registry *r, uint32_t id, uint64_t now_ns)
 	uint8_t protocol = effective_protocol(r, s);
 	int error = 0, err;
 
-	if (s->protocol != protocol)
-		s->protocol = protocol, r->services_dirty = true;
+	if (s->protocol != protocol) {
+		s->protocol = protocol;
+		r->services_dirty = true;
+		r->renamed++;
+	}
 	for (uint32_t w = s->workloads; w != MESH_NONE; w = r->workloads[w].next)
 		if ((err = workload_endpoints(r, w, now_ns)))
 			error = err;
@@ -413,4 +416,5 @@ void service_forget(struct registry *r, uint32_t id, uint64_t now_ns)
 	free(s->versions);
 	free(s->dests.v);
 	memset(s, 0, sizeof(*s));
+	r->renamed++;
 }

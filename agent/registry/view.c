@@ -85,6 +85,11 @@ bool registry_endpoint_names(const struct registry *r, uint32_t id, uint32_t gen
 	return true;
 }
 
+uint64_t registry_renamed(const struct registry *r)
+{
+	return r->renamed + 1;
+}
+
 uint32_t registry_upstream_service(const struct registry *r, uint32_t upstream)
 {
 	if (upstream >= MESH_MAX_UPSTREAMS || !r->upstreams[upstream].used)

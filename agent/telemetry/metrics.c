@@ -62,6 +62,19 @@ static bool is_other_series(const struct metrics_request *r)
 	       r->cause == CAUSE_NONE;
 }
 
+static bool is_pair(const struct metrics_pair *p, const char *source, const char *destination)
+{
+	return !strcmp(p->names, source) && !strcmp(after(p->names), destination);
+}
+
+static bool is_series(const struct metrics_series *s, const struct metrics_request *r)
+{
+	const char *destination = after(s->names);
+
+	return s->code == r->code && s->cause == r->cause && !strcmp(s->names, r->source) &&
+	       !strcmp(destination, r->destination) && !strcmp(after(destination), r->version);
+}
+
 static struct metrics_pair *pair_find(struct metrics *m, const char *source,
 				      const char *destination)
 {
@@ -70,7 +83,7 @@ static struct metrics_pair *pair_find(struct metrics *m, const char *source,
 	struct metrics_pair *p;
 
 	for (p = m->pairs[h]; p; p = p->next)
-		if (!strcmp(p->names, source) && !strcmp(p->names + a, destination))
+		if (is_pair(p, source, destination))
 			return p;
 	if (m->npairs >= METRICS_PAIRS && !is_other(source, destination)) {
 		m->overflow++;
@@ -98,8 +111,7 @@ static struct metrics_series *series_find(struct metrics *m, const struct metric
 
 	h %= BUCKETS;
 	for (s = m->series[h]; s; s = s->next)
-		if (s->code == r->code && s->cause == r->cause && !strcmp(s->names, r->source) &&
-		    !strcmp(s->names + a, r->destination) && !strcmp(s->names + a + b, r->version))
+		if (is_series(s, r))
 			return s;
 	if (m->nseries >= METRICS_SERIES && !is_other_series(r)) {
 		struct metrics_request other = {.source = OTHER,
@@ -124,13 +136,18 @@ static struct metrics_series *series_find(struct metrics *m, const struct metric
 	return s;
 }
 
+/* How many bounds there are below 2^n ns: no two lie between one power of two and the next. */
+static const uint8_t bounds_below[65] = {
+	[17] = 1,  [18] = 2,  [19] = 3,	 [20] = 4,  [21] = 4,  [22] = 5,
+	[23] = 6,  [24] = 7,  [25] = 8,	 [26] = 9,  [27] = 10, [28] = 11,
+	[29] = 12, [30] = 13, [31] = 13, [32] = 14, [33] = 15, [34 ... 64] = 16};
+
 /* Returns the bucket. */
 static uint32_t observe(struct metrics_histogram *h, uint64_t ns, uint64_t n)
 {
-	uint32_t i = 0;
+	uint32_t i = ns ? bounds_below[63 - __builtin_clzll(ns)] : 0;
 
-	while (i < NBOUNDS && ns > metrics_bounds[i].ns)
-		i++;
+	i += i < NBOUNDS && ns > metrics_bounds[i].ns;
 	h->bucket[i] += n;
 	h->count += n;
 	h->sum_ns += ns * n;
@@ -153,22 +170,57 @@ static void count_full(struct metrics_pair *p, uint32_t reason, uint64_t n)
 	p->counts[FULL_SOURCE] += reason == MESH_BULKHEAD_SOURCE ? n : 0;
 }
 
-/* Code and cause are a worker's word: what they cannot be is taken as none. */
-void metrics_request(struct metrics *m, const struct metrics_request *given)
+/* Nothing is ever dropped, so that what was found once stays. What is counted as "other" is looked
+ * up each time, and counted as that. */
+static struct metrics_pair *pair_of(struct metrics *m, const struct metrics_request *r)
 {
-	struct metrics_request checked = *given;
-	const struct metrics_request *r = &checked;
+	struct metrics_pair *p = r->place ? r->place->pair : NULL;
+
+	if (p)
+		return p;
+	p = pair_find(m, r->source, r->destination);
+	if (p && r->place && is_pair(p, r->source, r->destination))
+		r->place->pair = p;
+	return p;
+}
+
+static struct metrics_series *series_of(struct metrics *m, const struct metrics_request *r)
+{
+	struct metrics_series **known =
+		r->place ? &r->place->series[r->code / 100 % METRICS_PLACES] : NULL;
+	struct metrics_series *s = known ? *known : NULL;
+
+	if (s && s->code == r->code && s->cause == r->cause)
+		return s;
+	s = series_find(m, r);
+	if (s && known && is_series(s, r))
+		*known = s;
+	return s;
+}
+
+/* What hardly any request has. */
+static void count_rare(struct metrics_pair *p, const struct metrics_request *r, uint64_t n)
+{
+	if (r->tries > 1)
+		p->counts[is_error(r->code) ? RETRIED_FAILED : RETRIED_OK] += r->tries - 1;
+	p->counts[RETRIES_DENIED] += r->flags & RECORD_NO_BUDGET ? n : 0;
+	p->counts[FAULT_DELAYED] += r->flags & RECORD_DELAYED ? n : 0;
+	p->counts[FAULT_ABORTED] += r->flags & RECORD_ABORTED ? n : 0;
+	count_full(p, r->bulkhead, n);
+}
+
+void metrics_request(struct metrics *m, struct metrics_request *r)
+{
 	uint64_t n = r->alike + 1;
 	struct metrics_series *s;
 	struct metrics_pair *p;
 
-	if (checked.code < 100 || checked.code > 999)
-		checked.code = 0;
-	if (checked.cause >= CAUSE_MAX)
-		checked.cause = CAUSE_NONE;
-	s = series_find(m, r);
-	p = pair_find(m, r->source, r->destination);
-
+	if (r->code < 100 || r->code > 999)
+		r->code = 0;
+	if (r->cause >= CAUSE_MAX)
+		r->cause = CAUSE_NONE;
+	s = series_of(m, r);
+	p = pair_of(m, r);
 	if (s) {
 		s->count += n;
 		if (is_error(r->code))
@@ -179,12 +231,9 @@ void metrics_request(struct metrics *m, const struct metrics_request *given)
 	remember(&p->exemplars[observe(&p->requests, r->duration_ns, n)], r);
 	p->bytes_in += r->bytes_in;
 	p->bytes_out += r->bytes_out;
-	if (r->tries > 1)
-		p->counts[is_error(r->code) ? RETRIED_FAILED : RETRIED_OK] += r->tries - 1;
-	p->counts[RETRIES_DENIED] += r->flags & RECORD_NO_BUDGET ? n : 0;
-	p->counts[FAULT_DELAYED] += r->flags & RECORD_DELAYED ? n : 0;
-	p->counts[FAULT_ABORTED] += r->flags & RECORD_ABORTED ? n : 0;
-	count_full(p, r->bulkhead, n);
+	if (r->tries > 1 || r->bulkhead ||
+	    r->flags & (RECORD_NO_BUDGET | RECORD_DELAYED | RECORD_ABORTED))
+		count_rare(p, r, n);
 }
 
 void metrics_tunnel(struct metrics *m, const char *source, const char *destination,

@@ -18,6 +18,14 @@
 
 struct metrics;
 
+/* Where requests of one source, destination and version are counted: found by names once, and then
+ * known. Zeroed before the first, and when the names become others; of one struct metrics. */
+#define METRICS_PLACES 8
+struct metrics_place {
+	struct metrics_pair *pair;
+	struct metrics_series *series[METRICS_PLACES]; /* by hundreds of the code: the last one */
+};
+
 struct metrics_request {
 	const char *source, *destination, *version;
 	uint32_t code; /* 0: no answer */
@@ -26,15 +34,17 @@ struct metrics_request {
 	uint64_t duration_ns; /* of each */
 	uint64_t bytes_in, bytes_out;
 	uint32_t tries;
-	uint16_t flags;		 /* enum record_flags */
-	uint8_t bulkhead;	 /* enum mesh_bulkhead_reason */
-	const uint8_t *trace_id; /* 16 bytes of a trace that is kept; NULL: none is */
-	uint64_t time_ms;	 /* of its end, since 1970 */
+	uint16_t flags;		     /* enum record_flags */
+	uint8_t bulkhead;	     /* enum mesh_bulkhead_reason */
+	const uint8_t *trace_id;     /* 16 bytes of a trace that is kept; NULL: none is */
+	uint64_t time_ms;	     /* of its end, since 1970; only with a trace */
+	struct metrics_place *place; /* of these names, or NULL */
 };
 
 int metrics_new(struct metrics **out); /* 0 or -ENOMEM */
 void metrics_free(struct metrics **m);
-void metrics_request(struct metrics *m, const struct metrics_request *r);
+/* What a code or a cause cannot be is made 0 in *r: they are a worker's word. */
+void metrics_request(struct metrics *m, struct metrics_request *r);
 /* n tunnels have ended, or were refused: enum mesh_bulkhead_reason. The kernel counts the rest. */
 void metrics_tunnel(struct metrics *m, const char *source, const char *destination,
 		    uint32_t bulkhead, uint64_t n);

@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * See series.h. In front of the table by names is a small cache by ids, which are cheap to hash; an
- * id may stand for another name by now, so what it finds is compared with the names.
- */
+/* See series.h. */
 #include "agent/telemetry/series.h"
 
 #include "lib/hash.h"
@@ -13,13 +10,12 @@
 #include <string.h>
 
 #define BUCKETS 1024
-#define CACHED	1024
 #define OTHER	"other"
 
-struct entry {
-	struct entry *next;	 /* in its bucket */
-	struct entry *next_full; /* of those that have something */
-	bool used;		 /* since series_age() */
+struct series_entry {
+	struct series_entry *next;	/* in its bucket */
+	struct series_entry *next_full; /* of those that have something */
+	bool used;			/* since series_age() */
 	uint8_t protocol, outcome;
 	uint16_t destination, version; /* where they begin in names */
 	uint64_t requests, sum_ns, bytes_in, bytes_out;
@@ -28,11 +24,11 @@ struct entry {
 };
 
 struct series {
-	struct entry *cached[CACHED];
-	struct entry *buckets[BUCKETS];
-	struct entry *first_full, **last_full;
+	struct series_entry *buckets[BUCKETS];
+	struct series_entry *first_full, **last_full;
 	uint32_t n;
-	bool crowded; /* nothing could make room since the last take */
+	uint64_t sweeps; /* that dropped any: what a place knows from before may be gone */
+	bool crowded;	 /* nothing could make room since the last take */
 	uint64_t overflow;
 };
 
@@ -47,7 +43,7 @@ int series_new(struct series **out)
 	return 0;
 }
 
-static void entry_free(struct entry *e)
+static void entry_free(struct series_entry *e)
 {
 	histogram_sparse_done(&e->histogram);
 	free(e);
@@ -58,7 +54,7 @@ void series_free(struct series **tp)
 	struct series *t = *tp;
 
 	for (uint32_t i = 0; t && i < BUCKETS; i++)
-		for (struct entry *e = t->buckets[i], *next; e; e = next) {
+		for (struct series_entry *e = t->buckets[i], *next; e; e = next) {
 			next = e->next;
 			entry_free(e);
 		}
@@ -68,7 +64,7 @@ void series_free(struct series **tp)
 
 /* --- finding --- */
 
-static bool is(const struct entry *e, const struct series_key *k)
+static bool is(const struct series_entry *e, const struct series_key *k)
 {
 	return e->protocol == k->protocol && e->outcome == k->outcome &&
 	       !strcmp(e->names, k->source) && !strcmp(e->names + e->destination, k->destination) &&
@@ -88,9 +84,10 @@ static uint32_t hash(const struct series_key *k)
 /* Drops those that hold nothing and, with `unused`, were not used either. */
 static void sweep(struct series *t, bool unused)
 {
-	memset(t->cached, 0, sizeof(t->cached));
+	uint32_t before = t->n;
+
 	for (uint32_t i = 0; i < BUCKETS; i++)
-		for (struct entry **at = &t->buckets[i], *e; (e = *at);) {
+		for (struct series_entry **at = &t->buckets[i], *e; (e = *at);) {
 			if (e->requests || (unused && e->used)) {
 				e->used = false;
 				at = &e->next;
@@ -100,6 +97,7 @@ static void sweep(struct series *t, bool unused)
 			entry_free(e);
 			t->n--;
 		}
+	t->sweeps += t->n != before;
 }
 
 void series_age(struct series *t)
@@ -117,11 +115,11 @@ static bool room(struct series *t)
 	return t->n < SERIES_MAX;
 }
 
-static struct entry *entry_new(struct series *t, const struct series_key *k, uint32_t bucket)
+static struct series_entry *entry_new(struct series *t, const struct series_key *k, uint32_t bucket)
 {
 	size_t a = strlen(k->source) + 1, b = strlen(k->destination) + 1,
 	       c = strlen(k->version) + 1;
-	struct entry *e = a + b + c < UINT16_MAX ? calloc(1, sizeof(*e) + a + b + c) : NULL;
+	struct series_entry *e = a + b + c < UINT16_MAX ? calloc(1, sizeof(*e) + a + b + c) : NULL;
 
 	if (!e)
 		return NULL;
@@ -139,27 +137,25 @@ static struct entry *entry_new(struct series *t, const struct series_key *k, uin
 }
 
 /* Those for what does not fit are few, and beyond the limit. */
-static struct entry *find_named(struct series *t, const struct series_key *k, bool other)
+static struct series_entry *find_named(struct series *t, const struct series_key *k, bool other)
 {
 	uint32_t bucket = hash(k);
-	struct entry *e = t->buckets[bucket];
+	struct series_entry *e = t->buckets[bucket];
 
 	while (e && !is(e, k))
 		e = e->next;
 	return e || !(other || room(t)) ? e : entry_new(t, k, bucket);
 }
 
-static struct entry *find(struct series *t, const struct series_key *k, uint64_t n)
+static struct series_entry *find(struct series *t, const struct series_key *k,
+				 struct series_place *place, uint64_t n)
 {
-	uint64_t ids = k->ids ^ (uint64_t)k->protocol << 62 ^ (uint64_t)k->outcome << 59;
-	struct entry **cached = &t->cached[mesh_sticky_mix(ids) % CACHED], *e = *cached;
+	struct series_entry *e = find_named(t, k, false);
 	struct series_key other = *k;
 
-	if (e && is(e, k))
-		return e;
-	e = find_named(t, k, false);
 	if (e) {
-		*cached = e;
+		if (place)
+			*place = (struct series_place){e, t->sweeps};
 		return e;
 	}
 	t->overflow += n;
@@ -168,22 +164,36 @@ static struct entry *find(struct series *t, const struct series_key *k, uint64_t
 	return find_named(t, &other, true);
 }
 
-void series_add(struct series *t, const struct series_key *k, const struct series_sample *v)
+static bool is_known(const struct series *t, const struct series_place *place)
 {
-	struct entry *e = v->n ? find(t, k, v->n) : NULL;
-	uint32_t bucket = histogram_bucket(v->duration_ns);
+	return place && place->entry && place->sweeps == t->sweeps;
+}
 
+/* It has something that is to be taken. */
+static void fills(struct series *t, struct series_entry *e)
+{
+	e->next_full = NULL;
+	*t->last_full = e;
+	t->last_full = &e->next_full;
+	e->used = true;
+}
+
+void series_add(struct series *t, const struct series_key *k, struct series_place *place,
+		const struct series_sample *v)
+{
+	uint32_t bucket = histogram_bucket(v->duration_ns);
+	struct series_entry *e;
+
+	if (!v->n)
+		return;
+	e = is_known(t, place) ? place->entry : find(t, k, place, v->n);
 	if (!e || histogram_sparse_add(&e->histogram, bucket,
 				       v->n > UINT32_MAX ? UINT32_MAX : (uint32_t)v->n)) {
 		t->overflow += e ? v->n : 0;
 		return;
 	}
-	if (!e->requests) {
-		e->next_full = NULL;
-		*t->last_full = e;
-		t->last_full = &e->next_full;
-		e->used = true;
-	}
+	if (!e->requests)
+		fills(t, e);
 	e->requests += v->n;
 	e->sum_ns += v->duration_ns * v->n;
 	e->bytes_in += v->bytes_in;
@@ -201,7 +211,7 @@ static void number(struct buf *out, const char *key, uint64_t n)
 }
 
 /* Without printf(): rings are read in the same loop, and there may be thousands of these. */
-static void write_entry(const struct entry *e, struct buf *out)
+static void write_entry(const struct series_entry *e, struct buf *out)
 {
 	static const char *const outcomes[] = {"ok", "client-error", "error", "none"};
 
@@ -235,7 +245,7 @@ uint32_t series_take(struct series *t, size_t enough, struct buf *out)
 {
 	uint32_t n = 0;
 
-	for (struct entry *e; (e = t->first_full) && out->len <= enough; n++) {
+	for (struct series_entry *e; (e = t->first_full) && out->len <= enough; n++) {
 		if (n)
 			buf_char(out, ',');
 		write_entry(e, out);

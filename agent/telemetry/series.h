@@ -20,9 +20,14 @@ enum series_outcome { SERIES_OK, SERIES_CLIENT_ERROR, SERIES_ERROR, SERIES_NONE 
 
 struct series_key {
 	const char *source, *destination, *version;
-	uint64_t ids; /* whatever tells them apart quickly: equal names should have equal ids, and
-			 mostly the other way round; the names decide */
 	uint8_t protocol, outcome;
+};
+
+/* Where a series is counted: found by its names once, and then known as long as it is there. Zeroed
+ * before the first, and when its key becomes another; of one struct series. */
+struct series_place {
+	struct series_entry *entry;
+	uint64_t sweeps;
 };
 
 struct series_sample {
@@ -35,7 +40,9 @@ struct series;
 
 int series_new(struct series **out); /* 0 or -ENOMEM */
 void series_free(struct series **t);
-void series_add(struct series *t, const struct series_key *k, const struct series_sample *v);
+/* place: of that key, or NULL. */
+void series_add(struct series *t, const struct series_key *k, struct series_place *place,
+		const struct series_sample *v);
 /* Is anything there to be taken? */
 bool series_waiting(const struct series *t);
 /* Appends elements of a JSON list, commas between them, until out has more than `enough` bytes, and

@@ -197,6 +197,51 @@ static void a_code_or_cause_that_cannot_be_is_none(void **state)
 	has_line("mesh_metrics_overflow_total 0");
 }
 
+static uint64_t overflow(void)
+{
+	static const char name[] = "\nmesh_metrics_overflow_total ";
+	const char *at;
+
+	buf_reset(&text);
+	metrics_write(m, &text, false);
+	at = strstr(text.data, name);
+	assert_non_null(at);
+	return strtoull(at + sizeof(name) - 1, NULL, 10);
+}
+
+/* As without a place: each code and cause for itself, and what has no room is counted as that. */
+static void a_place_counts_what_its_names_do(void **state)
+{
+	struct metrics_place place = {0}, late = {0};
+	uint64_t before, each;
+	struct metrics_request r = {"a", "b", "v1", .place = &place};
+	char name[16];
+
+	for (int i = 0; i < 300; i++) {
+		r.code = i % 3 ? 200 + (uint32_t)(i % 2) * 4 : 503;
+		r.cause = i % 2 ? CAUSE_BREAKER_OPEN : CAUSE_NONE;
+		metrics_request(m, &r);
+	}
+	has_line("mesh_requests_total{source=\"a\",destination=\"b\",version=\"v1\",code=\"200\","
+		 "cause=\"\"} 100");
+	has_line("mesh_requests_total{source=\"a\",destination=\"b\",version=\"v1\",code=\"503\","
+		 "cause=\"breaker-open\"} 50");
+	has_line("mesh_requests_total{source=\"a\",destination=\"b\",version=\"v1\",code=\"503\","
+		 "cause=\"\"} 50");
+	for (int i = 0; i < METRICS_SERIES; i++) {
+		snprintf(name, sizeof(name), "c%d", i);
+		request(name, "b", 200, 1, 1);
+	}
+	before = overflow();
+	request("late", "b", 200, 1, 1);
+	each = overflow() - before;
+	assert_true(each);
+	r = (struct metrics_request){"late", "b", "v1", .code = 200, .place = &late};
+	for (int i = 0; i < 3; i++)
+		metrics_request(m, &r);
+	assert_int_equal(overflow(), before + 4 * each);
+}
+
 static void a_label_cannot_leave_its_quotes(void **state)
 {
 	exposition_label(&text, "x", "a\"b\\c\nd");
@@ -439,6 +484,7 @@ int main(void)
 		story(refused_connections_are_counted_by_reason),
 		story(quantiles_lie_between_the_bounds),
 		story(a_code_or_cause_that_cannot_be_is_none),
+		story(a_place_counts_what_its_names_do),
 		story(a_label_cannot_leave_its_quotes),
 		story(what_does_not_fit_is_counted_under_other),
 		story(a_service_called_other_is_bounded_too),

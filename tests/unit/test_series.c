@@ -33,17 +33,22 @@ static int teardown(void **state)
 
 #define tale(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
-static void add(const char *source, const char *destination, uint64_t ids, uint8_t outcome,
-		uint64_t us)
+static void add_at(struct series_place *place, const char *source, const char *destination,
+		   uint8_t outcome, uint64_t us)
 {
 	series_add(t,
 		   &(struct series_key){.source = source,
 					.destination = destination,
 					.version = "v1",
-					.ids = ids,
 					.outcome = outcome},
+		   place,
 		   &(struct series_sample){
 			   .n = 1, .duration_ns = us * 1000, .bytes_in = 1, .bytes_out = 2});
+}
+
+static void add(const char *source, const char *destination, uint8_t outcome, uint64_t us)
+{
+	add_at(NULL, source, destination, outcome, us);
 }
 
 /* In parts of so many bytes. How many parts. */
@@ -102,11 +107,11 @@ static void a_series_says_what_was_added(void **state)
 	struct histogram_sparse h = {0};
 	const cJSON *v;
 
-	add("a", "b", 1, SERIES_OK, 100);
-	add("a", "b", 1, SERIES_OK, 300);
-	add("a", "b", 1, SERIES_ERROR, 5000);
-	add("a", "b", 1, SERIES_NONE, 1);
-	add("a", "b", 1, SERIES_CLIENT_ERROR, 1);
+	add("a", "b", SERIES_OK, 100);
+	add("a", "b", SERIES_OK, 300);
+	add("a", "b", SERIES_ERROR, 5000);
+	add("a", "b", SERIES_NONE, 1);
+	add("a", "b", SERIES_CLIENT_ERROR, 1);
 	assert_int_equal(take_all(1 << 20), 1);
 	assert_int_equal(cJSON_GetArraySize(taken), 4);
 	v = find("a", "b", "ok");
@@ -127,32 +132,60 @@ static void a_series_says_what_was_added(void **state)
 
 static void what_was_taken_is_not_taken_again(void **state)
 {
-	add("a", "b", 1, SERIES_OK, 1);
+	add("a", "b", SERIES_OK, 1);
 	assert_true(series_waiting(t));
 	take_all(1 << 20);
 	assert_false(series_waiting(t));
 	assert_int_equal(take_all(1 << 20), 0);
-	add("a", "b", 1, SERIES_OK, 7);
+	add("a", "b", SERIES_OK, 7);
 	take_all(1 << 20);
 	assert_true(json_num(find("a", "b", "ok"), "requests", 0) == 1);
 	assert_true(json_num(find("a", "b", "ok"), "sumUs", 0) == 7);
 }
 
-/* An id is given to another after a while; the names were read at the time of the record. */
-static void an_id_that_stands_for_another_is_another_series(void **state)
+/* A place that was found is good until what it knows is gone. */
+static void a_place_is_good_as_long_as_its_series_is_there(void **state)
 {
-	add("a", "b", 42, SERIES_OK, 1);
-	add("c", "b", 42, SERIES_OK, 1);
-	add("c", "d", 42, SERIES_OK, 1);
-	add("a", "b", 42, SERIES_OK, 1);
+	struct series_place place = {0};
+
+	for (int round = 0; round < 3; round++) {
+		for (int i = 0; i < 5; i++)
+			add_at(&place, "a", "b", SERIES_OK, 1);
+		add("a", "b", SERIES_OK, 1);
+		take_all(1 << 20);
+		assert_int_equal(cJSON_GetArraySize(taken), 1);
+		assert_true(json_num(find("a", "b", "ok"), "requests", 0) == 6);
+		for (int i = 0; i < round; i++)
+			series_age(t); /* the second time it is dropped, and another is there */
+		add("c", "d", SERIES_OK, 1);
+		take_all(1 << 20);
+	}
+}
+
+static void what_is_counted_under_other_is_no_place_to_keep(void **state)
+{
+	struct series_place place = {0};
+	char name[32];
+
+	for (int i = 0; i < SERIES_MAX; i++) {
+		snprintf(name, sizeof(name), "caller-%d", i);
+		add(name, "b", SERIES_OK, 1);
+	}
+	add_at(&place, "a", "b", SERIES_OK, 1);
+	add_at(&place, "a", "b", SERIES_OK, 1);
+	assert_int_equal(series_overflow(t), 2);
 	take_all(1 << 20);
-	assert_int_equal(cJSON_GetArraySize(taken), 3);
-	assert_true(json_num(find("a", "b", "ok"), "requests", 0) == 2);
+	assert_true(json_num(find("other", "other", "ok"), "requests", 0) == 2);
+	series_age(t);
+	series_age(t);
+	add_at(&place, "a", "b", SERIES_OK, 1);
+	take_all(1 << 20);
+	assert_non_null(find("a", "b", "ok"));
 }
 
 static void names_are_escaped(void **state)
 {
-	add("a\"b\n", "c\\", 1, SERIES_OK, 1);
+	add("a\"b\n", "c\\", SERIES_OK, 1);
 	take_all(1 << 20);
 	assert_non_null(find("a\"b\n", "c\\", "ok"));
 }
@@ -163,7 +196,7 @@ static void a_crowd_of_names_is_counted_under_other(void **state)
 
 	for (int i = 0; i < SERIES_MAX + 500; i++) {
 		snprintf(name, sizeof(name), "caller-%d", i);
-		add(name, "b", (uint64_t)i, SERIES_OK, 1);
+		add(name, "b", SERIES_OK, 1);
 	}
 	assert_int_equal(series_overflow(t), 500);
 	assert_true(take_all(64 << 10) > 5);
@@ -172,7 +205,7 @@ static void a_crowd_of_names_is_counted_under_other(void **state)
 	/* those make room for others, once they are taken */
 	for (int i = 0; i < SERIES_MAX; i++) {
 		snprintf(name, sizeof(name), "later-%d", i);
-		add(name, "b", (uint64_t)i, SERIES_OK, 1);
+		add(name, "b", SERIES_OK, 1);
 	}
 	assert_int_equal(series_overflow(t), 500);
 	take_all(1 << 16);
@@ -181,13 +214,13 @@ static void a_crowd_of_names_is_counted_under_other(void **state)
 
 static void names_that_are_not_used_are_forgotten(void **state)
 {
-	add("a", "b", 1, SERIES_OK, 1);
+	add("a", "b", SERIES_OK, 1);
 	series_age(t);
 	take_all(1 << 20);
 	assert_non_null(find("a", "b", "ok")); /* not before it was taken */
 	series_age(t);
 	series_age(t);
-	add("a", "b", 1, SERIES_OK, 1);
+	add("a", "b", SERIES_OK, 1);
 	take_all(1 << 20);
 	assert_true(json_num(find("a", "b", "ok"), "requests", 0) == 1);
 }
@@ -200,7 +233,7 @@ static void many_of_one_kind_count_as_many(void **state)
 					.version = "",
 					.protocol = SERIES_TCP,
 					.outcome = SERIES_ERROR},
-		   &(struct series_sample){.n = 1000});
+		   NULL, &(struct series_sample){.n = 1000});
 	take_all(1 << 20);
 	assert_int_equal(requests(), 1000);
 	assert_string_equal(json_str(find("a", "b", "error"), "protocol", ""), "tcp");
@@ -208,14 +241,18 @@ static void many_of_one_kind_count_as_many(void **state)
 
 static void random_additions_lose_nothing(void **state)
 {
+	static struct series_place places[80][80][4];
 	uint64_t added = 0, seen = 0;
 	char a[16], b[16];
 
 	srand(7);
 	for (int i = 0; i < 20000; i++) {
-		snprintf(a, sizeof(a), "s%d", rand() % 80);
-		snprintf(b, sizeof(b), "d%d", rand() % 80);
-		add(a, b, (uint64_t)rand() % 50, (uint8_t)(rand() % 4), (uint64_t)rand() % 100000);
+		int from = rand() % 80, to = rand() % 80, outcome = rand() % 4;
+
+		snprintf(a, sizeof(a), "s%d", from);
+		snprintf(b, sizeof(b), "d%d", to);
+		add_at(rand() % 2 ? &places[from][to][outcome] : NULL, a, b, (uint8_t)outcome,
+		       (uint64_t)rand() % 100000);
 		added++;
 		if (rand() % 3000 == 0) {
 			take_all((size_t)rand() % 10000);
@@ -233,7 +270,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		tale(a_series_says_what_was_added),
 		tale(what_was_taken_is_not_taken_again),
-		tale(an_id_that_stands_for_another_is_another_series),
+		tale(a_place_is_good_as_long_as_its_series_is_there),
+		tale(what_is_counted_under_other_is_no_place_to_keep),
 		tale(names_are_escaped),
 		tale(a_crowd_of_names_is_counted_under_other),
 		tale(names_that_are_not_used_are_forgotten),
