@@ -10,6 +10,7 @@
 
 #define URL_MAX		   4096
 #define DEFAULT_TIMEOUT_MS 10000
+#define UPLOAD_LARGE	   (512L << 10) /* bytes given to a socket at once, of a body that has more */
 
 static size_t on_body(char *data, size_t size, size_t n, void *arg)
 {
@@ -82,6 +83,9 @@ static int set_pieces(struct call *c, const struct http_call *h)
 	memcpy(c->pieces, h->pieces, h->npieces * sizeof(*c->pieces));
 	for (size_t i = 0; i < h->npieces; i++)
 		len += (curl_off_t)h->pieces[i].iov_len;
+	if (len > UPLOAD_LARGE &&
+	    curl_easy_setopt(c->easy, CURLOPT_UPLOAD_BUFFERSIZE, UPLOAD_LARGE))
+		return -ENOMEM;
 	return curl_easy_setopt(c->easy, CURLOPT_POST, 1L) ||
 			       curl_easy_setopt(c->easy, CURLOPT_POSTFIELDSIZE_LARGE, len) ||
 			       curl_easy_setopt(c->easy, CURLOPT_READFUNCTION, on_read) ||
