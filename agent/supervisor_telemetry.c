@@ -36,7 +36,7 @@ int telemetry_start(struct supervisor *s)
 	if (!err)
 		err = outbox_new(s->cfg->node, s->epoch, &t->outbox);
 	if (!err)
-		outbox_wall(t->outbox, t->wall.offset_ns);
+		outbox_seal(t->outbox, t->wall.offset_ns);
 	if (!err)
 		err = tail_new(&t->tail);
 	t->wanted = calloc(TELEMETRY_WANTED, sizeof(*t->wanted));
@@ -194,8 +194,13 @@ static void send_span(struct supervisor *s, const struct record *rec,
 		      const struct accesslog_names *n)
 {
 	struct span_names names = span_names(s, rec, n);
+	struct telemetry *t = &s->telemetry;
 
-	outbox_record(s->telemetry.outbox, rec, &names);
+	if (t->renamed != registry_renamed(s->registry)) {
+		t->renamed = registry_renamed(s->registry);
+		outbox_seal(t->outbox, t->wall.offset_ns);
+	}
+	outbox_record(t->outbox, rec, &names);
 }
 
 /* A storm of errors must not cost more than all the rest. */

@@ -47,6 +47,7 @@ struct telemetry {
 	uint64_t half;		/* the last whose series were sent */
 	uint64_t aged_ns;
 	struct outbox *outbox;
+	uint64_t renamed; /* registry_renamed() of the names in its last records */
 	struct tail *tail;
 	struct taps taps;
 	struct telemetry_wanted *wanted; /* by a hash of the id; a later one takes the place */

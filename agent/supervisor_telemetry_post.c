@@ -173,7 +173,7 @@ void telemetry_beat(struct supervisor *s)
 	uint64_t half;
 
 	walltime_look(&t->wall, 0, 0);
-	outbox_wall(t->outbox, t->wall.offset_ns);
+	outbox_seal(t->outbox, t->wall.offset_ns);
 	if (s->loop.now_ns >= t->second_end_ns)
 		telemetry_turn(s);
 	half = wall_ms(s) / TELEMETRY_SERIES_MS;

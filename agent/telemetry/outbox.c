@@ -202,7 +202,7 @@ void outbox_record(struct outbox *o, const struct record *rec, const struct span
 		outbox_lose(o, OUTBOX_SPANS, 1);
 }
 
-void outbox_wall(struct outbox *o, int64_t wall_ns)
+void outbox_seal(struct outbox *o, int64_t wall_ns)
 {
 	seal(o);
 	o->wall_ns = wall_ns;

@@ -44,12 +44,12 @@ void outbox_free(struct outbox **o);
  * series: in their second. */
 void outbox_add(struct outbox *o, enum outbox_kind kind, uint64_t time_ms, const char *text,
 		size_t len, uint32_t n);
-/* A span, of a record that was checked; copied, with its names (as record_batch_add() has it: they
- * stay where they are until the next outbox_wall(), or are others then). */
+/* A span, of a record that was checked; copied, with its names. Those are known by where they are
+ * (record_batch_add()): before other strings stand there comes outbox_seal(). */
 void outbox_record(struct outbox *o, const struct record *rec, const struct span_names *names);
-/* What makes wall-clock time of the monotonic one, in the records that come from now on. Now and
- * then, even when it is the same. */
-void outbox_wall(struct outbox *o, int64_t wall_ns);
+/* Names and the clock may be others from now on; wall_ns makes wall-clock time of the monotonic one
+ * in the records to come. Several times a second in any case. */
+void outbox_seal(struct outbox *o, int64_t wall_ns);
 /* Does meshd take records as we have them? At first it is believed not to, and again after it has
  * refused a batch. */
 void outbox_meshd_takes(struct outbox *o, bool records);

@@ -324,7 +324,7 @@ static void a_clock_that_is_put_right_moves_no_older_span(void **state)
 
 	outbox_meshd_takes(o, true);
 	for (int i = 0; i < 3; i++) {
-		outbox_wall(o, WALL + i * 5000000000LL);
+		outbox_seal(o, WALL + i * 5000000000LL);
 		add_span((uint64_t)i);
 	}
 	next();
@@ -342,7 +342,7 @@ static void a_batch_has_so_many_pieces_at_most(void **state)
 
 	outbox_meshd_takes(o, true);
 	for (int i = 0; i < 1000; i++) {
-		outbox_wall(o, WALL);
+		outbox_seal(o, WALL);
 		add_span((uint64_t)i);
 	}
 	while (outbox_waiting(o)) {
@@ -373,7 +373,7 @@ static void a_batch_has_a_thousand_spans_at_most_as_json(void **state)
 
 	for (int i = 0; i < 2500; i++)
 		add_span((uint64_t)i);
-	outbox_wall(o, 0);
+	outbox_seal(o, 0);
 	assert_true(outbox_behind(o));
 	while (outbox_has(o, OUTBOX_SPANS)) {
 		next();
