@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The file of the store: made, recognized, brought up to date, opened; see store.h. */
+#include "ctl/meshd/dbfile.h"
 #include "ctl/meshd/store_impl.h"
 
 #include <errno.h>
@@ -43,77 +44,52 @@ static const char *const upgrades[STORE_FORM] = {
 	      "COMMIT",
 };
 
-static int pragma(sqlite3 *db, const char *sql, int *value)
-{
-	sqlite3_stmt *st;
-	int r = sqlite3_prepare_v2(db, sql, -1, &st, NULL) == SQLITE_OK &&
-				sqlite3_step(st) == SQLITE_ROW
-			? 0
-			: -EIO;
-
-	if (!r && value)
-		*value = sqlite3_column_int(st, 0);
-	sqlite3_finalize(st);
-	return r;
-}
-
-static int store_create(struct store *s)
+static int store_create(sqlite3 *db)
 {
 	char sql[128];
 	uint64_t epoch;
+	int r;
 
 	if (getrandom(&epoch, sizeof(epoch), 0) != sizeof(epoch))
 		return -EIO;
 	snprintf(sql, sizeof(sql), "INSERT INTO meta VALUES(1, 1, '%016llx'); COMMIT",
 		 (unsigned long long)epoch);
-	if (sqlite3_exec(s->db, create, NULL, NULL, NULL) != SQLITE_OK ||
-	    sqlite3_exec(s->db, sql, NULL, NULL, NULL) != SQLITE_OK)
-		return -EIO;
-	return 0;
+	r = dbfile_run(db, create);
+	return r ? r : dbfile_run(db, sql);
 }
 
-static int store_upgrade(struct store *s, int form)
+static int store_upgrade(sqlite3 *db, int64_t form)
 {
-	for (; form < STORE_FORM; form++)
-		if (form < FIRST_FORM ||
-		    sqlite3_exec(s->db, upgrades[form], NULL, NULL, NULL) != SQLITE_OK)
-			return -EIO;
-	return 0;
+	int r = form < FIRST_FORM ? -EIO : 0;
+
+	for (; form < STORE_FORM && !r; form++)
+		r = dbfile_run(db, upgrades[form]);
+	return r;
 }
 
-/* Is it ours, whole, and of a version we know? Makes it when it is empty. -EIO leaves the words to
- * SQLite. */
-static int store_recognize(struct store *s, char *why, size_t cap)
+/* Is it ours, whole, and of a version we know? Makes it when it is empty. */
+static int store_recognize(sqlite3 *db, char *why, size_t cap)
 {
-	int id, version, objects;
+	int64_t form = 0, whole;
+	int r = dbfile_recognize(db, APPLICATION_ID, &form);
 
-	if (pragma(s->db, "PRAGMA application_id", &id) ||
-	    pragma(s->db, "PRAGMA user_version", &version) ||
-	    pragma(s->db, "SELECT count(*) FROM sqlite_master", &objects))
-		return -EIO;
-	if (!objects && !id)
-		return store_create(s) ? -EIO : store_upgrade(s, FIRST_FORM);
-	if (id != APPLICATION_ID)
+	if (r == -EPROTOTYPE)
 		snprintf(why, cap, "it is not a database of meshd");
-	else if (version > STORE_FORM)
+	if (r)
+		return r;
+	if (form < 0) {
+		r = store_create(db);
+		return r ? r : store_upgrade(db, FIRST_FORM);
+	}
+	if (form > STORE_FORM) {
 		snprintf(why, cap,
 			 "it was made by a newer meshd (form %d, this one knows %d): use that, or "
 			 "another --state",
-			 version, STORE_FORM);
-	else if (pragma(s->db, "SELECT 1 FROM pragma_quick_check WHERE quick_check = 'ok'", NULL))
-		return -EIO;
-	else
-		return store_upgrade(s, version);
-	return -EINVAL;
-}
-
-static int store_prepare(struct store *s)
-{
-	for (int i = 0; i < STATEMENTS; i++)
-		if (sqlite3_prepare_v3(s->db, store_statements[i], -1, SQLITE_PREPARE_PERSISTENT,
-				       &s->stmt[i], NULL) != SQLITE_OK)
-			return -EIO;
-	return 0;
+			 (int)form, STORE_FORM);
+		return -EPROTOTYPE;
+	}
+	r = dbfile_number(db, "SELECT 1 FROM pragma_quick_check WHERE quick_check = 'ok'", &whole);
+	return r ? r : store_upgrade(db, form);
 }
 
 static int store_load(struct store *s)
@@ -138,7 +114,7 @@ static int store_load(struct store *s)
 
 int store_open(const char *dir, struct store **out, char *why, size_t cap)
 {
-	static const char setup[] =
+	static const char settings[] =
 		"PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; "
 		"PRAGMA synchronous = FULL; PRAGMA cache_size = -512; PRAGMA trusted_schema = OFF;"
 		"BEGIN IMMEDIATE; COMMIT"; /* takes the lock: a second meshd ends here */
@@ -151,16 +127,11 @@ int store_open(const char *dir, struct store **out, char *why, size_t cap)
 		return -ENOMEM;
 	snprintf(file, sizeof(file), "%s/meshd.db", dir);
 	s->healthy = true;
-	r = sqlite3_open_v2(file, &s->db,
-			    SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
-			    NULL) == SQLITE_OK &&
-			    sqlite3_exec(s->db, setup, NULL, NULL, NULL) == SQLITE_OK
-		    ? 0
-		    : -EIO;
+	r = dbfile_open(file, settings, &s->db);
 	if (!r)
-		r = store_recognize(s, reason, sizeof(reason));
+		r = store_recognize(s->db, reason, sizeof(reason));
 	if (!r)
-		r = store_prepare(s);
+		r = dbfile_prepare(s->db, store_statements, s->stmt, STATEMENTS);
 	if (!r)
 		r = store_load(s);
 	if (!r) {
@@ -178,9 +149,7 @@ void store_close(struct store **s)
 {
 	if (!*s)
 		return;
-	for (int i = 0; i < STATEMENTS; i++)
-		sqlite3_finalize((*s)->stmt[i]);
-	sqlite3_close((*s)->db);
+	dbfile_close(&(*s)->db, (*s)->stmt, STATEMENTS);
 	free(*s);
 	*s = NULL;
 }

@@ -199,7 +199,7 @@ static void who_reads_for_ever_does_not_fill_the_disk(void **state)
 	struct red *r;
 
 	assert_int_equal(red_new(dir.path, now_ms, &r), 0);
-	r->disk->log_max = 1 << 20;
+	r->disk->wal.max = 1 << 20;
 	send_and_tick(r, 1, &seq, &now_ms);
 	snprintf(path, sizeof(path), "%s/telemetry.db", dir.path);
 	assert_int_equal(sqlite3_open(path, &reader), SQLITE_OK);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See disk.h: reading and writing. Opening is in disk_open.c. */
+#include "ctl/meshd/dbfile.h"
 #include "ctl/meshd/red/disk_impl.h"
 #include "lib/clock.h"
 
@@ -51,10 +52,8 @@ const char *const disk_statements[DISK_STATEMENTS] = {
 
 int disk_fail(struct red_disk *d)
 {
-	int code = sqlite3_errcode(d->db) & 0xff;
-
 	snprintf(d->error, sizeof(d->error), "%s", sqlite3_errmsg(d->db));
-	return code == SQLITE_CORRUPT || code == SQLITE_NOTADB ? -EBADMSG : -EIO;
+	return dbfile_fault(d->db);
 }
 
 const char *red_disk_error(const struct red_disk *d)
@@ -158,9 +157,7 @@ static int each(struct red_disk *d, sqlite3_stmt *st, int (*one)(sqlite3_stmt *s
  * it must not take all of the disk. */
 static int log_full(struct red_disk *d)
 {
-	if (red_disk_log_bytes(d) > d->log_max)
-		__atomic_store_n(&d->wal.full, true, __ATOMIC_RELEASE);
-	if (!__atomic_load_n(&d->wal.full, __ATOMIC_ACQUIRE))
+	if (!wal_full(&d->wal))
 		return 0;
 	snprintf(
 		d->error, sizeof(d->error),
@@ -484,10 +481,10 @@ int red_disk_prune(struct red_disk *d, const struct red_disk_keep *k)
 
 size_t red_disk_bytes(struct red_disk *d)
 {
-	return ask(d, d->stmt[D_PAGES]) * (size_t)d->page_size;
+	return ask(d, d->stmt[D_PAGES]) * (size_t)d->wal.page_size;
 }
 
 size_t red_disk_log_bytes(const struct red_disk *d)
 {
-	return (size_t)__atomic_load_n(&d->wal.frames, __ATOMIC_RELAXED) * (size_t)d->page_size;
+	return wal_bytes(&d->wal);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See disk.h: the file is made, recognized, opened, put aside. */
 #include "ctl/meshd/aside.h"
+#include "ctl/meshd/dbfile.h"
 #include "ctl/meshd/red/disk_impl.h"
 
 #include <errno.h>
@@ -14,12 +15,11 @@
 #define STR(x)	       STR_(x)
 #define DISK_FORM      1
 #define APPLICATION_ID 0x6d657374 /* "mest": its telemetry */
-#define WAL_KEEP_BYTES 67108864	  /* of the file of the WAL, once it is in the database */
+#define LOG_KEEP_BYTES 67108864	  /* of the file of the log, once it is in the database */
 
-static const char settings[] = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;"
-			       "PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -4096;"
-			       "PRAGMA temp_store = MEMORY;"
-			       "PRAGMA journal_size_limit = " STR(WAL_KEEP_BYTES);
+static const char settings[] =
+	"PRAGMA busy_timeout = 50; PRAGMA journal_mode = WAL;" DBFILE_LOGGED
+	"PRAGMA cache_size = -4096; PRAGMA journal_size_limit = " STR(LOG_KEEP_BYTES);
 
 static const char create[] =
 	"BEGIN IMMEDIATE;"
@@ -40,89 +40,43 @@ static const char create[] =
 			   "last_s INTEGER NOT NULL, called INTEGER NOT NULL) WITHOUT ROWID;"
 			   "COMMIT";
 
-static int on_commit(void *arg, sqlite3 *db, const char *name, int frames)
+/* r of dbfile.h: one that failed leaves the words. */
+static int said(struct red_disk *d, int r)
 {
-	struct red_disk *d = arg;
-
-	/* the thread does not keep up: the writer does it, before nothing may be written */
-	if ((uint64_t)frames * (uint64_t)d->page_size > d->log_max / 2)
-		sqlite3_wal_checkpoint_v2(db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
-	disk_wal_told(&d->wal, frames);
-	return SQLITE_OK;
-}
-
-static int pragma(struct red_disk *d, const char *sql, int *value)
-{
-	sqlite3_stmt *st;
-	int r = sqlite3_prepare_v2(d->db, sql, -1, &st, NULL) == SQLITE_OK &&
-				sqlite3_step(st) == SQLITE_ROW
-			? 0
-			: disk_fail(d);
-
-	if (!r)
-		*value = sqlite3_column_int(st, 0);
-	sqlite3_finalize(st);
+	if (r == -EPROTOTYPE)
+		snprintf(d->error, sizeof(d->error), "it is no telemetry of this version of meshd");
+	else if (r)
+		snprintf(d->error, sizeof(d->error), "%s", sqlite3_errmsg(d->db));
 	return r;
 }
 
-static int run(struct red_disk *d, const char *sql)
-{
-	return sqlite3_exec(d->db, sql, NULL, NULL, NULL) == SQLITE_OK ? 0 : disk_fail(d);
-}
-
 /* Is it ours and of a form we know? One of another form is no damage, but no use either. */
-static int recognize(struct red_disk *d)
+static int recognize(sqlite3 *db)
 {
-	int id, form, objects, r;
+	int64_t form = 0;
+	int r = dbfile_recognize(db, APPLICATION_ID, &form);
 
-	r = pragma(d, "PRAGMA application_id", &id);
-	if (!r)
-		r = pragma(d, "PRAGMA user_version", &form);
-	if (!r)
-		r = pragma(d, "SELECT count(*) FROM sqlite_master", &objects);
-	if (r)
+	if (r || form == DISK_FORM)
 		return r;
-	if (!objects && !id)
-		return run(d, create);
-	if (id == APPLICATION_ID && form == DISK_FORM)
-		return 0;
-	snprintf(d->error, sizeof(d->error), "it is no telemetry of this version of meshd");
-	return -EPROTOTYPE;
-}
-
-int disk_prepare(struct red_disk *d)
-{
-	for (int i = 0; i < DISK_STATEMENTS; i++)
-		if (sqlite3_prepare_v3(d->db, disk_statements[i], -1, SQLITE_PREPARE_PERSISTENT,
-				       &d->stmt[i], NULL) != SQLITE_OK)
-			return disk_fail(d);
-	return 0;
+	return form < 0 ? dbfile_run(db, create) : -EPROTOTYPE;
 }
 
 static int disk_open(struct red_disk *d, const char *file)
 {
-	int r, journal = 0;
+	int64_t journal = 0;
+	int r = dbfile_open(file, settings, &d->db);
 
-	if (sqlite3_open_v2(file, &d->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL) !=
-	    SQLITE_OK)
-		return disk_fail(d);
-	sqlite3_extended_result_codes(d->db, 1);
-	sqlite3_busy_timeout(d->db, 50);
-	r = run(d, settings);
 	if (!r)
-		r = recognize(d);
+		r = recognize(d->db);
 	if (!r)
-		r = pragma(d, "PRAGMA page_size", &d->page_size);
+		r = dbfile_prepare(d->db, disk_statements, d->stmt, DISK_STATEMENTS);
 	if (!r)
-		r = disk_prepare(d);
-	if (!r)
-		r = pragma(d, "SELECT coalesce(sum(length(records)), 0) / 1024 FROM journal",
-			   &journal);
-	d->journal_bytes = (uint64_t)journal * 1024;
-	if (r)
+		r = dbfile_number(d->db, "SELECT coalesce(sum(length(records)), 0) FROM journal",
+				  &journal);
+	if (said(d, r))
 		return r;
-	sqlite3_wal_hook(d->db, on_commit, d);
-	r = disk_wal_start(&d->wal, file);
+	d->journal_bytes = (uint64_t)journal;
+	r = wal_start(&d->wal, d->db, file);
 	if (r)
 		snprintf(d->error, sizeof(d->error), "no thread for the write-ahead log");
 	return r;
@@ -138,7 +92,6 @@ int red_disk_open(const char *dir, struct red_disk **out, char *why, size_t cap)
 		return -ENOMEM;
 	snprintf(file, sizeof(file), "%s/telemetry.db", dir);
 	d->part_ns = DISK_PART_NS;
-	d->log_max = DISK_LOG_BYTES;
 	red_disk_limit(d, RED_DISK_BYTES, RED_JOURNAL_BYTES);
 	r = disk_open(d, file);
 	if (!r) {
@@ -154,10 +107,8 @@ void red_disk_close(struct red_disk **d)
 {
 	if (!*d)
 		return;
-	disk_wal_stop(&(*d)->wal);
-	for (int i = 0; i < DISK_STATEMENTS; i++)
-		sqlite3_finalize((*d)->stmt[i]);
-	sqlite3_close((*d)->db);
+	wal_stop(&(*d)->wal);
+	dbfile_close(&(*d)->db, (*d)->stmt, DISK_STATEMENTS);
 	free(*d);
 	*d = NULL;
 }

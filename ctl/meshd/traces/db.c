@@ -9,9 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define LOG_FRAMES	1000  /* of the log before it is written back by the thread */
-#define LOG_FRAMES_MOST 12288 /* before it is done here, whatever that takes */
-#define SHRINK_PAGES	"256" /* given back in one step */
+#define SHRINK_PAGES "256" /* given back in one step */
 
 #define ROW                                                                                        \
 	"t.id, t.key, t.when_ms, t.seen_ms, t.start_us, t.duration_us, t.spans, t.errors, "        \
@@ -119,43 +117,23 @@ int db_begin(struct db *db)
 	return run(db, db->stmt[DB_BEGIN]);
 }
 
-/* The log's thread is told; when it cannot keep up, or there is none, the log must not grow for
- * ever. */
-static void look_at_log(struct db *db)
-{
-	if (db->log_frames > LOG_FRAMES_MOST || (db->log_frames > LOG_FRAMES && !db->checkpointer))
-		sqlite3_wal_checkpoint_v2(db->sqlite, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
-	else if (db->log_frames > LOG_FRAMES)
-		checkpointer_wake(db->checkpointer);
-}
-
 bool db_log_full(struct db *db)
 {
-	int64_t bytes = db->log_frames * db->page_size;
+	bool was = db->log_full;
 
-	if (bytes <= DB_LOG_MAX)
-		return false;
-	db->code = SQLITE_BUSY;
-	snprintf(db->error, sizeof(db->error),
-		 DB_FILE ": its log has grown to %lld MiB, because another program reads it or "
-			 "the disk is slow: nothing more is stored until the log has begun anew",
-		 (long long)(bytes >> 20));
-	return true;
-}
-
-int db_log_begin_anew(struct db *db)
-{
-	int r;
-
-	sqlite3_busy_timeout(db->sqlite, 0); /* the loop waits for no reader */
-	r = sqlite3_wal_checkpoint_v2(db->sqlite, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
-	sqlite3_busy_timeout(db->sqlite, DB_BUSY_MS);
-	if (r != SQLITE_OK)
-		return -EIO;
-	db->log_frames = 0;
-	db->error[0] = '\0';
-	db->code = SQLITE_OK;
-	return 0;
+	db->log_full = wal_full(&db->wal);
+	if (db->log_full) {
+		db->code = SQLITE_BUSY;
+		snprintf(db->error, sizeof(db->error),
+			 DB_FILE ": its log has grown to %zu MiB, because another program reads it "
+				 "or the disk is slow: nothing more is stored until the log has "
+				 "begun anew",
+			 wal_bytes(&db->wal) >> 20);
+	} else if (was) {
+		db->code = SQLITE_OK;
+		db->error[0] = '\0';
+	}
+	return db->log_full;
 }
 
 int db_commit(struct db *db)
@@ -168,7 +146,6 @@ int db_commit(struct db *db)
 	}
 	db->error[0] = '\0';
 	db->code = SQLITE_OK;
-	look_at_log(db);
 	return 0;
 }
 
@@ -386,8 +363,8 @@ int db_used(struct db *db, int64_t *used, int64_t *all)
 
 	if (!r)
 		r = number(db, DB_FREE_PAGES, &unused);
-	*used = (pages - unused) * db->page_size;
-	*all = pages * db->page_size;
+	*used = (pages - unused) * db->wal.page_size;
+	*all = pages * db->wal.page_size;
 	return r;
 }
 

@@ -16,6 +16,7 @@
 #define MESHD_TRACES_DB_H
 
 #include "ctl/meshd/traces/span.h"
+#include "ctl/meshd/wal.h"
 
 #include <sqlite3.h>
 
@@ -50,20 +51,14 @@ enum db_statement {
 extern const char *const db_statements[DB_STATEMENTS];
 
 #define DB_BUSY_MS 20 /* for who looks into the file by hand */
-#define DB_LOG_MAX                                                                                 \
-	(64 << 20) /* bytes of the log before nothing more is written, see db_log_full() */
-
-struct checkpointer;
-
 struct db {
 	sqlite3 *sqlite; /* NULL: not open */
 	sqlite3_stmt *stmt[DB_STATEMENTS];
-	struct checkpointer *checkpointer;
-	int64_t page_size;
-	int64_t log_frames;   /* of the log, as of the last commit */
+	struct wal wal;
 	uint64_t deadline_ns; /* of a read; 0: none */
 	bool other;	      /* the file is none of ours, or of another meshd's form */
 	bool late;	      /* the read was ended by it */
+	bool log_full;	      /* it is what `error` is about */
 	int code;	      /* SQLite's, of the last failure */
 	char error[192];      /* of the last failure; "" when the last write went well */
 };
@@ -78,11 +73,9 @@ bool db_broken(const struct db *db);
 bool db_moved(struct db *db);
 int db_fail(struct db *db); /* notes what SQLite says; -EIO */
 
-/* Another program that reads the file, and does not end, keeps the log from beginning anew: without
- * a bound it would fill the disk. true, said in db->error: write nothing until
- * db_log_begin_anew(), to be tried now and then, has succeeded (-EIO: not yet). */
+/* The log has grown to its limit (wal.h): true, said in db->error: write nothing until it has begun
+ * anew. */
 bool db_log_full(struct db *db);
-int db_log_begin_anew(struct db *db);
 
 int db_begin(struct db *db);
 int db_commit(struct db *db);
@@ -139,11 +132,5 @@ int lines_each(const char *lines, int (*fn)(void *arg, const char *line), void *
 bool lines_have(const char *lines, const char *line);
 /* Adds it unless it is there or does not fit. */
 void lines_add(char *lines, size_t cap, const char *line);
-
-/* The writing back of the log into the file, in a thread: -errno leaves *out NULL, and the log is
- * written back by whoever commits. */
-int checkpointer_new(const char *file, struct checkpointer **out);
-void checkpointer_free(struct checkpointer **c);
-void checkpointer_wake(struct checkpointer *c);
 
 #endif

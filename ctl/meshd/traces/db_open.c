@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The file of spans: made, recognized, opened, put aside when it is broken; see db.h. */
 #include "ctl/meshd/aside.h"
+#include "ctl/meshd/dbfile.h"
 #include "ctl/meshd/traces/db.h"
 #include "lib/log.h"
 
@@ -41,89 +42,49 @@ static const char create[] =
 		      "when_ms, trace)) "
 		      "WITHOUT ROWID; COMMIT";
 
-/* What is acknowledged is with the kernel then, which kill -9 does not reach; a power cut may take
- * the last moments. Another program's reads do not stop the writing back of what was there before
- * them, but the log begins anew only when they have ended: see db_log_full(). */
-static const char setup[] =
-	"PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -8192; "
-	"PRAGMA journal_size_limit = 8388608; PRAGMA trusted_schema = OFF; "
-	"PRAGMA temp_store = MEMORY; PRAGMA busy_timeout = " STR(DB_BUSY_MS);
-
-static int pragma(struct db *db, const char *sql, int64_t *value)
-{
-	sqlite3_stmt *st = NULL;
-	int r = sqlite3_prepare_v2(db->sqlite, sql, -1, &st, NULL) == SQLITE_OK &&
-				sqlite3_step(st) == SQLITE_ROW
-			? 0
-			: db_fail(db);
-
-	if (!r)
-		*value = sqlite3_column_int64(st, 0);
-	sqlite3_finalize(st);
-	return r;
-}
-
-static int exec(struct db *db, const char *sql)
-{
-	return sqlite3_exec(db->sqlite, sql, NULL, NULL, NULL) == SQLITE_OK ? 0 : db_fail(db);
-}
+static const char settings[] =
+	DBFILE_LOGGED "PRAGMA cache_size = -8192; PRAGMA journal_size_limit = 8388608; "
+		      "PRAGMA busy_timeout = " STR(DB_BUSY_MS);
 
 /* Of another form or another program's: of no use here, so it is put aside as a broken one is. */
-static int recognize(struct db *db)
+static int recognize(sqlite3 *db)
 {
-	int64_t id = 0, form = 0, objects = 0;
-	int r = pragma(db, "SELECT count(*) FROM sqlite_master", &objects);
+	int64_t form = 0;
+	int r = dbfile_recognize(db, APPLICATION_ID, &form);
 
-	if (!r && !objects)
-		return exec(db, create);
-	if (!r)
-		r = pragma(db, "PRAGMA application_id", &id);
-	if (!r)
-		r = pragma(db, "PRAGMA user_version", &form);
-	if (!r && (id != APPLICATION_ID || form != FORM)) {
+	if (r || form == FORM)
+		return r;
+	return form < 0 ? dbfile_run(db, create) : -EPROTOTYPE;
+}
+
+/* r of dbfile.h: one that failed leaves the words. */
+static int said(struct db *db, int r)
+{
+	db->other = r == -EPROTOTYPE;
+	if (db->other) {
 		snprintf(db->error, sizeof(db->error),
 			 DB_FILE " is not a file of spans of this meshd");
 		db->code = SQLITE_NOTADB;
-		db->other = true;
-		r = -EIO;
+	} else if (r) {
+		db_fail(db);
 	}
 	return r;
 }
 
-static int prepare(struct db *db)
-{
-	for (int i = 0; i < DB_STATEMENTS; i++)
-		if (sqlite3_prepare_v3(db->sqlite, db_statements[i], -1, SQLITE_PREPARE_PERSISTENT,
-				       &db->stmt[i], NULL) != SQLITE_OK)
-			return db_fail(db);
-	return 0;
-}
-
-static int on_log(void *arg, sqlite3 *sqlite, const char *name, int frames)
-{
-	((struct db *)arg)->log_frames = frames;
-	return SQLITE_OK;
-}
-
 static int open_file(struct db *db, const char *file)
 {
-	int r = sqlite3_open_v2(file, &db->sqlite,
-				SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
-				NULL) == SQLITE_OK
-			? 0
-			: db_fail(db);
+	int r = dbfile_open(file, settings, &db->sqlite);
 
 	if (!r)
-		r = exec(db, setup);
+		r = recognize(db->sqlite);
 	if (!r)
-		r = recognize(db);
-	if (!r)
-		r = prepare(db);
-	if (!r)
-		r = pragma(db, "PRAGMA page_size", &db->page_size);
-	if (!r)
-		sqlite3_wal_hook(db->sqlite, on_log, db);
-	return r;
+		r = dbfile_prepare(db->sqlite, db_statements, db->stmt, DB_STATEMENTS);
+	if (said(db, r))
+		return -EIO;
+	if (!wal_start(&db->wal, db->sqlite, file))
+		return 0;
+	snprintf(db->error, sizeof(db->error), DB_FILE ": no thread for its log");
+	return -EIO;
 }
 
 /* Of no use: it makes room for a new one. */
@@ -164,19 +125,12 @@ int db_open(struct db *db, const char *dir, bool anew, char *aside, size_t cap)
 	}
 	db->error[0] = '\0';
 	db->code = SQLITE_OK;
-	if (checkpointer_new(file, &db->checkpointer))
-		log_warn("the log of %s is written back between requests", file);
 	return 0;
 }
 
 /* Leaves error and code as they are. */
 void db_close(struct db *db)
 {
-	checkpointer_free(&db->checkpointer);
-	for (int i = 0; i < DB_STATEMENTS; i++) {
-		sqlite3_finalize(db->stmt[i]);
-		db->stmt[i] = NULL;
-	}
-	sqlite3_close(db->sqlite);
-	db->sqlite = NULL;
+	wal_stop(&db->wal);
+	dbfile_close(&db->sqlite, db->stmt, DB_STATEMENTS);
 }

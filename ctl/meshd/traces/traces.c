@@ -455,7 +455,7 @@ void traces_sweep(struct traces *t, uint64_t now_ms)
 	} else if (!t->db.sqlite && now_ms >= t->retry_ms) {
 		open_db(t, false);
 	}
-	if (!t->db.sqlite || (db_log_full(&t->db) && db_log_begin_anew(&t->db)))
+	if (!t->db.sqlite || db_log_full(&t->db))
 		return;
 	prune(t, 0);
 	if (!db_used(&t->db, &used, &all) && all - used > SHRINK_MIN &&
