@@ -77,8 +77,7 @@ bool span_matters(const struct record *rec, uint64_t slow_ns)
 					       span_cut_off(rec) || span_took_ns(rec) > slow_ns);
 }
 
-/* The next of a list with commas between its elements. */
-static bool next_alias(struct span_text *list, struct span_text *one)
+bool span_next_alias(struct span_text *list, struct span_text *one)
 {
 	const char *comma = list->len ? memchr(list->at, ',', list->len) : NULL;
 	uint16_t n = comma ? (uint16_t)(comma - list->at) : list->len;
@@ -106,7 +105,7 @@ bool span_has_trace(const struct record *rec, const char *id, const uint8_t byte
 		return false;
 	if (!memcmp(bytes, rec->trace_id, sizeof(rec->trace_id)) || equal(t.trace, id, len))
 		return true;
-	while (next_alias(&t.alias, &one))
+	while (span_next_alias(&t.alias, &one))
 		if (equal(one, id, len))
 			return true;
 	return false;
@@ -144,7 +143,7 @@ static void put_aliases(struct buf *b, const struct record *rec, struct span_tex
 		put_hex(b, rec->trace_id, sizeof(rec->trace_id));
 		any = true;
 	}
-	while (next_alias(&t->alias, &one)) {
+	while (span_next_alias(&t->alias, &one)) {
 		if (any)
 			buf_char(b, ',');
 		put_text(b, one);
@@ -172,30 +171,31 @@ static void put_ids(struct buf *b, const struct record *rec, struct span_texts *
 
 /* --- what was done --- */
 
-static void put_operation(struct buf *b, const struct record *rec, const struct span_texts *t)
+size_t span_operation(const struct record *rec, const struct span_texts *t,
+		      char out[SPAN_OPERATION_SIZE])
 {
-	char operation[2 * RECORD_TEXT_MAX];
 	size_t len = t->method.len;
 
-	PUT(b, ",\"operation\":");
-	if (!len || len + 1 + t->path.len > sizeof(operation)) {
-		put_str(b, rec->kind == RECORD_TUNNEL ? "tunnel" : "request");
-		return;
+	if (!len || len + 1 + t->path.len >= SPAN_OPERATION_SIZE) {
+		strcpy(out, rec->kind == RECORD_TUNNEL ? "tunnel" : "request");
+		return strlen(out);
 	}
-	memcpy(operation, t->method.at, len);
-	operation[len++] = ' ';
-	memcpy(operation + len, t->path.at, t->path.len);
-	buf_json(b, operation, len + t->path.len);
+	memcpy(out, t->method.at, len);
+	out[len++] = ' ';
+	memcpy(out + len, t->path.at, t->path.len);
+	out[len + t->path.len] = 0;
+	return len + t->path.len;
 }
 
 static void put_what(struct buf *b, const struct record *rec, const struct span_names *n,
 		     const struct span_texts *t)
 {
-	PUT(b, ",\"service\":");
-	put_str(b, n->service);
+	char operation[SPAN_OPERATION_SIZE];
+
 	PUT(b, ",\"source\":");
 	put_str(b, n->source);
-	put_operation(b, rec, t);
+	PUT(b, ",\"operation\":");
+	buf_json(b, operation, span_operation(rec, t, operation));
 	PUT(b, ",\"method\":");
 	put_text(b, t->method);
 	PUT(b, ",\"path\":");
@@ -206,8 +206,6 @@ static void put_what(struct buf *b, const struct record *rec, const struct span_
 	put_str(b, n->instance);
 	PUT(b, ",\"version\":");
 	put_str(b, n->version);
-	PUT(b, ",\"node\":");
-	put_str(b, n->node);
 	PUT(b, ",\"requestId\":");
 	put_text(b, t->request_id);
 }
@@ -257,13 +255,11 @@ static void put_try(struct buf *b, const struct record_try *t, const struct span
 	buf_char(b, '}');
 }
 
-void span_json(const struct record *rec, const struct span_names *n, uint64_t start_ns,
-	       struct buf *out)
+void span_members(const struct record *rec, const struct span_names *n, uint64_t start_ns,
+		  struct buf *out)
 {
 	struct span_texts t = span_texts(rec);
 
-	buf_char(out, '{');
-	put_ids(out, rec, &t);
 	put_what(out, rec, n, &t);
 	put_how(out, rec, start_ns);
 	if (n->slow)
@@ -276,5 +272,19 @@ void span_json(const struct record *rec, const struct span_names *n, uint64_t st
 			buf_char(out, ',');
 		put_try(out, &record_tries(rec)[i], n);
 	}
-	PUT(out, "]}");
+	PUT(out, "],\"node\":");
+	put_str(out, n->node);
+}
+
+void span_json(const struct record *rec, const struct span_names *n, uint64_t start_ns,
+	       struct buf *out)
+{
+	struct span_texts t = span_texts(rec);
+
+	buf_char(out, '{');
+	put_ids(out, rec, &t);
+	PUT(out, ",\"service\":");
+	put_str(out, n->service);
+	span_members(rec, n, start_ns, out);
+	buf_char(out, '}');
 }

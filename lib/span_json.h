@@ -27,6 +27,10 @@ struct span_names {
 void span_json(const struct record *rec, const struct span_names *n, uint64_t start_ns,
 	       struct buf *out);
 
+/* The same without braces, ids and service, a comma before each member. */
+void span_members(const struct record *rec, const struct span_names *n, uint64_t start_ns,
+		  struct buf *out);
+
 /* As a span says it: status >= 400 or no answer. Of tunnels: the mesh's own end of it. */
 bool span_error(const struct record *rec);
 /* An answer that began and was not brought to its end, though its caller was there. */
@@ -47,6 +51,13 @@ struct span_texts {
 	struct span_text method, path, host, request_id, trace, alias, parent;
 };
 struct span_texts span_texts(const struct record *rec);
+
+/* Takes the next of a list with commas between its elements, as `alias` is; false: none is left. */
+bool span_next_alias(struct span_text *list, struct span_text *one);
+/* What was done: method and path; its length. */
+#define SPAN_OPERATION_SIZE (2 * RECORD_TEXT_MAX)
+size_t span_operation(const struct record *rec, const struct span_texts *t,
+		      char out[SPAN_OPERATION_SIZE]);
 
 /* Has the record's trace that id, as its caller chose it, as hex, or as an alias? bytes: what the
  * id stands for (lib/trace_id.h), since not every hop may have seen the text. */

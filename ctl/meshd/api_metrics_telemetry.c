@@ -44,6 +44,15 @@ static void write_spans(struct buf *b, const struct meshd *m)
 			  (double)(t.invalid + t.too_many + t.failed + o.dropped));
 	write_results(b, "mesh_spans_received_total",
 		      "Spans from agents and applications, by what became of them.", received, 6);
+	exposition_single(b, "mesh_spans_recorded_total", "counter",
+			  "Spans that were stored as the records that they came as.",
+			  (double)t.recorded);
+	exposition_single(b, "mesh_spans_listed_total", "counter",
+			  "Spans that became rows, at once or when somebody looked for them.",
+			  (double)t.listed);
+	exposition_single(b, "mesh_spans_overwritten_total", "counter",
+			  "Recorded spans that made room for others before they were listed.",
+			  (double)t.overwritten);
 	exposition_single(b, "mesh_spans_export_queue", "gauge", "Spans that wait to be exported.",
 			  o.queued);
 	exposition_single(b, "mesh_spans_held", "gauge",

@@ -46,7 +46,7 @@ static const struct option_spec options[] = {
 	 &flags.otlp_endpoint},
 	{"otlp-header", 0, "NAME=VALUE", NULL, "more headers of the export, by commas",
 	 &flags.otlp_header},
-	{"trace-size", 0, "BYTES", "256MiB", "of the file of traces; the oldest go then",
+	{"trace-size", 0, "BYTES", "256MiB", "of the files of traces; the oldest go then",
 	 &flags.trace_size},
 	{"trace-age", 0, "TIME", "168h", "how long traces are kept", &flags.trace_age},
 	{"trace-query", 0, "keep|strip", "keep", "query strings in traces, logs, taps and export",

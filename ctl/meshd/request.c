@@ -78,8 +78,13 @@ const char *request_author(const struct request *r, char *out, size_t cap)
 
 cJSON *request_json(struct request *r)
 {
+	return request_json_part(r, r->body.len);
+}
+
+cJSON *request_json_part(struct request *r, size_t len)
+{
 	struct schema_error e;
-	cJSON *v = strict_parse(r->body.data, r->body.len, r->route->values_max, &e);
+	cJSON *v = strict_parse(r->body.data, len, r->route->values_max, &e);
 
 	if (!v)
 		reply_invalid(r, &e);

@@ -130,6 +130,8 @@ int request_number(struct request *r, const char *name, uint64_t fallback, uint6
 const char *request_author(const struct request *r, char *out, size_t cap);
 /* The body as JSON, the caller's to delete; NULL after answering 400. */
 cJSON *request_json(struct request *r);
+/* The same of its first bytes. */
+cJSON *request_json_part(struct request *r, size_t len);
 
 /* Answers 200 with a stream: whatever comes of it, gone() runs. */
 void reply_stream(struct request *r, const char *type, const struct stream *s);

@@ -104,9 +104,9 @@ static int give_dir(int fd, const struct identity *id)
 
 int startup_state(const char *dir, const struct identity *id, char *why, size_t cap)
 {
-	static const char *const files[] = {"meshd.db",		"meshd.db-wal",	 "meshd.db-journal",
-					    "traces.db",	"traces.db-wal", "traces.db-shm",
-					    "traces.db-journal"};
+	static const char *const files[] = {
+		"meshd.db",	 "meshd.db-wal",  "meshd.db-journal",  "traces.db",
+		"traces.db-wal", "traces.db-shm", "traces.db-journal", "spans.ring"};
 	int fd = -1, r = make_dirs(dir, 0750);
 
 	if (!r && (fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)

@@ -35,3 +35,17 @@ void strip_queries(cJSON *list)
 		strip_attributes(cJSON_GetObjectItemCaseSensitive(v, "tags"));
 	}
 }
+
+void strip_record(struct record *rec)
+{
+	char *path = (char *)record_text(rec) + rec->method_len;
+	char *query = rec->path_len ? memchr(path, '?', rec->path_len) : NULL;
+	size_t len = query ? (size_t)(path + rec->path_len - query) : 0, rest;
+
+	if (!query)
+		return;
+	rest = record_text_len(rec) - rec->method_len - rec->path_len;
+	memmove(query, query + len, rest);
+	memset(query + rest, 0, len);
+	rec->path_len = (uint16_t)(rec->path_len - len);
+}

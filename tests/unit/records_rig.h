@@ -16,12 +16,14 @@
 /* after the types that it needs */
 #include <cmocka.h>
 
+#define REC_WALL_US 1600000000000000ull
+
 struct rec {
 	const char *trace;   /* as the caller chose it */
 	uint64_t id, parent; /* of spans; 0: no parent */
 	const char *parent_text, *alias;
 	const char *service, *source, *path; /* NULL: backend, frontend, /items */
-	uint64_t start_us;		     /* since 1970, with a wall of 0 */
+	uint64_t start_us;		     /* since 1970, 0: REC_WALL_US */
 	uint32_t took_us;
 	int status; /* 0: 200; -1: none */
 	unsigned flags;
@@ -66,7 +68,7 @@ static inline const struct record *rec_make(const struct rec *m, struct whole_re
 			       .cause = m->cause,
 			       .tries = m->ntries,
 			       .ntries = m->ntries,
-			       .start_ns = m->start_us * 1000,
+			       .start_ns = m->start_us ? (m->start_us - REC_WALL_US) * 1000 : 0,
 			       .duration_ns = m->took_us * 1000ULL,
 			       .head_ns = m->took_us * 900ULL,
 			       .upstream_ns = m->took_us * 800ULL,
@@ -134,7 +136,7 @@ static inline void *rec_batch(const struct rec *all, size_t n, size_t *len)
 	assert_int_equal(record_batch_new("n", &b), 0);
 	for (size_t i = 0; i < n; i++)
 		assert_int_equal(rec_add(b, &all[i]), 0);
-	assert_int_equal(record_batch_take(b, 0, &out, len), 0);
+	assert_int_equal(record_batch_take(b, REC_WALL_US * 1000, &out, len), 0);
 	record_batch_free(&b);
 	return out;
 }

@@ -124,7 +124,7 @@ static void a_record_is_read_as_it_came(void **state)
 			     .id = 1,
 			     .service = "backend",
 			     .source = "frontend",
-			     .start_us = 5000,
+			     .start_us = REC_WALL_US + 5000,
 			     .took_us = 300,
 			     .ntries = 2},
 			    {.trace = "order-17", .id = 2, .service = "cache", .status = 503},
@@ -152,8 +152,8 @@ static void a_record_is_read_as_it_came(void **state)
 	assert_int_equal(recorder_at(ring, first + 2)->flags, RECORDED_ALIAS);
 	assert_int_equal(recorder_at(ring, first + 3)->flags & RECORDED_LISTED, RECORDED_LISTED);
 	assert_int_equal(recorder_batch(ring, 0)->came_ms, 77);
-	assert_int_equal(recorder_batch(ring, 0)->first_us, 0);
-	assert_int_equal(recorder_batch(ring, 0)->last_us, 5000);
+	assert_int_equal(recorder_batch(ring, 0)->first_us, REC_WALL_US);
+	assert_int_equal(recorder_batch(ring, 0)->last_us, REC_WALL_US + 5000);
 	assert_null(recorder_at(ring, first + 4));
 	assert_null(recorder_read(ring, first + 4, &v));
 	assert_null(recorder_batch(ring, 1));

@@ -117,6 +117,11 @@ static bool enqueue(struct otlp *o, struct item *i, bool *wake)
 	return room;
 }
 
+bool otlp_has_room(struct otlp *o)
+{
+	return o && !is_full(o);
+}
+
 void otlp_offer(struct otlp *o, const cJSON *span)
 {
 	struct item *i;

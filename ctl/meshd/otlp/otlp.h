@@ -9,6 +9,7 @@
 #define MESHD_OTLP_H
 
 #include <cjson/cJSON.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -50,6 +51,9 @@ int otlp_new(const struct otlp_config *c, struct otlp **out, char *why, size_t c
 void otlp_free(struct otlp **o);
 /* A kept span (docs/telemetry.md), which stays the caller's. Never blocks. NULL is fine. */
 void otlp_offer(struct otlp *o, const cJSON *span);
+/* Would it take a span now? If not, one is counted as dropped: nobody has to make its JSON in vain.
+ * NULL is fine: false. */
+bool otlp_has_room(struct otlp *o);
 /* NULL is fine: nothing. */
 void otlp_count(struct otlp *o, struct otlp_stats *out);
 

@@ -180,7 +180,7 @@ int traces_logs(struct traces *t, const struct traces_filter *f, struct buf *out
 	if (!r && (!l.line || !l.traces))
 		r = -ENOMEM;
 	if (!r && f->trace) {
-		r = db_trace_by_name(&t->db, f->trace, row);
+		r = demand_trace(t, f->trace, row, &complete);
 		if (!r)
 			r = add_trace(&l, row);
 	} else if (!r) {

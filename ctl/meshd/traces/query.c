@@ -61,8 +61,11 @@ int found_each(struct traces *t, const struct traces_filter *f, bool *complete,
 	char tag[80], edge[160];
 	int err = 0;
 
+	bool all;
+
 	if (!t->db.sqlite)
 		return -EIO;
+	demand_list(t, f, &all);
 	plan(f, tag, edge);
 	sqlite3_bind_text(st, 1, tag, -1, SQLITE_STATIC);
 	sqlite3_bind_int64(st, 2, f->since_ms);
@@ -77,7 +80,7 @@ int found_each(struct traces *t, const struct traces_filter *f, bool *complete,
 		if (fn(arg, row))
 			break;
 	}
-	*complete = !t->db.late;
+	*complete = all && !t->db.late;
 	db_hurry_done(&t->db);
 	db_reset(st);
 	return err;
@@ -126,7 +129,8 @@ int traces_names(struct traces *t, const char *id, int (*fn)(void *, const char 
 {
 	struct trace_row *row = &t->touched[0].now;
 	char hex[33];
-	int r = t->db.sqlite ? db_trace_by_name(&t->db, id, row) : -EIO;
+	bool complete;
+	int r = demand_trace(t, id, row, &complete);
 
 	if (!r)
 		r = fn(arg, row->name);

@@ -129,7 +129,7 @@ static void make_room(struct recorder *r, uint64_t at, uint32_t bytes, uint32_t 
 		drop_oldest(r);
 }
 
-static uint16_t flags_of(const struct record *rec)
+uint16_t recorded_flags(const struct record *rec)
 {
 	bool error = span_error(rec), ended = rec->status && rec->status < 400;
 	bool urgent = error || rec->flags & RECORD_SLOW ||
@@ -156,7 +156,7 @@ static void put_record(struct recorder *r, const struct record *rec, uint32_t at
 		.at = (uint16_t)(at / 8),
 		.caller = tags[rec->caller == MESH_NONE ? RECORD_BATCH_NAMES : rec->caller],
 		.service = tags[rec->service == MESH_NONE ? RECORD_BATCH_NAMES : rec->service],
-		.flags = flags_of(rec)};
+		.flags = recorded_flags(rec)};
 	*chain = r->next++;
 }
 

@@ -41,6 +41,9 @@ enum recorded_flags {
 	RECORDED_ALIAS = 32, /* its trace has other names */
 };
 
+/* Of one that was checked. */
+uint16_t recorded_flags(const struct record *rec);
+
 /* A record in memory: what is needed to decide and to find. */
 struct recorded {
 	uint32_t mark;	 /* of its trace's id: recorder_mark() */

@@ -128,6 +128,119 @@ int span_read(const cJSON *json, const char *node, struct span *s)
 	return 0;
 }
 
+/* --- of a record ----------------------------------------------------------------------- */
+
+static const char *copy_text(struct span_text t, char *to)
+{
+	memcpy(to, t.at, t.len);
+	to[t.len] = '\0';
+	return to;
+}
+
+static bool is_zero(const uint8_t *id, size_t n)
+{
+	while (n && !id[n - 1])
+		n--;
+	return !n;
+}
+
+static const char *parent_of_record(const struct record *rec, const struct span_texts *t,
+				    char *room)
+{
+	if (rec->flags & RECORD_ROOT ||
+	    (!t->parent.len && is_zero(rec->parent_id, sizeof(rec->parent_id))))
+		return "";
+	if (t->parent.len)
+		return usable(copy_text(t->parent, room)) ? room : "";
+	trace_hex(room, rec->parent_id, sizeof(rec->parent_id));
+	room[2 * sizeof(rec->parent_id)] = '\0';
+	return room;
+}
+
+static void aliases_of_record(struct span_texts *t, struct span_room *room, struct span *s)
+{
+	struct span_text one;
+	char *p = room->aliases;
+
+	if (t->trace.len && strcmp(s->trace, room->hex))
+		s->aliases[s->naliases++] = room->hex;
+	while (s->naliases < SPAN_ALIASES_MAX && span_next_alias(&t->alias, &one)) {
+		copy_text(one, p);
+		if (!usable(p) || !strcmp(p, s->trace))
+			continue;
+		s->aliases[s->naliases++] = p;
+		p += one.len + 1;
+	}
+}
+
+/* Its id as text, which has to stand for its bytes. */
+static bool trace_of_record(const struct record *rec, const struct span_texts *t,
+			    struct span_room *room, struct span *s)
+{
+	span_hex(rec->trace_id, room->hex);
+	s->trace = t->trace.len ? copy_text(t->trace, room->trace) : room->hex;
+	if (!usable(s->trace))
+		return false;
+	trace_id_bytes(s->trace, strlen(s->trace), s->key);
+	return !memcmp(s->key, rec->trace_id, sizeof(s->key));
+}
+
+int span_of_record(const struct record_batch_view *v, const struct record *rec,
+		   struct span_room *room, struct span *s)
+{
+	uint64_t start_us = record_batch_wall(v, rec->start_ns) / 1000;
+	struct span_texts t = span_texts(rec);
+
+	*s = (struct span){.record = rec, .batch = v, .node = record_batch_node(v)};
+	s->service = record_batch_name(v, rec->service);
+	if (!(rec->flags & RECORD_TRACED) || !trace_of_record(rec, &t, room, s) ||
+	    !name_valid(s->service) || start_us > SPAN_TIME_MAX * 1000 ||
+	    rec->duration_ns / 1e6 > SPAN_DURATION_MAX)
+		return -EINVAL;
+	s->start_us = (int64_t)start_us;
+	s->duration_us = (int64_t)(rec->duration_ns / 1000);
+	trace_hex(room->id, rec->span_id, sizeof(rec->span_id));
+	room->id[2 * sizeof(rec->span_id)] = '\0';
+	s->id = room->id;
+	s->parent = parent_of_record(rec, &t, room->parent);
+	aliases_of_record(&t, room, s);
+	s->source = record_batch_name(v, rec->caller);
+	span_operation(rec, &t, room->operation);
+	s->operation = room->operation;
+	s->status = rec->status;
+	s->error = span_error(rec);
+	s->slow = s->duration_us >= TRACES_SLOW_MS * 1000 || rec->flags & RECORD_SLOW;
+	s->cut_off = s->status && s->status < 400 && *cause_name(rec->cause) &&
+		     !(rec->flags & RECORD_CLIENT_GONE);
+	s->sampled = rec->flags & RECORD_SAMPLED;
+	return 0;
+}
+
+cJSON *span_of_record_json(const struct record_batch_view *v, const struct record *rec)
+{
+	struct span_names names;
+	struct buf b;
+	cJSON *json;
+
+	record_batch_span(v, rec, &names);
+	buf_init(&b, SPAN_MAX);
+	span_json(rec, &names, record_batch_wall(v, rec->start_ns), &b);
+	json = b.failed ? NULL : json_parse(b.data, b.len, NULL);
+	buf_done(&b);
+	return json;
+}
+
+static int body_of_record(const struct span *s, struct buf *out)
+{
+	struct span_names names;
+
+	record_batch_span(s->batch, s->record, &names);
+	span_members(s->record, &names, record_batch_wall(s->batch, s->record->start_ns), out);
+	return out->failed || out->len > SPAN_BODY_MAX ? -EMSGSIZE : 0;
+}
+
+/* --- what is stored -------------------------------------------------------------------- */
+
 bool span_keeps_trace(const struct span *s)
 {
 	return s->sampled || s->error || s->slow || s->cut_off;
@@ -167,6 +280,8 @@ int span_body(const struct span *s, struct buf *out)
 	const cJSON *v;
 
 	buf_reset(out);
+	if (s->record)
+		return body_of_record(s, out);
 	cJSON_ArrayForEach (v, s->json) {
 		if (!v->string || has_place(v->string) || (s->node && !strcmp(v->string, "node")))
 			continue;

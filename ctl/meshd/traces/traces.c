@@ -14,11 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RETRY_MS      10000
-#define PRUNE_NS      (4 * 1000000ull) /* at most so long in one step */
-#define SHRINK_MIN    (1 << 20) /* free bytes that stay in the file: they are used again soon */
-#define SIZE_HEADROOM 16	/* a part of the size is left for what one call adds */
-
+/* A new file has no row of any record. */
 static void open_db(struct traces *t, bool anew)
 {
 	int64_t n = 0;
@@ -36,6 +32,14 @@ static void open_db(struct traces *t, bool anew)
 			 strrchr(aside, '/') + 1);
 	if (t->db.sqlite && !db_count(&t->db, &n))
 		t->counts.traces = (uint64_t)n;
+	memset(t->lately, 0, sizeof(t->lately));
+	if (t->db.sqlite && !n && t->recorder)
+		recorder_unlist(t->recorder);
+}
+
+static struct bucket full(uint32_t rate, uint32_t most)
+{
+	return (struct bucket){.rate = rate, .most = most, .tokens_ms = most * 1000ull};
 }
 
 int traces_new(const struct traces_options *o, struct traces **out)
@@ -54,7 +58,13 @@ int traces_new(const struct traces_options *o, struct traces **out)
 		t->o.size = TRACES_SIZE_MIN;
 	if (!t->o.age_ms)
 		t->o.age_ms = TRACES_AGE_MS;
+	t->recorder_size = t->o.size / RECORDER_PART;
+	t->o.size -= recorder_bytes(t->recorder_size);
+	t->first = full(TRACES_FIRST, TRACES_FIRST_BURST);
+	t->more = full(TRACES_MORE, TRACES_MORE_BURST);
+	t->urgent = full(TRACES_URGENT, TRACES_URGENT_BURST);
 	buf_init(&t->body, 2 * SPAN_BODY_MAX);
+	recorder_start(t, false);
 	open_db(t, false);
 	*out = t;
 	return 0;
@@ -65,6 +75,7 @@ void traces_free(struct traces **t)
 	if (!*t)
 		return;
 	db_close(&(*t)->db);
+	recorder_close(&(*t)->recorder);
 	tail_free(&(*t)->tail);
 	buf_done(&(*t)->body);
 	free(*t);
@@ -77,17 +88,26 @@ const char *traces_error(const struct traces *t)
 		return "there is no directory for traces";
 	if (t->db.error[0])
 		return t->db.error;
+	if (t->recorder_error[0])
+		return t->recorder_error;
 	return t->aside[0] ? t->aside : NULL;
 }
 
 void traces_count(struct traces *t, struct traces_counts *out)
 {
+	struct recorder_counts r = {0};
 	int64_t used = 0, all = 0;
 
 	if (t->db.sqlite && !db_used(&t->db, &used, &all))
 		t->counts.bytes = (uint64_t)all;
 	t->counts.held = tail_held(t->tail);
 	*out = t->counts;
+	if (!t->recorder)
+		return;
+	recorder_count(t->recorder, &r);
+	out->overwritten += r.kept_lost;
+	out->undecided += r.other_lost;
+	out->bytes += recorder_bytes(t->recorder_size);
 }
 
 /* --- what is exported ------------------------------------------------------------------ */
@@ -96,8 +116,18 @@ void traces_count(struct traces *t, struct traces_counts *out)
  * memory is not exported. */
 static void offer_later(struct traces *t, const struct span *s)
 {
-	if (t->offers)
-		cJSON_AddItemReferenceToArray(t->offers, (cJSON *)s->json);
+	cJSON *json = NULL;
+
+	if (!t->offers || (s->record && span_keeps_trace(s))) /* it was, when it came */
+		return;
+	if (s->record && otlp_has_room(t->o.otlp))
+		json = span_of_record_json(s->batch, s->record);
+	if (json && !cJSON_AddItemToArray(t->let_go, json)) {
+		cJSON_Delete(json);
+		json = NULL;
+	}
+	if (json || s->json)
+		cJSON_AddItemReferenceToArray(t->offers, json ? json : (cJSON *)s->json);
 }
 
 static void offers_done(struct traces *t, bool stored)
@@ -137,8 +167,18 @@ static int write_back(struct traces *t)
 	return r;
 }
 
-/* The trace's row as this call sees it; *row NULL: it is not kept. */
-static int touch(struct traces *t, const uint8_t key[16], struct trace_row **row)
+/* Records of it that come soon belong to it. */
+static void note_lately(struct traces *t, const uint8_t key[16])
+{
+	uint32_t mark;
+
+	if (!t->recorder)
+		return;
+	mark = recorder_mark(t->recorder, key);
+	t->lately[mark % LATELY] = mark;
+}
+
+int row_of(struct traces *t, const uint8_t key[16], struct trace_row **row)
 {
 	struct touched *x;
 	int r = 0;
@@ -159,14 +199,15 @@ static int touch(struct traces *t, const uint8_t key[16], struct trace_row **row
 		return r == -ENOENT ? 0 : r;
 	x->was = x->now;
 	t->ntouched++;
+	note_lately(t, key);
 	*row = &x->now;
 	return 0;
 }
 
 static int touch_new(struct traces *t, const struct span *s, struct trace_row **row)
 {
-	struct touched *x = &t->touched[t->ntouched]; /* touch() has made room */
-	int64_t now = (int64_t)clock_wall_ms();
+	struct touched *x = &t->touched[t->ntouched]; /* row_of() has made room */
+	int64_t now = (int64_t)(s->came_ms ? s->came_ms : clock_wall_ms());
 	int r;
 
 	memset(x, 0, sizeof(*x));
@@ -179,6 +220,7 @@ static int touch_new(struct traces *t, const struct span *s, struct trace_row **
 		return r;
 	t->ntouched++;
 	t->added++;
+	note_lately(t, s->key);
 	*row = &x->now;
 	return 0;
 }
@@ -253,7 +295,7 @@ static void take_edge(struct trace_row *row, const struct span *s)
 }
 
 /* Of a trace that is kept, or (row NULL) will be with this span. false: it was counted. */
-static bool has_room(struct traces *t, struct trace_row *row, const struct span *s)
+bool row_has_room(struct traces *t, struct trace_row *row, const struct span *s)
 {
 	if (!(row && row->spans >= TRACES_SPANS_MAX) && !span_body(s, &t->body))
 		return true;
@@ -264,8 +306,7 @@ static bool has_room(struct traces *t, struct trace_row *row, const struct span 
 	return false;
 }
 
-/* After has_room(). */
-static int add_span(struct traces *t, struct trace_row *row, const struct span *s)
+int row_add(struct traces *t, struct trace_row *row, const struct span *s)
 {
 	int r;
 
@@ -280,6 +321,7 @@ static int add_span(struct traces *t, struct trace_row *row, const struct span *
 	row->spans++;
 	row->errors += s->error;
 	t->added_spans++;
+	t->counted += s->came_ms && span_keeps_trace(s);
 	offer_later(t, s);
 	return take_names(t, row, s);
 }
@@ -294,8 +336,8 @@ static int release_held(struct traces *t, struct trace_row *row)
 		cJSON *v = cJSON_Parse(text);
 
 		t->released++;
-		if (v && !span_read(v, node, &s) && has_room(t, row, &s))
-			r = add_span(t, row, &s);
+		if (v && !span_read(v, node, &s) && row_has_room(t, row, &s))
+			r = row_add(t, row, &s);
 		if (v && !cJSON_AddItemToArray(t->let_go, v)) /* it may be on offer */
 			cJSON_Delete(v);
 		cJSON_free(text);
@@ -303,12 +345,28 @@ static int release_held(struct traces *t, struct trace_row *row)
 	return r;
 }
 
+int row_span(struct traces *t, const struct span *s, struct trace_row *row)
+{
+	int r;
+
+	if (!row_has_room(t, row, s))
+		return 1; /* and no trace without a span */
+	if (row)
+		return row_add(t, row, s);
+	r = touch_new(t, s, &row);
+	if (!r)
+		r = row_add(t, row, s);
+	if (!r)
+		r = release_held(t, row);
+	return r ? r : records_join(t, row);
+}
+
 /* Decides on it. 1: it is refused. */
 static int take_span(struct traces *t, const struct span *s)
 {
 	bool keep = span_keeps_trace(s);
 	struct trace_row *row;
-	int r = touch(t, s->key, &row);
+	int r = row_of(t, s->key, &row);
 
 	if (r)
 		return r;
@@ -318,17 +376,49 @@ static int take_span(struct traces *t, const struct span *s)
 	}
 	if (keep && !s->sampled && !tail_ask(t->tail, s->key, t->now_ms))
 		t->counts.unwanted++;
-	if (!has_room(t, row, s))
-		return 1; /* and no trace without a span */
-	if (row)
-		return add_span(t, row, s);
-	r = touch_new(t, s, &row);
-	if (!r)
-		r = add_span(t, row, s);
-	return r ? r : release_held(t, row);
+	return row_span(t, s, row);
 }
 
 /* --- a call ---------------------------------------------------------------------------- */
+
+int rows_begin(struct traces *t)
+{
+	int r = !t->db.sqlite || db_log_full(&t->db) ? -EIO : db_begin(&t->db);
+
+	t->ntouched = 0;
+	t->join_until_ns = clock_mono_ns() + TRACES_DEMAND_MS * 1000000ull;
+	t->late = false;
+	t->added = t->added_spans = t->counted = t->released = 0;
+	if (r)
+		return r;
+	t->offers = t->o.otlp ? cJSON_CreateArray() : NULL;
+	t->let_go = cJSON_CreateArray();
+	return 0;
+}
+
+int rows_end(struct traces *t, int r)
+{
+	int err = r < 0 ? r : write_back(t);
+
+	if (!err)
+		err = db_commit(&t->db);
+	else
+		db_rollback(&t->db);
+	offers_done(t, !err);
+	if (t->recorder && !err)
+		recorder_save(t->recorder);
+	else if (t->recorder)
+		recorder_restore(t->recorder);
+	if (err) {
+		t->counts.failed += t->released;
+		return err;
+	}
+	t->counts.stored += t->added_spans - t->counted;
+	t->counts.listed += t->added_spans;
+	t->counts.traces += t->added;
+	prune(t, t->added_spans);
+	return r;
+}
 
 /* How many were refused, or -EIO. */
 static int take_all(struct traces *t, const cJSON *spans, const char *node)
@@ -346,68 +436,7 @@ static int take_all(struct traces *t, const cJSON *spans, const char *node)
 			return r;
 		refused += r;
 	}
-	r = write_back(t);
-	return r ? r : refused;
-}
-
-static bool too_old(const struct traces *t, const struct trace_row *row)
-{
-	return row->seen_ms + (int64_t)t->o.age_ms < (int64_t)clock_wall_ms();
-}
-
-static bool too_big(struct traces *t)
-{
-	int64_t used, all;
-
-	return !db_used(&t->db, &used, &all) &&
-	       (uint64_t)used > t->o.size - t->o.size / SIZE_HEADROOM;
-}
-
-/* Oldest first, in steps that nobody notices; but more than have just come, or the file would grow
- * under load. */
-static void prune(struct traces *t, uint64_t spans_added)
-{
-	uint64_t end = clock_mono_ns() + PRUNE_NS, gone = 0, spans = 0;
-	struct trace_row *row = &t->touched[0].now;
-	bool big = too_big(t);
-	int r = db_trace_oldest(&t->db, row);
-
-	if (r || (!big && !too_old(t, row)) || db_begin(&t->db))
-		return;
-	while (!r && (big || too_old(t, row))) {
-		r = db_trace_delete(&t->db, row);
-		gone += !r;
-		spans += (uint64_t)row->spans;
-		if (r || (spans > 2 * spans_added && clock_mono_ns() > end))
-			break;
-		big = too_big(t);
-		r = db_trace_oldest(&t->db, row);
-	}
-	if (r && r != -ENOENT) {
-		db_rollback(&t->db);
-	} else if (!db_commit(&t->db)) {
-		t->counts.pruned_traces += gone;
-		t->counts.traces -= gone < t->counts.traces ? gone : t->counts.traces;
-	}
-}
-
-/* In one transaction. */
-static int store(struct traces *t, const cJSON *spans, const char *node)
-{
-	int refused, r;
-
-	if (!t->db.sqlite || db_log_full(&t->db))
-		return -EIO;
-	r = db_begin(&t->db);
-	if (r)
-		return r;
-	refused = take_all(t, spans, node);
-	if (refused < 0) {
-		db_rollback(&t->db);
-		return refused;
-	}
-	r = db_commit(&t->db);
-	return r ? r : refused;
+	return refused;
 }
 
 int traces_take(struct traces *t, const cJSON *spans, const char *node, uint64_t now_ms)
@@ -417,20 +446,13 @@ int traces_take(struct traces *t, const cJSON *spans, const char *node, uint64_t
 	t->now_ms = now_ms;
 	if (!n)
 		return 0;
-	t->ntouched = 0;
-	t->added = t->added_spans = t->released = 0;
-	t->offers = t->o.otlp ? cJSON_CreateArray() : NULL;
-	t->let_go = cJSON_CreateArray();
-	r = store(t, spans, node);
-	offers_done(t, r >= 0);
+	r = rows_begin(t);
+	if (!r)
+		r = rows_end(t, take_all(t, spans, node));
 	if (r < 0) {
 		offer_all(t, spans, node);
-		t->counts.failed += (uint64_t)n + t->released;
-		return r;
+		t->counts.failed += (uint64_t)n;
 	}
-	t->counts.stored += t->added_spans;
-	t->counts.traces += t->added;
-	prune(t, t->added_spans);
 	return r;
 }
 
@@ -441,10 +463,9 @@ void traces_want(struct traces *t, const char *node, cJSON *array)
 
 void traces_sweep(struct traces *t, uint64_t now_ms)
 {
-	int64_t used, all;
-
 	t->now_ms = now_ms;
 	t->counts.undecided += tail_sweep(t->tail, now_ms);
+	recorder_look(t);
 	if (t->db.sqlite && db_broken(&t->db)) {
 		db_close(&t->db);
 		open_db(t, true);
@@ -458,7 +479,5 @@ void traces_sweep(struct traces *t, uint64_t now_ms)
 	if (!t->db.sqlite || db_log_full(&t->db))
 		return;
 	prune(t, 0);
-	if (!db_used(&t->db, &used, &all) && all - used > SHRINK_MIN &&
-	    (uint64_t)all > t->o.size - t->o.size / SIZE_HEADROOM)
-		db_shrink(&t->db);
+	shrink(t);
 }

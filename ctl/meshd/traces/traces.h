@@ -2,7 +2,9 @@
 /*
  * Spans: kept in DIR/traces.db, found again by trace, service, duration, error and time. What
  * agents and applications send comes in here; which of it is kept is decided here (tail decision):
- * a sampled span is, and every span of a trace that had an error or was slow. Losing traces stops
+ * a sampled span is, and every span of a trace that had an error or was slow. What agents send as
+ * records is copied into DIR/spans.ring (recorder.h), and becomes rows of the database (is listed)
+ * at once as far as there are not too many, else when somebody looks for it. Losing traces stops
  * nobody: a file that cannot be used is said in traces_error(), spans are counted as dropped
  * meanwhile, and it is tried again. What traces_take() has taken survives kill -9 of meshd.
  *
@@ -29,9 +31,20 @@
 #define TRACES_LIST	  100	     /* likewise, unless told */
 #define TRACES_ANSWER_MAX (8u << 20) /* bytes of spans in it */
 #define TRACES_READ_MS	  25	     /* a search ends then with what it has found */
+#define TRACES_DEMAND_MS  15	     /* ... and before it, the listing of what was not */
+/* Of what comes as records so much is listed at once, a second and in a burst: spans that begin a
+ * trace, those that are an error, slow or cut off, and further ones of traces that are listed. */
+#define TRACES_FIRST	    250
+#define TRACES_FIRST_BURST  1000
+#define TRACES_URGENT	    500
+#define TRACES_URGENT_BURST 1000
+#define TRACES_MORE	    1000
+#define TRACES_MORE_BURST   2000
+#define RECORDER_PART	    8 /* of the size is the recorder's: one such part */
 
 struct traces;
 struct otlp;
+struct record_batch_view;
 
 struct traces_options {
 	const char *dir;   /* NULL: nothing is kept */
@@ -49,6 +62,11 @@ void traces_free(struct traces **t);
  * now_ms: monotonic. How many were refused (invalid, or too many or too large for their trace);
  * -EIO: they could not be stored (traces_error()) and are lost here. */
 int traces_take(struct traces *t, const cJSON *spans, const char *node, uint64_t now_ms);
+/* Batches of records as agents send them, which were checked. All of them are in the recorder then,
+ * and a part of their spans is listed. 0; -EIO: they could not be stored (traces_error()) and are
+ * counted as failed, but for those that are listed. */
+int traces_take_records(struct traces *t, const struct record_batch_view *batches, size_t n,
+			uint64_t now_ms);
 /* Adds the ids (32 hex digits) of the traces whose spans that node is to send, kept or not. Says an
  * id again now and then, because answers get lost. */
 void traces_want(struct traces *t, const char *node, cJSON *array);
@@ -58,8 +76,11 @@ void traces_sweep(struct traces *t, uint64_t now_ms);
 /* What is wrong with the file, for people; NULL: nothing. */
 const char *traces_error(const struct traces *t);
 
-struct traces_counts { /* totals since the start but for those marked */
-	uint64_t stored;
+struct traces_counts {		/* totals since the start but for those marked */
+	uint64_t stored;	/* in the recorder or in rows */
+	uint64_t recorded;	/* of these, in the recorder */
+	uint64_t listed;	/* of all, in rows: at once or on demand */
+	uint64_t overwritten;	/* made room in the recorder before they were listed */
 	uint64_t duplicates;	/* of a span that was there already */
 	uint64_t invalid;	/* made no sense */
 	uint64_t undecided;	/* not sampled, and nothing happened in its trace */
@@ -67,7 +88,7 @@ struct traces_counts { /* totals since the start but for those marked */
 	uint64_t failed;	/* could not be written */
 	uint64_t unwanted;	/* traces that could not be asked for: too many at a time */
 	uint64_t pruned_traces; /* by size or age */
-	uint64_t traces, bytes; /* now: in the file */
+	uint64_t traces, bytes; /* now: listed; of both files */
 	uint64_t held;		/* now: spans that wait for a decision */
 };
 void traces_count(struct traces *t, struct traces_counts *out);

@@ -218,9 +218,9 @@ int traces_show(struct traces *t, const char *id, struct buf *out)
 	struct trace_row *row = &t->touched[0].now;
 	struct stored *spans = NULL;
 	size_t n = 0;
-	bool cut = false;
+	bool cut = false, all;
 	char hex[33];
-	int r = t->db.sqlite ? db_trace_by_name(&t->db, id, row) : -EIO;
+	int r = demand_trace(t, id, row, &all);
 
 	if (!r)
 		r = stored_read(t, row->id, &spans, &n, &cut);
@@ -238,7 +238,7 @@ int traces_show(struct traces *t, const char *id, struct buf *out)
 	buf_str(out, ",\"spans\":[");
 	r = put_spans(out, row, spans, n);
 	buf_printf(out, "],\"lost\":%d,\"complete\":%s}", row->lost,
-		   cut || row->lost ? "false" : "true");
+		   all && !cut && !row->lost ? "true" : "false");
 	stored_free(spans, n);
 	if (!r && out->failed)
 		r = -ENOMEM;

@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See traces.h: what comes as records. All of it is recorded; what is listed at once is decided by
+ * the few words that the recorder has of each, so that the others cost next to nothing. */
+#include "ctl/meshd/otlp/otlp.h"
+#include "ctl/meshd/traces/impl.h"
+#include "lib/clock.h"
+#include "lib/log.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+/* --- the recorder ---------------------------------------------------------------------- */
+
+void recorder_start(struct traces *t, bool make)
+{
+	int err;
+
+	if (!t->o.dir || t->recorder)
+		return;
+	t->recorder_retry_ms = t->now_ms + RETRY_MS;
+	err = recorder_open(t->o.dir, t->recorder_size, make, &t->recorder);
+	if (err == -ENOENT && !make)
+		err = 0;
+	if (err && !t->recorder_error[0])
+		log_error("%s/" RECORDER_FILE " cannot be used: %s", t->o.dir, strerror(-err));
+	t->recorder_error[0] = '\0';
+	if (err)
+		snprintf(t->recorder_error, sizeof(t->recorder_error),
+			 RECORDER_FILE ": %s: under load spans are lost", strerror(-err));
+}
+
+void recorder_look(struct traces *t)
+{
+	if (t->recorder && recorder_moved(t->recorder)) {
+		log_warn(RECORDER_FILE " was removed or cut: it begins anew");
+		recorder_close(&t->recorder);
+		recorder_start(t, true);
+	} else if (!t->recorder && t->recorder_error[0] && t->now_ms >= t->recorder_retry_ms) {
+		recorder_start(t, true);
+	}
+}
+
+bool record_too_old(struct traces *t, uint32_t number)
+{
+	const struct recorder_batch *b =
+		recorder_batch(t->recorder, recorder_batch_of(t->recorder, number));
+
+	return b->came_ms + t->o.age_ms < clock_wall_ms();
+}
+
+/* --- listing --------------------------------------------------------------------------- */
+
+/* -EINVAL: it makes no sense, or is not in the file as it was. */
+static int read_span(struct traces *t, uint32_t number, struct record_batch_view *v,
+		     struct span_room *room, struct span *s)
+{
+	const struct record *rec = recorder_read(t->recorder, number, v);
+	uint32_t batch;
+
+	if (!rec || span_of_record(v, rec, room, s)) {
+		t->counts.invalid++;
+		recorder_set_listed(t->recorder, number);
+		return -EINVAL;
+	}
+	batch = recorder_batch_of(t->recorder, number);
+	s->came_ms = recorder_batch(t->recorder, batch)->came_ms;
+	return 0;
+}
+
+int record_list(struct traces *t, uint32_t number)
+{
+	const struct recorded *e = recorder_at(t->recorder, number);
+	struct record_batch_view v;
+	struct trace_row *row;
+	struct span_room room;
+	struct span s;
+	int r;
+
+	if (!e || read_span(t, number, &v, &room, &s))
+		return 0;
+	r = row_of(t, s.key, &row);
+	if (r || (!row && !(e->flags & RECORDED_KEPT)))
+		return r;			  /* it waits for what becomes of its trace */
+	recorder_set_listed(t->recorder, number); /* before others of its trace join it */
+	r = row_span(t, &s, row);
+	return r < 0 ? r : 0;
+}
+
+static int join_one(struct traces *t, struct trace_row *row, uint32_t number)
+{
+	struct record_batch_view v;
+	struct span_room room;
+	struct span s;
+
+	if (read_span(t, number, &v, &room, &s))
+		return 0;
+	if (memcmp(s.key, row->key, sizeof(s.key)))
+		return 0; /* another trace with the same mark */
+	recorder_set_listed(t->recorder, number);
+	return row_has_room(t, row, &s) ? row_add(t, row, &s) : 0;
+}
+
+int records_join(struct traces *t, struct trace_row *row)
+{
+	uint32_t mark = t->recorder ? recorder_mark(t->recorder, row->key) : 0, n;
+	bool more = t->recorder && recorder_newest(t->recorder, mark, &n);
+	int r = 0;
+
+	for (; more && r >= 0; more = recorder_next(t->recorder, mark, &n)) {
+		if (recorder_at(t->recorder, n)->flags & RECORDED_LISTED)
+			continue;
+		t->late = t->late || clock_mono_ns() > t->join_until_ns;
+		if (t->late || record_too_old(t, n))
+			break;
+		r = join_one(t, row, n);
+	}
+	return r;
+}
+
+/* --- what is listed at once ------------------------------------------------------------ */
+
+static bool spend(struct bucket *b, uint64_t now_ms)
+{
+	if (now_ms > b->filled_ms) {
+		b->tokens_ms += (now_ms - b->filled_ms) * b->rate;
+		b->filled_ms = now_ms;
+		if (b->tokens_ms > b->most * 1000ull)
+			b->tokens_ms = b->most * 1000ull;
+	}
+	if (b->tokens_ms < 1000)
+		return false;
+	b->tokens_ms -= 1000;
+	return true;
+}
+
+static bool due(struct traces *t, const struct recorded *e)
+{
+	if (e->flags & RECORDED_LISTED)
+		return false;
+	if (t->lately[e->mark % LATELY] == e->mark || !(e->flags & RECORDED_KEPT))
+		return spend(&t->more, t->now_ms);
+	if (e->flags & RECORDED_URGENT)
+		return spend(&t->urgent, t->now_ms);
+	return spend(&t->first, t->now_ms);
+}
+
+/* What is due of those from `first` on, in one transaction. */
+static int list_due(struct traces *t, uint32_t first)
+{
+	const struct recorded *e;
+	bool began = false;
+	int r = 0;
+
+	for (uint32_t n = first; !r && (e = recorder_at(t->recorder, n)); n++) {
+		if (!due(t, e))
+			continue;
+		r = began ? 0 : rows_begin(t);
+		if (r)
+			break;
+		began = true;
+		r = record_list(t, n);
+	}
+	return began ? rows_end(t, r) : r;
+}
+
+/* --- a call ---------------------------------------------------------------------------- */
+
+/* What is done for each, whether it is listed or not. */
+static void note(struct traces *t, const struct record_batch_view *v, const struct record *rec,
+		 uint16_t flags)
+{
+	cJSON *json;
+
+	if (!(flags & RECORDED_KEPT))
+		return;
+	if (!(flags & RECORDED_SAMPLED) && !tail_ask(t->tail, rec->trace_id, t->now_ms))
+		t->counts.unwanted++;
+	if (!otlp_has_room(t->o.otlp))
+		return;
+	json = span_of_record_json(v, rec);
+	if (json)
+		otlp_offer(t->o.otlp, json);
+	cJSON_Delete(json);
+}
+
+static void note_batch(struct traces *t, const struct record_batch_view *v, uint32_t first)
+{
+	uint64_t kept = 0, invalid = 0;
+
+	for (uint32_t n = 0; n < v->head->records; n++) {
+		const struct recorded *e = recorder_at(t->recorder, first + n);
+
+		if (e->flags & RECORDED_LISTED) {
+			invalid++;
+			continue;
+		}
+		kept += !!(e->flags & RECORDED_KEPT);
+		if (!(e->flags & RECORDED_SAMPLED) || t->o.otlp) /* else nothing is */
+			note(t, v, (const void *)((const char *)v->head + e->at * 8u), e->flags);
+	}
+	t->counts.recorded += kept;
+	t->counts.stored += kept;
+	t->counts.invalid += invalid;
+}
+
+/* Without a recorder: into rows, as many as may be. */
+static int list_directly(struct traces *t, const struct record_batch_view *v)
+{
+	const struct record *rec;
+	struct trace_row *row;
+	struct span_room room;
+	struct span s;
+	uint32_t at = 0;
+	int r = 0;
+
+	while (r >= 0 && (rec = record_batch_next(v, &at))) {
+		if (span_of_record(v, rec, &room, &s)) {
+			t->counts.invalid++;
+			continue;
+		}
+		r = row_of(t, s.key, &row);
+		if (!r && !row && !span_keeps_trace(&s))
+			t->counts.undecided++;
+		else if (!r && !spend(&t->first, t->now_ms))
+			t->counts.failed++;
+		else if (!r)
+			r = row_span(t, &s, row);
+	}
+	return r;
+}
+
+static int take_directly(struct traces *t, const struct record_batch_view *v)
+{
+	const struct record *rec;
+	uint32_t at = 0;
+	int r;
+
+	while ((rec = record_batch_next(v, &at)))
+		if (rec->flags & RECORD_TRACED)
+			note(t, v, rec, recorded_flags(rec));
+	r = rows_begin(t);
+	if (!r)
+		r = rows_end(t, list_directly(t, v));
+	t->counts.failed += r < 0 ? v->head->records : 0;
+	return r < 0 ? r : 0;
+}
+
+int traces_take_records(struct traces *t, const struct record_batch_view *batches, size_t n,
+			uint64_t now_ms)
+{
+	uint64_t came_ms = clock_wall_ms();
+	uint32_t first;
+	int r = 0;
+
+	t->now_ms = now_ms;
+	if (!t->recorder && (!t->recorder_error[0] || now_ms >= t->recorder_retry_ms))
+		recorder_start(t, true);
+	for (size_t i = 0; i < n; i++) {
+		if (t->recorder && !recorder_add(t->recorder, &batches[i], came_ms, &first)) {
+			note_batch(t, &batches[i], first);
+			(void)list_due(t, first); /* what fails is found on demand */
+		} else if (take_directly(t, &batches[i])) {
+			r = -EIO;
+		}
+	}
+	return r;
+}

@@ -1,0 +1,568 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Spans that come as records: a part of them is listed at once, and all of them are found, by
+ * whatever they were. */
+#include "ctl/meshd/traces/recorder.h"
+#include "ctl/meshd/traces/span.h"
+#include "tests/unit/records_rig.h"
+#include "tests/unit/traces_rig.h"
+
+#include <signal.h>
+#include <sys/wait.h>
+
+static uint64_t seed;
+
+static unsigned below(unsigned n)
+{
+	seed ^= seed << 13;
+	seed ^= seed >> 7;
+	seed ^= seed << 17;
+	return (unsigned)(seed % n);
+}
+
+static int setup_store(void **state)
+{
+	seed = 1;
+	setup_dir(state);
+	store_start(0, 0);
+	return 0;
+}
+
+static void restart(void)
+{
+	traces_free(&store);
+	store_start(0, 0);
+}
+
+static uint64_t now_us(void)
+{
+	return clock_wall_ms() * 1000;
+}
+
+static int send_at(uint64_t now_ms, const struct rec *all, size_t n)
+{
+	struct record_batch_view v;
+	size_t len;
+	void *data = rec_batch(all, n, &len);
+	int r;
+
+	assert_int_equal(record_batch_check(data, len, &v), 0);
+	r = traces_take_records(store, &v, 1, now_ms);
+	free(data);
+	return r;
+}
+
+static void send_one(struct rec one)
+{
+	if (!one.start_us)
+		one.start_us = now_us();
+	assert_int_equal(send_at(1000, &one, 1), 0);
+}
+#define SEND(...) send_one((struct rec){__VA_ARGS__})
+
+/* n traces named PREFIX0 and so on, each of one span, in one call. */
+static void send_many(const char *prefix, int from, int n, struct rec like)
+{
+	static char names[4096][32];
+	static struct rec all[4096];
+
+	for (int i = 0; i < n; i++) {
+		snprintf(names[i], sizeof(names[i]), "%s%d", prefix, from + i);
+		all[i] = like;
+		all[i].trace = names[i];
+		all[i].id = (uint64_t)(from + i + 1);
+		all[i].start_us = now_us();
+	}
+	for (int i = 0; i < n; i += 500)
+		assert_int_equal(send_at(1000, all + i, (size_t)(n - i < 500 ? n - i : 500)), 0);
+}
+
+/* How many traces a list has; *whole: it says that it is complete. */
+static int listed(struct traces_filter f, bool *whole)
+{
+	struct buf b;
+	cJSON *v;
+	int n;
+
+	if (!f.until_ms)
+		f.until_ms = INT64_MAX;
+	if (!f.limit)
+		f.limit = TRACES_LIST_MAX;
+	assert_int_equal(traces_list(store, &f, &b), 0);
+	v = json_parse(b.data, b.len, NULL);
+	assert_non_null(v);
+	n = cJSON_GetArraySize(cJSON_GetObjectItem(v, "traces"));
+	if (whole)
+		*whole = json_bool(v, "complete", 0);
+	cJSON_Delete(v);
+	buf_done(&b);
+	return n;
+}
+
+/* Asks until the answer is complete: a question has its time. */
+static int listed_all(struct traces_filter f)
+{
+	bool whole = false;
+	int n = 0;
+
+	for (int i = 0; i < 1000 && !whole; i++)
+		n = listed(f, &whole);
+	assert_true(whole);
+	return n;
+}
+#define LISTED(...)	listed_all((struct traces_filter){.error = -1, __VA_ARGS__})
+#define WITH_ERROR(...) listed_all((struct traces_filter){.error = 1, __VA_ARGS__})
+
+/* --- as JSON would ---------------------------------------------------------------------- */
+
+static const char *some_text(void)
+{
+	static const char *const texts[] = {
+		"/",	     "/items?x=1",	  "/\xff\xfe", "/\"quoted\"\\",
+		"/\x01\x1f", "/\xc3\xa9\xe2\x82", "/a b"};
+
+	return texts[below(7)];
+}
+
+static struct rec some_record(void)
+{
+	static const char *const traces[] = {"order-17", "4BF92F3577B34DA6A3CE929D0E0E4736",
+					     "4bf92f3577b34da6a3ce929d0e0e4736", "a3ce929d0e0e4736",
+					     "x.y"};
+	static const char *const aliases[] = {NULL, "y", "a,b", "a,order-17,,b c", "a,b,c"};
+	static const char *const parents[] = {NULL, "span-1", "not usable", ""};
+	static const int status[] = {0, -1, 404, 500, 101, 302};
+	static const char *const services[] = {"backend", "none", "-bad", "cache"};
+
+	return (struct rec){.trace = traces[below(5)],
+			    .id = below(1000),
+			    .parent = below(2) ? below(1000) : 0,
+			    .parent_text = parents[below(4)],
+			    .alias = aliases[below(5)],
+			    .service = services[below(4)],
+			    .path = some_text(),
+			    .start_us = 1763868000000000ull + below(2000000000),
+			    .took_us = below(4) ? below(100000) : below(3000000),
+			    .status = status[below(6)],
+			    .flags = (below(2) ? RECORD_ROOT : 0) | (below(4) ? 0 : RECORD_SLOW) |
+				     (below(4) ? 0 : RECORD_CLIENT_GONE),
+			    .cause = (uint8_t)(below(2) ? 0 : below(CAUSE_MAX + 2)),
+			    .ntries = (uint8_t)below(4),
+			    .kind = below(8) ? RECORD_REQUEST : RECORD_TUNNEL,
+			    .unsampled = below(2),
+			    .untraced = !below(20)};
+}
+
+static cJSON *body_of(const struct span *s)
+{
+	struct buf b;
+	cJSON *v;
+
+	buf_init(&b, 2 * SPAN_BODY_MAX);
+	assert_int_equal(span_body(s, &b), 0);
+	assert_int_equal(b.data[0], ',');
+	b.data[0] = '{';
+	buf_char(&b, '}');
+	v = json_parse(b.data, b.len, NULL);
+	assert_non_null(v);
+	buf_done(&b);
+	return v;
+}
+
+static void same_span(const struct span *a, const struct span *b)
+{
+	cJSON *x = body_of(a), *y = body_of(b);
+
+	assert_memory_equal(a->key, b->key, 16);
+	assert_string_equal(a->trace, b->trace);
+	assert_string_equal(a->id, b->id);
+	assert_string_equal(a->parent, b->parent);
+	assert_string_equal(a->service, b->service);
+	assert_string_equal(a->source, b->source);
+	assert_string_equal(a->node, b->node);
+	assert_int_equal(a->naliases, b->naliases);
+	for (unsigned i = 0; i < a->naliases; i++)
+		assert_string_equal(a->aliases[i], b->aliases[i]);
+	assert_int_equal(a->start_us, b->start_us);
+	assert_int_equal(a->duration_us, b->duration_us);
+	assert_int_equal(a->status, b->status);
+	assert_int_equal(a->error, b->error);
+	assert_int_equal(a->sampled, b->sampled);
+	assert_int_equal(a->slow, b->slow);
+	assert_int_equal(a->cut_off, b->cut_off);
+	assert_true(cJSON_Compare(x, y, true));
+	cJSON_Delete(x);
+	cJSON_Delete(y);
+}
+
+static void a_record_is_the_span_that_its_json_would_be(void **state)
+{
+	int valid = 0;
+
+	for (int i = 0; i < 5000; i++) {
+		struct rec one = some_record();
+		struct record_batch_view v;
+		struct span_room room;
+		struct span a, b;
+		const struct record *rec;
+		uint32_t at = 0;
+		size_t len;
+		void *data = rec_batch(&one, 1, &len);
+		cJSON *json;
+		bool kept;
+
+		assert_int_equal(record_batch_check(data, len, &v), 0);
+		rec = record_batch_next(&v, &at);
+		json = span_of_record_json(&v, rec);
+		assert_non_null(json);
+		assert_int_equal(span_of_record(&v, rec, &room, &a), span_read(json, "n", &b));
+		if (b.id && *b.id && !span_read(json, "n", &b)) {
+			kept = recorded_flags(rec) & RECORDED_KEPT;
+			same_span(&a, &b);
+			assert_int_equal(kept, span_keeps_trace(&a));
+			valid++;
+		}
+		cJSON_Delete(json);
+		free(data);
+	}
+	assert_in_range(valid, 2000, 4500);
+}
+
+/* --- what is found ----------------------------------------------------------------------- */
+
+static void below_the_budget_all_is_listed_at_once(void **state)
+{
+	SEND(.trace = "order-17", .id = 1, .service = "backend", .took_us = 2000);
+	SEND(.trace = "order-17", .id = 2, .parent = 1, .service = "cache");
+	assert_int_equal(counts().stored, 2);
+	assert_int_equal(counts().listed, 2);
+	assert_int_equal(counts().traces, 1);
+	assert_int_equal(spans_of("order-17"), 2);
+	assert_int_equal(LISTED(.service = "cache"), 1);
+	assert_int_equal(LISTED(.min_us = 2000), 1);
+	assert_int_equal(LISTED(.min_us = 2001), 0);
+	assert_int_equal(counts().listed, 2);
+}
+
+static void beyond_the_budget_all_is_found(void **state)
+{
+	struct rec like = {.service = "backend"};
+
+	send_many("t", 0, 3000, like);
+	assert_int_equal(counts().stored, 3000);
+	assert_int_equal(counts().recorded, 3000);
+	assert_int_equal(counts().listed, TRACES_FIRST_BURST);
+	assert_int_equal(spans_of("t2999"), 1);
+	assert_int_equal(spans_of("t1500"), 1);
+	assert_int_equal(spans_of("t1500"), 1);
+	assert_int_equal(counts().listed, TRACES_FIRST_BURST + 2);
+	assert_int_equal(spans_of("t3000"), -1);
+	assert_int_equal(LISTED(.limit = 1000), 1000);
+	assert_int_equal(counts().failed, 0);
+	assert_int_equal(counts().duplicates, 0);
+}
+
+/* So many tokens a second as there are. */
+static void the_budget_comes_back_with_time(void **state)
+{
+	struct rec one = {.trace = "later", .id = 1, .start_us = now_us()};
+
+	send_many("t", 0, 1500, (struct rec){0});
+	assert_int_equal(counts().listed, TRACES_FIRST_BURST);
+	assert_int_equal(send_at(2000, &one, 1), 0);
+	assert_int_equal(counts().listed, TRACES_FIRST_BURST + 1);
+}
+
+static void it_is_found_by_what_it_was(void **state)
+{
+	send_many("fill", 0, TRACES_FIRST_BURST + 1, (struct rec){0});
+	SEND(.trace = "a", .id = 1, .service = "cache", .source = "shop", .took_us = 500000);
+	SEND(.trace = "b", .id = 2, .service = "cache", .took_us = 100);
+	SEND(.trace = "c", .id = 3, .service = "rare", .start_us = 1700000000000000ull);
+	assert_int_equal(counts().listed, TRACES_FIRST_BURST);
+	assert_int_equal(LISTED(.service = "cache", .min_us = 400000), 1);
+	assert_int_equal(counts().listed, TRACES_FIRST_BURST + 1);
+	assert_int_equal(LISTED(.service = "cache", .source = "shop"), 1);
+	assert_int_equal(counts().listed, TRACES_FIRST_BURST + 1);
+	assert_int_equal(LISTED(.service = "cache"), 2);
+	assert_int_equal(LISTED(.until_ms = 1700000000001), 1);
+	assert_int_equal(LISTED(.service = "rare"), 1);
+	assert_int_equal(LISTED(.service = "none"), 0);
+	assert_int_equal(counts().listed, TRACES_FIRST_BURST + 3);
+}
+
+static void its_log_is_found(void **state)
+{
+	struct traces_filter f = {.error = -1, .until_ms = INT64_MAX, .limit = 10, .trace = "a"};
+	struct buf b;
+
+	send_many("fill", 0, TRACES_FIRST_BURST + 1, (struct rec){0});
+	SEND(.trace = "a", .id = 1, .service = "cache", .path = "/found");
+	assert_int_equal(traces_logs(store, &f, &b), 0);
+	assert_non_null(strstr(b.data, "\"path\":\"/found\""));
+	buf_done(&b);
+	SEND(.trace = "b", .id = 2, .service = "rare", .path = "/too");
+	f.trace = NULL;
+	f.service = "rare";
+	assert_int_equal(traces_logs(store, &f, &b), 0);
+	assert_non_null(strstr(b.data, "\"path\":\"/too\""));
+	buf_done(&b);
+}
+
+static void a_storm_of_errors_is_bounded_and_found(void **state)
+{
+	send_many("e", 0, 3000, (struct rec){.status = 503, .service = "backend"});
+	assert_int_equal(counts().listed, TRACES_URGENT_BURST);
+	SEND(.trace = "fine", .id = 9);
+	assert_int_equal(counts().listed, TRACES_URGENT_BURST + 1);
+	SEND(.trace = "another", .id = 9, .status = 503, .service = "rare");
+	assert_int_equal(counts().listed, TRACES_URGENT_BURST + 1);
+	assert_int_equal(WITH_ERROR(.service = "rare"), 1);
+	assert_int_equal(spans_of("e2500"), 1);
+	assert_int_equal(WITH_ERROR(), TRACES_LIST_MAX);
+}
+
+/* What came before the error comes with it, and what comes after it. */
+static void a_trace_is_listed_as_a_whole(void **state)
+{
+	send_many("fill", 0, TRACES_FIRST_BURST + 1, (struct rec){0});
+	SEND(.trace = "t", .id = 1);
+	SEND(.trace = "t", .id = 2, .unsampled = true);
+	assert_int_equal(counts().listed, TRACES_FIRST_BURST);
+	SEND(.trace = "t", .id = 3, .status = 500);
+	assert_int_equal(counts().listed, TRACES_FIRST_BURST + 3);
+	SEND(.trace = "t", .id = 4);
+	assert_int_equal(counts().listed, TRACES_FIRST_BURST + 4);
+	assert_int_equal(spans_of("t"), 4);
+}
+
+/* Applications' spans and those of older agents join in. */
+static void a_span_of_another_kind_lists_it_too(void **state)
+{
+	send_many("fill", 0, TRACES_FIRST_BURST + 1, (struct rec){0});
+	SEND(.trace = "t", .id = 1);
+	assert_int_equal(TAKE(.trace = "t", .id = "own"), 0);
+	assert_int_equal(counts().listed, TRACES_FIRST_BURST + 2);
+	assert_int_equal(spans_of("t"), 2);
+}
+
+static void what_nobody_sampled_waits_for_a_reason(void **state)
+{
+	cJSON *want = cJSON_CreateArray();
+
+	SEND(.trace = "t", .id = 1, .unsampled = true);
+	assert_int_equal(counts().stored, 0);
+	assert_int_equal(spans_of("t"), -1);
+	assert_int_equal(LISTED(), 0);
+	SEND(.trace = "t", .id = 2, .unsampled = true, .status = 500);
+	assert_int_equal(spans_of("t"), 2);
+	assert_int_equal(counts().stored, 2);
+	traces_want(store, "m", want);
+	assert_int_equal(cJSON_GetArraySize(want), 1);
+	cJSON_Delete(want);
+	SEND(.trace = "t", .id = 3, .unsampled = true);
+	assert_int_equal(spans_of("t"), 3);
+}
+
+static void it_is_found_by_its_other_names(void **state)
+{
+	send_many("fill", 0, TRACES_FIRST_BURST + 1, (struct rec){0});
+	SEND(.trace = "t", .id = 1, .alias = "first,second");
+	SEND(.trace = "t", .id = 2);
+	assert_int_equal(counts().listed, TRACES_FIRST_BURST);
+	assert_int_equal(spans_of("second"), 2);
+	assert_int_equal(spans_of("first"), 2);
+	assert_int_equal(spans_of("t"), 2);
+	assert_int_equal(spans_of("third"), -1);
+}
+
+static void a_trace_of_any_length_has_its_limit(void **state)
+{
+	static struct rec all[3000];
+
+	for (size_t i = 0; i < 3000; i++)
+		all[i] = (struct rec){.trace = "long", .id = i + 1, .start_us = now_us()};
+	for (size_t i = 0; i < 3000; i += 500)
+		assert_int_equal(send_at(1000, all + i, 500), 0);
+	for (int i = 0; i < 100; i++)
+		(void)spans_of("long");
+	assert_int_equal(spans_of("long"), TRACES_SPANS_MAX);
+	assert_int_equal(counts().listed, TRACES_SPANS_MAX);
+	assert_int_equal(counts().too_many, 1000);
+}
+
+/* --- files ------------------------------------------------------------------------------- */
+
+static void it_is_found_after_a_restart(void **state)
+{
+	send_many("t", 0, 1500, (struct rec){0});
+	restart();
+	assert_int_equal(spans_of("t0"), 1);
+	assert_int_equal(spans_of("t1499"), 1);
+	assert_int_equal(counts().listed, 1);
+	assert_int_equal(counts().duplicates, 0);
+}
+
+static void it_survives_kill(void **state)
+{
+	pid_t child;
+	int status;
+
+	traces_free(&store);
+	child = fork();
+	if (!child) {
+		store_start(0, 0);
+		send_many("t", 0, 1500, (struct rec){0});
+		raise(SIGKILL);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFSIGNALED(status));
+	store_start(0, 0);
+	assert_int_equal(spans_of("t0"), 1);
+	assert_int_equal(spans_of("t1499"), 1);
+	assert_int_equal(LISTED(.limit = 1000), 1000);
+	assert_int_equal(counts().duplicates, 0);
+}
+
+static void with_another_database_all_is_listed_anew(void **state)
+{
+	SEND(.trace = "t", .id = 1);
+	traces_free(&store);
+	test_dir_write(&home, "traces.db", NULL);
+	store_start(0, 0);
+	assert_int_equal(spans_of("t"), 1);
+}
+
+static void without_a_recorder_the_budget_is_all(void **state)
+{
+	char path[128];
+
+	traces_free(&store);
+	snprintf(path, sizeof(path), "%s/" RECORDER_FILE, home.path);
+	unlink(path);
+	assert_int_equal(symlink("/dev/null", path), 0);
+	store_start(0, 0);
+	send_many("t", 0, 1500, (struct rec){0});
+	assert_non_null(strstr(traces_error(store), RECORDER_FILE));
+	assert_int_equal(counts().stored, TRACES_FIRST_BURST);
+	assert_int_equal(counts().failed, 1500 - TRACES_FIRST_BURST);
+	unlink(path);
+	traces_sweep(store, 100000);
+	assert_null(traces_error(store));
+	SEND(.trace = "later", .id = 1);
+	assert_int_equal(counts().recorded, 1);
+}
+
+static void a_file_that_was_removed_begins_anew(void **state)
+{
+	SEND(.trace = "a", .id = 1);
+	test_dir_write(&home, RECORDER_FILE, NULL);
+	traces_sweep(store, 2000);
+	SEND(.trace = "b", .id = 1);
+	restart();
+	assert_int_equal(spans_of("b"), 1);
+	assert_true(file_size(RECORDER_FILE) > 0);
+}
+
+static void what_makes_room_is_counted(void **state)
+{
+	traces_free(&store);
+	store_start(4 << 20, 0);
+	send_many("t", 0, 4000, (struct rec){0});
+	assert_int_equal(counts().stored, 4000);
+	assert_in_range(counts().overwritten, 100, 2000);
+	assert_int_equal(spans_of("t3999"), 1);
+	assert_in_range(counts().bytes, 1, 4 << 20);
+}
+
+static void what_is_too_old_is_not_shown(void **state)
+{
+	traces_free(&store);
+	store_start(0, 1);
+	send_many("t", 0, 1100, (struct rec){0});
+	usleep(3000); /* it is the wall clock's */
+	assert_int_equal(spans_of("t1099"), -1);
+	assert_int_equal(counts().listed, TRACES_FIRST_BURST);
+	(void)LISTED(.service = "backend");
+	assert_int_equal(counts().listed, TRACES_FIRST_BURST);
+}
+
+static void without_a_directory_nothing_is_kept(void **state)
+{
+	struct traces_options o = {0};
+	struct rec one = {.trace = "t", .id = 1};
+
+	traces_free(&store);
+	assert_int_equal(traces_new(&o, &store), 0);
+	assert_int_equal(send_at(1000, &one, 1), -EIO);
+	assert_int_equal(counts().failed, 1);
+}
+
+/* --- at random --------------------------------------------------------------------------- */
+
+#define TRACES 600
+
+static void every_span_is_found_in_its_trace(void **state)
+{
+	static int spans[TRACES];
+	static char names[TRACES][16];
+	struct rec all[64];
+	uint64_t id = 0;
+
+	memset(spans, 0, sizeof(spans));
+	for (int i = 0; i < TRACES; i++)
+		snprintf(names[i], sizeof(names[i]), "t%d", i);
+	for (int round = 0; round < 150; round++) {
+		size_t n = 1 + below(64);
+
+		for (size_t i = 0; i < n; i++) {
+			unsigned t = below(TRACES);
+
+			spans[t]++;
+			all[i] = (struct rec){.trace = names[t],
+					      .id = ++id,
+					      .start_us = now_us(),
+					      .status = below(50) ? 200 : 500};
+		}
+		assert_int_equal(send_at(1000, all, n), 0);
+		if (!below(30))
+			restart();
+		if (!below(4))
+			(void)spans_of(names[below(TRACES)]);
+		if (!below(20))
+			(void)listed((struct traces_filter){.error = 1, .limit = 5}, NULL);
+	}
+	assert_int_equal(LISTED(), TRACES);
+	for (int i = 0; i < TRACES; i++)
+		assert_int_equal(spans_of(names[i]), spans[i]);
+	assert_int_equal(counts().duplicates, 0);
+}
+
+int main(void)
+{
+#define T(f) cmocka_unit_test_setup_teardown(f, setup_store, teardown_dir)
+	const struct CMUnitTest tests[] = {
+		T(a_record_is_the_span_that_its_json_would_be),
+		T(below_the_budget_all_is_listed_at_once),
+		T(beyond_the_budget_all_is_found),
+		T(the_budget_comes_back_with_time),
+		T(it_is_found_by_what_it_was),
+		T(its_log_is_found),
+		T(a_storm_of_errors_is_bounded_and_found),
+		T(a_trace_is_listed_as_a_whole),
+		T(a_span_of_another_kind_lists_it_too),
+		T(what_nobody_sampled_waits_for_a_reason),
+		T(it_is_found_by_its_other_names),
+		T(a_trace_of_any_length_has_its_limit),
+		T(it_is_found_after_a_restart),
+		T(it_survives_kill),
+		T(with_another_database_all_is_listed_anew),
+		T(without_a_recorder_the_budget_is_all),
+		T(a_file_that_was_removed_begins_anew),
+		T(what_makes_room_is_counted),
+		T(what_is_too_old_is_not_shown),
+		T(without_a_directory_nothing_is_kept),
+		T(every_span_is_found_in_its_trace),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
