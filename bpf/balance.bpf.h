@@ -77,7 +77,7 @@ static __always_inline void look_at_socket(struct bpf_sock_addr *ctx, struct bal
 	if (ctx->family == AF_INET) {
 		b->can4 = 1;
 		ip_from_v4(ip, sk->src_ip4);
-		b->bound_to_loop = balance_is_loopback(ip);
+		b->bound_to_loop = ip_is_loopback(ip);
 		return;
 	}
 	w[0] = sk->src_ip6[0];
@@ -87,7 +87,7 @@ static __always_inline void look_at_socket(struct bpf_sock_addr *ctx, struct bal
 	if (w[0] || w[1] || w[2] || w[3]) {
 		b->can4 = ip_is_v4(ip);
 		b->can6 = !b->can4;
-		b->bound_to_loop = balance_is_loopback(ip);
+		b->bound_to_loop = ip_is_loopback(ip);
 		return;
 	}
 	tp = bpf_skc_to_tcp_sock(sk);
@@ -152,7 +152,7 @@ static __always_inline __u32 balance(struct bpf_sock_addr *ctx, const struct mes
 				     const struct mesh_workload *caller, __u32 id, __u64 here,
 				     struct mesh_dest_key *to)
 {
-	struct balance b = {.here = here, .upstream = id, .loopback = balance_is_loopback(key->ip)};
+	struct balance b = {.here = here, .upstream = id, .loopback = ip_is_loopback(key->ip)};
 	struct word_pass pass;
 	struct mesh_upstream *up = bpf_map_lookup_elem(&upstreams, &id);
 	struct mesh_socket *s = NULL;

@@ -25,128 +25,136 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 enum steer { STEER_LEAVE, STEER_GO, STEER_REFUSE, STEER_WORKER };
 
-/* A TCP service: chosen here and now, STEER_GO with *to. */
-static __always_inline int steer_tcp(struct bpf_sock_addr *ctx, const struct mesh_dest_key *key,
-				     const struct mesh_workload *caller, __u64 cgroup,
-				     __u32 upstream, struct mesh_dest_key *to)
+/* A connection that is judged. */
+struct call {
+	const struct mesh_dest_key *key; /* where it is to go */
+	const struct mesh_workload *caller;
+	__u64 cgroup; /* the caller's */
+	__u64 here, now;
+	__u32 upstream;
+	bool is_virtual;
+};
+
+/* It goes its way untouched, for that reason: MESH_C_* and MESH_COV_*. */
+static __always_inline int steer_leave(struct bpf_sock_addr *ctx, const struct call *c,
+				       __u32 counter, __u32 way)
 {
-	switch (balance(ctx, key, caller, upstream, bpf_get_netns_cookie(ctx), to)) {
+	count(counter);
+	cover(ctx, c->cgroup, way);
+	return STEER_LEAVE;
+}
+
+/* A TCP service: chosen here and now, STEER_GO with *to. */
+static __always_inline int steer_tcp(struct bpf_sock_addr *ctx, const struct call *c,
+				     struct mesh_dest_key *to)
+{
+	switch (balance(ctx, c->key, c->caller, c->upstream, c->here, to)) {
 	case BALANCE_SENT:
-		cover(ctx, cgroup, MESH_COV_KERNEL);
+		cover(ctx, c->cgroup, MESH_COV_KERNEL);
 		return STEER_GO;
 	case BALANCE_REFUSED:
-		cover(ctx, cgroup, MESH_COV_REFUSED);
+		cover(ctx, c->cgroup, MESH_COV_REFUSED);
 		return STEER_REFUSE;
 	case BALANCE_NOBODY:
-		count(MESH_C_PASSED_NO_ENDPOINT);
-		cover(ctx, cgroup, MESH_COV_IDLE);
-		return STEER_LEAVE;
+		return steer_leave(ctx, c, MESH_C_PASSED_NO_ENDPOINT, MESH_COV_IDLE);
 	case BALANCE_NO_STORAGE:
-		count(MESH_C_PASSED_NO_STORAGE);
-		cover(ctx, cgroup, MESH_COV_STORAGE);
-		return STEER_LEAVE;
+		return steer_leave(ctx, c, MESH_C_PASSED_NO_STORAGE, MESH_COV_STORAGE);
 	default:
 		return STEER_WORKER;
 	}
 }
 
 /* Nobody of ours is there for it. */
-static __always_inline int steer_alone(struct bpf_sock_addr *ctx,
-				       const struct mesh_workload *caller, __u64 cgroup,
-				       __u32 upstream, bool is_virtual, struct mesh_dest_key *to)
+static __always_inline int steer_alone(struct bpf_sock_addr *ctx, const struct call *c,
+				       bool is_virtual, struct mesh_dest_key *to)
 {
-	switch (failopen(ctx, caller, upstream, is_virtual, bpf_get_netns_cookie(ctx), to)) {
+	switch (failopen(ctx, c->caller, c->upstream, is_virtual, c->here, to)) {
 	case FAILOPEN_REFUSE:
-		cover(ctx, cgroup, MESH_COV_REFUSED);
+		cover(ctx, c->cgroup, MESH_COV_REFUSED);
 		return STEER_REFUSE;
 	case FAILOPEN_GO:
-		cover(ctx, cgroup, MESH_COV_NOBODY);
+		cover(ctx, c->cgroup, MESH_COV_NOBODY);
 		return STEER_GO;
 	default:
-		cover(ctx, cgroup, MESH_COV_NOBODY);
+		cover(ctx, c->cgroup, MESH_COV_NOBODY);
 		return STEER_LEAVE;
 	}
+}
+
+/* What sockops.bpf.c publishes and the worker asks for. */
+static __always_inline void remember(struct mesh_socket *s, const struct call *c)
+{
+	__builtin_memcpy(s->orig.ip, c->key->ip, sizeof(s->orig.ip));
+	s->orig.port = c->key->port;
+	s->orig.upstream = c->upstream;
+	s->orig.workload = c->caller->id;
+	s->orig.service = c->caller->service;
+	s->orig.netns = c->here;
+	__builtin_memcpy(s->orig.caller_ip, c->caller->ip, sizeof(s->orig.caller_ip));
+	s->orig.time_ns = c->now;
+	s->established_ns = 0;
+	s->v4 = ip_is_v4(c->key->ip);
+	s->endpoint = MESH_NONE;
+	s->held = 0;
+	s->cgroup = c->cgroup;
+}
+
+/* To the worker that listens in the caller's namespace, if one does. */
+static __always_inline int steer_worker(struct bpf_sock_addr *ctx, const struct call *c,
+					struct mesh_dest_key *to)
+{
+	struct mesh_netns *n = bpf_map_lookup_elem(&netns, &c->here);
+	bool v4 = ip_is_v4(c->key->ip);
+	struct mesh_socket *s;
+
+	if (!worker_waits(ctx, v4, n, c->now) || waiting_is_crowded(c->cgroup))
+		return steer_alone(ctx, c, c->is_virtual, to);
+	s = bpf_sk_storage_get(&sockets, sock_of(ctx), 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!s) {
+		steer_leave(ctx, c, MESH_C_PASSED_NO_STORAGE, MESH_COV_STORAGE);
+		return c->is_virtual ? STEER_REFUSE : STEER_LEAVE;
+	}
+	remember(s, c);
+	count(MESH_C_CAPTURED);
+	cover(ctx, c->cgroup, MESH_COV_WORKER);
+	if (v4)
+		ip_from_v4(to->ip, LOOPBACK4);
+	else
+		((__u32 *)to->ip)[3] = bpf_htonl(1);
+	to->port = n->port;
+	return STEER_GO;
 }
 
 /* Where the connection to key goes instead: enum steer, but never STEER_WORKER. */
 static __always_inline int steer(struct bpf_sock_addr *ctx, struct mesh_dest_key *key,
 				 struct mesh_dest_key *to)
 {
-	__u64 now = bpf_ktime_get_ns(), here = bpf_get_netns_cookie(ctx);
-	__u32 *w = (__u32 *)to->ip;
-	bool v4 = ip_is_v4(key->ip);
-	struct mesh_workload *caller;
-	struct mesh_socket *s;
+	struct call c = {.key = key, .now = bpf_ktime_get_ns(), .here = bpf_get_netns_cookie(ctx)};
 	struct mesh_dest *d;
-	struct mesh_netns *n;
-	__u64 cgroup;
-	bool is_virtual;
 	int tcp;
 
-	caller = find_caller(&cgroup);
-	if (balance_is_loopback(key->ip))
-		key->netns = here;
-	if (!caller) {
+	c.caller = find_caller(&c.cgroup);
+	if (ip_is_loopback(key->ip))
+		key->netns = c.here;
+	if (!c.caller) {
 		cover_stranger(key);
 		return STEER_LEAVE;
 	}
 	d = bpf_map_lookup_elem(&dests, key);
-	if (!d) {
-		count(MESH_C_PASSED);
-		cover(ctx, cgroup, MESH_COV_OTHER);
-		return STEER_LEAVE;
-	}
-	if (d->workload == caller->id) {
-		count(MESH_C_PASSED_SELF);
-		cover(ctx, cgroup, MESH_COV_SELF);
-		return STEER_LEAVE;
-	}
-	if (is_mptcp(ctx)) {
-		count(MESH_C_PASSED_PROTOCOL);
-		cover(ctx, cgroup, MESH_COV_PROTOCOL);
-		return STEER_LEAVE;
-	}
-	if (sock_of(ctx)->bound_dev_if && sock_of(ctx)->bound_dev_if != LOOPBACK_IFINDEX) {
-		count(MESH_C_PASSED_DEVICE);
-		cover(ctx, cgroup, MESH_COV_DEVICE);
-		return STEER_LEAVE;
-	}
-	is_virtual = d->workload == MESH_VIRTUAL;
-	tcp = steer_tcp(ctx, key, caller, cgroup, d->upstream, to);
-	if (tcp == STEER_LEAVE && is_virtual)
-		return steer_alone(ctx, caller, cgroup, d->upstream, true, to);
-	if (tcp != STEER_WORKER)
-		return tcp;
-	n = bpf_map_lookup_elem(&netns, &here);
-	if (!worker_waits(ctx, v4, n, now) || waiting_is_crowded(cgroup))
-		return steer_alone(ctx, caller, cgroup, d->upstream, is_virtual, to);
-	s = bpf_sk_storage_get(&sockets, sock_of(ctx), 0, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!s) {
-		count(MESH_C_PASSED_NO_STORAGE);
-		cover(ctx, cgroup, MESH_COV_STORAGE);
-		return is_virtual ? STEER_REFUSE : STEER_LEAVE;
-	}
-	__builtin_memcpy(s->orig.ip, key->ip, sizeof(s->orig.ip));
-	s->orig.port = key->port;
-	s->orig.upstream = d->upstream;
-	s->orig.workload = caller->id;
-	s->orig.service = caller->service;
-	s->orig.netns = here;
-	__builtin_memcpy(s->orig.caller_ip, caller->ip, sizeof(s->orig.caller_ip));
-	s->orig.time_ns = now;
-	s->established_ns = 0;
-	s->v4 = v4;
-	s->endpoint = MESH_NONE;
-	s->held = 0;
-	s->cgroup = cgroup;
-	count(MESH_C_CAPTURED);
-	cover(ctx, cgroup, MESH_COV_WORKER);
-	if (v4)
-		ip_from_v4(to->ip, LOOPBACK4);
-	else
-		w[3] = bpf_htonl(1);
-	to->port = n->port;
-	return STEER_GO;
+	if (!d)
+		return steer_leave(ctx, &c, MESH_C_PASSED, MESH_COV_OTHER);
+	if (d->workload == c.caller->id)
+		return steer_leave(ctx, &c, MESH_C_PASSED_SELF, MESH_COV_SELF);
+	if (is_mptcp(ctx))
+		return steer_leave(ctx, &c, MESH_C_PASSED_PROTOCOL, MESH_COV_PROTOCOL);
+	if (sock_of(ctx)->bound_dev_if && sock_of(ctx)->bound_dev_if != LOOPBACK_IFINDEX)
+		return steer_leave(ctx, &c, MESH_C_PASSED_DEVICE, MESH_COV_DEVICE);
+	c.upstream = d->upstream;
+	c.is_virtual = d->workload == MESH_VIRTUAL;
+	tcp = steer_tcp(ctx, &c, to);
+	if (tcp == STEER_LEAVE && c.is_virtual)
+		return steer_alone(ctx, &c, true, to);
+	return tcp == STEER_WORKER ? steer_worker(ctx, &c, to) : tcp;
 }
 
 /* TCP proper. What an earlier connect() of this socket left behind goes here, whoever calls now. */

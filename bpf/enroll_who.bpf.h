@@ -42,8 +42,7 @@ static __always_inline struct mesh_dest *enroll_dest(struct bpf_sock_ops *ctx,
 		w[2] = ctx->remote_ip6[2];
 		w[3] = ctx->remote_ip6[3];
 	}
-	if (ip_is_v4(key.ip) ? (w[3] & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000)
-			     : !w[0] && !w[1] && !w[2] && w[3] == bpf_htonl(1))
+	if (ip_is_loopback(key.ip))
 		key.netns = bpf_get_netns_cookie(ctx);
 	return bpf_map_lookup_elem(&dests, &key);
 }

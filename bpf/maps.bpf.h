@@ -204,4 +204,13 @@ static __always_inline bool ip_is_v4(const __u8 *ip)
 	return !w[0] && !w[1] && w[2] == bpf_htonl(0xffff);
 }
 
+static __always_inline bool ip_is_loopback(const __u8 *ip)
+{
+	const __u32 *w = (const __u32 *)ip;
+
+	if (ip_is_v4(ip))
+		return ip[12] == 127;
+	return !w[0] && !w[1] && !w[2] && w[3] == bpf_htonl(1);
+}
+
 #endif

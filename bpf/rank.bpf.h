@@ -33,15 +33,6 @@ struct balance {
 	struct word_pass pass;
 };
 
-static __always_inline bool balance_is_loopback(const __u8 *ip)
-{
-	const __u32 *w = (const __u32 *)ip;
-
-	if (ip_is_v4(ip))
-		return ip[12] == 127;
-	return !w[0] && !w[1] && !w[2] && w[3] == bpf_htonl(1);
-}
-
 /* Programs trust who comes by way of loopback: who connected to it reaches an endpoint of its own
  * namespace that way, if it listens there. */
 static __always_inline bool keeps_to_loopback(const struct balance *b,
@@ -61,7 +52,7 @@ static __always_inline bool suits_socket(const struct balance *b, const struct m
 {
 	if (ip_is_v4(e->ip) ? !b->can4 : !b->can6)
 		return false;
-	if (balance_is_loopback(e->ip))
+	if (ip_is_loopback(e->ip))
 		return e->netns == b->here;
 	return !b->bound_to_loop || keeps_to_loopback(b, e);
 }
