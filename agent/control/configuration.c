@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See configuration.h. The answer as a whole, and how members are read; what a service may say is
- * in configuration_service.c. */
+ * in configuration_service.c and configuration_route.c. */
 #include "agent/control/configuration_impl.h"
 
 #include "lib/addr.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reading JSON members with a place for the message when they are wrong. Shared by the two
+ * Reading JSON members with a place for the message when they are wrong. Shared by
  * configuration*.c only. A member that is missing or null leaves its target as it is; everything
  * returns 0 or -EINVAL with the message, unless it says more.
  */
@@ -46,5 +46,30 @@ int conf_duration(const struct place *p, const cJSON *o, const char *key, uint32
 
 /* configuration_service.c: one of "services". *out is to be done with in any case. Also -ENOMEM. */
 int conf_service(const cJSON *o, void *out, char *why);
+
+/* What a route says as a service does. Strings and versions go behind the configuration c, whose
+ * offset or number is in *out; also -ENOMEM. */
+extern const char *const conf_fallbacks[];
+int conf_put(const struct place *p, struct service_config *c, const char *s, uint32_t *out);
+/* A string member without control characters. */
+int conf_string(const struct place *p, const cJSON *o, const char *key, size_t most,
+		struct service_config *c, uint32_t *out);
+/* `key` is where the name stands, or the object of which it is a key. */
+int conf_version(const struct place *p, const char *key, const char *name, struct service_config *c,
+		 uint32_t *out);
+/* A name of HTTP in small letters: headers are compared so. */
+int conf_small(const struct place *p, const char *key, const char *name, struct service_config *c,
+	       uint32_t *out);
+/* err, with the message when it is -E2BIG. */
+int conf_too_big(const struct place *p, int err);
+int conf_split(const struct place *at, const cJSON *o, struct service_config *c,
+	       struct snap_split *out);
+int conf_timeouts(const struct place *at, const cJSON *o, struct snap_timeouts *out);
+/* budget: NULL: what is said of it is passed over. */
+int conf_retry(const struct place *at, const cJSON *o, struct snap_retry *out,
+	       struct mesh_budget_policy *budget);
+
+/* configuration_route.c: all of them, after all that they may override. Also -ENOMEM. */
+int conf_routes(const struct place *at, const cJSON *o, struct service_config *c);
 
 #endif

@@ -1,29 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One service of GET /api/watch. What it says overrides the defaults, and what a route says
- * overrides the service, key by key. Keys that the agent has no use for are passed over: meshd
- * knows them all, and refuses what is none.
+ * (configuration_route.c) overrides the service, key by key. Keys that the agent has no use for are
+ * passed over: meshd knows them all, and refuses what is none.
  */
 #include "agent/control/configuration_impl.h"
 
 #include "agent/proxy/http1.h"
-#include "lib/record.h"
 #include "lib/addr.h"
 #include "lib/json.h"
+#include "lib/record.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define COUNT_MAX    1000000
-#define PATH_MAX_LEN 1024
-#define VALUE_MAX    1024
-#define HEADER_MAX   128
-#define ATTEMPTS_MAX 10
-#define LEASE_MIN_MS 1000
-#define PROBES_MAX   255 /* of struct mesh_breaker_policy */
+#define COUNT_MAX      1000000
+#define HEADER_MAX     128
+#define ATTEMPTS_MAX   10
+#define LEASE_MIN_MS   1000
+#define LEASE_USUAL_MS 15000
+#define PROBES_MAX     255 /* of struct mesh_breaker_policy */
 
-static const char *const fallbacks[] = {
+const char *const conf_fallbacks[] = {
 	[SNAP_FALLBACK_SPLIT] = "split", [SNAP_FALLBACK_NONE] = "none", NULL};
 
 static const char *const accelerations[] = {
@@ -31,19 +30,18 @@ static const char *const accelerations[] = {
 
 /* --- strings behind the configuration --- */
 
-static int too_big(const struct place *p, int err)
+int conf_too_big(const struct place *p, int err)
 {
 	return err == -E2BIG ? conf_bad(p, "more than %u bytes", CONFIG_TEXT_MAX) : err;
 }
 
-static int put(const struct place *p, struct service_config *c, const char *s, uint32_t *out)
+int conf_put(const struct place *p, struct service_config *c, const char *s, uint32_t *out)
 {
-	return too_big(p, service_config_put_string(c, s, out));
+	return conf_too_big(p, service_config_put_string(c, s, out));
 }
 
-/* A string member without control characters; missing: *out stays. */
-static int string(const struct place *p, const cJSON *o, const char *key, size_t most,
-		  struct service_config *c, uint32_t *out)
+int conf_string(const struct place *p, const cJSON *o, const char *key, size_t most,
+		struct service_config *c, uint32_t *out)
 {
 	const cJSON *v = conf_item(o, key);
 
@@ -54,12 +52,11 @@ static int string(const struct place *p, const cJSON *o, const char *key, size_t
 	for (const char *s = v->valuestring; *s; s++)
 		if ((unsigned char)*s < ' ' || *s == 0x7f)
 			return conf_bad(p, "%s: control characters are not expected", key);
-	return put(p, c, v->valuestring, out);
+	return conf_put(p, c, v->valuestring, out);
 }
 
-/* `key` is where the name stands, or the object of which it is a key. */
-static int version(const struct place *p, const char *key, const char *name,
-		   struct service_config *c, uint32_t *out)
+int conf_version(const struct place *p, const char *key, const char *name, struct service_config *c,
+		 uint32_t *out)
 {
 	int err;
 
@@ -69,12 +66,11 @@ static int version(const struct place *p, const char *key, const char *name,
 	err = service_config_version(c, name, out);
 	if (err == -ENOSPC)
 		return conf_bad(p, "%s: more than %d versions are named", key, CONFIG_VERSIONS);
-	return too_big(p, err);
+	return conf_too_big(p, err);
 }
 
-/* A name of HTTP in small letters: headers are compared so. */
-static int small(const struct place *p, const char *key, const char *name, struct service_config *c,
-		 uint32_t *out)
+int conf_small(const struct place *p, const char *key, const char *name, struct service_config *c,
+	       uint32_t *out)
 {
 	char copy[HEADER_MAX + 1];
 	size_t n = strlen(name);
@@ -84,13 +80,13 @@ static int small(const struct place *p, const char *key, const char *name, struc
 				HEADER_MAX);
 	for (size_t i = 0; i <= n; i++)
 		copy[i] = name[i] >= 'A' && name[i] <= 'Z' ? (char)(name[i] + 32) : name[i];
-	return put(p, c, copy, out);
+	return conf_put(p, c, copy, out);
 }
 
-/* --- policies --- */
+/* --- policies that a route may override --- */
 
-static int split(const struct place *at, const cJSON *o, struct service_config *c,
-		 struct snap_split *out)
+int conf_split(const struct place *at, const cJSON *o, struct service_config *c,
+	       struct snap_split *out)
 {
 	struct place p = conf_inside(at, "split.");
 	const cJSON *s, *v;
@@ -102,7 +98,7 @@ static int split(const struct place *at, const cJSON *o, struct service_config *
 	cJSON_ArrayForEach (v, s) {
 		if (n == MESH_SPLITS)
 			return conf_bad(at, "split: more than %d versions", MESH_SPLITS);
-		err = version(at, "split", v->string, c, &out->to[n].version);
+		err = conf_version(at, "split", v->string, c, &out->to[n].version);
 		for (uint32_t i = 0; !err && i < n; i++)
 			if (out->to[i].version == out->to[n].version)
 				err = conf_bad(&p, "%s: stands there twice", v->string);
@@ -118,7 +114,7 @@ static int split(const struct place *at, const cJSON *o, struct service_config *
 	return n && !total ? conf_bad(at, "split: all weights are 0") : 0;
 }
 
-static int timeouts(const struct place *at, const cJSON *o, struct snap_timeouts *out)
+int conf_timeouts(const struct place *at, const cJSON *o, struct snap_timeouts *out)
 {
 	struct place p = conf_inside(at, "timeouts.");
 	const cJSON *t;
@@ -191,8 +187,8 @@ static int methods(const struct place *p, const cJSON *o, struct snap_retry *out
 	return 0;
 }
 
-static int retry(const struct place *at, const cJSON *o, struct snap_retry *out,
-		 struct mesh_budget_policy *budget)
+int conf_retry(const struct place *at, const cJSON *o, struct snap_retry *out,
+	       struct mesh_budget_policy *budget)
 {
 	struct place p = conf_inside(at, "retry."), in = conf_inside(&p, "budget.");
 	const cJSON *t, *b = NULL;
@@ -217,14 +213,16 @@ static int retry(const struct place *at, const cJSON *o, struct snap_retry *out,
 	return err;
 }
 
+/* --- what only a service has --- */
+
 /* A probe's lease lasts as long as a request may take; one that may take for ever gets the time of
  * a usual one. */
 static uint32_t lease_ms(const struct snap_timeouts *t)
 {
-	uint32_t ms = t->request ? t->request : t->try ? t->
-	try:
-		15000;
+	uint32_t ms = t->request ? t->request : t->try;
 
+	if (!ms)
+		return LEASE_USUAL_MS;
 	return ms < LEASE_MIN_MS ? LEASE_MIN_MS : ms;
 }
 
@@ -316,10 +314,10 @@ static int sticky(const struct place *at, const cJSON *o, struct service_config 
 	if (!conf_item(s, "header") == !conf_item(s, "cookie"))
 		return conf_bad(at, "sticky: either header or cookie is expected");
 	if (header)
-		return small(&p, "header", header, c, &c->sticky.header);
+		return conf_small(&p, "header", header, c, &c->sticky.header);
 	if (!json_str(s, "cookie", NULL))
 		return conf_bad(at, "sticky: a string is expected");
-	return string(&p, s, "cookie", HEADER_MAX, c, &c->sticky.cookie);
+	return conf_string(&p, s, "cookie", HEADER_MAX, c, &c->sticky.cookie);
 }
 
 static int balancer(const struct place *at, const cJSON *o, struct service_config *c)
@@ -335,175 +333,6 @@ static int balancer(const struct place *at, const cJSON *o, struct service_confi
 	if (!err)
 		err = conf_duration(&p, b, "slowStart", &c->slow_start_ms);
 	return err;
-}
-
-/* --- routes --- */
-
-static int path(const struct place *at, const cJSON *match, struct service_config *c,
-		struct snap_match *out)
-{
-	static const char *const kinds[] = {[SNAP_PATH_EXACT] = "exact",
-					    [SNAP_PATH_PREFIX] = "prefix",
-					    [SNAP_PATH_TEMPLATE] = "template"};
-	struct place p = conf_inside(at, "path.");
-	const cJSON *v;
-	int err = conf_object(at, match, "path", &v);
-
-	if (err || !v)
-		return err;
-	for (uint32_t k = SNAP_PATH_EXACT; k <= SNAP_PATH_TEMPLATE; k++) {
-		const char *s = json_str(v, kinds[k], NULL);
-
-		if (!s)
-			continue;
-		if (out->path_kind || *s != '/')
-			return conf_bad(at, "path: one that begins with / is expected");
-		out->path_kind = k;
-		err = string(&p, v, kinds[k], PATH_MAX_LEN, c, &out->path);
-		if (err)
-			return err;
-	}
-	return out->path_kind ? 0 : conf_bad(at, "path: prefix, exact or template is expected");
-}
-
-static int pairs(const struct place *at, const cJSON *match, const char *key, bool headers,
-		 struct service_config *c, uint32_t *n, uint32_t *out)
-{
-	struct place p = conf_inside(at, "%s.", key);
-	struct snap_pair pair[CONFIG_PAIRS_MAX];
-	const cJSON *m, *v;
-	int err = conf_object(at, match, key, &m);
-
-	if (err || !m)
-		return err;
-	if (cJSON_GetArraySize(m) > CONFIG_PAIRS_MAX)
-		return conf_bad(at, "%s: more than %d", key, CONFIG_PAIRS_MAX);
-	*n = 0;
-	cJSON_ArrayForEach (v, m) {
-		if (!cJSON_IsString(v))
-			return conf_bad(&p, "%s: a string is expected", v->string);
-		err = headers ? small(at, key, v->string, c, &pair[*n].name)
-			      : put(&p, c, v->string, &pair[*n].name);
-		if (!err)
-			err = string(&p, m, v->string, VALUE_MAX, c, &pair[*n].value);
-		if (err)
-			return err;
-		++*n;
-	}
-	return *n ? too_big(&p, service_config_put(c, pair, *n * sizeof(*pair), out)) : 0;
-}
-
-static int match(const struct place *at, const cJSON *o, struct service_config *c,
-		 struct snap_match *out)
-{
-	struct place p = conf_inside(at, "match.");
-	const cJSON *m;
-	int err = conf_object(at, o, "match", &m);
-
-	if (!err)
-		err = path(&p, m, c, out);
-	if (!err)
-		err = string(&p, m, "method", 20, c, &out->method);
-	if (!err)
-		err = pairs(&p, m, "headers", true, c, &out->nheaders, &out->headers);
-	if (!err)
-		err = pairs(&p, m, "query", false, c, &out->nqueries, &out->queries);
-	return err;
-}
-
-static int mirror(const struct place *at, const cJSON *o, struct service_config *c,
-		  struct snap_route *out)
-{
-	struct place p = conf_inside(at, "mirror.");
-	const cJSON *m;
-	int err = conf_object(at, o, "mirror", &m);
-
-	if (err || !m)
-		return err;
-	out->mirror_share = SNAP_ALL;
-	err = version(&p, "version", json_str(m, "version", ""), c, &out->mirror_version);
-	return err ? err : conf_percent(&p, m, "percent", CONF_SHARE, &out->mirror_share);
-}
-
-static int fault(const struct place *at, const cJSON *o, struct snap_fault *out)
-{
-	struct place p = conf_inside(at, "fault."), in;
-	const cJSON *f, *delay = NULL, *abort = NULL;
-	int err = conf_object(at, o, "fault", &f);
-
-	if (!err)
-		err = conf_object(&p, f, "delay", &delay);
-	if (!err)
-		err = conf_object(&p, f, "abort", &abort);
-	out->delay_share = delay ? SNAP_ALL : 0;
-	out->abort_share = abort ? SNAP_ALL : 0;
-	out->abort_status = abort ? 503 : 0;
-	in = conf_inside(&p, "delay.");
-	if (!err)
-		err = conf_percent(&in, delay, "percent", CONF_SHARE, &out->delay_share);
-	if (!err)
-		err = conf_duration(&in, delay, "duration", &out->delay_ms);
-	in = conf_inside(&p, "abort.");
-	if (!err)
-		err = conf_percent(&in, abort, "percent", CONF_SHARE, &out->abort_share);
-	if (!err)
-		err = conf_whole(&in, abort, "status", 200, 599, &out->abort_status);
-	return err;
-}
-
-static int route(const struct place *p, const cJSON *o, struct service_config *c,
-		 struct snap_route *out)
-{
-	uint8_t fallback = c->fallback;
-	int err;
-
-	out->timeouts = c->timeouts;
-	out->retry = c->retry;
-	err = string(p, o, "name", MESH_NAME_MAX - 1, c, &out->name);
-	if (!err)
-		err = match(p, o, c, &out->match);
-	if (!err)
-		err = split(p, o, c, &out->split);
-	if (!err)
-		err = conf_choice(p, o, "fallback", fallbacks, &fallback);
-	if (!err)
-		err = timeouts(p, o, &out->timeouts);
-	if (!err)
-		err = retry(p, o, &out->retry, NULL);
-	if (!err)
-		err = mirror(p, o, c, out);
-	if (!err)
-		err = fault(p, o, &out->fault);
-	out->fallback = fallback;
-	return err;
-}
-
-static int routes(const struct place *at, const cJSON *o, struct service_config *c)
-{
-	struct snap_route *v;
-	const cJSON *l, *item;
-	uint32_t n = 0;
-	int err = conf_list(at, o, "routes", CONFIG_ROUTES_MAX, &l);
-
-	if (err || !cJSON_GetArraySize(l))
-		return err;
-	v = calloc((size_t)cJSON_GetArraySize(l), sizeof(*v));
-	if (!v)
-		return -ENOMEM;
-	cJSON_ArrayForEach (item, l) {
-		struct place p = conf_inside(at, "routes[%u].", n);
-
-		err = cJSON_IsObject(item) ? route(&p, item, c, &v[n])
-					   : conf_bad(at, "routes[%u]: an object is expected", n);
-		if (err)
-			break;
-		n++;
-	}
-	if (!err)
-		err = service_config_put(c, v, n * sizeof(*v), &c->routes);
-	free(v);
-	c->nroutes = err ? 0 : n;
-	return too_big(at, err);
 }
 
 /* A number from 0 to 1; what is above 0 stays so. */
@@ -563,7 +392,7 @@ static int addresses(const struct place *p, const cJSON *o, struct service_confi
 	}
 	err = n ? service_config_put(c, v, n * sizeof(*v), &c->addresses) : 0;
 	c->naddresses = err ? 0 : n;
-	return too_big(p, err);
+	return conf_too_big(p, err);
 }
 
 int conf_service(const cJSON *o, void *place, char *why)
@@ -588,13 +417,13 @@ int conf_service(const cJSON *o, void *place, char *why)
 	if (!err)
 		err = balancer(&p, o, c);
 	if (!err)
-		err = conf_choice(&p, o, "fallback", fallbacks, &c->fallback);
+		err = conf_choice(&p, o, "fallback", conf_fallbacks, &c->fallback);
 	if (!err)
-		err = split(&p, o, c, &c->split);
+		err = conf_split(&p, o, c, &c->split);
 	if (!err)
-		err = timeouts(&p, o, &c->timeouts);
+		err = conf_timeouts(&p, o, &c->timeouts);
 	if (!err)
-		err = retry(&p, o, &c->retry, &c->budget);
+		err = conf_retry(&p, o, &c->retry, &c->budget);
 	if (!err)
 		err = breaker(&p, o, &c->timeouts, &c->breaker);
 	if (!err)
@@ -605,5 +434,5 @@ int conf_service(const cJSON *o, void *place, char *why)
 		err = sticky(&p, o, c);
 	if (!err)
 		err = tracing(&p, o, &c->sampling);
-	return err ? err : routes(&p, o, c);
+	return err ? err : conf_routes(&p, o, c);
 }
