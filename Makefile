@@ -190,6 +190,8 @@ $(BUILD)/meshctl: $(call obj,ctl/meshctl/main.c agent/kernel/qualify.c) $(BUILD)
 
 $(BUILD)/tests/bench/parse $(BUILD)/tests/bench/record_path $(BUILD)/tests/fuzz/http1: $(BUILD)/AGENT.a
 $(BUILD)/tests/bench/record_path: lib_libs := $(BUILD)/LIB.a $(agent_libs)
+$(BUILD)/tests/bench/recording: $(BUILD)/MESHD.a
+$(BUILD)/tests/bench/recording: lib_libs := $(BUILD)/LIB.a $(meshd_libs)
 $(BUILD)/obj/tests/bench/floor.o: $(BUILD)/bpf/floor.skel.h
 $(BUILD)/tests/bench/floor: lib_libs += -lbpf -lelf -lz
 $(DEMOS): $(BUILD)/%: $(BUILD)/obj/%.o $(BUILD)/obj/demo/app.o

@@ -121,12 +121,24 @@ static bool is_edge(const struct search *s, const struct recorded *e)
 	       (!s->f->service || e->service == s->service);
 }
 
+/* Has it what, of a trace that is looked for, is rarest? Where one is found its trace is looked at;
+ * most records are none. */
+static bool may_begin(const struct search *s, const struct recorded *e)
+{
+	if (e->looked == s->t->search || e->flags & RECORDED_NONE)
+		return false;
+	if (s->f->error > 0)
+		return e->flags & RECORDED_ERROR;
+	return s->min_us ? e->took_us >= s->min_us : is_edge(s, e);
+}
+
 /* Could this trace be one that is looked for? What the recorder does not know exactly (who is the
  * root) the database will. Marks all of it as looked at. */
 static bool fits(struct search *s, uint32_t mark, struct chain *c)
 {
 	bool service = !s->f->service, edge = !s->f->source, slow = !s->min_us, error = false;
 	struct recorder *r = s->t->recorder;
+	bool kept = false;
 	uint32_t n;
 
 	*c = (struct chain){0};
@@ -139,6 +151,7 @@ static bool fits(struct search *s, uint32_t mark, struct chain *c)
 		edge = edge || is_edge(s, e);
 		slow = slow || e->took_us >= s->min_us;
 		error = error || e->flags & RECORDED_ERROR;
+		kept = kept || e->flags & (RECORDED_LISTED | RECORDED_KEPT);
 		if (e->flags & RECORDED_LISTED)
 			continue;
 		if (!c->kept)
@@ -146,23 +159,25 @@ static bool fits(struct search *s, uint32_t mark, struct chain *c)
 		c->any = true;
 		c->kept = c->kept || e->flags & RECORDED_KEPT;
 	}
-	return c->any && service && edge && slow && (s->f->error < 0 || s->f->error == error);
+	return kept && service && edge && slow && (s->f->error < 0 || s->f->error == error);
 }
 
+/* One that fits: it counts whether something of it is to be listed or not. */
 static int list_one(struct search *s, const struct chain *c)
 {
 	struct record_batch_view v;
-	const struct record *rec = recorder_read(s->t->recorder, c->number, &v);
+	const struct record *rec;
 	uint8_t key[16];
-	int r = s->began ? 0 : rows_begin(s->t);
+	int r = s->began || !c->any ? 0 : rows_begin(s->t);
 
-	if (r)
+	s->found++;
+	if (r || !c->any)
 		return r;
 	s->began = true;
+	rec = recorder_read(s->t->recorder, c->number, &v);
 	if (!rec) /* not in the file as it was */
 		return record_list(s->t, c->number);
 	memcpy(key, rec->trace_id, sizeof(key));
-	s->found++;
 	return list_trace(s->t, key, c);
 }
 
@@ -180,7 +195,7 @@ static int search_batch(struct search *s, const struct recorder_batch *b)
 	for (uint32_t i = b->n; i-- && r >= 0;) {
 		const struct recorded *e = recorder_at(s->t->recorder, b->first + i);
 
-		if (e->flags & RECORDED_LISTED || e->looked == s->t->search)
+		if (!may_begin(s, e))
 			continue;
 		if (fits(s, e->mark, &c))
 			r = list_one(s, &c);

@@ -137,7 +137,7 @@ uint16_t recorded_flags(const struct record *rec)
 		      (ended && *cause_name(rec->cause) && !(rec->flags & RECORD_CLIENT_GONE));
 	bool sampled = rec->flags & RECORD_SAMPLED;
 
-	return (uint16_t)((rec->flags & RECORD_TRACED ? 0 : RECORDED_LISTED) |
+	return (uint16_t)((rec->flags & RECORD_TRACED ? 0 : RECORDED_LISTED | RECORDED_NONE) |
 			  (sampled ? RECORDED_SAMPLED : 0) | (urgent ? RECORDED_URGENT : 0) |
 			  (error ? RECORDED_ERROR : 0) | (sampled || urgent ? RECORDED_KEPT : 0) |
 			  (rec->alias_len ? RECORDED_ALIAS : 0));
@@ -229,7 +229,7 @@ static void put_bits(struct recorder *r, const struct recorder_batch *b, const u
 	for (uint32_t i = 0; i < b->n; i++) {
 		struct recorded *e = &r->rec[(b->first + i) & r->mask];
 
-		if (bit(bits, i))
+		if (bit(bits, i) || e->flags & RECORDED_NONE)
 			e->flags |= RECORDED_LISTED;
 		else
 			e->flags &= (uint16_t)~RECORDED_LISTED;

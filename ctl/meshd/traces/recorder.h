@@ -39,6 +39,7 @@ enum recorded_flags {
 	RECORDED_URGENT = 8,  /* an error, slow or cut off */
 	RECORDED_ERROR = 16,
 	RECORDED_ALIAS = 32, /* its trace has other names */
+	RECORDED_NONE = 64,  /* no span: it has no trace; RECORDED_LISTED, too */
 };
 
 /* Of one that was checked. */
