@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Agents that are none: each posts series and spans of made-up requests to meshd, as
+ * Agents that are none: each posts series and, as records, spans of made-up requests to meshd, as
  * docs/telemetry.md has it, while the main thread asks questions. Prints how long the answers took,
  * the memory of meshd, and whether the map has exactly what was sent. Exit 1 when a limit is not
  * met. tests/bench/telemetry_load.sh runs it on a host of its own.
@@ -11,7 +11,9 @@
 #include "lib/http.h"
 #include "lib/json.h"
 #include "lib/options.h"
+#include "lib/record_batch.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -22,6 +24,8 @@
 #define AGENTS_MAX 64
 #define EDGES_MAX  20000
 #define BODY_MAX   (8u << 20)
+#define SERVICES   1000
+#define PIECES	   8   /* record batches in a body */
 #define PERIOD_MS  100 /* between two batches of spans; series are in every fifth */
 #define RATHER_MS  50  /* between two questions */
 #define LIMIT_MS   50.0
@@ -55,10 +59,15 @@ struct kind { /* what one edge has counted of one version and outcome */
 struct agent {
 	pthread_t thread;
 	unsigned index;
-	uint64_t random, seq, sent, errors, spans, failed;
+	uint64_t random, seq, sent, errors, spans, unsent, failed;
 	struct kind (*kinds)[4]; /* by edge: v1 ok, v1 error, v2 ok, v2 error */
-	struct buf series, text;
+	struct buf series;
+	struct record_batch *records;
+	struct iovec pieces[1 + PIECES]; /* the first one is JSON */
+	unsigned npieces;
 };
+
+static char service_names[SERVICES][32], instance_names[SERVICES][32];
 
 static uint64_t draw(uint64_t *random)
 {
@@ -68,41 +77,89 @@ static uint64_t draw(uint64_t *random)
 	return *random;
 }
 
-static const char *caller_of(unsigned edge, char out[32])
+static const char *caller_of(unsigned edge)
 {
-	snprintf(out, 32, "service-%u", (edge / services + 1 + edge) % services);
-	return out;
+	return service_names[(edge / services + 1 + edge) % services];
 }
 
-static const char *callee_of(unsigned edge, char out[32])
+static const char *callee_of(unsigned edge)
 {
-	snprintf(out, 32, "service-%u", edge % services);
-	return out;
+	return service_names[edge % services];
+}
+
+/* --- spans --------------------------------------------------------------------------- */
+
+/* As a worker writes it. */
+struct whole {
+	struct record r;
+	struct record_try try;
+	char text[64];
+};
+
+static struct whole record_of(struct agent *a, unsigned edge, bool bad, uint64_t ns)
+{
+	struct whole w = {.r = {.size = sizeof(w),
+				.kind = RECORD_REQUEST,
+				.tries = 1,
+				.ntries = 1,
+				.flags = RECORD_TRACED | RECORD_SAMPLED | RECORD_ROOT,
+				.start_ns = clock_mono_ns() - ns,
+				.duration_ns = ns,
+				.head_ns = ns,
+				.upstream_ns = ns,
+				.bytes_out = 512,
+				.status = bad ? 500 : 200,
+				.method_len = 3,
+				.path_len = 9},
+			  .try = {.start_us = 100,
+				  .duration_us = (uint32_t)(ns / 1000),
+				  .status = bad ? 500 : 200,
+				  .reused = 1}};
+	uint64_t ids[3] = {draw(&a->random), draw(&a->random), draw(&a->random)};
+	int n = snprintf(w.text, sizeof(w.text), "GET/items/17%s:80", callee_of(edge));
+
+	memcpy(w.r.trace_id, ids, sizeof(w.r.trace_id));
+	memcpy(w.r.span_id, &ids[2], sizeof(w.r.span_id));
+	w.r.host_len = (uint16_t)(n - 12);
+	return w;
+}
+
+/* The records so far are a piece of the body. */
+static void piece(struct agent *a)
+{
+	struct iovec *p = &a->pieces[a->npieces];
+	int err =
+		a->npieces <= PIECES
+			? record_batch_take(a->records,
+					    (int64_t)(clock_wall_ms() * 1000000 - clock_mono_ns()),
+					    &p->iov_base, &p->iov_len)
+			: -ENOSPC;
+
+	if (err && err != -ENODATA)
+		abort();
+	a->npieces += !err;
 }
 
 static void put_span(struct agent *a, unsigned edge, bool v2, bool bad, uint64_t ns)
 {
-	char from[32], to[32];
-	struct buf *b = &a->text;
+	struct whole w = record_of(a, edge, bad, ns);
+	struct span_names n = {.source = caller_of(edge),
+			       .service = callee_of(edge),
+			       .instance = instance_names[edge % services],
+			       .version = v2 ? "v2" : "v1"};
+	int err = record_batch_add(a->records, &w.r, &n);
 
-	buf_printf(b,
-		   "%s{\"id\":\"%016" PRIx64 "\",\"parentId\":null,\"traceId\":\"%016" PRIx64
-		   "%016" PRIx64 "\",",
-		   a->spans ? "," : "", draw(&a->random), draw(&a->random), draw(&a->random));
-	buf_printf(b,
-		   "\"service\":\"%s\",\"source\":\"%s\",\"operation\":\"GET /items\","
-		   "\"method\":\"GET\",\"path\":\"/items/17\",\"host\":\"%s:80\","
-		   "\"startTime\":%.3f,\"duration\":%.3f,\"statusCode\":%d,\"error\":%s,"
-		   "\"cause\":\"\",\"instance\":\"%s-1\",\"version\":\"%s\","
-		   "\"kind\":\"request\",\"sampled\":true,\"tries\":1,\"bytesOut\":512,",
-		   callee_of(edge, to), caller_of(edge, from), to, (double)clock_wall_ms(),
-		   (double)ns / 1e6, bad ? 500 : 200, bad ? "true" : "false", to, v2 ? "v2" : "v1");
-	buf_printf(b,
-		   "\"events\":[{\"name\":\"try\",\"time\":0.1,\"duration\":%.3f,"
-		   "\"endpoint\":\"%s-1\",\"statusCode\":%d,\"cause\":\"\",\"reused\":true}]}",
-		   (double)ns / 1e6, to, bad ? 500 : 200);
+	if (err == -ENOSPC) {
+		piece(a);
+		err = record_batch_add(a->records, &w.r, &n);
+	}
+	if (err)
+		abort();
 	a->spans++;
+	a->unsent++;
 }
+
+/* --- what is posted ------------------------------------------------------------------ */
 
 /* One request: counted, and perhaps a span. */
 static void request(struct agent *a)
@@ -125,8 +182,6 @@ static void request(struct agent *a)
 
 static void put_series(struct agent *a)
 {
-	char from[32], to[32];
-
 	for (unsigned e = 0; e < edges; e++)
 		for (unsigned i = 0; i < 4; i++) {
 			struct kind *k = &a->kinds[e][i];
@@ -138,7 +193,7 @@ static void put_series(struct agent *a)
 				   "\"protocol\":\"http\",\"version\":\"%s\",\"outcome\":\"%s\","
 				   "\"requests\":%u,\"errors\":%u,\"sumUs\":%u,\"bytesIn\":0,"
 				   "\"bytesOut\":%u,\"histogram\":",
-				   a->series.len ? "," : "", caller_of(e, from), callee_of(e, to),
+				   a->series.len ? "," : "", caller_of(e), callee_of(e),
 				   i / 2 ? "v2" : "v1", i % 2 ? "error" : "ok", k->requests,
 				   i % 2 ? k->requests : 0, k->requests * 10000, k->requests * 512);
 			histogram_sparse_json(&k->histogram, &a->series);
@@ -148,34 +203,44 @@ static void put_series(struct agent *a)
 		}
 }
 
-static void post(struct agent *a)
+static void put_json(struct agent *a, struct buf *b)
 {
-	struct http_call c = {.method = "POST", .base = opt_control, .path = "/api/telemetry"};
-	struct http_answer answer = {0};
-	struct buf body;
-	int i;
-
-	buf_init(&body, BODY_MAX);
-	buf_printf(&body,
+	buf_printf(b,
 		   "{\"node\":\"node-%u\",\"epoch\":\"e%d\",\"seq\":%" PRIu64 ",\"time\":%" PRIu64
 		   ",\"series\":[",
 		   a->index, (int)getpid(), ++a->seq, clock_wall_ms());
-	buf_add(&body, a->series.data, a->series.len);
-	buf_str(&body, "],\"spans\":[");
-	buf_add(&body, a->text.data, a->text.len);
-	buf_str(&body, "]}");
-	c.body = body.data;
-	c.body_len = body.len;
+	buf_add(b, a->series.data, a->series.len);
+	buf_str(b, "]}");
+	if (a->npieces > 1)
+		buf_add(b, "\0\0\0\0\0\0\0", 8 - b->len % 8);
+}
+
+static void post(struct agent *a)
+{
+	struct http_call c = {.method = "POST",
+			      .base = opt_control,
+			      .path = "/api/telemetry",
+			      .pieces = a->pieces};
+	struct http_answer answer = {0};
+	struct buf json;
+	int i;
+
+	piece(a);
+	buf_init(&json, BODY_MAX);
+	put_json(a, &json);
+	a->pieces[0] = (struct iovec){json.data, json.len};
+	c.npieces = a->npieces;
 	for (i = 0; i < 20 && (http_call(&c, &answer) || answer.status != 200); i++) {
 		http_answer_done(&answer);
 		usleep(100000);
 	}
 	a->failed += i;
 	http_answer_done(&answer);
-	buf_done(&body);
+	buf_done(&json);
+	while (a->npieces > 1)
+		record_batch_reuse(a->records, a->pieces[--a->npieces].iov_base);
 	buf_reset(&a->series);
-	buf_reset(&a->text);
-	a->spans = 0;
+	a->unsent = 0;
 }
 
 static void *agent_run(void *arg)
@@ -193,7 +258,7 @@ static void *agent_run(void *arg)
 			request(a);
 		if (turn % 5 == 4)
 			put_series(a);
-		if (a->series.len || a->text.len)
+		if (a->series.len || a->unsent)
 			post(a);
 	}
 	put_series(a);
@@ -203,12 +268,16 @@ static void *agent_run(void *arg)
 
 static void agent_start(struct agent *a, unsigned index)
 {
+	char node[32];
+
 	a->index = index;
 	a->random = 0x9e3779b97f4a7c15u * (index + 1);
 	a->kinds = calloc(edges, sizeof(*a->kinds));
+	a->npieces = 1;
 	buf_init(&a->series, BODY_MAX);
-	buf_init(&a->text, BODY_MAX);
-	if (!a->kinds || pthread_create(&a->thread, NULL, agent_run, a))
+	snprintf(node, sizeof(node), "node-%u", index);
+	if (!a->kinds || record_batch_new(node, &a->records) ||
+	    pthread_create(&a->thread, NULL, agent_run, a))
 		abort();
 }
 
@@ -358,11 +427,15 @@ int main(int argc, char **argv)
 	if (options_parse(&program, argc, argv) < argc)
 		options_usage(&program, "unexpected argument");
 	agents = number("agents", opt_agents, AGENTS_MAX);
-	services = number("services", opt_services, 1000);
+	services = number("services", opt_services, SERVICES);
 	edges = number("edges", opt_edges, EDGES_MAX);
 	rate = number("rate", opt_rate, 1000000);
 	percent = (unsigned)strtoul(opt_spans, NULL, 10);
 	seconds = number("seconds", opt_seconds, 86400);
+	for (unsigned i = 0; i < services; i++) {
+		snprintf(service_names[i], sizeof(*service_names), "service-%u", i);
+		snprintf(instance_names[i], sizeof(*instance_names), "service-%u-1", i);
+	}
 	end_ns = clock_mono_ns() + seconds * 1000000000ull;
 	for (unsigned i = 0; i < agents; i++)
 		agent_start(&all[i], i);
