@@ -4,14 +4,13 @@
 #include "agent/proxy/downstream.h"
 #include "agent/proxy/proxy.h"
 
+#include <endian.h>
 #include <string.h>
 
 static void hex64(char *out, uint64_t v)
 {
-	static const char digits[] = "0123456789abcdef";
-
-	for (int i = 15; i >= 0; i--, v >>= 4)
-		out[i] = digits[v & 15];
+	v = htobe64(v);
+	trace_hex(out, (const uint8_t *)&v, sizeof(v));
 }
 
 /* A bijection of 64-bit words (the finalizer of MurmurHash3), so that ids of one worker never
@@ -67,7 +66,8 @@ static uint16_t keep(struct exchange *ex, uint32_t *at, const char *head, struct
 
 	if (n > room)
 		n = room;
-	memcpy(ex->text + *at, head + s.at, n);
+	memmove(ex->text + *at, head + s.at,
+		n); /* memcpy() of a few bytes becomes a slow rep movs */
 	*at += n;
 	return (uint16_t)n;
 }
@@ -125,38 +125,32 @@ void record_no_try(struct exchange *ex)
 /* --- the record ----------------------------------------------------------------------------------
  */
 
-static void fill(struct record *r, const struct exchange *ex)
+/* Field by field: this is done for each request, and compilers clear a whole struct slowly. */
+static void fill(struct record *r, const struct exchange *ex, uint32_t size, bool tunnel)
 {
-	uint16_t flags = (uint16_t)((ex->local ? RECORD_LOCAL : 0) |
-				    (ex->client_gone ? RECORD_CLIENT_GONE : 0) |
-				    (ex->reused ? RECORD_REUSED : 0) |
-				    (ex->down->upstream == MESH_NONE ? RECORD_GATEWAY : 0));
-
-	*r = (struct record){
-		.size = r->size,
-		.kind = r->kind,
-		.flags = (uint16_t)(ex->flags | flags),
-		.cause = ex->cause,
-		.tries = ex->tries,
-		.ntries = ex->nlog,
-		.start_ns = ex->start_ns,
-		.duration_ns = ex->proxy->loop.now_ns - ex->start_ns,
-		.head_ns = ex->head_ns ? ex->head_ns - ex->start_ns : 0,
-		.upstream_ns = ex->upstream_ns,
-		.bytes_in = ex->request_body.bytes,
-		.bytes_out = ex->response_body.bytes,
-		.caller = ex->down->caller,
-		.service = ex->service,
-		.upstream = ex->upstream,
-		.endpoint = ex->endpoint,
-		.endpoint_gen = ex->gen,
-		.status = ex->status,
-		.bulkhead = ex->bulkhead,
-		.method_len = ex->method_len,
-		.path_len = ex->path_len,
-		.host_len = ex->host_len,
-		.request_id_len = ex->request_id_len,
-	};
+	r->size = size;
+	r->kind = tunnel ? RECORD_TUNNEL : RECORD_REQUEST;
+	r->cause = ex->cause;
+	r->tries = ex->tries;
+	r->ntries = ex->nlog;
+	r->flags = (uint16_t)(ex->flags | (ex->local ? RECORD_LOCAL : 0) |
+			      (ex->client_gone ? RECORD_CLIENT_GONE : 0) |
+			      (ex->reused ? RECORD_REUSED : 0) |
+			      (ex->down->upstream == MESH_NONE ? RECORD_GATEWAY : 0));
+	r->start_ns = ex->start_ns;
+	r->duration_ns = ex->proxy->loop.now_ns - ex->start_ns;
+	r->head_ns = ex->head_ns ? ex->head_ns - ex->start_ns : 0;
+	r->upstream_ns = ex->upstream_ns;
+	r->bytes_in = ex->request_body.bytes;
+	r->bytes_out = ex->response_body.bytes;
+	r->caller = ex->down->caller;
+	r->service = ex->service;
+	r->upstream = ex->upstream;
+	r->endpoint = ex->endpoint;
+	r->endpoint_gen = ex->gen;
+	r->status = ex->status;
+	r->bulkhead = ex->bulkhead;
+	r->pad = 0;
 }
 
 static uint32_t trace_text(const struct trace *t)
@@ -166,10 +160,16 @@ static uint32_t trace_text(const struct trace *t)
 			: 0;
 }
 
+/* text: behind everything else. */
 static void fill_trace(struct record *r, const struct trace *t, char *text)
 {
-	if (!t->begun)
+	r->trace_len = r->alias_len = r->parent_len = 0;
+	if (!t->begun) {
+		memset(r->trace_id, 0, sizeof(r->trace_id));
+		memset(r->span_id, 0, sizeof(r->span_id));
+		memset(r->parent_id, 0, sizeof(r->parent_id));
 		return;
+	}
 	memcpy(r->trace_id, t->id, sizeof(r->trace_id));
 	memcpy(r->span_id, t->span, sizeof(r->span_id));
 	memcpy(r->parent_id, t->parent, sizeof(r->parent_id));
@@ -183,7 +183,20 @@ static void fill_trace(struct record *r, const struct trace *t, char *text)
 	memcpy(text + r->trace_len + r->alias_len, t->parent_text, r->parent_len);
 }
 
-/* As fill() would have it, without what is of this one only. */
+/* method, path, host and request id. Returns where they end. */
+static char *fill_text(struct record *r, const struct exchange *ex, char *at)
+{
+	uint32_t kept = (uint32_t)ex->method_len + ex->path_len + ex->host_len;
+
+	r->method_len = ex->method_len;
+	r->path_len = ex->path_len;
+	r->host_len = ex->host_len;
+	r->request_id_len = ex->request_id_len;
+	memcpy(at, ex->text, kept);
+	memcpy(at + kept, ex->request_id, ex->request_id_len);
+	return at + kept + ex->request_id_len;
+}
+
 /* What is counted of it: of a stream the way to its beginning (span_took_ns()). */
 static uint64_t took_ns(const struct exchange *ex, bool tunnel)
 {
@@ -215,13 +228,12 @@ static void count(struct tally *t, const struct exchange *ex, bool tunnel)
 void record_exchange(struct exchange *ex)
 {
 	struct ring *ring = ex->proxy->ring;
-	uint32_t kept = (uint32_t)ex->method_len + ex->path_len + ex->host_len,
-		 text = kept + ex->request_id_len, tries = ex->nlog * sizeof(*ex->log);
-	uint32_t size =
-		(uint32_t)(sizeof(struct record) + tries + text + trace_text(&ex->trace) + 7) & ~7u;
+	uint32_t text = (uint32_t)ex->method_len + ex->path_len + ex->host_len +
+			ex->request_id_len + trace_text(&ex->trace);
+	uint32_t tries = ex->nlog * (uint32_t)sizeof(*ex->log);
+	uint32_t size = ((uint32_t)sizeof(struct record) + tries + text + 7) & ~7u;
 	bool tunnel = ex->state == EX_TUNNEL && !ex->status;
 	struct record *r;
-	char *at;
 
 	if (ex->proxy->unobserved || (!tunnel && !ex->status && !ex->method_len))
 		return; /* or closed before there was a request */
@@ -231,14 +243,9 @@ void record_exchange(struct exchange *ex)
 		return;
 	}
 	record_try_over(ex, CAUSE_NONE); /* nobody has waited for its end */
-	r->size = size;
-	r->kind = tunnel ? RECORD_TUNNEL : RECORD_REQUEST;
-	fill(r, ex);
+	fill(r, ex, size, tunnel);
 	for (uint8_t i = 0; i < ex->nlog; i++)
 		((struct record_try *)(r + 1))[i] = ex->log[i];
-	at = (char *)(r + 1) + tries;
-	memcpy(at, ex->text, kept);
-	memcpy(at + kept, ex->request_id, ex->request_id_len);
-	fill_trace(r, &ex->trace, at + text);
+	fill_trace(r, &ex->trace, fill_text(r, ex, (char *)(r + 1) + tries));
 	ring_commit(ring, size);
 }

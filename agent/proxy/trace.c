@@ -54,7 +54,8 @@ void trace_begin(struct trace *t, struct trace_source *s)
 
 	if (!t->named) {
 		span = next(s);
-		memcpy(t->id, id, sizeof(t->id));
+		memcpy(t->id, &id[0], 8); /* each as it comes, which is sooner there to be read */
+		memcpy(t->id + 8, &id[1], 8);
 		trace_hex(t->hex, t->id, sizeof(t->id));
 		t->random = true;
 	}

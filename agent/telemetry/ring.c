@@ -4,8 +4,10 @@
 
 #include <string.h>
 
-#define GIVE_BACK   64 /* records, after which their room is the writer's again */
-#define FILLER_KIND 0  /* a record_kind that no record has: skip `size` bytes */
+#define GIVE_BACK   64		/* records, after which their room is the writer's again */
+#define FILLER_KIND 0		/* a record_kind that no record has: skip `size` bytes */
+#define ANEW_FROM   (64u << 10) /* bytes from the beginning */
+#define LINE	    64		/* of a cache */
 #define WHY_MAX                                                                                    \
 	(sizeof(struct record_why) + WHY_CANDIDATES * sizeof(struct why_candidate) +               \
 	 RECORD_TEXT_MAX + 8)
@@ -25,21 +27,33 @@ static void put_filler(struct ring *r, uint64_t at, uint32_t size)
 	memcpy(data(r) + at % RING_SIZE, &head, 8);
 }
 
+/* When the reader has all of it the next record goes to the beginning: what is written again and
+ * again stays in the cache, and a round through all of the ring would drive others' memory out. */
+static void begin_anew(struct ring *r)
+{
+	uint64_t next = (r->head | (RING_SIZE - 1)) + 1;
+
+	__atomic_store_n(&r->anew, next, __ATOMIC_RELAXED);
+	__atomic_store_n(&r->head, next, __ATOMIC_RELEASE);
+}
+
 void *ring_reserve(struct ring *r, uint32_t size)
 {
-	uint64_t head = r->head, tail = __atomic_load_n(&r->tail, __ATOMIC_ACQUIRE);
-	uint32_t to_end = RING_SIZE - (uint32_t)(head % RING_SIZE);
-	uint32_t skip = to_end < size ? to_end : 0;
+	uint32_t used = ring_used(r), to_end, skip;
 
-	if (head - tail + skip + size > RING_SIZE) {
+	if (!used && r->head % RING_SIZE >= ANEW_FROM)
+		begin_anew(r);
+	to_end = RING_SIZE - (uint32_t)(r->head % RING_SIZE);
+	skip = to_end < size ? to_end : 0;
+	if ((uint64_t)used + skip + size > RING_SIZE) {
 		__atomic_fetch_add(&r->lost, 1, __ATOMIC_RELAXED);
 		return NULL;
 	}
 	if (skip) {
-		put_filler(r, head, skip);
-		__atomic_store_n(&r->head, head + skip, __ATOMIC_RELEASE);
+		put_filler(r, r->head, skip);
+		__atomic_store_n(&r->head, r->head + skip, __ATOMIC_RELEASE);
 	}
-	return data(r) + (head + skip) % RING_SIZE;
+	return data(r) + r->head % RING_SIZE;
 }
 
 void ring_commit(struct ring *r, uint32_t size)
@@ -85,6 +99,8 @@ static uint32_t take(struct ring *r, uint64_t at, uint64_t left, void *copy, boo
 	if (size < (why ? sizeof(struct record_why) : sizeof(struct record)) ||
 	    size > (why ? WHY_MAX : RECORD_SIZE_MAX))
 		return 0;
+	for (uint32_t ahead = size; ahead < 2 * size; ahead += LINE) /* the next one */
+		__builtin_prefetch(p + ahead);
 	memcpy(copy, p, size);
 	if (rec->size != size || rec->kind > RECORD_WHY || rec->kind == FILLER_KIND ||
 	    why != (rec->kind == RECORD_WHY))
@@ -101,14 +117,17 @@ static uint32_t take(struct ring *r, uint64_t at, uint64_t left, void *copy, boo
 uint32_t ring_drain(struct ring *r, uint32_t max, void (*fn)(const struct record *rec, void *arg),
 		    void *arg, uint64_t *corrupt)
 {
-	_Alignas(8) char copy[WHY_MAX > RECORD_SIZE_MAX ? WHY_MAX : RECORD_SIZE_MAX];
-	uint64_t head = __atomic_load_n(&r->head, __ATOMIC_ACQUIRE), tail = r->tail;
+	_Alignas(64) char copy[WHY_MAX > RECORD_SIZE_MAX ? WHY_MAX : RECORD_SIZE_MAX];
+	uint64_t head = __atomic_load_n(&r->head, __ATOMIC_ACQUIRE), tail = r->tail,
+		 anew = __atomic_load_n(&r->anew, __ATOMIC_RELAXED);
 	uint32_t n = 0;
 
 	if (r->layout != RING_LAYOUT && tail != head) {
 		++*corrupt;
 		tail = head;
 	}
+	if (anew > tail && anew <= head) /* it may have gone on since we looked at head */
+		tail = anew;
 	while (n < max && tail != head) {
 		bool is_record = false;
 		uint32_t size =

@@ -4,8 +4,8 @@
  * one writer (the worker) and one reader (the supervisor). Never blocks, never allocates; of what
  * does not fit the numbers are kept (ring_tally(), tally.h), the rest is counted in `lost`. Records
  * are variable in length (a struct record and its text), 8-byte aligned; one that would cross the
- * end is preceded by a filler. The reader trusts nothing that the worker wrote: lengths and offsets
- * are checked before use.
+ * end is preceded by a filler, and when the reader has all of it the writer begins anew. The reader
+ * trusts nothing that the worker wrote: lengths and offsets are checked before use.
  */
 #ifndef AGENT_TELEMETRY_RING_H
 #define AGENT_TELEMETRY_RING_H
@@ -51,6 +51,7 @@ struct record_why {
 
 struct ring {			    /* head of the shared block; RING_TALLY and RING_DATA follow */
 	_Alignas(64) uint64_t head; /* written so far; the worker's */
+	uint64_t anew;		    /* nothing before that is to be read; likewise */
 	_Alignas(64) uint64_t tail; /* read so far; the supervisor's */
 	_Alignas(64) uint64_t lost; /* records that did not fit; the worker's */
 	uint64_t layout; /* RING_LAYOUT of its maker: workers outlive the agent that knows theirs */
@@ -58,7 +59,7 @@ struct ring {			    /* head of the shared block; RING_TALLY and RING_DATA follow
 				  worker's */
 	uint64_t whys_skipped; /* explanations that were not made, because it was half full */
 };
-#define RING_LAYOUT	(RECORD_LAYOUT << 8 | 3)
+#define RING_LAYOUT	(RECORD_LAYOUT << 8 | 4)
 #define RING_TALLY	4096 /* a struct tally */
 #define RING_TALLY_SIZE 65536
 #define RING_DATA	(RING_TALLY + RING_TALLY_SIZE)
@@ -78,10 +79,12 @@ static inline void ring_init(struct ring *ring)
  * until ring_commit. */
 void *ring_reserve(struct ring *r, uint32_t size);
 void ring_commit(struct ring *r, uint32_t size);
-/* Bytes that wait for the reader. */
+/* Writer: bytes that wait for the reader. */
 static inline uint32_t ring_used(const struct ring *ring)
 {
-	return (uint32_t)(ring->head - __atomic_load_n(&ring->tail, __ATOMIC_RELAXED));
+	uint64_t tail = __atomic_load_n(&ring->tail, __ATOMIC_ACQUIRE);
+
+	return (uint32_t)(ring->head - (tail > ring->anew ? tail : ring->anew));
 }
 
 static inline const struct why_candidate *why_candidates(const struct record_why *w)

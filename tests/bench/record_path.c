@@ -23,7 +23,7 @@
 
 #define BATCH	  400 /* of 5 ms */
 #define TURNS_MAX 99
-#define DIRTY	  (1u << 20)
+#define DIRTY_MAX 65536 /* KiB */
 
 static const char head[] = "GET / HTTP/1.1\r\n"
 			   "Host: 127.0.0.1:9000\r\n"
@@ -40,6 +40,7 @@ static struct proxy proxy;
 static struct downstream down;
 static struct exchange ex;
 static char *ring_memory, *dirty;
+static uint32_t dirty_bytes;
 
 static void die(const char *what)
 {
@@ -128,7 +129,7 @@ static void make(void)
 	registry_make();
 	s.loop.now_ns = proxy.loop.now_ns = clock_mono_ns();
 	ring_memory = aligned_alloc(4096, RING_DATA + RING_SIZE);
-	dirty = calloc(1, DIRTY);
+	dirty = calloc(1, dirty_bytes + 1);
 	if (!ring_memory || !dirty || telemetry_start(&s) || metrics_new(&s.metrics) ||
 	    trace_source_init(&proxy.traces))
 		die("no memory");
@@ -199,7 +200,7 @@ static void drain(void (*fn)(const struct record *rec, void *arg))
 
 static void be_dirty(void)
 {
-	for (uint32_t i = 0; i < DIRTY; i += 64)
+	for (uint32_t i = 0; i < dirty_bytes; i += 64)
 		dirty[i]++;
 	s.loop.now_ns = proxy.loop.now_ns = clock_mono_ns();
 }
@@ -257,10 +258,12 @@ static int by_size(const void *a, const void *b)
 int main(int argc, char **argv)
 {
 	static double of[STAGES][TURNS_MAX];
-	long turns = argc > 1 ? atol(argv[1]) : 21, records = argc > 2 ? atol(argv[2]) : 100000;
+	long turns = argc > 1 ? atol(argv[1]) : 21, records = argc > 2 ? atol(argv[2]) : 100000,
+	     kib = argc > 3 ? atol(argv[3]) : 1024;
 
-	if (turns < 1 || turns > TURNS_MAX || records < BATCH)
-		die("[TURNS (1 to 99)] [RECORDS a turn]");
+	if (turns < 1 || turns > TURNS_MAX || records < BATCH || kib < 0 || kib > DIRTY_MAX)
+		die("[TURNS (1 to 99)] [RECORDS a turn] [KIB of other memory]");
+	dirty_bytes = (uint32_t)kib << 10;
 	make();
 	for (long t = 0; t < turns; t++) {
 		uint64_t ns[STAGES] = {0};

@@ -95,6 +95,24 @@ static void hex_is_read_strictly_or_not(void **state)
 	}
 }
 
+static void hex_of_any_length_is_two_digits_a_byte(void **state)
+{
+	char hex[600], one[3];
+	uint8_t in[280];
+
+	for (size_t i = 0; i < sizeof(in); i++)
+		in[i] = (uint8_t)(i * 37);
+	for (size_t n = 0; n <= sizeof(in); n++) {
+		memset(hex, '#', sizeof(hex));
+		trace_hex(hex, in, n);
+		for (size_t i = 0; i < n; i++) {
+			snprintf(one, sizeof(one), "%02x", in[i]);
+			assert_memory_equal(hex + 2 * i, one, 2);
+		}
+		assert_int_equal(hex[2 * n], '#');
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -103,6 +121,7 @@ int main(void)
 		cmocka_unit_test(anything_else_always_becomes_the_same),
 		cmocka_unit_test(different_ids_stay_different),
 		cmocka_unit_test(hex_is_read_strictly_or_not),
+		cmocka_unit_test(hex_of_any_length_is_two_digits_a_byte),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
