@@ -174,12 +174,22 @@ static __always_inline bool is_ours_to_judge(struct bpf_sock_addr *ctx)
 	return true;
 }
 
+/* Of the hook, once it is clear which way the connection goes. */
+static __always_inline int answer(int way)
+{
+	if (way != STEER_REFUSE)
+		return 1;
+	bpf_set_retval(-ECONNREFUSED);
+	return 0;
+}
+
 SEC("cgroup/connect4")
 int mesh_connect4(struct bpf_sock_addr *ctx)
 {
 	struct mesh_dest_key key = {}, to = {};
 	__be32 ip = ctx->user_ip4;
 	__u64 id;
+	int way;
 
 	if (!is_ours_to_judge(ctx))
 		return 1;
@@ -189,16 +199,12 @@ int mesh_connect4(struct bpf_sock_addr *ctx)
 		return 0;
 	}
 	ip_from_v4(key.ip, ip ? ip : LOOPBACK4);
-	switch (steer(ctx, &key, &to)) {
-	case STEER_GO:
+	way = steer(ctx, &key, &to);
+	if (way == STEER_GO) {
 		ctx->user_ip4 = ((__u32 *)to.ip)[3];
 		ctx->user_port = to.port;
-		return 1;
-	case STEER_REFUSE:
-		bpf_set_retval(-ECONNREFUSED);
-		return 0;
 	}
-	return 1;
+	return answer(way);
 }
 
 SEC("cgroup/connect6")
@@ -207,6 +213,7 @@ int mesh_connect6(struct bpf_sock_addr *ctx)
 	struct mesh_dest_key key = {}, to = {};
 	__u32 *w = (__u32 *)key.ip;
 	bool v4;
+	int way;
 
 	if (!is_ours_to_judge(ctx))
 		return 1;
@@ -220,18 +227,14 @@ int mesh_connect6(struct bpf_sock_addr *ctx)
 		w[3] = LOOPBACK4;
 	else if (!w[0] && !w[1] && !w[2] && !w[3])
 		w[3] = bpf_htonl(1);
-	switch (steer(ctx, &key, &to)) {
-	case STEER_GO:
+	way = steer(ctx, &key, &to);
+	if (way == STEER_GO) {
 		w = (__u32 *)to.ip;
 		ctx->user_ip6[0] = w[0];
 		ctx->user_ip6[1] = w[1];
 		ctx->user_ip6[2] = w[2];
 		ctx->user_ip6[3] = w[3];
 		ctx->user_port = to.port;
-		return 1;
-	case STEER_REFUSE:
-		bpf_set_retval(-ECONNREFUSED);
-		return 0;
 	}
-	return 1;
+	return answer(way);
 }

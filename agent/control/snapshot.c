@@ -10,6 +10,19 @@
 #include <stdbool.h>
 #include <string.h>
 
+const struct snap_service snapshot_service_default = {
+	.budget = {.percent_pm = 2000, .per_second = 10},
+	.breaker = {.error_pm = 5000,
+		    .min_requests = 10,
+		    .window_ms = 10000,
+		    .open_ms = 30000,
+		    .half_open = 1,
+		    .consecutive = 5,
+		    .max_ejected = 50,
+		    .probe_ms = 15000},
+	.bulkhead = {.connections = 1024, .requests = 1024, .pending = 128, .per_source = 512},
+};
+
 static const uint32_t *names_of(const struct snapshot *s)
 {
 	return (const void *)((const char *)s + s->by_name);

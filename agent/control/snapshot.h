@@ -136,6 +136,9 @@ struct snapshot {
 	uint32_t gateway_default; /* service id or MESH_NONE */
 };
 
+/* Budget, breaker and bulkhead of a service about which nothing is said; the rest is zero. */
+extern const struct snap_service snapshot_service_default;
+
 static inline const struct snap_service *snapshot_service(const struct snapshot *s, uint32_t id)
 {
 	const struct snap_service *v = (const void *)((const char *)s + s->services);

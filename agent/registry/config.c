@@ -32,17 +32,9 @@ void service_config_init(struct service_config *c)
 			   1u << HTTP1_PUT | 1u << HTTP1_DELETE;
 	c->retry.backoff_ms = 25;
 	c->retry.max_backoff_ms = 250;
-	c->budget = (struct mesh_budget_policy){.percent_pm = 2000, .per_second = 10};
-	c->breaker = (struct mesh_breaker_policy){.error_pm = 5000,
-						  .min_requests = 10,
-						  .window_ms = 10000,
-						  .open_ms = 30000,
-						  .half_open = 1,
-						  .consecutive = 5,
-						  .max_ejected = 50,
-						  .probe_ms = 15000};
-	c->bulkhead = (struct mesh_bulkhead_policy){
-		.connections = 1024, .requests = 1024, .pending = 128, .per_source = 512};
+	c->budget = snapshot_service_default.budget;
+	c->breaker = snapshot_service_default.breaker;
+	c->bulkhead = snapshot_service_default.bulkhead;
 	strcpy(c->health.path, "/health");
 	c->health.interval_ms = 2000;
 	c->health.timeout_ms = 1000;
