@@ -60,6 +60,7 @@ static const int allowed[] = {
 	SCMP_SYS(getrandom),	SCMP_SYS(getpid),	 SCMP_SYS(gettid),
 	SCMP_SYS(rt_sigreturn), SCMP_SYS(rt_sigaction),	 SCMP_SYS(rt_sigprocmask),
 	SCMP_SYS(exit),		SCMP_SYS(exit_group),	 SCMP_SYS(restart_syscall),
+	SCMP_SYS(sched_yield),
 };
 
 /* Allowed with some arguments: socket() for TCP only, so that a worker that was taken over opens no

@@ -3,26 +3,17 @@
 #include "agent/supervisor.h"
 
 #include "agent/control/compile.h"
+#include "agent/records.h"
 #include "lib/hash.h"
 #include "lib/log.h"
 
 #include <mesh/alive.h>
 #include <mesh/ewma.h>
-#include <mesh/seq.h>
 
 #include <errno.h>
 #include <stddef.h>
 #include <string.h>
 #include <unistd.h>
-
-/* Everything behind the sequence number, which is the first field. */
-#define copy_record(dst, src)                                                                      \
-	do {                                                                                       \
-		_Static_assert(offsetof(__typeof__(*(dst)), seq) == 0, "seq first");               \
-		mesh_seq_write_begin(&(dst)->seq);                                                 \
-		memcpy((char *)(dst) + 4, (const char *)(src) + 4, sizeof(*(dst)) - 4);            \
-		mesh_seq_write_end(&(dst)->seq);                                                   \
-	} while (0)
 
 int publish_services(struct supervisor *s)
 {
@@ -112,34 +103,6 @@ static int put_services(void *arg)
 	return publish_services(arg);
 }
 
-/* The kernel changes the flags at any moment. */
-static void change_flags(__u32 *flags, __u32 (*fn)(__u32 old, __u32 image), __u32 image)
-{
-	__u32 old = __atomic_load_n(flags, __ATOMIC_RELAXED);
-
-	while (!__atomic_compare_exchange_n(flags, &old, fn(old, image), true, __ATOMIC_RELEASE,
-					    __ATOMIC_RELAXED))
-		;
-}
-
-/* Nobody stands on it yet; put_stands() says who. */
-static __u32 first_flags(__u32 old, __u32 image)
-{
-	return mesh_alive_write(0, image);
-}
-
-static void copy_endpoint(struct mesh_endpoint *dst, const struct mesh_endpoint *src, bool fresh)
-{
-	const size_t flags = offsetof(struct mesh_endpoint, flags),
-		     rest = flags + sizeof(dst->flags);
-
-	mesh_seq_write_begin(&dst->seq);
-	memcpy((char *)dst + 4, (const char *)src + 4, flags - 4);
-	memcpy((char *)dst + rest, (const char *)src + rest, sizeof(*dst) - rest);
-	change_flags(&dst->flags, fresh ? first_flags : mesh_alive_write, src->flags);
-	mesh_seq_write_end(&dst->seq);
-}
-
 static void put_endpoint(void *arg, uint32_t id, const struct mesh_endpoint *ep, bool fresh)
 {
 	struct supervisor *s = arg;
@@ -148,7 +111,7 @@ static void put_endpoint(void *arg, uint32_t id, const struct mesh_endpoint *ep,
 		health_fresh(s, id);
 		memset(&s->arrays->ep_inflight[id], 0, sizeof(s->arrays->ep_inflight[id]));
 	}
-	copy_endpoint(&s->arrays->endpoints[id], ep, fresh);
+	records_put_endpoint(&s->arrays->endpoints[id], ep, fresh);
 }
 
 static __u32 one_more(__u32 old, __u32 image)
@@ -171,12 +134,12 @@ static void put_stands(void *arg, uint64_t cookie, uint32_t endpoint, uint32_t g
 	int err;
 
 	if (endpoint != MESH_NONE)
-		change_flags(&e[endpoint].flags, one_more, 0);
+		records_change_flags(&e[endpoint].flags, one_more, 0);
 	err = kernel_listener_stand(s->kernel, cookie, endpoint, gen, &was, &was_gen);
 	if (err && err != -E2BIG && endpoint != MESH_NONE)
-		change_flags(&e[endpoint].flags, one_less, 0);
+		records_change_flags(&e[endpoint].flags, one_less, 0);
 	if (!err && was != MESH_NONE && e[was].gen == was_gen)
-		change_flags(&e[was].flags, one_less, 0);
+		records_change_flags(&e[was].flags, one_less, 0);
 }
 
 static void put_upstream(void *arg, uint32_t id, const struct mesh_upstream *up, bool fresh)
@@ -190,7 +153,7 @@ static void put_upstream(void *arg, uint32_t id, const struct mesh_upstream *up,
 		__atomic_store_n(&s->arrays->up_stats[id].learned, MESH_LEARNED_NOTHING,
 				 __ATOMIC_RELAXED);
 	}
-	copy_record(&s->arrays->upstreams[id], up);
+	records_put_upstream(&s->arrays->upstreams[id], up);
 }
 
 static void put_slots(void *arg, uint32_t subset, const struct mesh_slots *table)

@@ -61,7 +61,7 @@ bool shared_upstream(const struct shared *s, uint32_t id, struct mesh_upstream *
 
 	if (id >= MESH_MAX_UPSTREAMS)
 		return false;
-	for (int i = 0; i < MESH_SEQ_TRIES; i++) {
+	for (int i = 0; i < MESH_SEQ_TRIES; mesh_seq_pause(i++)) {
 		__u32 seq = mesh_seq_begin(&u->seq);
 
 		*out = *(const volatile struct mesh_upstream *)u;
@@ -77,7 +77,7 @@ bool shared_endpoint(const struct shared *s, uint32_t id, struct mesh_endpoint *
 
 	if (id >= MESH_MAX_ENDPOINTS)
 		return false;
-	for (int i = 0; i < MESH_SEQ_TRIES; i++) {
+	for (int i = 0; i < MESH_SEQ_TRIES; mesh_seq_pause(i++)) {
 		__u32 seq = mesh_seq_begin(&e->seq);
 
 		*out = *(const volatile struct mesh_endpoint *)e;
