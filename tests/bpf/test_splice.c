@@ -154,7 +154,7 @@ static void a_service_can_opt_out_and_in(void **state)
 
 		part(&p);
 	}
-	assert_in_range(opened(MESH_ACCEL_ENROLLED), before + 16, before + 20);
+	assert_in_range(opened(MESH_ACCEL_ENROLLED), before + 14, before + 20);
 	assert_left_alone("127.0.0.1", fx.port4, fx.worker4, true, MESH_ACCEL_UNFIT);
 }
 
