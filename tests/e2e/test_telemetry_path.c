@@ -295,6 +295,60 @@ static void the_whole_trace_of_an_error_is_kept(void **state)
 	assert_int_equal(spans_of(other), 0);
 }
 
+static long meshd_metric(const char *name)
+{
+	struct client *c = call_directly(MESHD_ADDRESS);
+	const char *line;
+	long n;
+
+	assert_int_equal(get(c, "/metrics"), 200);
+	line = strstr(c->body, name);
+	n = line ? strtol(line + strlen(name), NULL, 10) : -1;
+	hang_up(c);
+	return n;
+}
+
+/* Traces in a list of at most 1000, once meshd has had the time to make it whole. */
+static int listed(const char *service)
+{
+	const cJSON *v;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/api/traces?limit=1000&service=%s", service);
+	eventually(5000, json_bool(v = api("GET", path, NULL), "complete", 0));
+	return cJSON_GetArraySize(cJSON_GetObjectItem(v, "traces"));
+}
+
+#define STORED	 "\nmesh_spans_received_total{result=\"stored\"} "
+#define RECORDED "\nmesh_spans_recorded_total "
+
+/* More of them than are listed as they come; the first ones come as JSON. */
+static void every_request_of_a_load_is_a_span_that_is_found(void **state)
+{
+	const char *service;
+	struct load *l;
+	long stored, recorded;
+
+	agent_stop(SIGTERM);
+	agent_start("--trace-limit 0");
+	service = start_service();
+	stored = meshd_metric(STORED);
+	recorded = meshd_metric(RECORDED);
+	l = load_start(NULL, "--to " GATEWAY_ADDRESS " --path /%s/ --rate 2000 -c 8 --seconds 2",
+		       service);
+	eventually(15000, ended(l));
+	load_end(l);
+	assert_int_equal(answered(l), l->n);
+	assert_true(l->n > 2000);
+	eventually(5000, meshd_metric(STORED) - stored >= (long)l->n);
+	assert_int_equal(meshd_metric(STORED) - stored, l->n);
+	assert_true(meshd_metric(RECORDED) - recorded > (long)l->n / 2);
+	assert_int_equal(meshd_metric("\nmesh_spans_overwritten_total "), 0);
+	assert_int_equal(listed(service), 1000);
+	agent_stop(SIGTERM);
+	agent_start("");
+}
+
 int main(void)
 {
 	const struct CMUnitTest stories[] = {
@@ -308,6 +362,7 @@ int main(void)
 		STORY(connections_to_a_tcp_service_are_counted),
 		STORY(a_span_can_be_asked_for_half_a_second_after_the_answer),
 		STORY(the_whole_trace_of_an_error_is_kept),
+		STORY(every_request_of_a_load_is_a_span_that_is_found),
 	};
 
 	return RUN(stories);
