@@ -94,6 +94,22 @@ static int give_file(int dir, const char *name, const struct identity *id)
 	return r;
 }
 
+/* Those that an earlier meshd, of another user, has left. */
+static int give_files(int dir, const struct identity *id)
+{
+	static const char *const databases[] = {"meshd.db", "telemetry.db", "traces.db"};
+	static const char *const parts[] = {"", "-wal", "-shm", "-journal"};
+	int r = give_file(dir, "spans.ring", id);
+	char name[32];
+
+	for (size_t i = 0; !r && i < sizeof(databases) / sizeof(*databases); i++)
+		for (size_t k = 0; !r && k < sizeof(parts) / sizeof(*parts); k++) {
+			snprintf(name, sizeof(name), "%s%s", databases[i], parts[k]);
+			r = give_file(dir, name, id);
+		}
+	return r;
+}
+
 static int give_dir(int fd, const struct identity *id)
 {
 	if (fchown(fd, id->shared ? 0 : id->uid, id->gid) < 0 ||
@@ -104,17 +120,14 @@ static int give_dir(int fd, const struct identity *id)
 
 int startup_state(const char *dir, const struct identity *id, char *why, size_t cap)
 {
-	static const char *const files[] = {
-		"meshd.db",	 "meshd.db-wal",  "meshd.db-journal",  "traces.db",
-		"traces.db-wal", "traces.db-shm", "traces.db-journal", "spans.ring"};
 	int fd = -1, r = make_dirs(dir, 0750);
 
 	if (!r && (fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
 		r = -errno;
 	if (!r && id->change)
 		r = give_dir(fd, id);
-	for (size_t i = 0; !r && id->change && i < sizeof(files) / sizeof(*files); i++)
-		r = give_file(fd, files[i], id);
+	if (!r && id->change)
+		r = give_files(fd, id);
 	if (fd >= 0)
 		close(fd);
 	return r ? fail(r, why, cap,

@@ -18,6 +18,8 @@
 static struct test_dir dir;
 static char state_dir[80], sock[80];
 static int listener = -1;
+static const char *const files[] = {"meshd.db",	 "meshd.db-wal",     "telemetry.db",
+				    "traces.db", "telemetry.db-wal", "spans.ring"};
 
 static int setup(void **state)
 {
@@ -35,8 +37,10 @@ static int teardown(void **state)
 	if (listener >= 0)
 		close(listener);
 	listener = -1;
-	snprintf(file, sizeof(file), "%s/meshd.db", state_dir);
-	unlink(file);
+	for (size_t i = 0; i < sizeof(files) / sizeof(*files); i++) {
+		snprintf(file, sizeof(file), "%s/%s", state_dir, files[i]);
+		unlink(file);
+	}
 	rmdir(state_dir);
 	test_dir_remove(&dir);
 	return 0;
@@ -67,14 +71,16 @@ static void assert_owned(const char *path, uid_t uid, gid_t gid, mode_t mode)
 }
 
 /* In a child: 0 or the errno. */
-static int try_database(int flags)
+static int try_files(int flags)
 {
 	char file[160];
-	int fd;
 
-	snprintf(file, sizeof(file), "%s/meshd.db", state_dir);
-	fd = open(file, flags | O_CLOEXEC, 0640);
-	return fd < 0 ? errno : 0;
+	for (size_t i = 0; i < sizeof(files) / sizeof(*files); i++) {
+		snprintf(file, sizeof(file), "%s/%s", state_dir, files[i]);
+		if (open(file, flags | O_CLOEXEC, 0640) < 0)
+			return errno;
+	}
+	return 0;
 }
 
 static int try_connect(void)
@@ -86,8 +92,8 @@ static int try_connect(void)
 	return connect(fd, (struct sockaddr *)&un, sizeof(un)) < 0 ? errno : 0;
 }
 
-/* The exit status of a child that has become meshd and opens its database. */
-static int meshd_opens_its_database(const struct identity *id)
+/* The exit status of a child that has become meshd and opens its files. */
+static int meshd_opens_its_files(const struct identity *id)
 {
 	char why[256];
 	int status;
@@ -95,10 +101,9 @@ static int meshd_opens_its_database(const struct identity *id)
 
 	assert_true(pid >= 0);
 	if (!pid)
-		_exit(startup_act_as(id, true, why, sizeof(why)) ||
-		      try_database(O_RDWR | O_CREAT) ||
+		_exit(startup_act_as(id, true, why, sizeof(why)) || try_files(O_RDWR | O_CREAT) ||
 		      startup_act_as(id, false, why, sizeof(why)) ||
-		      startup_drop(id, why, sizeof(why)) || try_database(O_RDWR));
+		      startup_drop(id, why, sizeof(why)) || try_files(O_RDWR));
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	return status;
 }
@@ -115,7 +120,7 @@ static bool is_kept_out(const char *user)
 	assert_true(pid >= 0);
 	if (!pid)
 		_exit(setgroups(0, NULL) || setgid(p->pw_gid) || setuid(p->pw_uid) ||
-		      try_database(O_RDONLY) != EACCES || try_connect() != EACCES);
+		      try_files(O_RDONLY) != EACCES || try_connect() != EACCES);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	return !status;
 }
@@ -129,7 +134,7 @@ static void who_else_is_nobody_neither_connects_nor_reads_the_state(void **state
 	assert_owned(sock, 0, 0, 0660);
 	assert_owned(state_dir, 0, id.gid, 0770);
 	assert_null(getgrgid(id.gid));
-	assert_int_equal(meshd_opens_its_database(&id), 0);
+	assert_int_equal(meshd_opens_its_files(&id), 0);
 	assert_true(is_kept_out("nobody"));
 }
 
@@ -144,7 +149,7 @@ static void a_user_of_its_own_owns_the_state_and_its_group_connects(void **state
 	assert_false(id.shared);
 	assert_owned(sock, 0, p->pw_gid, 0660);
 	assert_owned(state_dir, p->pw_uid, p->pw_gid, 0750);
-	assert_int_equal(meshd_opens_its_database(&id), 0);
+	assert_int_equal(meshd_opens_its_files(&id), 0);
 	assert_true(is_kept_out("nobody"));
 }
 
@@ -154,13 +159,13 @@ static void the_state_changes_hands_with_the_user(void **state)
 	struct identity id;
 
 	start_as("nobody", &id);
-	assert_int_equal(meshd_opens_its_database(&id), 0);
+	assert_int_equal(meshd_opens_its_files(&id), 0);
 	close(listener);
 	start_as("daemon", &id);
-	assert_int_equal(meshd_opens_its_database(&id), 0);
+	assert_int_equal(meshd_opens_its_files(&id), 0);
 	close(listener);
 	start_as("nobody", &id);
-	assert_int_equal(meshd_opens_its_database(&id), 0);
+	assert_int_equal(meshd_opens_its_files(&id), 0);
 	assert_true(is_kept_out("daemon"));
 }
 
