@@ -8,6 +8,7 @@
 #define FILLER_KIND 0		/* a record_kind that no record has: skip `size` bytes */
 #define ANEW_FROM   (64u << 10) /* bytes from the beginning */
 #define LINE	    64		/* of a cache */
+#define AHEAD	    768		/* bytes behind what is read, which are fetched */
 #define WHY_MAX                                                                                    \
 	(sizeof(struct record_why) + WHY_CANDIDATES * sizeof(struct why_candidate) +               \
 	 RECORD_TEXT_MAX + 8)
@@ -99,8 +100,8 @@ static uint32_t take(struct ring *r, uint64_t at, uint64_t left, void *copy, boo
 	if (size < (why ? sizeof(struct record_why) : sizeof(struct record)) ||
 	    size > (why ? WHY_MAX : RECORD_SIZE_MAX))
 		return 0;
-	for (uint32_t ahead = size; ahead < 2 * size; ahead += LINE) /* the next one */
-		__builtin_prefetch(p + ahead);
+	for (uint32_t i = 0; i < size; i += LINE) /* in time for the third after it */
+		__builtin_prefetch(p + AHEAD + i);
 	memcpy(copy, p, size);
 	if (rec->size != size || rec->kind > RECORD_WHY || rec->kind == FILLER_KIND ||
 	    why != (rec->kind == RECORD_WHY))

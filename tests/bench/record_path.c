@@ -214,8 +214,8 @@ static void take_away(void)
 	outbox_meshd_takes(o, true);
 	if (!outbox_behind(o))
 		return;
-	if (outbox_batch(o, 1, 0, &body) < 2)
-		die("there is no batch of records");
+	if (!outbox_batch(o, 1, 0, &body))
+		die("there is nothing to post");
 	outbox_answered(o, outbox_seq(o), OUTBOX_TAKEN);
 	outbox_seal(o, 0);
 }

@@ -332,6 +332,27 @@ static void the_oldest_are_overwritten(void **state)
 	tail_free(&t);
 }
 
+/* All that was put last is there, however much was put since somebody asked. */
+static void what_was_not_overwritten_is_found_whenever_it_is_asked_for(void **state)
+{
+	uint32_t put_by_now = 0;
+	unsigned seed = 5;
+	struct tail *t;
+
+	assert_int_equal(tail_new(&t), 0);
+	for (int round = 0; round < 12; round++) {
+		uint32_t n = 1 + (uint32_t)rand_r(&seed) % 40000, most = 16500;
+
+		for (uint32_t i = 0; i < n; i++, put_by_now++)
+			put(t, put_by_now, put_by_now, SECOND);
+		for (uint32_t i = 0; i < n && i < most; i++) {
+			assert_int_equal(take(t, put_by_now - 1 - i, SECOND), 1);
+			assert_int_equal(found[0], put_by_now - 1 - i);
+		}
+	}
+	tail_free(&t);
+}
+
 /* Whoever chooses trace ids, with equal halves or whatever else, chooses no bucket; and of one
  * trace there may be any number. */
 static void callers_cannot_make_a_take_long(void **state)
@@ -510,6 +531,7 @@ int main(void)
 		cmocka_unit_test(what_is_an_error_and_what_is_kept),
 		cmocka_unit_test(what_is_wanted_is_found_once),
 		cmocka_unit_test(the_oldest_are_overwritten),
+		cmocka_unit_test(what_was_not_overwritten_is_found_whenever_it_is_asked_for),
 		cmocka_unit_test(callers_cannot_make_a_take_long),
 		cmocka_unit_test(a_tap_takes_what_fits),
 		cmocka_unit_test(a_tap_finds_a_trace_by_what_its_name_stands_for),
