@@ -267,19 +267,23 @@ static int make_room(struct record_batch *b, uint32_t size)
 	return b->len + size > b->cap ? grow(b, b->len + size) : 0;
 }
 
-static void name_tries(struct record_batch *b, struct record *rec, const struct record *from,
-		       const struct span_names *n)
+/* Reads the original: what was just written may not be in the cache yet, and is waited for. */
+static void name_tries(struct record_batch *b, struct record *rec, uint32_t instance,
+		       const struct record *from, const struct span_names *n)
 {
+	const struct record_try *was = record_tries(from);
 	struct record_try *tries = (struct record_try *)(rec + 1);
 
-	for (uint32_t i = 0; i < rec->ntries; i++) {
-		uint32_t endpoint = tries[i].endpoint, gen = tries[i].gen;
+	for (uint32_t i = 0; i < from->ntries; i++) {
+		uint32_t number = MESH_NONE;
 
+		if (was[i].endpoint == from->endpoint && was[i].gen == from->endpoint_gen)
+			number = instance;
+		else if (was[i].endpoint != MESH_NONE)
+			number = number_of(b, n->endpoint(n->arg, was[i].endpoint, was[i].gen),
+					   was[i].gen);
+		tries[i].endpoint = number;
 		tries[i].gen = 0;
-		if (endpoint == from->endpoint && gen == from->endpoint_gen)
-			tries[i].endpoint = rec->endpoint;
-		else if (endpoint != MESH_NONE)
-			tries[i].endpoint = number_of(b, n->endpoint(n->arg, endpoint, gen), gen);
 	}
 }
 
@@ -287,6 +291,7 @@ int record_batch_add(struct record_batch *b, const struct record *from, const st
 {
 	int err = make_room(b, from->size);
 	struct record *rec;
+	uint32_t instance;
 
 	if (err)
 		return err;
@@ -294,13 +299,16 @@ int record_batch_add(struct record_batch *b, const struct record *from, const st
 	memcpy(rec, from, from->size);
 	rec->caller = number_of(b, n->source, 0);
 	rec->service = number_of(b, n->service, 0);
-	rec->endpoint = number_of(b, n->instance, from->endpoint_gen);
+	instance = number_of(b, n->instance, from->endpoint_gen);
+	rec->endpoint = instance;
 	rec->endpoint_gen = number_of(b, n->version, from->endpoint_gen);
 	rec->upstream = MESH_NONE;
 	rec->flags = (uint16_t)((from->flags & ~RECORD_SLOW) | (n->slow ? RECORD_SLOW : 0));
-	name_tries(b, rec, from, n);
+	name_tries(b, rec, instance, from, n);
 	b->len += from->size;
 	b->records++;
+	for (uint32_t i = 0; i < 256; i += 64)
+		__builtin_prefetch(b->data + b->len + i, 1);
 	return 0;
 }
 
