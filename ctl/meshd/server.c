@@ -16,8 +16,9 @@
 #include <strings.h>
 #include <unistd.h>
 
-#define ROUNDS_MAX  64			  /* of the daemons in one turn of the loop */
-#define HEAD_MAX    (16 * 1024)		  /* memory of a connection: the head must fit */
+#define ROUNDS_MAX 64 /* of the daemons in one turn of the loop */
+/* Memory of a connection: the head must fit, and of a body half as much is read at a time. */
+#define HEAD_MAX    (64 * 1024)
 #define DROPPED_MAX (8 * SERVER_BODY_MAX) /* read and thrown away so that a client sees its 413 */
 
 struct connection {

@@ -147,17 +147,28 @@ static void put_record(struct recorder *r, const struct record *rec, uint32_t at
 		       const uint16_t *tags)
 {
 	uint64_t us = rec->duration_ns / 1000;
-	uint32_t mark = recorder_mark(r, rec->trace_id), *chain = chain_of(r, mark);
+	uint32_t mark = recorder_mark(r, rec->trace_id);
 
-	r->rec[r->next & r->mask] = (struct recorded){
+	__builtin_prefetch(chain_of(r, mark), 1);
+	r->rec[r->next++ & r->mask] = (struct recorded){
 		.mark = mark,
-		.before = *chain,
 		.took_us = us > UINT32_MAX ? UINT32_MAX : (uint32_t)us,
 		.at = (uint16_t)(at / 8),
 		.caller = tags[rec->caller == MESH_NONE ? RECORD_BATCH_NAMES : rec->caller],
 		.service = tags[rec->service == MESH_NONE ? RECORD_BATCH_NAMES : rec->service],
 		.flags = recorded_flags(rec)};
-	*chain = r->next++;
+}
+
+/* Once their places, which are all over the memory, have come to the cache. */
+static void link_records(struct recorder *r, const struct recorder_batch *b)
+{
+	for (uint32_t n = b->first; n != b->first + b->n; n++) {
+		struct recorded *e = &r->rec[n & r->mask];
+		uint32_t *chain = chain_of(r, e->mark);
+
+		e->before = *chain;
+		*chain = n;
+	}
 }
 
 static void put_tags(const struct recorder *r, const struct record_batch_view *v, uint16_t *tags)
@@ -193,6 +204,7 @@ static void put_batch(struct recorder *r, const struct record_batch_view *v, uin
 		b.first_us = us < b.first_us ? us : b.first_us;
 		b.last_us = us > b.last_us ? us : b.last_us;
 	}
+	link_records(r, &b);
 	r->batch[(r->batch_first + r->nbatches++) % RECORDER_BATCHES] = b;
 	r->at = at + file_entry(b.n, b.size);
 }
