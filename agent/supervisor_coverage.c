@@ -180,7 +180,9 @@ void coverage_start(struct supervisor *s)
 		log_warn("cannot tell the own cgroup: %s; the agent's own connections count as "
 			 "somebody's",
 			 strerror(-err));
-	kernel_coverage_reset(s->kernel);
+	err = kernel_coverage_reset(s->kernel);
+	if (err)
+		log_warn("what went past the mesh before is counted once more: %s", strerror(-err));
 	s->arrays->ctl->agent_cgroup = s->coverage.own_cgroup;
 }
 

@@ -89,6 +89,8 @@ struct kernel {
 	size_t mapped_len[KM_ARRAYS];
 	struct kernel_arrays arrays;
 	uint32_t entries[KM_MAPS]; /* of maps that only we write */
+	struct counted *counted;   /* counted.c: by agents before us, sorted */
+	uint32_t ncounted;
 	struct ring_buffer *ring;
 	struct loop *loop;
 	struct watch watch;
@@ -103,6 +105,9 @@ extern const char *const kernel_map_names[KM_MAPS];
 extern const char *const kernel_link_names[KL_LINKS];
 extern const char *const kernel_splice_names[KS_PROGS];
 extern const enum bpf_attach_type kernel_attach_types[KL_CGROUP_LINKS];
+
+/* counted.c: that workload's entry is gone, and begins at 0 if it comes again. */
+void kernel_counted_forget(struct kernel *k, uint64_t cgroup);
 
 /* Formats a line into error[] and returns err. */
 __attribute__((format(printf, 3, 4))) int kernel_fail(char error[KERNEL_ERROR_MAX], int err,

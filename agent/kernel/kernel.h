@@ -161,8 +161,8 @@ int kernel_listener_stand(struct kernel *k, uint64_t cookie, uint32_t endpoint, 
 
 /* What became of the connect() calls of a workload. -ENOENT when it is none. */
 int kernel_coverage(struct kernel *k, uint64_t cgroup, struct mesh_coverage *out);
-/* What an agent before us has counted is over. */
-void kernel_coverage_reset(struct kernel *k);
+/* What was counted up to now, by an agent before us, is not in it from here on. -ENOMEM: it is. */
+int kernel_coverage_reset(struct kernel *k);
 /* Each cgroup that is no workload and connected to what a workload offers; an entry may come twice
  * when others go meanwhile. 0 or -errno. */
 int kernel_strangers(struct kernel *k,

@@ -287,6 +287,7 @@ void kernel_leave(struct kernel **kp)
 	close_all(k->map, KM_MAPS);
 	close_all(&k->origdst_ro, 1);
 	close_all(&k->cgroup_fd, 1);
+	free(k->counted);
 	free(k);
 	*kp = NULL;
 }

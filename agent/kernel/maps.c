@@ -137,28 +137,8 @@ int kernel_workload_delete(struct kernel *k, uint64_t cgroup)
 		kernel_splice_forget(k, w.id);
 	r = delete (k, KM_WORKLOADS, &cgroup);
 	bpf_map_delete_elem(k->map[KM_COVERAGE], &cgroup);
+	kernel_counted_forget(k, cgroup);
 	return r;
-}
-
-int kernel_coverage(struct kernel *k, uint64_t cgroup, struct mesh_coverage *out)
-{
-	return bpf_map_lookup_elem(k->map[KM_COVERAGE], &cgroup, out) < 0 ? -errno : 0;
-}
-
-void kernel_coverage_reset(struct kernel *k)
-{
-	struct mesh_coverage was, none = {0};
-	uint64_t key, *last = NULL;
-
-	for (uint32_t i = 0; i < MESH_MAX_WORKLOADS; i++) {
-		if (bpf_map_get_next_key(k->map[KM_COVERAGE], last, &key) < 0)
-			return;
-		last = &key;
-		if (bpf_map_lookup_elem(k->map[KM_COVERAGE], &key, &was) < 0)
-			continue;
-		none.waiting = was.waiting; /* those go on waiting */
-		bpf_map_update_elem(k->map[KM_COVERAGE], &key, &none, BPF_EXIST);
-	}
 }
 
 int kernel_strangers(struct kernel *k,
