@@ -2,7 +2,7 @@
 /* Who is waited for, for how long, and what is said of whom when the time is over. */
 #include "proxy_rig.h"
 
-#define SHORT_MS 200
+#define SHORT_MS 400
 #define LONG_MS	 60000 /* must not matter */
 
 static void a_slow_endpoint_is_given_up(void **state)
@@ -25,13 +25,13 @@ static void a_silent_body_is_given_up_but_not_a_slow_one(void **state)
 	int c, o;
 
 	rig->snapshot->service.timeouts =
-		(struct snap_timeouts){.connect = 1000, .try = 60, .request = 60, .idle = 200};
+		(struct snap_timeouts){.connect = 1000, .try = 1000, .request = 1000, .idle = 1500};
 	c = rig_connect(rig->gateway_port);
 	o = get_accepted(rig, c);
 	serve(o, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n");
 	rig_read_until(c, "\r\n\r\n", text, sizeof(text));
 	for (int i = 0; i < 5; i++) {
-		assert_int_equal(poll(&(struct pollfd){.fd = c, .events = POLLIN}, 1, 50), 0);
+		assert_int_equal(poll(&(struct pollfd){.fd = c, .events = POLLIN}, 1, 400), 0);
 		rig_send(o, "x");
 		rig_read_until(c, "x", text, sizeof(text));
 	}

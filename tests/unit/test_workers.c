@@ -313,10 +313,13 @@ static void worker_that_stands_still_is_noticed(void **state)
 	hear_it(5);
 	assert_int_equal(workers_answering(&fx.ws), 1);
 	kill(fx.ws.w[0].pid, SIGSTOP);
-	start = clock_mono_ns();
-	while (workers_answering(&fx.ws))
+	for (int i = 0; i < 2; i++) /* what it has said before */
+		ok(loop_once(&fx.loop, 0));
+	start = fx.loop.now_ns;
+	while (workers_answering(&fx.ws)) {
+		assert_true(fx.loop.now_ns - start < MESH_BEAT_MAX_NS);
 		ok(loop_once(&fx.loop, 100));
-	assert_true(clock_mono_ns() - start < MESH_BEAT_MAX_NS);
+	}
 	kill(fx.ws.w[0].pid, SIGCONT);
 	hear_it(1);
 	assert_int_equal(workers_answering(&fx.ws), 1);
