@@ -70,6 +70,7 @@ static void the_policy_can_be_changed_while_it_runs(void **state)
 	}
 	assert_int_equal(sh("meshctl lb set policy random")->status, 0);
 	eventually(10000, (count_answers(c, 30, i, got), !is_even(got, 30, 2)));
+	count_answers(c, 60, i, got);
 	assert_true(got[2] > 0);
 	assert_int_equal(sh("meshctl lb set policy p2c")->status, 0);
 	eventually(5000, (count_answers(c, 60, i, got), got[2] < 12));
@@ -86,8 +87,8 @@ static void a_dead_endpoint_gets_nothing(void **state)
 
 	start_three("mortal", delays, i);
 	c = call(who, i[0]->address);
-	count_answers(c, 60, i, got);
-	assert_true(got[0] && got[1] && got[2]);
+	/* who was slow by chance gets little for a while */
+	eventually(5000, (count_answers(c, 60, i, got), got[0] && got[1] && got[2]));
 	instance_kill(i[1]);
 	count_answers(c, 60, i, got);
 	assert_int_equal(got[1], 0);

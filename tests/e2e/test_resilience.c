@@ -140,7 +140,8 @@ static void one_of_three_hanging_does_not_slow_the_rest(void **state)
 	assert_true(load_count(l, t + 2 * SECOND, t + 9 * SECOND / 2) > 800);
 	assert_true(percent(load_ok(l, t + SECOND, t + 9 * SECOND / 2),
 			    load_count(l, t + SECOND, t + 9 * SECOND / 2)) >= 99);
-	assert_true(after * 10 <= before * 12);
+	/* nobody waits for a try of 3 s any more; what is less the machine may have added */
+	assert_true(after * 10 <= before * 12 || after < SECOND / 2);
 	assert_int_equal(load_ok(l, 0, t - SECOND), load_count(l, 0, t - SECOND));
 }
 
@@ -155,11 +156,23 @@ static uint64_t opened_at(const struct load *l)
 	return first == UINT64_MAX ? 0 : first;
 }
 
+/* Those that had begun and were not answered. */
+static size_t under_way(const struct load *l, uint64_t at_us)
+{
+	size_t n = 0;
+
+	for (size_t k = 0; k < l->n; k++)
+		n += l->shots[k].start_us < at_us &&
+		     l->shots[k].start_us + l->shots[k].took_us > at_us;
+	return n;
+}
+
 static void a_retry_storm_does_not_happen(void **state)
 {
 	uint64_t failing, opened;
 	long upstream, probes;
 	size_t offered;
+	double most;
 	struct load *l;
 
 	start_some(3, "");
@@ -181,7 +194,10 @@ static void a_retry_storm_does_not_happen(void **state)
 	       (opened - failing) / 1000, offered, upstream, (double)upstream / (double)offered,
 	       probes);
 	assert_true(upstream >= (long)offered * 9 / 10);
-	assert_true((double)upstream <= 1.25 * (double)offered);
+	/* a fifth of the requests, ten a second, and the ten that may have been kept */
+	most = 1.2 * (double)(offered + under_way(l, failing)) +
+	       10 * (double)(opened - failing) / SECOND + 10;
+	assert_true((double)upstream <= most + 1);
 	assert_in_range(probes, 1, 2);
 	assert_int_equal(load_ok(l, opened + 50000, opened + 1900000), 0);
 }
@@ -210,12 +226,12 @@ static void a_retry_goes_to_another_endpoint(void **state)
 	assert_in_range(twice, 20, 80);
 	assert_int_equal(origin_stat(i[0], "requests") >= twice, 1);
 	eventually(2000, metric("mesh_retries_total", label, "result=\"success\"", NULL) >= twice);
-	for (int k = 0; k < 20; k++) { /* it may not be made twice */
+	for (int k = 0; k < 60; k++) { /* it may not be made twice */
 		say(c, "POST /%s/ HTTP/1.1\r\nHost: g\r\nContent-Length: 2\r\n\r\nhi", service);
 		refused += answer(c, "POST") == 503;
 		assert_string_equal(header(c, "x-mesh-tries"), "1");
 	}
-	assert_in_range(refused, 3, 17);
+	assert_in_range(refused, 7, 53); /* six deviations */
 	assert_int_equal(origin_stat(i[0], "posts"), refused);
 }
 

@@ -17,6 +17,10 @@ static void start_web(void)
 	eventually(2000, get(c, "/%s/", service) == 200);
 }
 
+#define LATE_MS                                                                                    \
+	2000 /* what a busy machine may add; far below what would come without a timeout           \
+	      */
+
 /* A request with that header, to a path of the service; how long it took. */
 static uint64_t timed(const char *header_line, const char *path)
 {
@@ -48,31 +52,30 @@ static long arrived_with(const char *name)
 static void a_caller_can_shorten_but_not_lengthen(void **state)
 {
 	start_web();
-	assert_in_range(timed("x-request-timeout-ms: 300", "/?delay=3000"), 290, 600);
+	assert_in_range(timed("x-request-timeout-ms: 300", "/?delay=5000"), 290, 300 + LATE_MS);
 	assert_timeout("request-timeout");
-	assert_in_range(timed("grpc-timeout: 300m", "/?delay=3000"), 290, 600);
+	assert_in_range(timed("grpc-timeout: 300m", "/?delay=5000"), 290, 300 + LATE_MS);
 	assert_timeout("request-timeout");
 	configure(service, "{\"timeouts\":{\"request\":\"300ms\"}}");
-	assert_in_range(timed("x-request-timeout-ms: 5000", "/?delay=3000"), 290, 600);
+	assert_in_range(timed("x-request-timeout-ms: 5000", "/?delay=5000"), 290, 300 + LATE_MS);
 	assert_timeout("request-timeout");
-	assert_true(timed("x-request-timeout-ms: 5000", "/") < 200);
-	assert_int_equal(c->status, 200);
+	eventually(5000, (timed("x-request-timeout-ms: 5000", "/"), c->status == 200));
 }
 
 static void a_route_has_other_timeouts_than_its_service(void **state)
 {
 	start_web();
-	configure(service, "{\"timeouts\":{\"request\":\"2s\"},\"retry\":{\"attempts\":0},"
+	configure(service, "{\"timeouts\":{\"request\":\"4s\"},\"retry\":{\"attempts\":0},"
 			   "\"routes\":["
 			   "{\"match\":{\"path\":{\"prefix\":\"/quick\"}},"
 			   "\"timeouts\":{\"try\":\"200ms\"}},"
 			   "{\"match\":{\"path\":{\"prefix\":\"/short\"}},"
 			   "\"timeouts\":{\"request\":\"200ms\"}}]}");
-	assert_in_range(timed("x-a: b", "/quick?delay=1000"), 190, 500);
+	assert_in_range(timed("x-a: b", "/quick?delay=3000"), 190, 200 + LATE_MS);
 	assert_timeout("try-timeout");
-	assert_in_range(timed("x-a: b", "/short?delay=1000"), 190, 500);
+	assert_in_range(timed("x-a: b", "/short?delay=3000"), 190, 200 + LATE_MS);
 	assert_timeout("request-timeout");
-	assert_in_range(timed("x-a: b", "/?delay=600"), 600, 1000);
+	assert_in_range(timed("x-a: b", "/?delay=600"), 600, 600 + LATE_MS);
 	assert_int_equal(c->status, 200);
 }
 
@@ -92,17 +95,17 @@ static void the_time_left_is_known_three_hops_down(void **state)
 	configure("middle", "{\"routes\":[{\"fault\":{\"delay\":{\"percent\":100,"
 			    "\"duration\":\"300ms\"}}}]}");
 	c = call(caller_start("client", "--netns"), front->address);
-	assert_int_equal(get_with(c, "x-request-timeout-ms: 2000", "/?reflect=1"), 200);
+	assert_int_equal(get_with(c, "x-request-timeout-ms: 4000", "/?reflect=1"), 200);
 	left = arrived_with("x-request-timeout-ms");
-	printf("%ld of 2000 ms left\n", left);
-	assert_in_range(left, 1000, 1700);
+	printf("%ld of 4000 ms left\n", left);
+	assert_in_range(left, 1000, 3700);
 	/* without one, what the nearest service is given is what is left */
 	assert_int_equal(get(c, "/?reflect=1"), 200);
 	left = arrived_with("x-request-timeout-ms");
-	assert_in_range(left, 14000, 14700);
-	assert_int_equal(get_with(c, "grpc-timeout: 2S", "/?reflect=1"), 200);
+	assert_in_range(left, 12000, 14700);
+	assert_int_equal(get_with(c, "grpc-timeout: 4S", "/?reflect=1"), 200);
 	assert_true(arrived_with("grpc-timeout") > 0);
-	assert_in_range(arrived_with("x-request-timeout-ms"), 1000, 1700);
+	assert_in_range(arrived_with("x-request-timeout-ms"), 1000, 3700);
 	/* and nobody works on what nobody waits for */
 	assert_int_equal(get_with(c, "x-request-timeout-ms: 500", "/?delay=5000"), 504);
 	eventually(1000, origin_stat(web, "cancelled") == 1);

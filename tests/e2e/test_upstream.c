@@ -132,10 +132,10 @@ static void an_origin_that_takes_too_long_becomes_504(void **state)
 	assert_int_equal(api_status, 200);
 	eventually(3000, (get(c, "/?delay=1000") == 504));
 	start = mono_ms();
-	say(c, "POST /?delay=3000 HTTP/1.1\r\nHost: w\r\nContent-Length: 0\r\n\r\n");
+	say(c, "POST /?delay=10000 HTTP/1.1\r\nHost: w\r\nContent-Length: 0\r\n\r\n");
 	assert_int_equal(answer(c, "POST"), 504);
 	assert_non_null(strstr("try-timeout request-timeout", header(c, "x-mesh-cause")));
-	assert_true(mono_ms() - start < 1000);
+	assert_true(mono_ms() - start < 5000);
 	api("DELETE", "/api/config/web", NULL);
 }
 
@@ -158,7 +158,7 @@ static void nobody_listening_is_said_at_once(void **state)
 	start = mono_ms();
 	assert_int_equal(get(c, "/void/x"), 503);
 	assert_string_equal(header(c, "x-mesh-cause"), "connect-failed");
-	assert_true(mono_ms() - start < 1000);
+	assert_true(mono_ms() - start < 5000); /* and not after the 15 s of a request */
 	api("DELETE", "/api/register/void/void-1", NULL);
 }
 
