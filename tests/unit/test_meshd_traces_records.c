@@ -537,6 +537,43 @@ static void every_span_is_found_in_its_trace(void **state)
 	assert_int_equal(counts().duplicates, 0);
 }
 
+/* Batches that are nearly right: what passes the check is taken, shown and listed, and nothing
+ * breaks (ASan, UBSan). */
+static void whatever_passes_the_check_is_taken(void **state)
+{
+	struct traces_filter f = {.error = -1, .until_ms = INT64_MAX, .limit = 1000};
+	int taken = 0;
+	struct buf b;
+	cJSON *v;
+
+	for (int i = 0; i < 20000; i++) {
+		struct rec all[2] = {some_record(), some_record()};
+		struct record_batch_view view;
+		size_t len;
+		char *data = rec_batch(all, 2, &len);
+
+		for (unsigned k = below(3); k; k--)
+			data[below((unsigned)len)] = (char)below(256);
+		if (!record_batch_check(data, len, &view)) {
+			assert_int_equal(traces_take_records(store, &view, 1, 1000 + (uint64_t)i),
+					 0);
+			taken++;
+		}
+		free(data);
+	}
+	assert_in_range(taken, 3000, 19000);
+	assert_true(counts().listed > 100);
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(i ? traces_list(store, &f, &b) : traces_logs(store, &f, &b), 0);
+		v = json_parse(b.data, b.len, NULL);
+		assert_non_null(v);
+		cJSON_Delete(v);
+		buf_done(&b);
+	}
+	assert_true(spans_of("order-17") > 100);
+	assert_null(traces_error(store));
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup_store, teardown_dir)
@@ -562,6 +599,7 @@ int main(void)
 		T(what_is_too_old_is_not_shown),
 		T(without_a_directory_nothing_is_kept),
 		T(every_span_is_found_in_its_trace),
+		T(whatever_passes_the_check_is_taken),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

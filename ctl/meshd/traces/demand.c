@@ -6,6 +6,8 @@
 #include <errno.h>
 #include <string.h>
 
+#define SLACK_MS 60000
+
 /* --- by name --------------------------------------------------------------------------- */
 
 struct chain {
@@ -208,6 +210,18 @@ static int search_batch(struct search *s, const struct recorder_batch *b)
 	return r;
 }
 
+/* Could a trace of it stand in that part of a list? As it began, or as it came in when that is
+ * earlier; its root may have been in another batch, somewhat before or after. */
+static bool in_time(const struct search *s, const struct recorder_batch *b)
+{
+	int64_t came = (int64_t)b->came_ms, first = b->first_us / 1000, last = b->last_us / 1000;
+
+	first = first < came ? first : came;
+	last = last < came ? last : came;
+	return (s->f->since_ms <= last + SLACK_MS) &&
+	       (s->f->until_ms >= INT64_MAX - SLACK_MS || first <= s->f->until_ms + SLACK_MS);
+}
+
 static int search_all(struct search *s)
 {
 	struct recorder *r = s->t->recorder;
@@ -221,7 +235,7 @@ static int search_all(struct search *s)
 
 		if (b->came_ms + s->t->o.age_ms < now)
 			break;
-		if (b->last_us / 1000 >= s->f->since_ms && b->first_us / 1000 <= s->f->until_ms)
+		if (in_time(s, b))
 			err = search_batch(s, b);
 	}
 	return err;

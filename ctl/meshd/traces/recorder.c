@@ -10,7 +10,11 @@
 #include <string.h>
 #include <sys/random.h>
 
-#define PAGE 4096
+#define PAGE	4096
+#define RECORDS 4096 /* at least so many have room in memory */
+
+_Static_assert(RECORDS >= RECORD_BATCH_MAX && RECORDER_SIZE_MIN > RECORD_BATCH_SIZE + (32u << 10),
+	       "a batch has to find room in an empty recorder");
 
 /* --- marks and tags ------------------------------------------------------------------ */
 
@@ -216,8 +220,6 @@ int recorder_add(struct recorder *r, const struct record_batch_view *v, uint64_t
 	uint64_t at = r->at;
 	int err;
 
-	if (bytes > r->cap || n > r->mask + 1)
-		return -EMSGSIZE;
 	if (at % r->cap + bytes > r->cap)
 		at += r->cap - at % r->cap;
 	make_room(r, at, bytes, n);
@@ -360,7 +362,7 @@ uint64_t recorder_bytes(uint64_t size)
 
 static int make_tables(struct recorder *r)
 {
-	uint32_t n = 2048;
+	uint32_t n = RECORDS;
 
 	while (n < RECORDER_RECORDS_MAX && n < r->cap / sizeof(struct record))
 		n *= 2;
@@ -375,7 +377,7 @@ static void found(struct recorder *r, const struct record_batch_view *v, uint64_
 {
 	uint32_t bytes = file_entry(v->head->records, v->head->size);
 
-	if (at < r->at || v->head->records > r->mask + 1)
+	if (at < r->at)
 		return;
 	make_room(r, at, bytes, v->head->records);
 	put_batch(r, v, at, came_ms);

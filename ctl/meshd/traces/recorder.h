@@ -27,7 +27,7 @@
 #include <stdint.h>
 
 #define RECORDER_FILE	     "spans.ring"
-#define RECORDER_SIZE_MIN    (128u << 10) /* bytes of it */
+#define RECORDER_SIZE_MIN    (320u << 10) /* bytes of it: the largest batch fits */
 #define RECORDER_SIZE_MAX    (128u << 20)
 #define RECORDER_BATCHES     8192	/* entries at a time */
 #define RECORDER_RECORDS_MAX (1u << 20) /* records at a time, if the size allows */
@@ -86,7 +86,7 @@ uint64_t recorder_bytes(uint64_t size);
 bool recorder_moved(const struct recorder *r);
 
 /* Appends a batch that was checked; *first is its first record's number, the others follow. 0;
- * -EMSGSIZE: it is too large for the file; -EIO or what the write said: it is not in it. */
+ * -EIO or what the write said: it is not in it. */
 int recorder_add(struct recorder *r, const struct record_batch_view *v, uint64_t came_ms,
 		 uint32_t *first);
 

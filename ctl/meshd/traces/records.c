@@ -110,6 +110,12 @@ int records_join(struct traces *t, struct trace_row *row)
 	for (; more && r >= 0; more = recorder_next(t->recorder, mark, &n)) {
 		if (recorder_at(t->recorder, n)->flags & RECORDED_LISTED)
 			continue;
+		if (row->spans >= TRACES_SPANS_MAX) { /* nothing of it has to be read */
+			recorder_set_listed(t->recorder, n);
+			t->counts.too_many++;
+			row->lost++;
+			continue;
+		}
 		t->late = t->late || clock_mono_ns() > t->join_until_ns;
 		if (t->late || record_too_old(t, n))
 			break;
