@@ -1,116 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a worker lets in of a service at once, who waits, and that nothing of it is ever lost. */
-#include "lib/clock.h"
-#include "proxy_rig.h"
-
-#include <sched.h>
-
-#define OK200 "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx"
-#define LAST  "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1\r\n\r\nx"
-
-static struct mesh_svc_gauges *gauges(struct rig *rig, unsigned worker)
-{
-	return &rig->shared.svc_inflight[0].worker[worker];
-}
-
-static struct mesh_bulkhead_policy *limits(struct rig *rig)
-{
-	return &rig->snapshot->service.bulkhead;
-}
-
-static void set(__u32 *gauge, uint32_t n)
-{
-	__atomic_store_n(gauge, n, __ATOMIC_SEQ_CST);
-}
-
-static void expect_gauge(const __u32 *gauge, uint32_t n)
-{
-	for (int i = 0; __atomic_load_n(gauge, __ATOMIC_SEQ_CST) != n; i++) {
-		if (i == RIG_WAIT_MS)
-			fail_msg("%u and not %u", *gauge, n);
-		poll(NULL, 0, 1);
-	}
-}
-
-static uint32_t from_all_callers(struct rig *rig)
-{
-	uint32_t sum = 0;
-
-	for (unsigned i = 0; i < MESH_MAX_EDGES; i++)
-		sum += __atomic_load_n(&rig->shared.edges[i].worker[0], __ATOMIC_SEQ_CST);
-	return sum;
-}
-
-static void expect_nothing_held(struct rig *rig)
-{
-	expect_gauge(&gauges(rig, 0)->requests, 0);
-	expect_gauge(&gauges(rig, 0)->pending, 0);
-	expect_gauge(&gauges(rig, 0)->seats, 0);
-	assert_int_equal(from_all_callers(rig), 0);
-	assert_int_equal(rig->inside->nqueued, 0);
-}
-
-static struct record record_at(struct rig *rig, unsigned n)
-{
-	const char *at = (char *)rig->ring + RING_DATA;
-	struct record r;
-
-	for (unsigned i = 0;;) {
-		for (int k = 0; (uint64_t)(at - (char *)rig->ring - RING_DATA) >=
-				__atomic_load_n(&rig->ring->head, __ATOMIC_ACQUIRE);
-		     k++) {
-			assert_true(k < RIG_WAIT_MS);
-			poll(NULL, 0, 1);
-		}
-		memcpy(&r, at, sizeof(r));
-		if (r.kind != RECORD_WHY && i++ == n)
-			return r;
-		at += r.size;
-	}
-}
-
-static bool is_ready(int fd)
-{
-	struct pollfd p = {.fd = fd, .events = POLLIN};
-
-	return poll(&p, 1, 0) > 0;
-}
-
-static int asked(struct rig *rig)
-{
-	int c = rig_connect(rig->gateway_port);
-
-	rig_send(c, GET);
-	return c;
-}
-
-/* A request that waits. */
-static int waits(struct rig *rig, uint32_t nth)
-{
-	int c = asked(rig);
-
-	expect_gauge(&gauges(rig, 0)->pending, nth);
-	return c;
-}
-
-/* As if there were another; the test plays it. */
-static void two_workers(struct rig *rig)
-{
-	expect_gauge(&rig->inside->workers, 1); /* it is up */
-	set(&rig->inside->workers, 2);
-}
-
-static void expect_full(struct rig *rig, int c, unsigned record, uint32_t reason)
-{
-	struct record r;
-
-	expect_refusal(c, "503", "bulkhead-full");
-	assert_non_null(strstr(text, "x-mesh-tries: 0\r\n"));
-	r = record_at(rig, record);
-	assert_int_equal(r.cause, CAUSE_BULKHEAD_FULL);
-	assert_int_equal(r.bulkhead, reason);
-	close(c);
-}
+#include "bulkhead_rig.h"
 
 static void as_many_requests_as_there_may_be(void **state)
 {
@@ -247,111 +137,6 @@ static void a_full_queue_refuses(void **state)
 	close(o);
 }
 
-/* What is idle in another worker will be given up: it is somebody's who waits. */
-static void an_idle_connection_elsewhere_is_a_seat(void **state)
-{
-	struct rig *rig = *state;
-	int c[3], o, o2;
-
-	limits(rig)->connections = 2;
-	limits(rig)->pending = 1;
-	set(&gauges(rig, 1)->connections, 1);
-	two_workers(rig);
-	c[0] = rig_connect(rig->gateway_port);
-	o = get_accepted(rig, c[0]);
-	c[1] = waits(rig, 1);
-	c[2] = waits(rig, 2);
-	expect_gauge(&gauges(rig, 0)->seats, 3);
-	expect_full(rig, asked(rig), 0, MESH_BULKHEAD_PENDING);
-	set(&gauges(rig, 1)->connections, 0);
-	o2 = rig_accept(rig, 0);
-	expect_served(o2, c[1]);
-	expect_served(o, c[0]);
-	rig_read_until(o2, "\r\n\r\n", text, sizeof(text));
-	rig_send(o2, OK200);
-	expect_answer(c[2], "200 OK", "x");
-	for (unsigned i = 0; i < 3; i++)
-		close(c[i]);
-	expect_nothing_held(rig);
-	close(o);
-	close(o2);
-}
-
-static void seats_are_counted_over_all_workers(void **state)
-{
-	struct rig *rig = *state;
-	int c, o;
-
-	limits(rig)->connections = limits(rig)->pending = 2;
-	set(&gauges(rig, 1)->seats, 3);
-	two_workers(rig);
-	c = rig_connect(rig->gateway_port);
-	o = get_accepted(rig, c);
-	expect_full(rig, asked(rig), 0, MESH_BULKHEAD_PENDING);
-	expect_served(o, c);
-	close(c);
-	expect_nothing_held(rig);
-	close(o);
-}
-
-#define ROUNDS 5000
-
-/* Two that want the last place at the same time, again and again. */
-static void contend(struct proxy *p, uint32_t rounds[2], uint32_t got[ROUNDS])
-{
-	uint32_t id = p->id, other = 1 - id;
-
-	for (uint32_t i = 1; i <= ROUNDS; i++) {
-		struct bulkhead_seat seat = {0};
-
-		__atomic_store_n(&rounds[id], 2 * i - 1, __ATOMIC_SEQ_CST);
-		while (__atomic_load_n(&rounds[other], __ATOMIC_SEQ_CST) < 2 * i - 1)
-			sched_yield();
-		if (bulkhead_sit(p, 0, &seat))
-			__atomic_fetch_add(&got[i - 1], 1, __ATOMIC_SEQ_CST);
-		__atomic_store_n(&rounds[id], 2 * i, __ATOMIC_SEQ_CST);
-		while (__atomic_load_n(&rounds[other], __ATOMIC_SEQ_CST) < 2 * i)
-			sched_yield();
-		bulkhead_rise(p, &seat);
-	}
-}
-
-static void the_last_seat_is_one_workers(void **state)
-{
-	struct rig *rig = *state;
-	uint32_t *rounds = rig_shared(2 * sizeof(*rounds)),
-		 *got = rig_shared(ROUNDS * sizeof(*got));
-	struct proxy *p[2];
-	int status;
-	pid_t child;
-
-	limits(rig)->connections = 1;
-	limits(rig)->pending = 0;
-	for (uint32_t i = 0; i < 2; i++) {
-		p[i] = calloc(1, sizeof(*p[i]));
-		assert_non_null(p[i]);
-		p[i]->shared = rig->shared;
-		p[i]->snapshot = &rig->snapshot->head;
-		p[i]->workers = 2;
-		p[i]->id = i;
-	}
-	child = fork();
-	assert_true(child >= 0);
-	if (!child) {
-		contend(p[1], rounds, got);
-		_exit(0);
-	}
-	contend(p[0], rounds, got);
-	assert_int_equal(waitpid(child, &status, 0), child);
-	assert_int_equal(status, 0);
-	for (unsigned i = 0; i < ROUNDS; i++)
-		assert_int_equal(got[i], 1);
-	free(p[0]);
-	free(p[1]);
-	munmap(rounds, 2 * sizeof(*rounds));
-	munmap(got, ROUNDS * sizeof(*got));
-}
-
 static void the_end_of_a_connection_makes_room(void **state)
 {
 	struct rig *rig = *state;
@@ -460,71 +245,6 @@ static void an_idle_connection_that_is_of_no_use_makes_room(void **state)
 	close(c);
 }
 
-static void what_another_worker_gives_back_is_noticed(void **state)
-{
-	struct rig *rig = *state;
-	int c, o;
-
-	limits(rig)->connections = limits(rig)->pending = 1;
-	two_workers(rig);
-	set(&gauges(rig, 1)->connections, 1);
-	c = waits(rig, 1);
-	set(&gauges(rig, 1)->connections, 0);
-	o = rig_accept(rig, 0);
-	expect_served(o, c);
-	close(c);
-	expect_nothing_held(rig);
-	close(o);
-}
-
-static void nobody_keeps_idle_what_another_worker_waits_for(void **state)
-{
-	struct rig *rig = *state;
-	int c, o;
-
-	limits(rig)->connections = 1;
-	two_workers(rig);
-	c = rig_connect(rig->gateway_port);
-	o = get_accepted(rig, c);
-	set(&gauges(rig, 1)->pending, 1);
-	expect_served(o, c);
-	rig_expect_closed(o);
-	close(o);
-	set(&gauges(rig, 1)->pending, 0);
-	rig_send(c, GET);
-	o = rig_accept(rig, 0);
-	expect_served(o, c);
-	assert_false(is_ready(o));
-	set(&gauges(rig, 1)->pending, 1); /* while it is idle, which it may be for a minute */
-	rig_expect_closed(o);
-	expect_gauge(&gauges(rig, 0)->connections, 0);
-	close(o);
-	close(c);
-}
-
-/* Even when our own wait, too: a share is a share. */
-static void workers_take_turns(void **state)
-{
-	struct rig *rig = *state;
-	int c, o, second;
-
-	limits(rig)->connections = 1;
-	limits(rig)->pending = 9;
-	two_workers(rig);
-	c = rig_connect(rig->gateway_port);
-	o = get_accepted(rig, c);
-	second = waits(rig, 1);
-	set(&gauges(rig, 1)->pending, 1);
-	expect_served(o, c);
-	rig_expect_closed(o);
-	close(o);
-	o = rig_accept(rig, 0); /* it was not taken */
-	expect_served(o, second);
-	close(o);
-	close(c);
-	close(second);
-}
-
 static void tunnels_hold_a_connection_and_a_request(void **state)
 {
 	struct rig *rig = *state;
@@ -610,17 +330,11 @@ int main(void)
 		T(one_caller_leaves_the_others_their_part),
 		T(who_comes_first_is_served_first),
 		T(a_full_queue_refuses),
-		T(an_idle_connection_elsewhere_is_a_seat),
-		T(seats_are_counted_over_all_workers),
-		T(the_last_seat_is_one_workers),
 		T(the_end_of_a_connection_makes_room),
 		T(who_waits_for_too_long_is_told),
 		T(who_leaves_the_queue_holds_up_nobody),
 		T(an_idle_connection_is_used_whoever_it_leads_to),
 		T(an_idle_connection_that_is_of_no_use_makes_room),
-		T(what_another_worker_gives_back_is_noticed),
-		T(nobody_keeps_idle_what_another_worker_waits_for),
-		T(workers_take_turns),
 		T(tunnels_hold_a_connection_and_a_request),
 		T(a_retry_waits_too),
 		T(who_has_waited_looks_who_is_there),
