@@ -3,37 +3,20 @@
  * Windows of rate, errors and duration against a plain model: whatever was taken, in whatever
  * order, at whatever time, is there, once; also after restarts and kill -9.
  */
-#include "tests/unit/red_model.h"
+#include "tests/unit/red_rig.h"
 
 #include <errno.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 
-#define START_S 1763868000ull
-
-static struct test_dir dir;
 static const uint64_t windows[] = {1,	7,    60,    300,   599,   600,	   601,
 				   900, 3600, 10800, 14400, 86400, 400000, 14 * 86400};
 static const uint64_t granularities[] = {0, 1, 3, 10, 60, 300, 3600, 86400};
 
 #define PICK(list) list[model_random(sizeof(list) / sizeof(*list))]
 
-static int setup(void **state)
-{
-	test_dir_make(&dir);
-	model.n = 0;
-	model.random = 0x9e3779b97f4a7c15u;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	test_dir_remove(&dir);
-	return 0;
-}
-
-static struct red *open_red(const char *path, uint64_t now_ms)
+static struct red *open_well(const char *path, uint64_t now_ms)
 {
 	struct red *r;
 
@@ -66,7 +49,7 @@ static void compare_some(struct red *r, uint64_t now_ms)
 static void run(const char *path, unsigned steps, uint64_t most, uint64_t late, bool jumps)
 {
 	uint64_t now_ms = START_S * 1000, seq = 1;
-	struct red *r = open_red(path, now_ms);
+	struct red *r = open_well(path, now_ms);
 
 	for (unsigned i = 0; i < steps; i++) {
 		uint64_t second = now_ms / 1000 -
@@ -80,7 +63,7 @@ static void run(const char *path, unsigned steps, uint64_t most, uint64_t late, 
 			compare_some(r, now_ms);
 		if (path && model_random(60) == 0) {
 			red_free(&r);
-			r = open_red(path, now_ms);
+			r = open_well(path, now_ms);
 			compare_some(r, now_ms);
 		}
 		now_ms += model_random(most * 1000);
@@ -121,7 +104,7 @@ static void without_a_disk_the_last_minutes_are_there(void **state)
 static void a_number_counts_once(void **state)
 {
 	uint64_t now_ms = START_S * 1000;
-	struct red *r = open_red(dir.path, now_ms);
+	struct red *r = open_well(dir.path, now_ms);
 	struct red_counts c;
 
 	assert_false(red_seen(r, "n", "e", 1));
@@ -142,7 +125,7 @@ static void a_number_counts_once(void **state)
 	assert_int_equal(c.unwritten, 0);
 	model_compare_groups(r, 60, now_ms);
 	red_free(&r);
-	r = open_red(dir.path, now_ms);
+	r = open_well(dir.path, now_ms);
 	assert_true(red_seen(r, "n", "e", 5) && red_seen(r, "n", "e2", 1));
 	assert_false(red_seen(r, "n", "e", 6) || red_seen(r, "n", "e3", 1));
 	model_compare_groups(r, 60, now_ms);
@@ -166,7 +149,7 @@ static int send_numbered(struct red *r, uint64_t seq, bool add, uint64_t *now_ms
 
 static void take_until_killed(struct shared *shared, uint64_t now_ms)
 {
-	struct red *r = open_red(dir.path, now_ms);
+	struct red *r = open_well(dir.path, now_ms);
 
 	for (uint64_t seq = shared->taken + 1;; seq++) {
 		if (send_numbered(r, seq, false, &now_ms))
@@ -200,7 +183,7 @@ static void kill_9_loses_nothing_and_doubles_nothing(void **state)
 		/* what was answered is there; what was not, may be: it is sent again */
 		taken = shared->taken;
 		now_ms = START_S * 1000 + (taken + 1) * 700;
-		r = open_red(dir.path, now_ms);
+		r = open_well(dir.path, now_ms);
 		assert_true(red_seen(r, "n", "e", taken));
 		assert_false(red_seen(r, "n", "e", taken + 2));
 		(void)send_numbered(r, taken + 1, false, &now_ms);
@@ -254,7 +237,7 @@ static uint64_t requests_of(struct red *r, const char *service, uint64_t window_
 static void the_world_goes_on_between_the_parts_of_a_question(void **state)
 {
 	uint64_t now_ms = START_S * 1000, seq = 0, later;
-	struct red *r = open_red(dir.path, now_ms);
+	struct red *r = open_well(dir.path, now_ms);
 	struct red_window w = {.window_s = 86400, .step_s = 86400};
 	struct red_query *q;
 	uint64_t requests = 0, want = 0;
@@ -291,7 +274,7 @@ static void days_of_which_nothing_is_kept_are_not_read(void **state)
 {
 	uint64_t now_ms = START_S * 1000, n;
 	struct red_window w = {.window_s = 13 * 86400, .step_s = 13 * 86400};
-	struct red *r = open_red(dir.path, now_ms);
+	struct red *r = open_well(dir.path, now_ms);
 	struct red_query *q;
 	unsigned steps = 0;
 
@@ -311,7 +294,7 @@ static void days_of_which_nothing_is_kept_are_not_read(void **state)
 static void series_beyond_the_limit_are_counted_together_until_others_go(void **state)
 {
 	uint64_t now_ms = START_S * 1000, seq = 0;
-	struct red *r = open_red(NULL, now_ms);
+	struct red *r = open_well(NULL, now_ms);
 	struct red_counts c;
 	char source[32];
 
@@ -331,7 +314,7 @@ static void series_beyond_the_limit_are_counted_together_until_others_go(void **
 static void services_beyond_the_limit_are_counted_together(void **state)
 {
 	uint64_t now_ms = START_S * 1000, seq = 0, requests = 0;
-	struct red *r = open_red(dir.path, now_ms);
+	struct red *r = open_well(dir.path, now_ms);
 	struct red_window w = {.window_s = 60, .step_s = 60};
 	const struct red_group *g;
 	struct red_query *q;
@@ -362,7 +345,7 @@ static void services_beyond_the_limit_are_counted_together(void **state)
 static void series_that_are_not_used_make_room(void **state)
 {
 	uint64_t now_ms = START_S * 1000, seq = 0;
-	struct red *r = open_red(dir.path, now_ms);
+	struct red *r = open_well(dir.path, now_ms);
 	struct red_counts c;
 	char source[32];
 
@@ -392,7 +375,7 @@ static void the_future_is_now_and_the_far_past_is_dropped(void **state)
 	struct red_delta d = {.key = {"a", "b", "", RED_TCP, RED_NONE},
 			      .sum = {.requests = 1, .errors = 1}};
 	struct red_batch b = {.node = "n", .epoch = "e", .seq = 1, .deltas = &d, .n = 1};
-	struct red *r = open_red(dir.path, now_ms);
+	struct red *r = open_well(dir.path, now_ms);
 	struct red_counts c;
 
 	b.time_ms = UINT64_MAX / 2;
@@ -411,7 +394,7 @@ static void the_future_is_now_and_the_far_past_is_dropped(void **state)
 static void processes_of_agents_are_bounded(void **state)
 {
 	uint64_t now_ms = START_S * 1000;
-	struct red *r = open_red(dir.path, now_ms);
+	struct red *r = open_well(dir.path, now_ms);
 	struct red_batch b = {.seq = 1, .time_ms = now_ms};
 	char node[32];
 
@@ -432,7 +415,7 @@ static void processes_of_agents_are_bounded(void **state)
 	assert_true(red_seen(r, "node-100", "epoch-9", 1) && red_seen(r, "node-101", "e", 1));
 	assert_false(red_seen(r, "node-100", "e", 1));
 	red_free(&r);
-	r = open_red(dir.path, now_ms);
+	r = open_well(dir.path, now_ms);
 	assert_true(red_seen(r, "node-100", "epoch-9", 1) && red_seen(r, "node-101", "e", 1));
 	red_free(&r);
 }
@@ -440,7 +423,7 @@ static void processes_of_agents_are_bounded(void **state)
 static void a_rate_is_over_the_time_that_the_service_has_been_there(void **state)
 {
 	uint64_t now_ms = START_S * 1000;
-	struct red *r = open_red(dir.path, now_ms);
+	struct red *r = open_well(dir.path, now_ms);
 	struct red_window w = {.window_s = 60, .service = "b"};
 
 	take_one(r, 1, "a", "b", now_ms);
@@ -453,7 +436,7 @@ static void a_rate_is_over_the_time_that_the_service_has_been_there(void **state
 	assert_true(red_covered_s(r, &w, "b") > 59 && red_covered_s(r, &w, "b") <= 60);
 	assert_true(red_knows(r, "a") && red_knows(r, "b") && !red_knows(r, "c"));
 	red_free(&r);
-	r = open_red(dir.path, now_ms);
+	r = open_well(dir.path, now_ms);
 	assert_true(red_knows(r, "b"));
 	red_free(&r);
 }
@@ -463,7 +446,7 @@ static void a_rate_is_over_the_time_that_the_service_has_been_there(void **state
 static void a_clock_that_was_late_for_a_while_takes_no_tier_away(void **state)
 {
 	uint64_t now_ms = START_S * 1000, seq = 0;
-	struct red *r = open_red(dir.path, now_ms);
+	struct red *r = open_well(dir.path, now_ms);
 	struct red_window w = {.window_s = 30, .service = "b"};
 
 	for (int i = 0; i < 60 * 10; i++) {
@@ -489,7 +472,7 @@ static void a_clock_that_was_late_for_a_while_takes_no_tier_away(void **state)
 static void callers_are_remembered(void **state)
 {
 	uint64_t now_ms = START_S * 1000;
-	struct red *r = open_red(dir.path, now_ms);
+	struct red *r = open_well(dir.path, now_ms);
 
 	take_one(r, 1, "a", "b", now_ms);
 	for (int i = 0; i < 900; i++) {
@@ -497,7 +480,7 @@ static void callers_are_remembered(void **state)
 		red_tick(r, now_ms);
 	}
 	red_free(&r);
-	r = open_red(dir.path, now_ms);
+	r = open_well(dir.path, now_ms);
 	assert_true(red_knows(r, "a") && red_knows(r, "b") && !red_knows(r, "c"));
 	red_free(&r);
 }
@@ -507,16 +490,16 @@ static void the_first_second_of_a_service_is_put_right(void **state)
 {
 	uint64_t now_ms = START_S * 1000, wrong_ms = now_ms + 86400000;
 	struct red_window w = {.window_s = 2 * 86400, .service = "b"};
-	struct red *r = open_red(dir.path, now_ms);
+	struct red *r = open_well(dir.path, now_ms);
 
 	take_one(r, 1, "a", "b", wrong_ms);
 	red_free(&r);
-	r = open_red(dir.path, now_ms);
+	r = open_well(dir.path, now_ms);
 	take_one(r, 2, "a", "b", now_ms);
 	red_free(&r);
 	for (int i = 0; i < 2; i++) { /* the second time without what the journal has */
 		now_ms = wrong_ms + 60000;
-		r = open_red(dir.path, now_ms);
+		r = open_well(dir.path, now_ms);
 		assert_int_equal(red_window_plan(r, &w, now_ms), 0);
 		assert_true(red_covered_s(r, &w, "b") > 86400);
 		for (int j = 0; j < 700; j++)
@@ -524,8 +507,6 @@ static void the_first_second_of_a_service_is_put_right(void **state)
 		red_free(&r);
 	}
 }
-
-#define RED_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
 {

@@ -1,31 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* telemetry.db: damage, full disks, years of data. None of it stops counting. */
 #include "ctl/meshd/red/disk.h"
-#include "tests/unit/red_model.h"
+#include "tests/unit/red_rig.h"
 
 #include <errno.h>
 #include <signal.h>
 #include <sqlite3.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-
-#define START_S 1763868000ull
-
-static struct test_dir dir;
-
-static int setup(void **state)
-{
-	test_dir_make(&dir);
-	model.n = 0;
-	model.random = 42;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	test_dir_remove(&dir);
-	return 0;
-}
 
 static const char *file_of(const char *name)
 {
@@ -40,14 +22,6 @@ static bool there(const char *name)
 	struct stat st;
 
 	return stat(file_of(name), &st) == 0;
-}
-
-static struct red *open_red(uint64_t now_ms)
-{
-	struct red *r;
-
-	assert_int_equal(red_new(dir.path, now_ms, &r), 0);
-	return r;
 }
 
 static void send_some(struct red *r, uint64_t *seq, unsigned batches, uint64_t now_ms)
@@ -311,8 +285,6 @@ static void the_file_is_bounded_in_bytes_too(void **state)
 	assert_int_equal(newest, 1); /* the oldest went */
 	red_disk_close(&d);
 }
-
-#define RED_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
 {

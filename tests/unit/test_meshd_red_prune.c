@@ -3,29 +3,12 @@
  * long journal does not make that slow. */
 #include "ctl/meshd/red/disk_impl.h"
 #include "ctl/meshd/red/red_impl.h"
-#include "tests/unit/red_model.h"
+#include "tests/unit/red_rig.h"
 
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define START_S 1763868000ull
-#define ROWS	20000
-
-static struct test_dir dir;
-
-static int setup(void **state)
-{
-	test_dir_make(&dir);
-	model.n = 0;
-	model.random = 42;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	test_dir_remove(&dir);
-	return 0;
-}
+#define ROWS 20000
 
 /* A journal of so many rows, 40 of each second. */
 static struct red_disk *open_journal(uint64_t *last_id)
@@ -154,7 +137,7 @@ static void the_journal_keeps_to_its_limit(void **state)
 	uint64_t now_ms = START_S * 1000, most = 0;
 	struct red *r;
 
-	assert_int_equal(red_new(dir.path, now_ms, &r), 0);
+	r = open_red(now_ms);
 	red_disk_limit(r->disk, RED_DISK_BYTES, 20000);
 	for (unsigned i = 0; i < 500; i++) {
 		assert_int_equal(model_send(r, "n", "e", i + 1, now_ms / 1000, 16, true, now_ms),
@@ -166,7 +149,7 @@ static void the_journal_keeps_to_its_limit(void **state)
 	assert_true(most > 20000 && most < 100000);
 	model_compare_groups(r, 86400, now_ms);
 	red_free(&r);
-	assert_int_equal(red_new(dir.path, now_ms, &r), 0);
+	r = open_red(now_ms);
 	model_compare_groups(r, 86400, now_ms);
 	red_free(&r);
 }
@@ -198,7 +181,7 @@ static void who_reads_for_ever_does_not_fill_the_disk(void **state)
 	char path[128];
 	struct red *r;
 
-	assert_int_equal(red_new(dir.path, now_ms, &r), 0);
+	r = open_red(now_ms);
 	r->disk->wal.max = 1 << 20;
 	send_and_tick(r, 1, &seq, &now_ms);
 	snprintf(path, sizeof(path), "%s/telemetry.db", dir.path);
@@ -218,12 +201,10 @@ static void who_reads_for_ever_does_not_fill_the_disk(void **state)
 	assert_true(log_length() < 1 << 20);
 	model_compare_groups(r, 86400, now_ms);
 	red_free(&r);
-	assert_int_equal(red_new(dir.path, now_ms, &r), 0);
+	r = open_red(now_ms);
 	model_compare_groups(r, 86400, now_ms);
 	red_free(&r);
 }
-
-#define RED_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
 {
