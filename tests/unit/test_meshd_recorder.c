@@ -314,6 +314,32 @@ static void a_full_disk_is_said_and_leaves_no_file(void **state)
 	start();
 }
 
+static void a_write_that_fails_is_said_and_the_next_may_go_well(void **state)
+{
+	struct rec one = {.trace = "t", .id = 1};
+	struct rlimit before, small = {.rlim_cur = 4200};
+	struct record_batch_view v;
+	uint32_t first, n;
+	size_t len;
+	void *data = rec_batch(&one, 1, &len);
+
+	assert_int_equal(record_batch_check(data, len, &v), 0);
+	getrlimit(RLIMIT_FSIZE, &before);
+	signal(SIGXFSZ, SIG_IGN);
+	small.rlim_max = before.rlim_max;
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+	assert_int_equal(recorder_add(ring, &v, 1, &first), -EIO); /* a part of it */
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+	assert_int_equal(records(), 0);
+	first = add_one(2, 2);
+	assert_int_equal(id_at(first), 2);
+	restart();
+	recorder_range(ring, &first, &n);
+	assert_int_equal(n - first, 1);
+	assert_int_equal(id_at(first), 2);
+	free(data);
+}
+
 /* --- at random ------------------------------------------------------------------------- */
 
 #define BATCHES 3000
@@ -485,6 +511,7 @@ int main(void)
 		T(without_a_file_there_is_none_unless_it_is_to_be_made),
 		T(a_file_that_is_cut_under_it_is_an_error_and_no_signal),
 		T(a_full_disk_is_said_and_leaves_no_file),
+		T(a_write_that_fails_is_said_and_the_next_may_go_well),
 		T(it_is_as_a_plain_list),
 	};
 

@@ -12,6 +12,17 @@
 
 /* --- the recorder ---------------------------------------------------------------------- */
 
+/* err: what opening it, or the last write, came to. */
+static void say(struct traces *t, int err)
+{
+	if (err && !t->recorder_error[0])
+		log_error("%s/" RECORDER_FILE " cannot be used: %s", t->o.dir, strerror(-err));
+	t->recorder_error[0] = '\0';
+	if (err)
+		snprintf(t->recorder_error, sizeof(t->recorder_error),
+			 RECORDER_FILE ": %s: under load spans are lost", strerror(-err));
+}
+
 void recorder_start(struct traces *t, bool make)
 {
 	int err;
@@ -20,14 +31,7 @@ void recorder_start(struct traces *t, bool make)
 		return;
 	t->recorder_retry_ms = t->now_ms + RETRY_MS;
 	err = recorder_open(t->o.dir, t->recorder_size, make, &t->recorder);
-	if (err == -ENOENT && !make)
-		err = 0;
-	if (err && !t->recorder_error[0])
-		log_error("%s/" RECORDER_FILE " cannot be used: %s", t->o.dir, strerror(-err));
-	t->recorder_error[0] = '\0';
-	if (err)
-		snprintf(t->recorder_error, sizeof(t->recorder_error),
-			 RECORDER_FILE ": %s: under load spans are lost", strerror(-err));
+	say(t, err == -ENOENT && !make ? 0 : err);
 }
 
 void recorder_look(struct traces *t)
@@ -252,6 +256,17 @@ static int take_directly(struct traces *t, const struct record_batch_view *v)
 	return r < 0 ? r : 0;
 }
 
+/* Puts a batch into the recorder. */
+static int record_batch_put(struct traces *t, const struct record_batch_view *v, uint64_t came_ms,
+			    uint32_t *first)
+{
+	int err = t->recorder ? recorder_add(t->recorder, v, came_ms, first) : -EIO;
+
+	if (t->recorder && (err || t->recorder_error[0]))
+		say(t, err);
+	return err;
+}
+
 int traces_take_records(struct traces *t, const struct record_batch_view *batches, size_t n,
 			uint64_t now_ms)
 {
@@ -263,7 +278,7 @@ int traces_take_records(struct traces *t, const struct record_batch_view *batche
 	if (!t->recorder && (!t->recorder_error[0] || now_ms >= t->recorder_retry_ms))
 		recorder_start(t, true);
 	for (size_t i = 0; i < n; i++) {
-		if (t->recorder && !recorder_add(t->recorder, &batches[i], came_ms, &first)) {
+		if (!record_batch_put(t, &batches[i], came_ms, &first)) {
 			note_batch(t, &batches[i], first);
 			(void)list_due(t, first); /* what fails is found on demand */
 		} else if (take_directly(t, &batches[i])) {
