@@ -3,7 +3,6 @@
 #include "ctl/meshd/dbfile.h"
 
 #include <errno.h>
-#include <stddef.h>
 
 int dbfile_fault(sqlite3 *db)
 {
@@ -73,4 +72,34 @@ int dbfile_prepare(sqlite3 *db, const char *const *sql, sqlite3_stmt **stmt, uns
 		    SQLITE_OK)
 			return dbfile_fault(db);
 	return 0;
+}
+
+static void bind_bytes(sqlite3_stmt *st, int i, const struct dbfile_bytes *b)
+{
+	sqlite3_bind_blob64(st, i, b->p, b->len, SQLITE_STATIC);
+}
+
+void dbfile_bind(sqlite3_stmt *st, const char *fmt, va_list ap)
+{
+	for (int i = 1; *fmt; fmt++, i++) {
+		switch (*fmt) {
+		case 's':
+			sqlite3_bind_text(st, i, va_arg(ap, const char *), -1, SQLITE_STATIC);
+			break;
+		case 'k':
+			sqlite3_bind_blob(st, i, va_arg(ap, const uint8_t *), 16, SQLITE_STATIC);
+			break;
+		case 'b':
+			bind_bytes(st, i, va_arg(ap, const struct dbfile_bytes *));
+			break;
+		default:
+			sqlite3_bind_int64(st, i, va_arg(ap, sqlite3_int64));
+		}
+	}
+}
+
+void dbfile_reset(sqlite3_stmt *st)
+{
+	sqlite3_reset(st);
+	sqlite3_clear_bindings(st);
 }

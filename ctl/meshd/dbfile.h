@@ -16,6 +16,8 @@
 #define MESHD_DBFILE_H
 
 #include <sqlite3.h>
+#include <stdarg.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /* Of files whose log wal.h writes back: what is committed is with the kernel then, which kill -9
@@ -40,5 +42,14 @@ int dbfile_run(sqlite3 *db, const char *sql); /* whatever rows it gives are drop
 int dbfile_number(sqlite3 *db, const char *sql, int64_t *value);
 /* What the last failure comes to: -EBADMSG or -EIO. */
 int dbfile_fault(sqlite3 *db);
+
+struct dbfile_bytes {
+	const void *p;
+	size_t len;
+};
+/* Binds by the letters of fmt: s text (NULL: SQL's NULL), i a whole number of 64 bits, k a key of
+ * 16 bytes, b struct dbfile_bytes *. What is bound stays the caller's until dbfile_reset(). */
+void dbfile_bind(sqlite3_stmt *st, const char *fmt, va_list ap);
+void dbfile_reset(sqlite3_stmt *st); /* unbinds too */
 
 #endif

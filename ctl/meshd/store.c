@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See store.h: reading and writing. Opening is in store_open.c. */
+#include "ctl/meshd/dbfile.h"
 #include "ctl/meshd/store_impl.h"
 
 #include <errno.h>
@@ -60,27 +61,15 @@ static int fail(struct store *s)
 	return -EIO;
 }
 
-/* Binds by the letters of fmt: s text (NULL allowed), i uint64_t. */
+/* By dbfile_bind(). */
 static sqlite3_stmt *bind(struct store *s, enum statement id, const char *fmt, ...)
 {
-	sqlite3_stmt *st = s->stmt[id];
 	va_list ap;
 
 	va_start(ap, fmt);
-	for (int i = 1; *fmt; fmt++, i++) {
-		if (*fmt == 's')
-			sqlite3_bind_text(st, i, va_arg(ap, const char *), -1, SQLITE_STATIC);
-		else
-			sqlite3_bind_int64(st, i, (sqlite3_int64)va_arg(ap, uint64_t));
-	}
+	dbfile_bind(s->stmt[id], fmt, ap);
 	va_end(ap);
-	return st;
-}
-
-static void unbind(sqlite3_stmt *st)
-{
-	sqlite3_reset(st);
-	sqlite3_clear_bindings(st);
+	return s->stmt[id];
 }
 
 /* Runs a statement that gives no rows. */
@@ -88,7 +77,7 @@ static int run(struct store *s, sqlite3_stmt *st)
 {
 	int r = sqlite3_step(st) == SQLITE_DONE ? 0 : fail(s);
 
-	unbind(st);
+	dbfile_reset(st);
 	return r;
 }
 
@@ -162,7 +151,7 @@ static int counts(struct store *s, sqlite3_stmt *st, int64_t *a, int64_t *b)
 	} else {
 		r = fail(s);
 	}
-	unbind(st);
+	dbfile_reset(st);
 	return r;
 }
 
@@ -230,7 +219,7 @@ static int get_text(struct store *s, sqlite3_stmt *st, char **text, uint64_t *nu
 	} else {
 		r = step == SQLITE_DONE ? -ENOENT : fail(s);
 	}
-	unbind(st);
+	dbfile_reset(st);
 	return r;
 }
 
@@ -254,7 +243,7 @@ int store_config_each(struct store *s, int (*fn)(void *, const char *, const cha
 		r = fn(arg, text_at(st, 0), text_at(st, 1), (uint64_t)sqlite3_column_int64(st, 2));
 	if (step != SQLITE_ROW && step != SQLITE_DONE)
 		r = fail(s);
-	unbind(st);
+	dbfile_reset(st);
 	return r;
 }
 
@@ -276,7 +265,7 @@ int store_history_each(struct store *s, const char *service,
 	}
 	if (step != SQLITE_ROW && step != SQLITE_DONE)
 		r = fail(s);
-	unbind(st);
+	dbfile_reset(st);
 	return r;
 }
 
@@ -290,7 +279,7 @@ static int each_text(struct store *s, sqlite3_stmt *st,
 		r = fn(arg, text_at(st, 0), text_at(st, 1), text_at(st, 2));
 	if (step != SQLITE_ROW && step != SQLITE_DONE)
 		r = fail(s);
-	unbind(st);
+	dbfile_reset(st);
 	return r;
 }
 

@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Bind by order; n INTEGER, t TEXT, b BLOB: see bind(). */
 const char *const disk_statements[DISK_STATEMENTS] = {
 	[D_BEGIN] = "BEGIN IMMEDIATE",
 	[D_COMMIT] = "COMMIT",
@@ -61,48 +60,22 @@ const char *red_disk_error(const struct red_disk *d)
 	return d->error;
 }
 
-struct bytes {
-	const void *p;
-	size_t len;
-};
-
-/* Binds by the letters of fmt: n uint64_t, t text, b struct bytes *. What is bound stays the
- * caller's until unbind(). */
+/* By dbfile_bind(). */
 static sqlite3_stmt *bind(struct red_disk *d, enum disk_statement id, const char *fmt, ...)
 {
-	sqlite3_stmt *st = d->stmt[id];
-	const struct bytes *b;
 	va_list ap;
 
 	va_start(ap, fmt);
-	for (int i = 1; *fmt; fmt++, i++) {
-		switch (*fmt) {
-		case 'n':
-			sqlite3_bind_int64(st, i, (sqlite3_int64)va_arg(ap, uint64_t));
-			break;
-		case 't':
-			sqlite3_bind_text(st, i, va_arg(ap, const char *), -1, SQLITE_STATIC);
-			break;
-		default:
-			b = va_arg(ap, const struct bytes *);
-			sqlite3_bind_blob64(st, i, b->p, b->len, SQLITE_STATIC);
-		}
-	}
+	dbfile_bind(d->stmt[id], fmt, ap);
 	va_end(ap);
-	return st;
-}
-
-static void unbind(sqlite3_stmt *st)
-{
-	sqlite3_reset(st);
-	sqlite3_clear_bindings(st);
+	return d->stmt[id];
 }
 
 static int run(struct red_disk *d, sqlite3_stmt *st)
 {
 	int r = sqlite3_step(st) == SQLITE_DONE ? 0 : disk_fail(d);
 
-	unbind(st);
+	dbfile_reset(st);
 	return r;
 }
 
@@ -118,9 +91,9 @@ static const char *text(sqlite3_stmt *st, int column)
 	return s ? s : "";
 }
 
-static struct bytes blob(sqlite3_stmt *st, int column)
+static struct dbfile_bytes blob(sqlite3_stmt *st, int column)
 {
-	struct bytes b = {.p = sqlite3_column_blob(st, column)};
+	struct dbfile_bytes b = {.p = sqlite3_column_blob(st, column)};
 
 	b.len = b.p ? (size_t)sqlite3_column_bytes(st, column) : 0;
 	return b;
@@ -133,7 +106,7 @@ static uint64_t ask(struct red_disk *d, sqlite3_stmt *st)
 
 	if (sqlite3_step(st) == SQLITE_ROW)
 		n = number(st, 0);
-	unbind(st);
+	dbfile_reset(st);
 	return n;
 }
 
@@ -147,7 +120,7 @@ static int each(struct red_disk *d, sqlite3_stmt *st, int (*one)(sqlite3_stmt *s
 		r = one(st, arg);
 	if (step != SQLITE_ROW && step != SQLITE_DONE)
 		r = disk_fail(d);
-	unbind(st);
+	dbfile_reset(st);
 	return r;
 }
 
@@ -196,12 +169,12 @@ void red_disk_rollback(struct red_disk *d)
 
 int red_disk_agent_put(struct red_disk *d, const struct red_disk_agent *a)
 {
-	return run(d, bind(d, D_AGENT_PUT, "ttnn", a->node, a->epoch, a->seq, a->used_s));
+	return run(d, bind(d, D_AGENT_PUT, "ssii", a->node, a->epoch, a->seq, a->used_s));
 }
 
 int red_disk_agent_drop(struct red_disk *d, const char *node, const char *epoch)
 {
-	return run(d, bind(d, D_AGENT_DROP, "tt", node, epoch));
+	return run(d, bind(d, D_AGENT_DROP, "ss", node, epoch));
 }
 
 struct agents {
@@ -230,8 +203,8 @@ int red_disk_agents(struct red_disk *d, int (*fn)(void *arg, const struct red_di
 int red_disk_journal_put(struct red_disk *d, uint64_t second_s, const void *records, size_t len,
 			 uint64_t *id)
 {
-	struct bytes b = {records, len};
-	int r = run(d, bind(d, D_JOURNAL_PUT, "nb", second_s, &b));
+	struct dbfile_bytes b = {records, len};
+	int r = run(d, bind(d, D_JOURNAL_PUT, "ib", second_s, &b));
 
 	if (!r) {
 		*id = (uint64_t)sqlite3_last_insert_rowid(d->db);
@@ -248,7 +221,7 @@ struct entries {
 static int one_entry(sqlite3_stmt *st, void *arg)
 {
 	struct entries *to = arg;
-	struct bytes b = blob(st, 2);
+	struct dbfile_bytes b = blob(st, 2);
 
 	return to->fn(to->arg, number(st, 0), number(st, 1), b.p, b.len);
 }
@@ -260,7 +233,7 @@ int red_disk_journal(struct red_disk *d, uint64_t from,
 {
 	struct entries to = {fn, arg};
 
-	return each(d, bind(d, D_JOURNAL_ALL, "n", from), one_entry, &to);
+	return each(d, bind(d, D_JOURNAL_ALL, "i", from), one_entry, &to);
 }
 
 bool red_disk_journal_full(const struct red_disk *d)
@@ -272,7 +245,7 @@ bool red_disk_journal_full(const struct red_disk *d)
 
 int red_disk_mark_put(struct red_disk *d, unsigned tier, unsigned shard, uint64_t id)
 {
-	return run(d, bind(d, D_MARK_PUT, "nnn", (uint64_t)tier, (uint64_t)shard, id));
+	return run(d, bind(d, D_MARK_PUT, "iii", (uint64_t)tier, (uint64_t)shard, id));
 }
 
 struct marks {
@@ -303,9 +276,9 @@ int red_disk_marks(struct red_disk *d,
 int red_disk_cell_put(struct red_disk *d, unsigned tier, uint64_t start_s, const char *service,
 		      const void *records, size_t len)
 {
-	struct bytes b = {records, len};
+	struct dbfile_bytes b = {records, len};
 
-	return run(d, bind(d, D_CELL_PUT, "nntb", (uint64_t)tier, start_s, service, &b));
+	return run(d, bind(d, D_CELL_PUT, "iisb", (uint64_t)tier, start_s, service, &b));
 }
 
 struct cells {
@@ -316,7 +289,7 @@ struct cells {
 static int one_cell(sqlite3_stmt *st, void *arg)
 {
 	struct cells *to = arg;
-	struct bytes b = blob(st, 1);
+	struct dbfile_bytes b = blob(st, 1);
 
 	return to->fn(to->arg, number(st, 0), b.p, b.len);
 }
@@ -330,19 +303,19 @@ int red_disk_cells(struct red_disk *d, unsigned tier, const char *service, uint6
 	sqlite3_stmt *st;
 
 	if (service)
-		st = bind(d, D_CELL_OF, "nnnt", (uint64_t)tier, from_s, to_s, service);
+		st = bind(d, D_CELL_OF, "iiis", (uint64_t)tier, from_s, to_s, service);
 	else
-		st = bind(d, D_CELL_ALL, "nnn", (uint64_t)tier, from_s, to_s);
+		st = bind(d, D_CELL_ALL, "iii", (uint64_t)tier, from_s, to_s);
 	return each(d, st, one_cell, &to);
 }
 
 int red_disk_oldest_s(struct red_disk *d, unsigned tier, uint64_t *start_s)
 {
-	sqlite3_stmt *st = bind(d, D_CELL_OLDEST, "n", (uint64_t)tier);
+	sqlite3_stmt *st = bind(d, D_CELL_OLDEST, "i", (uint64_t)tier);
 	int r = sqlite3_step(st) == SQLITE_ROW ? 0 : disk_fail(d);
 
 	*start_s = r ? 0 : number(st, 0);
-	unbind(st);
+	dbfile_reset(st);
 	return r;
 }
 
@@ -350,7 +323,7 @@ int red_disk_oldest_s(struct red_disk *d, unsigned tier, uint64_t *start_s)
 
 int red_disk_service_put(struct red_disk *d, const struct red_disk_service *s)
 {
-	return run(d, bind(d, D_SERVICE_PUT, "tnnn", s->name, s->first_s, s->last_s,
+	return run(d, bind(d, D_SERVICE_PUT, "siii", s->name, s->first_s, s->last_s,
 			   (uint64_t)s->called));
 }
 
@@ -387,7 +360,7 @@ struct due {
 /* What may go of the oldest few rows, whatever of them may not. */
 static int journal_due(struct red_disk *d, uint64_t id, uint64_t before_s, struct due *due)
 {
-	sqlite3_stmt *st = bind(d, D_JOURNAL_OLDEST, "nn", id, (uint64_t)RED_PRUNE_ROWS);
+	sqlite3_stmt *st = bind(d, D_JOURNAL_OLDEST, "ii", id, (uint64_t)RED_PRUNE_ROWS);
 	int step = SQLITE_DONE, r;
 
 	while (due->bytes < STEP_BYTES && (step = sqlite3_step(st)) == SQLITE_ROW) {
@@ -399,7 +372,7 @@ static int journal_due(struct red_disk *d, uint64_t id, uint64_t before_s, struc
 		due->bytes += number(st, 2);
 	}
 	r = step == SQLITE_DONE || step == SQLITE_ROW ? 0 : disk_fail(d);
-	unbind(st);
+	dbfile_reset(st);
 	return r;
 }
 
@@ -418,7 +391,7 @@ static int prune_journal(struct red_disk *d, const struct red_disk_keep *k)
 			return r;
 		d->journal_from_s = due.last_s + 1;
 	}
-	r = run(d, bind(d, D_PRUNE_JOURNAL, "nn", due.id, before_s));
+	r = run(d, bind(d, D_PRUNE_JOURNAL, "ii", due.id, before_s));
 	if (r)
 		return r;
 	d->journal_bytes -= due.bytes < d->journal_bytes ? due.bytes : d->journal_bytes;
@@ -437,7 +410,7 @@ static int prune_beyond(struct red_disk *d, const struct red_disk_keep *k)
 {
 	if (red_disk_bytes(d) <= d->bytes_max)
 		return 0;
-	return prune_rows(d, bind(d, D_PRUNE_CELL_OLDEST, "n", (uint64_t)RED_PRUNE_ROWS));
+	return prune_rows(d, bind(d, D_PRUNE_CELL_OLDEST, "i", (uint64_t)RED_PRUNE_ROWS));
 }
 
 static int prune_old(struct red_disk *d, const struct red_disk_keep *k)
@@ -446,14 +419,14 @@ static int prune_old(struct red_disk *d, const struct red_disk_keep *k)
 
 	switch (d->turn % 8) {
 	case 3:
-		return prune_rows(d, bind(d, D_PRUNE_SERVICE, "nn", k->cells_s[2], rows));
+		return prune_rows(d, bind(d, D_PRUNE_SERVICE, "ii", k->cells_s[2], rows));
 	case 7:
-		return prune_rows(d, bind(d, D_PRUNE_AGENT, "nn", k->cells_s[2], rows));
+		return prune_rows(d, bind(d, D_PRUNE_AGENT, "ii", k->cells_s[2], rows));
 	case 1:
 	case 5:
-		return prune_rows(d, bind(d, D_PRUNE_CELL, "nnn", 2ull, k->cells_s[2], rows));
+		return prune_rows(d, bind(d, D_PRUNE_CELL, "iii", 2ull, k->cells_s[2], rows));
 	default:
-		return prune_rows(d, bind(d, D_PRUNE_CELL, "nnn", 1ull, k->cells_s[1], rows));
+		return prune_rows(d, bind(d, D_PRUNE_CELL, "iii", 1ull, k->cells_s[1], rows));
 	}
 }
 

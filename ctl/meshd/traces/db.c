@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See db.h: reading and writing. Opening is in db_open.c. */
+#include "ctl/meshd/dbfile.h"
 #include "ctl/meshd/traces/db.h"
 #include "ctl/meshd/traces/traces.h"
 #include "lib/clock.h"
@@ -72,12 +73,6 @@ bool db_moved(struct db *db)
 	       moved;
 }
 
-void db_reset(sqlite3_stmt *st)
-{
-	sqlite3_reset(st);
-	sqlite3_clear_bindings(st);
-}
-
 const char *db_text(sqlite3_stmt *st, int column)
 {
 	const char *s = (const char *)sqlite3_column_text(st, column);
@@ -85,30 +80,22 @@ const char *db_text(sqlite3_stmt *st, int column)
 	return s ? s : "";
 }
 
-/* Binds by the letters of fmt: s text, i int64_t, k key. */
+/* By dbfile_bind(). */
 static sqlite3_stmt *bind(struct db *db, enum db_statement id, const char *fmt, ...)
 {
-	sqlite3_stmt *st = db->stmt[id];
 	va_list ap;
 
 	va_start(ap, fmt);
-	for (int i = 1; *fmt; fmt++, i++) {
-		if (*fmt == 's')
-			sqlite3_bind_text(st, i, va_arg(ap, const char *), -1, SQLITE_STATIC);
-		else if (*fmt == 'k')
-			sqlite3_bind_blob(st, i, va_arg(ap, const uint8_t *), 16, SQLITE_STATIC);
-		else
-			sqlite3_bind_int64(st, i, va_arg(ap, int64_t));
-	}
+	dbfile_bind(db->stmt[id], fmt, ap);
 	va_end(ap);
-	return st;
+	return db->stmt[id];
 }
 
 static int run(struct db *db, sqlite3_stmt *st)
 {
 	int r = sqlite3_step(st) == SQLITE_DONE ? 0 : db_fail(db);
 
-	db_reset(st);
+	dbfile_reset(st);
 	return r;
 }
 
@@ -192,7 +179,7 @@ static int one_row(struct db *db, sqlite3_stmt *st, struct trace_row *out)
 		db_row(st, out);
 	else if (step != SQLITE_DONE)
 		r = db_fail(db);
-	db_reset(st);
+	dbfile_reset(st);
 	return r;
 }
 
@@ -226,7 +213,7 @@ int db_trace_by_name(struct db *db, const char *name, struct trace_row *out)
 			id = sqlite3_column_int64(st, 0);
 		r = r == SQLITE_ROW ? 0 : r == SQLITE_DONE ? -ENOENT : db_fail(db);
 	}
-	db_reset(st);
+	dbfile_reset(st);
 	return id ? db_trace_by_id(db, id, out) : r;
 }
 

@@ -117,9 +117,9 @@ int db_count(struct db *db, int64_t *traces);
 /* Gives free pages back to the disk, some at a time. */
 void db_shrink(struct db *db);
 
-/* For reads: a row of a statement; false at its end, or after -EIO in *err. Reset it afterwards. */
+/* For reads: a row of a statement; false at its end, or after -EIO in *err. dbfile_reset() it
+ * afterwards. */
 bool db_next(struct db *db, sqlite3_stmt *st, int *err);
-void db_reset(sqlite3_stmt *st);
 const char *db_text(sqlite3_stmt *st, int column); /* never NULL */
 /* Between these a read ends after ms (db->late): rows so far are good. */
 void db_hurry(struct db *db, unsigned ms);

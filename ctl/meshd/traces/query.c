@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See traces.h: lists of traces, and what a trace is called. */
+#include "ctl/meshd/dbfile.h"
 #include "ctl/meshd/traces/impl.h"
 
 #include <errno.h>
@@ -82,7 +83,7 @@ int found_each(struct traces *t, const struct traces_filter *f, bool *complete,
 	}
 	*complete = all && !t->db.late;
 	db_hurry_done(&t->db);
-	db_reset(st);
+	dbfile_reset(st);
 	return err;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See traces.h: one trace, as a tree. What spans say of their parents can be anything: missing
  * parents, themselves, rings. */
+#include "ctl/meshd/dbfile.h"
 #include "ctl/meshd/traces/impl.h"
 
 #include <errno.h>
@@ -81,7 +82,7 @@ int stored_read(struct traces *t, int64_t trace, struct stored **out, size_t *n,
 		k += r >= 0;
 		bytes += r >= 0 ? (size_t)r : 0;
 	}
-	db_reset(st);
+	dbfile_reset(st);
 	if (r < 0 || err) {
 		stored_free(all, k);
 		return err ? err : r;
