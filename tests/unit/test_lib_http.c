@@ -1,143 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * lib/http, blocking and on a loop, against a small server of its own (one child process per test:
- * it answers each connection with a fixed text, after reading one request head, which it can hand
- * back).
- */
+/* lib/http, blocking, against a small server of its own. */
 #include "lib/http.h"
 
 #include <errno.h>
-#include <netinet/in.h>
 #include <setjmp.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/prctl.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <cmocka.h>
-
-enum behaviour { ANSWER, ECHO, SILENT, HANG_UP, FLOOD };
-
-struct server {
-	pid_t pid;
-	char base[64], dir[32], path[64];
-};
-
-static void send_all(int fd, const char *data, size_t len)
-{
-	while (len) {
-		ssize_t n = send(fd, data, len, MSG_NOSIGNAL);
-
-		if (n <= 0)
-			return;
-		data += n;
-		len -= (size_t)n;
-	}
-}
-
-/* Reads until the end of the head and of a Content-Length body. */
-static size_t read_request(int fd, char *buf, size_t cap)
-{
-	size_t len = 0, want = 0;
-	char *end = NULL, *length;
-	ssize_t n;
-
-	while ((!end || len < want) && len < cap - 1) {
-		n = recv(fd, buf + len, cap - 1 - len, 0);
-		if (n <= 0)
-			break;
-		len += (size_t)n;
-		buf[len] = 0;
-		end = strstr(buf, "\r\n\r\n");
-		length = strcasestr(buf, "content-length:");
-		if (end)
-			want = (size_t)(end + 4 - buf) + (length ? (size_t)atol(length + 15) : 0);
-	}
-	return len;
-}
-
-static void serve_one(int fd, enum behaviour how, const char *text)
-{
-	char request[8192], head[128];
-	size_t n = read_request(fd, request, sizeof(request));
-
-	switch (how) {
-	case ANSWER:
-		send_all(fd, text, strlen(text));
-		break;
-	case ECHO:
-		snprintf(head, sizeof(head), "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n", n);
-		send_all(fd, head, strlen(head));
-		send_all(fd, request, n);
-		break;
-	case SILENT:
-		pause();
-		break;
-	case HANG_UP:
-		break;
-	case FLOOD: /* more than the client's limit, without saying so before */
-		send_all(fd, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", 38);
-		memset(request, 'x', sizeof(request));
-		for (size_t sent = 0; sent <= HTTP_ANSWER_MAX; sent += sizeof(request))
-			send_all(fd, request, sizeof(request));
-		break;
-	}
-}
-
-static void server_start(struct server *s, bool local, enum behaviour how, const char *text)
-{
-	struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	struct sockaddr_un un = {.sun_family = AF_UNIX};
-	socklen_t len = sizeof(in);
-	int fd = socket(local ? AF_UNIX : AF_INET, SOCK_STREAM, 0), c;
-
-	memset(s, 0, sizeof(*s));
-	assert_true(fd >= 0);
-	if (local) {
-		snprintf(s->dir, sizeof(s->dir), "/tmp/http-test.XXXXXX");
-		assert_non_null(mkdtemp(s->dir));
-		snprintf(s->path, sizeof(s->path), "%s/sock", s->dir);
-		memcpy(un.sun_path, s->path, sizeof(s->path));
-		assert_int_equal(bind(fd, (struct sockaddr *)&un, sizeof(un)), 0);
-		snprintf(s->base, sizeof(s->base), "unix:%.58s", s->path);
-	} else {
-		assert_int_equal(bind(fd, (struct sockaddr *)&in, sizeof(in)), 0);
-		assert_int_equal(getsockname(fd, (struct sockaddr *)&in, &len), 0);
-		snprintf(s->base, sizeof(s->base), "http://127.0.0.1:%u", ntohs(in.sin_port));
-	}
-	assert_int_equal(listen(fd, 16), 0);
-	s->pid = fork();
-	assert_true(s->pid >= 0);
-	if (!s->pid) {
-		if (prctl(PR_SET_PDEATHSIG, SIGKILL) <
-		    0) /* also when a failed assertion ends the test */
-			_exit(1);
-		while ((c = accept(fd, NULL, NULL)) >= 0) {
-			serve_one(c, how, text);
-			close(c);
-		}
-		_exit(0);
-	}
-	close(fd);
-}
-
-static void server_stop(struct server *s)
-{
-	kill(s->pid, SIGKILL);
-	assert_int_equal(waitpid(s->pid, NULL, 0), s->pid);
-	if (s->path[0]) {
-		unlink(s->path);
-		rmdir(s->dir);
-	}
-}
+/* after the types that it needs */
+#include "tests/unit/http_server.h"
 
 static int call(const struct server *s, const char *method, const char *path, struct http_answer *a)
 {
@@ -352,149 +225,6 @@ static void path_segments_are_escaped(void **state)
 	assert_int_equal(http_escape("\xff\xff\xff\xff\xff\xff", out, sizeof(out)), -ENOBUFS);
 }
 
-/* --- on a loop ----------------------------------------------------------------------- */
-
-struct outcome {
-	struct http_client **client;
-	const struct server *again; /* start one more call from the callback */
-	int calls, error, status;
-	bool free_client;
-};
-
-static void on_answer(const struct http_answer *a, void *arg)
-{
-	struct outcome *o = arg;
-	struct http_call c = {.method = "GET", .path = "/again"};
-
-	o->calls++;
-	o->error = a->error;
-	o->status = a->status;
-	if (!a->error)
-		assert_non_null(a->body);
-	if (o->again) {
-		c.base = o->again->base;
-		o->again = NULL;
-		assert_int_equal(http_client_start(*o->client, &c, on_answer, o), 0);
-	}
-	if (o->free_client)
-		http_client_free(o->client);
-}
-
-static void run_until(struct loop *l, const int *calls, int wanted)
-{
-	for (int i = 0; i < 500 && *calls < wanted; i++)
-		assert_int_equal(loop_once(l, 20), 0);
-	assert_int_equal(*calls, wanted);
-}
-
-static void async_calls_answer_from_the_loop(void **state)
-{
-	struct http_client *hc;
-	struct outcome o[3] = {0};
-	struct server good, local;
-	struct http_call c = {.method = "GET", .path = "/"};
-	struct loop l;
-
-	server_start(&good, false, ECHO, NULL);
-	server_start(&local, true, ECHO, NULL);
-	assert_int_equal(loop_init(&l), 0);
-	assert_int_equal(http_client_new(&l, &hc), 0);
-	o[0].client = &hc;
-	o[0].again = &local;
-	c.base = good.base;
-	assert_int_equal(http_client_start(hc, &c, on_answer, &o[0]), 0);
-	c.base = "http://127.0.0.1:1";
-	assert_int_equal(http_client_start(hc, &c, on_answer, &o[1]), 0);
-	c.path = "bad";
-	assert_int_equal(http_client_start(hc, &c, on_answer, &o[2]), -EINVAL);
-	assert_int_equal(o[0].calls + o[1].calls, 0); /* never from inside the start */
-	run_until(&l, &o[0].calls, 2);
-	run_until(&l, &o[1].calls, 1);
-	assert_int_equal(o[0].status, 200);
-	assert_int_equal(o[1].error, -ECONNREFUSED);
-	assert_int_equal(o[2].calls, 0);
-	http_client_free(&hc);
-	assert_null(hc);
-	loop_done(&l);
-	server_stop(&good);
-	server_stop(&local);
-}
-
-static void async_timeout_fires(void **state)
-{
-	struct http_client *hc;
-	struct outcome o = {0};
-	struct server s;
-	struct http_call c = {.method = "GET", .path = "/", .timeout_ms = 50};
-	struct loop l;
-
-	server_start(&s, false, SILENT, NULL);
-	assert_int_equal(loop_init(&l), 0);
-	assert_int_equal(http_client_new(&l, &hc), 0);
-	c.base = s.base;
-	assert_int_equal(http_client_start(hc, &c, on_answer, &o), 0);
-	run_until(&l, &o.calls, 1);
-	assert_int_equal(o.error, -ETIMEDOUT);
-	http_client_free(&hc);
-	loop_done(&l);
-	server_stop(&s);
-}
-
-static void calls_are_cancelled_by_their_arg(void **state)
-{
-	struct http_client *hc;
-	struct outcome o[2] = {0}, other = {0};
-	struct server silent, good;
-	struct http_call c = {.method = "GET", .path = "/"};
-	struct loop l;
-
-	server_start(&silent, false, SILENT, NULL);
-	server_start(&good, false, ECHO, NULL);
-	assert_int_equal(loop_init(&l), 0);
-	assert_int_equal(http_client_new(&l, &hc), 0);
-	c.base = silent.base;
-	assert_int_equal(http_client_start(hc, &c, on_answer, &o[0]), 0);
-	assert_int_equal(loop_once(&l, 20), 0);
-	c.base = good.base;
-	assert_int_equal(http_client_start(hc, &c, on_answer, &o[0]), 0);
-	assert_int_equal(http_client_start(hc, &c, on_answer, &other), 0);
-	http_client_cancel(hc, &o[0]);
-	http_client_cancel(hc, &o[1]); /* has none */
-	run_until(&l, &other.calls, 1);
-	assert_int_equal(o[0].calls, 0);
-	http_client_free(&hc);
-	loop_done(&l);
-	server_stop(&silent);
-	server_stop(&good);
-}
-
-static void freeing_the_client_cancels_what_is_under_way(void **state)
-{
-	struct http_client *hc;
-	struct outcome o = {0}, last = {.client = &hc, .free_client = true};
-	struct server silent, good;
-	struct http_call c = {.method = "GET", .path = "/"};
-	struct loop l;
-
-	server_start(&silent, false, SILENT, NULL);
-	server_start(&good, false, ECHO, NULL);
-	assert_int_equal(loop_init(&l), 0);
-	assert_int_equal(http_client_new(&l, &hc), 0);
-	c.base = silent.base;
-	assert_int_equal(http_client_start(hc, &c, on_answer, &o), 0);
-	c.base = good.base;
-	assert_int_equal(http_client_start(hc, &c, on_answer, &last), 0);
-	run_until(&l, &last.calls, 1); /* its callback frees the client */
-	assert_null(hc);
-	assert_int_equal(loop_once(&l, 20), 0);
-	assert_int_equal(o.calls, 0);
-	assert_int_equal(l.armed, 0);
-	http_client_free(&hc);
-	loop_done(&l);
-	server_stop(&silent);
-	server_stop(&good);
-}
-
 /* What is taken while it comes. */
 struct taken {
 	size_t bytes, stop_at; /* stop_at 0: never */
@@ -603,10 +333,6 @@ int main(void)
 		cmocka_unit_test(a_byte_from_elsewhere_ends_a_stream),
 		cmocka_unit_test(a_silent_stream_is_a_timeout),
 		cmocka_unit_test(a_refusal_is_no_stream),
-		cmocka_unit_test(async_calls_answer_from_the_loop),
-		cmocka_unit_test(async_timeout_fires),
-		cmocka_unit_test(calls_are_cancelled_by_their_arg),
-		cmocka_unit_test(freeing_the_client_cancels_what_is_under_way),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
