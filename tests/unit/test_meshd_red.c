@@ -220,6 +220,28 @@ static void take_one(struct red *r, uint64_t seq, const char *source, const char
 	red_sum_done(&d.sum);
 }
 
+#define MANY 1024
+
+/* As many callers of the backend in one batch, from that number on: one by one they would outrun a
+ * slow disk. */
+static void take_many(struct red *r, uint64_t seq, unsigned first, uint64_t now_ms)
+{
+	static char source[MANY][32];
+	static struct red_delta d[MANY];
+	struct red_batch b = {
+		.node = "n", .epoch = "e", .seq = seq, .time_ms = now_ms, .deltas = d, .n = MANY};
+
+	for (unsigned i = 0; i < MANY; i++) {
+		snprintf(source[i], sizeof(source[i]), "caller-%u", first + i);
+		d[i] = (struct red_delta){.key = {source[i], "backend", "v1", RED_HTTP, RED_OK},
+					  .sum = {.requests = 1}};
+		assert_int_equal(histogram_sparse_add(&d[i].sum.histogram, 100, 1), 0);
+	}
+	assert_int_equal(red_take(r, &b, now_ms), 0);
+	for (unsigned i = 0; i < MANY; i++)
+		red_sum_done(&d[i].sum);
+}
+
 static uint64_t requests_of(struct red *r, const char *service, uint64_t window_s, uint64_t now_ms)
 {
 	struct red_window w = {.window_s = window_s, .step_s = window_s, .service = service};
@@ -349,10 +371,8 @@ static void series_that_are_not_used_make_room(void **state)
 	struct red_counts c;
 	char source[32];
 
-	for (unsigned i = 0; i < RED_SERIES_MAX; i++) {
-		snprintf(source, sizeof(source), "caller-%u", i);
-		take_one(r, ++seq, source, "backend", now_ms);
-	}
+	for (unsigned i = 0; i < RED_SERIES_MAX; i += MANY)
+		take_many(r, ++seq, i, now_ms);
 	for (unsigned i = 0; i < 2000; i++) { /* they are written and grow old */
 		now_ms += 600;
 		red_tick(r, now_ms);
