@@ -325,8 +325,12 @@ static int start_signals(struct supervisor *s)
 
 static int start_admin(struct supervisor *s)
 {
-	struct admin_ops ops = {
-		.arg = s, .name = s->cfg->node, .metrics = state_metrics, .ready = state_ready};
+	struct admin_ops ops = {.arg = s,
+				.name = s->cfg->node,
+				.metrics_begin = state_metrics_begin,
+				.metrics_part = state_metrics_part,
+				.metrics_end = state_metrics_end,
+				.ready = state_ready};
 	int err = handover_admin(s), fd;
 
 	if (err || s->admin_fd < 0)

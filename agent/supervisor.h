@@ -162,8 +162,10 @@ void adopt_sweep(struct supervisor *s, uint64_t after_ms);
 bool supervisor_flush(struct supervisor *s);
 
 /* supervisor_state.c: what meshd and /metrics are told. */
-char *state_json(struct supervisor *s); /* the caller frees; NULL without memory */
-void state_metrics(void *arg, struct buf *out, bool exemplars);
+char *state_json(struct supervisor *s);		      /* the caller frees; NULL without memory */
+void *state_metrics_begin(void *arg, bool exemplars); /* as in struct admin_ops */
+bool state_metrics_part(void *arg, void *text, struct buf *out);
+void state_metrics_end(void *text);
 bool state_ready(void *arg, const char **why);
 
 /* supervisor_breakers.c */

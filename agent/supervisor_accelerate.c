@@ -284,7 +284,7 @@ static void trial_metrics(const struct acceleration *a, enum mesh_splice_mode mo
 	}
 }
 
-void acceleration_metrics(const struct supervisor *s, struct buf *out)
+void acceleration_metrics(struct supervisor *s, struct buf *out)
 {
 	const struct acceleration *a = &s->acceleration;
 

@@ -50,6 +50,6 @@ uint32_t acceleration_flags(const struct supervisor *s, uint8_t configured);
 /* Members "accelerate" and "acceleration" of an object, for meshd. */
 void acceleration_json(const struct supervisor *s, struct buf *b);
 /* mesh_acceleration_*. */
-void acceleration_metrics(const struct supervisor *s, struct buf *out);
+void acceleration_metrics(struct supervisor *s, struct buf *out);
 
 #endif

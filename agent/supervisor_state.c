@@ -276,26 +276,8 @@ static void write_netns(struct supervisor *s, struct buf *out)
 	buf_printf(out, "mesh_network_namespaces{state=\"port-taken\"} %u\n", taken);
 }
 
-void state_metrics(void *arg, struct buf *out, bool exemplars)
+static void write_process(struct supervisor *s, struct buf *out)
 {
-	struct supervisor *s = arg;
-
-	workers_drain_rings(&s->workers);
-	kernel_events_drain(s->kernel);
-	tcp_beat(s);
-	metrics_write(s->metrics, out, exemplars);
-	write_endpoints(s, out);
-	write_inflight(s, out);
-	breakers_metrics(s, out);
-	coverage_metrics(s, out);
-	tcp_metrics(s, out);
-	gain_metrics(s, out);
-	telemetry_metrics(s, out);
-	write_counters(s, out);
-	splice_metrics(s, out);
-	acceleration_metrics(s, out);
-	write_maps(s, out);
-	write_netns(s, out);
 	exposition_single(out, "mesh_workers", "gauge", "Workers that there should be.",
 			  s->cfg->workers);
 	exposition_single(out, "mesh_workers_ready", "gauge", "Workers that answer.",
@@ -313,6 +295,55 @@ void state_metrics(void *arg, struct buf *out, bool exemplars)
 	buf_printf(out, "mesh_build_info{version=\"%s\",abi=\"%d\"} 1\n", MESH_VERSION,
 		   MESH_ABI_VERSION);
 	exposition_process(out, (double)s->started_ms / 1e3);
+}
+
+struct state_text {
+	struct metrics_text *metrics; /* NULL: all of that was written */
+	uint32_t next;		      /* of `others` */
+};
+
+void *state_metrics_begin(void *arg, bool exemplars)
+{
+	struct state_text *t = calloc(1, sizeof(*t));
+	struct supervisor *s = arg;
+
+	workers_drain_rings(&s->workers);
+	kernel_events_drain(s->kernel);
+	tcp_beat(s);
+	if (t)
+		t->metrics = metrics_text_new(s->metrics, exemplars);
+	if (t && !t->metrics) {
+		free(t);
+		return NULL;
+	}
+	return t;
+}
+
+bool state_metrics_part(void *arg, void *text, struct buf *out)
+{
+	static void (*const others[])(struct supervisor * s, struct buf * out) = {
+		write_endpoints, write_inflight,       breakers_metrics,  coverage_metrics,
+		tcp_metrics,	 gain_metrics,	       telemetry_metrics, write_counters,
+		splice_metrics,	 acceleration_metrics, write_maps,	  write_netns,
+		write_process};
+	struct state_text *t = text;
+
+	if (t->metrics) {
+		if (!metrics_text_part(t->metrics, out))
+			metrics_text_free(&t->metrics);
+		return true;
+	}
+	others[t->next](arg, out);
+	return ++t->next < sizeof(others) / sizeof(*others);
+}
+
+void state_metrics_end(void *text)
+{
+	struct state_text *t = text;
+
+	if (t)
+		metrics_text_free(&t->metrics);
+	free(t);
 }
 
 bool state_ready(void *arg, const char **why)

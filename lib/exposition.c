@@ -173,7 +173,15 @@ static void seal_head(struct buf *out, const char *help, const char *type)
 	buf_char(out, '\n');
 }
 
-static void seal_openmetrics(struct buf *text)
+/* What is in `out` becomes the text. */
+static void replace(struct buf *text, struct buf *out)
+{
+	out->failed |= text->failed;
+	buf_done(text);
+	*text = *out;
+}
+
+static void seal_openmetrics(struct buf *text, bool last)
 {
 	const char *help = NULL, *next;
 	struct buf out;
@@ -189,44 +197,78 @@ static void seal_openmetrics(struct buf *text)
 		else
 			buf_add(&out, p, (size_t)(next - p));
 	}
-	buf_str(&out, "# EOF\n");
-	out.failed |= text->failed;
-	buf_done(text);
-	*text = out;
+	if (last)
+		buf_str(&out, "# EOF\n");
+	replace(text, &out);
 }
 
-static void seal_gzip(struct buf *text)
-{
-	z_stream z = {0};
-	unsigned char *out = NULL;
-	size_t room;
+struct exposition_stream {
+	struct exposition x;
+	z_stream z; /* with x.gzip */
+};
 
-	if (deflateInit2(&z, Z_BEST_SPEED, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) != Z_OK) {
-		text->failed = true;
-		return;
+struct exposition_stream *exposition_stream_new(const struct exposition *x)
+{
+	struct exposition_stream *e = calloc(1, sizeof(*e));
+
+	if (!e)
+		return NULL;
+	e->x = *x;
+	if (x->gzip &&
+	    deflateInit2(&e->z, Z_BEST_SPEED, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) != Z_OK) {
+		free(e);
+		return NULL;
 	}
-	room = deflateBound(&z, text->len);
-	out = malloc(room);
-	z.next_in = (unsigned char *)text->data;
-	z.avail_in = (unsigned)text->len;
-	z.next_out = out;
-	z.avail_out = (unsigned)room;
-	if (out && deflate(&z, Z_FINISH) == Z_STREAM_END) {
-		buf_reset(text);
-		buf_add(text, out, z.total_out);
-	} else {
-		text->failed = true;
-	}
-	(void)deflateEnd(&z); /* says only that the stream had not ended, which we know */
-	free(out);
+	return e;
+}
+
+void exposition_stream_free(struct exposition_stream **ep)
+{
+	if (*ep && (*ep)->x.gzip)
+		(void)deflateEnd(&(*ep)->z); /* says only whether the stream had ended */
+	free(*ep);
+	*ep = NULL;
+}
+
+static void seal_gzip(z_stream *z, struct buf *text, bool last)
+{
+	unsigned char room[16384];
+	struct buf out;
+	int err = Z_OK;
+
+	buf_init(&out, text->max);
+	z->next_in = (unsigned char *)text->data;
+	z->avail_in = (unsigned)text->len;
+	do {
+		z->next_out = room;
+		z->avail_out = sizeof(room);
+		err = deflate(z, last ? Z_FINISH : Z_SYNC_FLUSH);
+		buf_add(&out, room, sizeof(room) - z->avail_out);
+	} while (!z->avail_out && err == Z_OK);
+	/* Z_BUF_ERROR: there was nothing to do */
+	out.failed |= last ? err != Z_STREAM_END : err != Z_OK && err != Z_BUF_ERROR;
+	replace(text, &out);
+}
+
+void exposition_stream_part(struct exposition_stream *e, struct buf *text, bool last)
+{
+	if (e->x.openmetrics)
+		seal_openmetrics(text, last);
+	if (e->x.gzip && !text->failed)
+		seal_gzip(&e->z, text, last);
 }
 
 void exposition_seal(const struct exposition *x, struct buf *text)
 {
-	if (x->openmetrics)
-		seal_openmetrics(text);
-	if (x->gzip && text->len && !text->failed)
-		seal_gzip(text);
+	struct exposition_stream *e;
+
+	if (!text->len && !x->openmetrics) /* nothing stays nothing */
+		return;
+	e = exposition_stream_new(x);
+	text->failed |= !e;
+	if (e)
+		exposition_stream_part(e, text, true);
+	exposition_stream_free(&e);
 }
 
 /* --- text --- */

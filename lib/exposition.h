@@ -27,6 +27,14 @@ const char *exposition_type(const struct exposition *x); /* Content-Type */
  * (memory, limit) is text->failed. */
 void exposition_seal(const struct exposition *x, struct buf *text);
 
+/* The same in parts, each of whole lines, and none ends between the two of an exposition_head():
+ * what is to be sent of a part is in *text afterwards. */
+struct exposition_stream;
+struct exposition_stream *
+exposition_stream_new(const struct exposition *x); /* or NULL: no memory */
+void exposition_stream_part(struct exposition_stream *e, struct buf *text, bool last);
+void exposition_stream_free(struct exposition_stream **e); /* harmless twice */
+
 /* What stands above the samples of a family. name: as the samples are called, a counter's with its
  * `_total`; type: "counter", "gauge", "histogram" or "summary". */
 void exposition_head(struct buf *out, const char *name, const char *type, const char *help);

@@ -16,6 +16,8 @@
 
 #define CONNECTIONS		  64
 #define IDLE_S			  30
+#define PART			  32768 /* bytes of text that are made at once, at least */
+#define BLOCK			  65536 /* bytes that are handed over at once */
 
 #define container(p, type, field) ((type *)((char *)(p)-offsetof(type, field)))
 
@@ -27,29 +29,14 @@ struct admin {
 	struct timer timer;
 };
 
-static enum MHD_Result answer(struct MHD_Connection *c, unsigned status, const char *type,
-			      bool gzip, struct buf *text)
+/* Of everything: what it is depends on what was asked for. Destroys r. */
+static enum MHD_Result queue(struct MHD_Connection *c, unsigned status, const char *type,
+			     struct MHD_Response *r)
 {
-	struct MHD_Response *r;
 	enum MHD_Result ret;
-	size_t len = text->len;
-	char *body;
 
-	if (text->failed) {
-		buf_done(text);
-		return MHD_NO;
-	}
-	body = len ? buf_take(text) : NULL;
-	r = MHD_create_response_from_buffer(len, body ? body : "",
-					    body ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
-	if (!r) {
-		free(body);
-		return MHD_NO;
-	}
 	MHD_add_response_header(r, MHD_HTTP_HEADER_CONTENT_TYPE, type);
 	MHD_add_response_header(r, MHD_HTTP_HEADER_VARY, "Accept, Accept-Encoding");
-	if (gzip)
-		MHD_add_response_header(r, MHD_HTTP_HEADER_CONTENT_ENCODING, "gzip");
 	if (status == MHD_HTTP_METHOD_NOT_ALLOWED)
 		MHD_add_response_header(r, MHD_HTTP_HEADER_ALLOW, "GET, HEAD");
 	ret = MHD_queue_response(c, status, r);
@@ -59,11 +46,14 @@ static enum MHD_Result answer(struct MHD_Connection *c, unsigned status, const c
 
 static enum MHD_Result say(struct MHD_Connection *c, unsigned status, const char *word)
 {
-	struct buf b;
+	struct MHD_Response *r;
+	char line[256];
+	int n = snprintf(line, sizeof(line), "%s\n", word);
 
-	buf_init(&b, 1024);
-	buf_printf(&b, "%s\n", word);
-	return answer(c, status, "text/plain; charset=utf-8", false, &b);
+	if (n < 0 || (size_t)n >= sizeof(line))
+		return MHD_NO;
+	r = MHD_create_response_from_buffer((size_t)n, line, MHD_RESPMEM_MUST_COPY);
+	return r ? queue(c, status, "text/plain; charset=utf-8", r) : MHD_NO;
 }
 
 static const char *given(struct MHD_Connection *c, const char *name)
@@ -71,16 +61,96 @@ static const char *given(struct MHD_Connection *c, const char *name)
 	return MHD_lookup_connection_value(c, MHD_HEADER_KIND, name);
 }
 
+/* --- /metrics ---
+ *
+ * Of many services it is megabytes, and packing them takes as long as writing them: it is made
+ * while it is sent, part by part, and rings are read in between.
+ */
+
+struct scrape {
+	struct admin *admin;
+	struct exposition_stream *stream;
+	void *text;	/* of the ops */
+	struct buf buf; /* made, and not sent from `sent` on */
+	size_t sent;
+	bool over; /* there are no more parts */
+};
+
+static void scrape_free(void *arg)
+{
+	struct scrape *s = arg;
+
+	if (s->text)
+		s->admin->ops.metrics_end(s->text);
+	exposition_stream_free(&s->stream);
+	buf_done(&s->buf);
+	free(s);
+}
+
+static struct scrape *scrape_new(struct admin *a, const struct exposition *x)
+{
+	struct scrape *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return NULL;
+	s->admin = a;
+	s->stream = exposition_stream_new(x);
+	s->text = s->stream ? a->ops.metrics_begin(a->ops.arg, x->openmetrics) : NULL;
+	buf_init(&s->buf, ADMIN_PART_MAX);
+	if (s->text)
+		return s;
+	scrape_free(s);
+	return NULL;
+}
+
+/* Small parts together: each has something to be packed. */
+static void scrape_more(struct scrape *s)
+{
+	const struct admin_ops *ops = &s->admin->ops;
+
+	buf_reset(&s->buf);
+	s->sent = 0;
+	while (!s->over && s->buf.len < PART && !s->buf.failed)
+		s->over = !ops->metrics_part(ops->arg, s->text, &s->buf);
+	exposition_stream_part(s->stream, &s->buf, s->over);
+}
+
+/* Called by MHD when it can send. */
+static ssize_t scrape_read(void *arg, uint64_t at, char *out, size_t max)
+{
+	struct scrape *s = arg;
+	size_t n;
+
+	while (s->sent == s->buf.len && !s->over && !s->buf.failed)
+		scrape_more(s);
+	if (s->buf.failed)
+		return MHD_CONTENT_READER_END_WITH_ERROR;
+	n = s->buf.len - s->sent;
+	if (!n)
+		return MHD_CONTENT_READER_END_OF_STREAM;
+	n = n < max ? n : max;
+	memcpy(out, s->buf.data + s->sent, n);
+	s->sent += n;
+	return (ssize_t)n;
+}
+
 static enum MHD_Result give_metrics(struct admin *a, struct MHD_Connection *c)
 {
 	struct exposition x = exposition_choose(given(c, MHD_HTTP_HEADER_ACCEPT),
 						given(c, MHD_HTTP_HEADER_ACCEPT_ENCODING));
-	struct buf b;
+	struct scrape *s = scrape_new(a, &x);
+	struct MHD_Response *r = s ? MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, BLOCK,
+								       scrape_read, s, scrape_free)
+				   : NULL;
 
-	buf_init(&b, ADMIN_TEXT_MAX);
-	a->ops.metrics(a->ops.arg, &b, x.openmetrics);
-	exposition_seal(&x, &b);
-	return answer(c, MHD_HTTP_OK, exposition_type(&x), x.gzip, &b);
+	if (!r) {
+		if (s)
+			scrape_free(s);
+		return MHD_NO;
+	}
+	if (x.gzip)
+		MHD_add_response_header(r, MHD_HTTP_HEADER_CONTENT_ENCODING, "gzip");
+	return queue(c, MHD_HTTP_OK, exposition_type(&x), r);
 }
 
 static enum MHD_Result give_ready(struct admin *a, struct MHD_Connection *c)

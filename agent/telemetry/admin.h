@@ -10,17 +10,20 @@
 
 #include <stdbool.h>
 
-/* Bytes of /metrics: what metrics.h keeps at most, with the longest names, and room for the rest.
- */
-#define ADMIN_TEXT_MAX (32u << 20)
+#define ADMIN_PART_MAX (4u << 20) /* bytes of one part of /metrics */
 
 struct admin;
 
 struct admin_ops {
 	void *arg;
 	const char *name; /* of this host, as it may be asked for; lives as long as the server */
-	/* Appends text as lib/exposition.h has it, with exemplars if they may be there. */
-	void (*metrics)(void *arg, struct buf *out, bool exemplars);
+	/* Text as lib/exposition.h has it, with exemplars if they may be there, in parts that take
+	 * a millisecond or so: other work is done between them. What begin() returned (NULL: there
+	 * is no memory) goes to part(), which appends one and returns false after the last, and in
+	 * any case to end(). */
+	void *(*metrics_begin)(void *arg, bool exemplars);
+	bool (*metrics_part)(void *arg, void *text, struct buf *out);
+	void (*metrics_end)(void *text);
 	/* False: not ready, and *why says it in a few words. */
 	bool (*ready)(void *arg, const char **why);
 };

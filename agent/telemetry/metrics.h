@@ -63,4 +63,11 @@ void metrics_refused(struct metrics *m, const char *source, const char *destinat
  * that had a trace. */
 void metrics_write(const struct metrics *m, struct buf *out, bool exemplars);
 
+/* The same in parts of a millisecond at most, between which others may count. Not longer than m. */
+struct metrics_text;
+struct metrics_text *metrics_text_new(const struct metrics *m, bool exemplars); /* or NULL */
+/* Appends the next part. false: that was the last one. */
+bool metrics_text_part(struct metrics_text *t, struct buf *out);
+void metrics_text_free(struct metrics_text **t); /* harmless twice */
+
 #endif

@@ -69,11 +69,12 @@ struct metrics {
 	uint64_t overflow;
 };
 
-#define each_series(m, s)                                                                          \
-	for (uint32_t i_ = 0; i_ < BUCKETS; i_++)                                                  \
+/* Of the buckets from `from` on, so many. */
+#define each_series(m, s, from, n)                                                                 \
+	for (uint32_t i_ = (from); i_ < (from) + (n); i_++)                                        \
 		for (const struct metrics_series *s = (m)->series[i_]; s; s = s->next)
-#define each_pair(m, p)                                                                            \
-	for (uint32_t i_ = 0; i_ < BUCKETS; i_++)                                                  \
+#define each_pair(m, p, from, n)                                                                   \
+	for (uint32_t i_ = (from); i_ < (from) + (n); i_++)                                        \
 		for (const struct metrics_pair *p = (m)->pairs[i_]; p; p = p->next)
 
 /* The name behind a name. */

@@ -1,14 +1,34 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The text of metrics.h. */
+/* The text of metrics.h: family by family, and of each so many buckets at a time. */
 #include "agent/telemetry/metrics_impl.h"
-#include "lib/record.h"
 #include "lib/exposition.h"
+#include "lib/hash.h"
+#include "lib/record.h"
 
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define LABELS_MAX 1024 /* bytes of source and destination, escaped */
+#define LABELS_MAX 1024	 /* bytes of source and destination, escaped */
+#define STEP	   32	 /* buckets of a part */
+#define STEP_NAMES 256	 /* destinations of a part */
+#define PLACES	   16384 /* of destinations by name: a power of two, more than series and pairs */
+
+struct total { /* of one destination */
+	const char *name;
+	uint64_t requests, errors, counts[COUNTS];
+	uint64_t bucket[NBOUNDS + 1], count, sum_ns;
+};
+
+struct metrics_text {
+	const struct metrics *m;
+	bool exemplars;
+	uint32_t family; /* in `families` */
+	uint32_t at;	 /* bucket, or number of a total */
+	struct total *totals;
+	uint32_t ntotals;
+	uint16_t *places; /* numbers of totals + 1, by a hash of the name */
+};
 
 static const struct {
 	const char *metric, *label, *value, *help; /* help: of the first of a metric */
@@ -41,13 +61,14 @@ static void write_exemplar(struct buf *out, const struct metrics_exemplar *e, do
 	buf_char(out, '\n');
 }
 
-static void write_requests(const struct metrics *m, struct buf *out, bool exemplars)
+static void write_requests(struct metrics_text *t, struct buf *out)
 {
 	static const struct metrics_exemplar none;
 
-	exposition_head(out, "mesh_requests_total", "counter",
-			"Requests, as their callers saw them.");
-	each_series(m, s)
+	if (!t->at)
+		exposition_head(out, "mesh_requests_total", "counter",
+				"Requests, as their callers saw them.");
+	each_series(t->m, s, t->at, STEP)
 	{
 		const char *destination = after(s->names);
 
@@ -59,7 +80,7 @@ static void write_requests(const struct metrics *m, struct buf *out, bool exempl
 		exposition_label(out, "version", after(destination));
 		buf_printf(out, ",code=\"%u\",cause=\"%s\"} %llu", s->code, cause_name(s->cause),
 			   (unsigned long long)s->count);
-		write_exemplar(out, exemplars ? &s->exemplar : &none, 1);
+		write_exemplar(out, t->exemplars ? &s->exemplar : &none, 1);
 	}
 }
 
@@ -86,14 +107,15 @@ static void write_buckets(struct buf *out, const char *name, const struct buf *l
 	}
 }
 
-static void write_histogram(const struct metrics *m, struct buf *out, const char *name,
-			    const char *help, bool requests, bool exemplars)
+static void write_histogram(const struct metrics_text *t, struct buf *out, const char *name,
+			    const char *help, bool requests)
 {
 	struct buf labels;
 
 	buf_init(&labels, LABELS_MAX);
-	exposition_head(out, name, "histogram", help);
-	each_pair(m, p)
+	if (!t->at)
+		exposition_head(out, name, "histogram", help);
+	each_pair(t->m, p, t->at, STEP)
 	{
 		const struct metrics_histogram *h = requests ? &p->requests : &p->connects;
 
@@ -101,7 +123,8 @@ static void write_histogram(const struct metrics *m, struct buf *out, const char
 			continue;
 		buf_reset(&labels);
 		pair_labels(&labels, p);
-		write_buckets(out, name, &labels, h, exemplars ? p->exemplars : NULL);
+		write_buckets(out, name, &labels, h,
+			      requests && t->exemplars ? p->exemplars : NULL);
 		buf_printf(out, "%s_sum{%s} %.9f\n%s_count{%s} %llu\n", name, labels.data,
 			   (double)h->sum_ns / 1e9, name, labels.data,
 			   (unsigned long long)h->count);
@@ -111,11 +134,12 @@ static void write_histogram(const struct metrics *m, struct buf *out, const char
 }
 
 /* A counter of each pair that has seen any requests, or connections. */
-static void write_pairs(const struct metrics *m, struct buf *out, const char *name,
+static void write_pairs(const struct metrics_text *t, struct buf *out, const char *name,
 			const char *help, size_t field, bool tcp)
 {
-	exposition_head(out, name, "counter", help);
-	each_pair(m, p)
+	if (!t->at)
+		exposition_head(out, name, "counter", help);
+	each_pair(t->m, p, t->at, STEP)
 	{
 		if (tcp ? !p->connects.count : !p->requests.count)
 			continue;
@@ -125,11 +149,12 @@ static void write_pairs(const struct metrics *m, struct buf *out, const char *na
 	}
 }
 
-static void write_connections(const struct metrics *m, struct buf *out)
+static void write_connections(struct metrics_text *t, struct buf *out)
 {
-	exposition_head(out, "mesh_tcp_connections_total", "counter",
-			"Captured connections that ended, or were refused.");
-	each_pair(m, p)
+	if (!t->at)
+		exposition_head(out, "mesh_tcp_connections_total", "counter",
+				"Captured connections that ended, or were refused.");
+	each_pair(t->m, p, t->at, STEP)
 	{
 		for (int i = 0; i < OUTCOMES; i++) {
 			if (!p->connections[i])
@@ -142,21 +167,21 @@ static void write_connections(const struct metrics *m, struct buf *out)
 	}
 }
 
-struct total { /* of one destination */
-	const char *name;
-	uint64_t requests, errors, counts[COUNTS];
-	uint64_t bucket[NBOUNDS + 1], count, sum_ns;
-};
-
-static struct total *total_of(struct total *t, uint32_t *n, const char *name)
+/* Adds one when it is new. */
+static struct total *total_of(struct metrics_text *t, const char *name)
 {
-	uint32_t i = 0;
+	uint64_t at = hash64(name, strlen(name));
 
-	while (i < *n && strcmp(t[i].name, name))
-		i++;
-	if (i == *n)
-		t[(*n)++] = (struct total){.name = name};
-	return &t[i];
+	while (t->places[at % PLACES]) {
+		struct total *x = &t->totals[t->places[at % PLACES] - 1];
+
+		if (!strcmp(x->name, name))
+			return x;
+		at++;
+	}
+	t->totals[t->ntotals] = (struct total){.name = name};
+	t->places[at % PLACES] = (uint16_t)(t->ntotals + 1);
+	return &t->totals[t->ntotals++];
 }
 
 /* Milliseconds, by straight lines between the bounds; beyond the last one it is that. */
@@ -192,37 +217,23 @@ static void write_quantiles(struct buf *out, const struct total *t)
 	buf_printf(out, "} %llu\n", (unsigned long long)t->count);
 }
 
-static void write_counts(struct buf *out, const struct total *t, uint32_t n)
+/* What services have in all; names are never dropped. */
+static bool add_up(struct metrics_text *t)
 {
-	for (int c = 0; c < COUNTS; c++) {
-		if (count_names[c].help)
-			exposition_head(out, count_names[c].metric, "counter", count_names[c].help);
-		for (uint32_t i = 0; i < n; i++) {
-			buf_printf(out, "%s{", count_names[c].metric);
-			exposition_label(out, "destination", t[i].name);
-			buf_printf(out, ",%s=\"%s\"} %llu\n", count_names[c].label,
-				   count_names[c].value, (unsigned long long)t[i].counts[c]);
-		}
-	}
-}
-
-static void write_totals(const struct metrics *m, struct buf *out)
-{
-	struct total *t = calloc(m->nseries + m->npairs + 1, sizeof(*t));
-	uint32_t n = 0;
-
-	if (!t)
-		return;
-	each_series(m, s)
+	t->totals = calloc(t->m->nseries + t->m->npairs + 1, sizeof(*t->totals));
+	t->places = calloc(PLACES, sizeof(*t->places));
+	if (!t->totals || !t->places)
+		return false;
+	each_series(t->m, s, 0, BUCKETS)
 	{
-		struct total *x = total_of(t, &n, after(s->names));
+		struct total *x = total_of(t, after(s->names));
 
 		x->requests += s->count;
 		x->errors += is_error(s->code) ? s->count : 0;
 	}
-	each_pair(m, p)
+	each_pair(t->m, p, 0, BUCKETS)
 	{
-		struct total *x = total_of(t, &n, after(p->names));
+		struct total *x = total_of(t, after(p->names));
 
 		for (int i = 0; i < COUNTS; i++)
 			x->counts[i] += p->counts[i];
@@ -231,50 +242,169 @@ static void write_totals(const struct metrics *m, struct buf *out)
 		for (uint32_t i = 0; i <= NBOUNDS; i++)
 			x->bucket[i] += p->requests.bucket[i];
 	}
-	write_counts(out, t, n);
-	exposition_head(out, "http_requests_total", "counter", "Requests by service.");
-	for (uint32_t i = 0; i < n; i++) {
-		buf_str(out, "http_requests_total{");
-		exposition_label(out, "service", t[i].name);
-		buf_printf(out, "} %llu\n", (unsigned long long)t[i].requests);
+	return true;
+}
+
+#define each_total(t, x)                                                                           \
+	for (const struct total *x = &(t)->totals[(t)->at], *end_ = &(t)->totals[(t)->ntotals];    \
+	     x < end_ && x < &(t)->totals[(t)->at + STEP_NAMES]; x++)
+
+static void write_count(struct metrics_text *t, struct buf *out, int c)
+{
+	if (!t->at && count_names[c].help)
+		exposition_head(out, count_names[c].metric, "counter", count_names[c].help);
+	each_total(t, x)
+	{
+		buf_printf(out, "%s{", count_names[c].metric);
+		exposition_label(out, "destination", x->name);
+		buf_printf(out, ",%s=\"%s\"} %llu\n", count_names[c].label, count_names[c].value,
+			   (unsigned long long)x->counts[c]);
 	}
-	exposition_head(out, "http_errors_total", "counter",
-			"Requests answered with 5xx, or not at all, by service.");
-	for (uint32_t i = 0; i < n; i++) {
-		buf_str(out, "http_errors_total{");
-		exposition_label(out, "service", t[i].name);
-		buf_printf(out, "} %llu\n", (unsigned long long)t[i].errors);
+}
+
+static void write_sum(struct metrics_text *t, struct buf *out, const char *name, const char *help,
+		      size_t field)
+{
+	if (!t->at)
+		exposition_head(out, name, "counter", help);
+	each_total(t, x)
+	{
+		buf_printf(out, "%s{", name);
+		exposition_label(out, "service", x->name);
+		buf_printf(out, "} %llu\n",
+			   (unsigned long long)*(const uint64_t *)((const char *)x + field));
 	}
-	exposition_head(out, "http_request_duration_ms", "summary",
-			"Duration of requests since the start of the agent, by service.");
-	for (uint32_t i = 0; i < n; i++)
-		if (t[i].count)
-			write_quantiles(out, &t[i]);
-	free(t);
+}
+
+static void write_durations(struct metrics_text *t, struct buf *out)
+{
+	if (!t->at)
+		exposition_head(out, "http_request_duration_ms", "summary",
+				"Duration of requests since the start of the agent, by service.");
+	each_total(t, x)
+	{
+		if (x->count)
+			write_quantiles(out, x);
+	}
+}
+
+/* Of those that go through pairs or series. */
+static void write_by_pair(struct metrics_text *t, struct buf *out)
+{
+	switch (t->family) {
+	case 0:
+		write_requests(t, out);
+		return;
+	case 1:
+		write_histogram(t, out, "mesh_request_duration_seconds",
+				"From the first byte of a request to the last of its answer.",
+				true);
+		return;
+	case 2:
+		write_pairs(t, out, "mesh_request_bytes_total", "Body bytes from callers.",
+			    offsetof(struct metrics_pair, bytes_in), false);
+		return;
+	case 3:
+		write_pairs(t, out, "mesh_response_bytes_total", "Body bytes to callers.",
+			    offsetof(struct metrics_pair, bytes_out), false);
+		return;
+	case 4:
+		write_connections(t, out);
+		return;
+	case 5:
+		write_pairs(t, out, "mesh_tcp_sent_bytes_total",
+			    "Bytes that callers sent by TCP over captured connections that ended.",
+			    offsetof(struct metrics_pair, tcp_out), true);
+		return;
+	case 6:
+		write_pairs(t, out, "mesh_tcp_received_bytes_total",
+			    "Bytes that callers received by TCP over captured connections that "
+			    "ended.",
+			    offsetof(struct metrics_pair, tcp_in), true);
+		return;
+	default:
+		write_histogram(t, out, "mesh_tcp_connect_duration_seconds",
+				"From connect() of a captured connection to its being established.",
+				false);
+	}
+}
+#define BY_PAIR 8 /* families above; then COUNTS of the totals, and three more */
+
+static void write_by_service(struct metrics_text *t, struct buf *out)
+{
+	uint32_t which = t->family - BY_PAIR;
+
+	if (which < COUNTS)
+		write_count(t, out, (int)which);
+	else if (which == COUNTS)
+		write_sum(t, out, "http_requests_total", "Requests by service.",
+			  offsetof(struct total, requests));
+	else if (which == COUNTS + 1)
+		write_sum(t, out, "http_errors_total",
+			  "Requests answered with 5xx, or not at all, by service.",
+			  offsetof(struct total, errors));
+	else
+		write_durations(t, out);
+}
+
+static void next_part(struct metrics_text *t, uint32_t step, uint32_t all)
+{
+	t->at += step;
+	if (t->at < all)
+		return;
+	t->at = 0;
+	t->family++;
+}
+
+bool metrics_text_part(struct metrics_text *t, struct buf *out)
+{
+	if (t->family < BY_PAIR) {
+		write_by_pair(t, out);
+		next_part(t, STEP, BUCKETS);
+		return true;
+	}
+	if (!t->places && !add_up(t)) {
+		out->failed = true;
+		return false;
+	}
+	if (t->family < BY_PAIR + COUNTS + 3) {
+		write_by_service(t, out);
+		next_part(t, STEP_NAMES, t->ntotals);
+		return true;
+	}
+	exposition_head(out, "mesh_metrics_overflow_total", "counter",
+			"Observations counted under \"other\" for want of room.");
+	buf_printf(out, "mesh_metrics_overflow_total %llu\n", (unsigned long long)t->m->overflow);
+	return false;
+}
+
+struct metrics_text *metrics_text_new(const struct metrics *m, bool exemplars)
+{
+	struct metrics_text *t = calloc(1, sizeof(*t));
+
+	if (t) {
+		t->m = m;
+		t->exemplars = exemplars;
+	}
+	return t;
+}
+
+void metrics_text_free(struct metrics_text **tp)
+{
+	if (*tp) {
+		free((*tp)->totals);
+		free((*tp)->places);
+	}
+	free(*tp);
+	*tp = NULL;
 }
 
 void metrics_write(const struct metrics *m, struct buf *out, bool exemplars)
 {
-	write_requests(m, out, exemplars);
-	write_histogram(m, out, "mesh_request_duration_seconds",
-			"From the first byte of a request to the last of its answer.", true,
-			exemplars);
-	write_pairs(m, out, "mesh_request_bytes_total", "Body bytes from callers.",
-		    offsetof(struct metrics_pair, bytes_in), false);
-	write_pairs(m, out, "mesh_response_bytes_total", "Body bytes to callers.",
-		    offsetof(struct metrics_pair, bytes_out), false);
-	write_connections(m, out);
-	write_pairs(m, out, "mesh_tcp_sent_bytes_total",
-		    "Bytes that callers sent by TCP over captured connections that ended.",
-		    offsetof(struct metrics_pair, tcp_out), true);
-	write_pairs(m, out, "mesh_tcp_received_bytes_total",
-		    "Bytes that callers received by TCP over captured connections that ended.",
-		    offsetof(struct metrics_pair, tcp_in), true);
-	write_histogram(m, out, "mesh_tcp_connect_duration_seconds",
-			"From connect() of a captured connection to its being established.", false,
-			false);
-	write_totals(m, out);
-	exposition_head(out, "mesh_metrics_overflow_total", "counter",
-			"Observations counted under \"other\" for want of room.");
-	buf_printf(out, "mesh_metrics_overflow_total %llu\n", (unsigned long long)m->overflow);
+	struct metrics_text *t = metrics_text_new(m, exemplars);
+
+	out->failed |= !t;
+	while (t && metrics_text_part(t, out))
+		;
+	metrics_text_free(&t);
 }

@@ -188,6 +188,24 @@ static void an_empty_text_is_whole_too(void **state)
 	buf_done(&b);
 }
 
+static size_t plain_of(const struct exposition *x, const struct buf *b, char *out, size_t cap)
+{
+	z_stream z = {0};
+
+	if (!x->gzip) {
+		memcpy(out, b->data, b->len);
+		return b->len;
+	}
+	assert_int_equal(inflateInit2(&z, 15 + 16), Z_OK);
+	z.next_in = (unsigned char *)b->data;
+	z.avail_in = (unsigned)b->len;
+	z.next_out = (unsigned char *)out;
+	z.avail_out = (unsigned)cap;
+	assert_int_equal(inflate(&z, Z_FINISH), Z_STREAM_END);
+	inflateEnd(&z);
+	return z.total_out;
+}
+
 static void gzip_gives_back_the_same_text(void **state)
 {
 	struct exposition x = {false, true};
@@ -216,6 +234,43 @@ static void gzip_gives_back_the_same_text(void **state)
 	free(out);
 	buf_done(&b);
 	buf_done(&plain);
+}
+
+/* Of any form: what parts come to, one behind the other, says what the whole does. */
+static void in_parts_it_is_the_same_text(void **state)
+{
+	static char whole[1 << 20], parts[1 << 20];
+
+	for (int form = 0; form < 4; form++) {
+		struct exposition x = {form & 1, form & 2};
+		struct exposition_stream *e = exposition_stream_new(&x);
+		struct buf b, part, sent;
+		size_t n, sent_n;
+
+		assert_non_null(e);
+		buf_init(&b, 1u << 20);
+		buf_init(&sent, 1u << 20);
+		for (int i = 0; i < 300; i++) {
+			buf_init(&part, 1u << 20);
+			if (i % 7)
+				write_some(&part, x.openmetrics);
+			buf_add(&b, part.data ? part.data : "", part.len);
+			exposition_stream_part(e, &part, i == 299);
+			assert_false(part.failed);
+			assert_true(part.len || i % 7 == 0);
+			buf_add(&sent, part.data ? part.data : "", part.len);
+			buf_done(&part);
+		}
+		exposition_stream_free(&e);
+		exposition_stream_free(&e);
+		exposition_seal(&x, &b);
+		n = plain_of(&x, &b, whole, sizeof(whole));
+		sent_n = plain_of(&x, &sent, parts, sizeof(parts));
+		assert_int_equal(sent_n, n);
+		assert_memory_equal(parts, whole, n);
+		buf_done(&b);
+		buf_done(&sent);
+	}
 }
 
 static void what_did_not_fit_is_said(void **state)
@@ -263,6 +318,7 @@ int main(void)
 		cmocka_unit_test(openmetrics_names_families_and_units_and_ends),
 		cmocka_unit_test(an_empty_text_is_whole_too),
 		cmocka_unit_test(gzip_gives_back_the_same_text),
+		cmocka_unit_test(in_parts_it_is_the_same_text),
 		cmocka_unit_test(what_did_not_fit_is_said),
 		cmocka_unit_test(a_process_tells_of_itself),
 	};
