@@ -21,7 +21,12 @@ const char *const db_statements[DB_STATEMENTS] = {
 	[DB_BEGIN] = "BEGIN IMMEDIATE",
 	[DB_COMMIT] = "COMMIT",
 	[DB_ROLLBACK] = "ROLLBACK",
-	[DB_TRACE_ADD] = "INSERT INTO trace(key, when_ms, seen_ms, name) VALUES(?1, ?2, ?3, ?4)",
+	[DB_TRACE_ADD] =
+		"INSERT INTO trace(id, when_ms, start_us, duration_us, spans, errors, "
+		"lost, root_status, name, root, root_parent, root_service, root_operation, "
+		"aliases, services, edges, key, seen_ms) VALUES(?1, ?2, ?3, ?4, ?5, ?6, "
+		"?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
+	[DB_TRACE_LAST] = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'trace'",
 	[DB_TRACE_SET] = "UPDATE trace SET when_ms = ?2, start_us = ?3, duration_us = ?4, spans = "
 			 "?5, errors = ?6, lost = ?7, root_status = ?8, name = ?9, root = ?10, "
 			 "root_parent = ?11, root_service = ?12, root_operation = ?13, aliases = "
@@ -96,6 +101,19 @@ static int run(struct db *db, sqlite3_stmt *st)
 	int r = sqlite3_step(st) == SQLITE_DONE ? 0 : db_fail(db);
 
 	dbfile_reset(st);
+	return r;
+}
+
+static int number(struct db *db, enum db_statement id, int64_t *out)
+{
+	sqlite3_stmt *st = db->stmt[id];
+	int r = 0;
+
+	if (sqlite3_step(st) == SQLITE_ROW)
+		*out = sqlite3_column_int64(st, 0);
+	else
+		r = db_fail(db);
+	sqlite3_reset(st);
 	return r;
 }
 
@@ -217,13 +235,11 @@ int db_trace_by_name(struct db *db, const char *name, struct trace_row *out)
 	return id ? db_trace_by_id(db, id, out) : r;
 }
 
-int db_trace_add(struct db *db, struct trace_row *row)
+int db_trace_id(struct db *db, int64_t *id)
 {
-	int r = run(db, bind(db, DB_TRACE_ADD, "kiis", row->key, row->when_ms, row->seen_ms,
-			     row->name));
+	int r = db->last_id ? 0 : number(db, DB_TRACE_LAST, &db->last_id);
 
-	if (!r)
-		row->id = sqlite3_last_insert_rowid(db->sqlite);
+	*id = ++db->last_id;
 	return r;
 }
 
@@ -279,11 +295,13 @@ int db_trace_set(struct db *db, const struct trace_row *t, const struct trace_ro
 	bool moved = was->id && (was->when_ms != t->when_ms || is_slow(was) != is_slow(t));
 	bool same = was->id && !moved && was->duration_us == t->duration_us &&
 		    !!was->errors == !!t->errors && !strcmp(was->services, t->services);
-	int r = run(db,
-		    bind(db, DB_TRACE_SET, "iiiiiiiissssssss", t->id, t->when_ms, t->start_us,
-			 t->duration_us, (int64_t)t->spans, (int64_t)t->errors, (int64_t)t->lost,
-			 (int64_t)t->root_status, t->name, t->root, t->root_parent, t->root_service,
-			 t->root_operation, t->aliases, t->services, t->edges));
+	enum db_statement how = was->id ? DB_TRACE_SET : DB_TRACE_ADD;
+	/* the last two are for a new one alone */
+	int r = run(db, bind(db, how, was->id ? "iiiiiiiissssssss" : "iiiiiiiisssssssski", t->id,
+			     t->when_ms, t->start_us, t->duration_us, (int64_t)t->spans,
+			     (int64_t)t->errors, (int64_t)t->lost, (int64_t)t->root_status, t->name,
+			     t->root, t->root_parent, t->root_service, t->root_operation,
+			     t->aliases, t->services, t->edges, t->key, t->seen_ms));
 
 	if (!r && moved)
 		r = tags(db, was, false);
@@ -328,19 +346,6 @@ int db_span_add(struct db *db, int64_t trace, const struct span *s, const char *
 	sqlite3_bind_text(st, 6, body, (int)len, SQLITE_STATIC);
 	r = run(db, st);
 	return r ? r : sqlite3_changes(db->sqlite);
-}
-
-static int number(struct db *db, enum db_statement id, int64_t *out)
-{
-	sqlite3_stmt *st = db->stmt[id];
-	int r = 0;
-
-	if (sqlite3_step(st) == SQLITE_ROW)
-		*out = sqlite3_column_int64(st, 0);
-	else
-		r = db_fail(db);
-	sqlite3_reset(st);
-	return r;
 }
 
 int db_used(struct db *db, int64_t *used, int64_t *all)

@@ -29,6 +29,7 @@ enum db_statement {
 	DB_COMMIT,
 	DB_ROLLBACK,
 	DB_TRACE_ADD,
+	DB_TRACE_LAST,
 	DB_TRACE_SET,
 	DB_TRACE_KEY,
 	DB_TRACE_ID,
@@ -55,6 +56,7 @@ struct db {
 	sqlite3 *sqlite; /* NULL: not open */
 	sqlite3_stmt *stmt[DB_STATEMENTS];
 	struct wal wal;
+	int64_t last_id;      /* of a trace; 0: not known yet */
 	uint64_t deadline_ns; /* of a read; 0: none */
 	bool other;	      /* the file is none of ours, or of another meshd's form */
 	bool late;	      /* the read was ended by it */
@@ -103,8 +105,8 @@ int db_trace_by_id(struct db *db, int64_t id, struct trace_row *out);
 /* By any of its names: the newest. */
 int db_trace_by_name(struct db *db, const char *name, struct trace_row *out);
 int db_trace_oldest(struct db *db, struct trace_row *out);
-/* Sets row->id. */
-int db_trace_add(struct db *db, struct trace_row *row);
+/* An id for a new trace, above all before it. */
+int db_trace_id(struct db *db, int64_t *id);
 /* was: what is in the file now; id 0: nothing. */
 int db_trace_set(struct db *db, const struct trace_row *row, const struct trace_row *was);
 int db_trace_delete(struct db *db, const struct trace_row *row);

@@ -215,7 +215,7 @@ static int touch_new(struct traces *t, const struct span *s, struct trace_row **
 	snprintf(x->now.name, sizeof(x->now.name), "%s", s->trace);
 	x->now.seen_ms = now;
 	x->now.when_ms = s->start_us / 1000 < now ? s->start_us / 1000 : now;
-	r = db_trace_add(&t->db, &x->now);
+	r = db_trace_id(&t->db, &x->now.id); /* the row itself is written at the end, once */
 	if (r)
 		return r;
 	t->ntouched++;
