@@ -50,7 +50,7 @@ static void break_it(struct client *c)
 	for (int i = 0; i < 40 && !is_refused(c); i++)
 		(void)ask(c, "?status=500");
 	assert_refusal(c);
-	eventually(1000, !strcmp(breaker_state(service), "open"));
+	eventually(5000, !strcmp(breaker_state(service), "open"));
 }
 
 static void it_opens_when_four_of_five_fail_and_answers_at_once(void **state)
@@ -164,17 +164,17 @@ static void it_can_be_opened_closed_and_reset_by_hand(void **state)
 	start_backend();
 	c = gateway();
 	assert_int_equal(sh("meshctl breaker open %s", service)->status, 0);
-	eventually(1000, (ask(c, ""), is_refused(c)));
+	eventually(5000, (ask(c, ""), is_refused(c)));
 	assert_refusal(c);
 	assert_int_equal(sh("meshctl breaker close %s", service)->status, 0);
-	eventually(1000, ask(c, "") == 200);
+	eventually(5000, ask(c, "") == 200);
 	for (int i = 0; i < 60; i++) /* held: whatever fails */
 		assert_int_equal(ask(c, "?status=500"), 500);
 	assert_int_equal(ask(c, ""), 200);
 	assert_int_equal(sh("meshctl breaker reset %s", service)->status, 0);
 	eventually(2000, (ask(c, "?status=500"), is_refused(c)));
 	assert_int_equal(sh("meshctl breaker reset %s", service)->status, 0);
-	eventually(1000, ask(c, "") == 200);
+	eventually(5000, ask(c, "") == 200);
 	assert_int_equal(sh("meshctl breaker open nobody")->status, 1);
 }
 

@@ -67,7 +67,7 @@ static void a_failure_is_put_in_and_taken_out(void **state)
 
 	start_web();
 	assert_int_equal(sh("meshctl chaos abort %s", service)->status, 0);
-	eventually(1000, is_injected());
+	eventually(5000, is_injected());
 	arrived = origin_stat(web, "requests");
 	for (int i = 0; i < 20; i++)
 		assert_true(is_injected());
@@ -76,7 +76,7 @@ static void a_failure_is_put_in_and_taken_out(void **state)
 	eventually(2000, counted("mesh_faults_injected_total", "kind=\"abort\"") >= 20);
 	eventually(2000, counted("mesh_requests_total", "cause=\"fault-injected\"") >= 20);
 	assert_int_equal(sh("meshctl chaos reset %s", service)->status, 0);
-	eventually(1000, ask() == 200);
+	eventually(5000, ask() == 200);
 	assert_null(strstr(sh("meshctl get faults")->out, service));
 	for (int i = 0; i < 20; i++)
 		assert_int_equal(ask(), 200);
@@ -92,7 +92,7 @@ static void latency_is_put_in_and_taken_out(void **state)
 	eventually(2000, counted("mesh_faults_injected_total", "kind=\"delay\"") >= 4);
 	eventually(2000, counted("mesh_request_duration_seconds_sum", "destination") >= 1.2);
 	assert_int_equal(sh("meshctl chaos reset")->status, 0);
-	eventually(1000, is_fast());
+	eventually(5000, is_fast());
 }
 
 static void both_at_once_with_another_status(void **state)
@@ -107,7 +107,7 @@ static void both_at_once_with_another_status(void **state)
 	assert_int_equal(ask(), 418);
 	assert_true(mono_ms() - start >= 200);
 	assert_int_equal(sh("meshctl chaos reset %s", service)->status, 0);
-	eventually(1000, is_fast());
+	eventually(5000, is_fast());
 }
 
 static void a_part_of_the_requests(void **state)
@@ -142,7 +142,7 @@ static void it_ends_also_while_meshd_is_away(void **state)
 {
 	start_web();
 	assert_int_equal(sh("meshctl chaos abort %s --for 2s", service)->status, 0);
-	eventually(1000, is_injected());
+	eventually(5000, is_injected());
 	meshd_stop(SIGKILL);
 	eventually(3000, ask() == 200);
 	meshd_start();
@@ -153,12 +153,12 @@ static void it_is_gone_after_a_restart_of_the_agent(void **state)
 	start_web();
 	for (int i = 0; i < 2; i++) {
 		assert_int_equal(sh("meshctl chaos abort %s --for 10m", service)->status, 0);
-		eventually(1000, is_injected());
+		eventually(5000, is_injected());
 		agent_stop(i ? SIGKILL : SIGTERM);
 		agent_start("");
 		c = gateway();
 		eventually(3000, ask() == 200);
-		eventually(1000, !strstr(sh("meshctl get faults")->out, service));
+		eventually(5000, !strstr(sh("meshctl get faults")->out, service));
 		settled();
 		for (int k = 0; k < 20; k++)
 			assert_int_equal(ask(), 200);
@@ -169,7 +169,7 @@ static void it_is_gone_after_a_restart_of_meshd(void **state)
 {
 	start_web();
 	assert_int_equal(sh("meshctl chaos abort %s --for 10m", service)->status, 0);
-	eventually(1000, is_injected());
+	eventually(5000, is_injected());
 	meshd_stop(SIGTERM);
 	meshd_start();
 	eventually(5000, ask() == 200);

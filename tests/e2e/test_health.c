@@ -51,9 +51,9 @@ static void what_drains_gets_no_new_requests_and_finishes_its_own(void **state)
 		r[k] = gateway();
 		say(r[k], "GET /%s/?delay=1000&len=5000 HTTP/1.1\r\nHost: g\r\n\r\n", service);
 	}
-	eventually(1000, origin_stat(a, "requests") + origin_stat(b, "requests") >= before + 4);
+	eventually(5000, origin_stat(a, "requests") + origin_stat(b, "requests") >= before + 4);
 	assert_int_equal(sh("meshctl drain %s a", service)->status, 0);
-	eventually(1000, is("a", "draining"));
+	eventually(5000, is("a", "draining"));
 	before = origin_stat(a, "requests");
 	assert_int_equal(got_by_a(100), 0);
 	assert_int_equal(origin_stat(a, "requests"), before);
@@ -118,11 +118,11 @@ static void an_endpoint_is_taken_out_and_in_by_hand(void **state)
 {
 	start_both();
 	assert_int_equal(sh("meshctl breaker open %s a", service)->status, 0);
-	eventually(1000, is("a", "ejected"));
+	eventually(5000, is("a", "ejected"));
 	assert_int_equal(got_by_a(50), 0);
 	assert_non_null(strstr(sh("meshctl breaker show %s", service)->out, "open"));
 	assert_int_equal(sh("meshctl breaker close %s a", service)->status, 0);
-	eventually(1000, is("a", "healthy"));
+	eventually(5000, is("a", "healthy"));
 	eventually(15000, got_by_a(20) > 0);
 	for (int k = 0; k < 60; k++) /* whatever fails */
 		(void)get(c, "/%s/?status=500", service);

@@ -84,7 +84,7 @@ static void one_of_three_answering_500_is_ejected(void **state)
 	let_pass(SECOND / 2);
 	t = now_us();
 	origin_set(i[0], "status=500&delay=0");
-	eventually(1000, !strcmp(endpoint_status(service, i[0]->id), "ejected"));
+	eventually(5000, !strcmp(endpoint_status(service, i[0]->id), "ejected"));
 	assert_true(metric("mesh_circuit_breaker_state", label, i[0]->id, NULL) == 2);
 	let_pass(2 * SECOND);
 	end = now_us();

@@ -16,7 +16,7 @@ static struct client *slow_request(void)
 	struct client *c = call(who, web->address);
 
 	say(c, "GET /?delay=%d&seed=3&len=1000 HTTP/1.1\r\nHost: w\r\n\r\n", SLOW_MS);
-	eventually(1000, origin_stat(web, "requests") >= 1);
+	eventually(5000, origin_stat(web, "requests") >= 1);
 	return c;
 }
 
@@ -29,7 +29,7 @@ static void start_with_what_does_not_end(int n)
 	eventually(3000, captured());
 	stuck = call(who, web->address);
 	say(stuck, "GET /?delay=60000 HTTP/1.1\r\nHost: w\r\n\r\n");
-	eventually(1000, origin_stat(web, "requests") >= n);
+	eventually(5000, origin_stat(web, "requests") >= n);
 }
 
 static void terminate_workers(void)

@@ -74,7 +74,7 @@ static void a_header_keeps_its_endpoint(void **state)
 		assert_in_range(got[k], KEYS / MANY / 2, KEYS / MANY * 2);
 	for (int round = 0; round < 3; round++) {
 		hang_up(c);
-		eventually(1000,
+		eventually(5000,
 			   is_idle()); /* what is under way at one may send others elsewhere */
 		c = gateway();	       /* perhaps another worker */
 		for (unsigned k = 0; k < KEYS; k++)
@@ -176,14 +176,15 @@ static void least_request_avoids_who_has_much_to_do(void **state)
 	long before;
 
 	start_some(2);
-	configure(service, "{\"loadBalancer\":{\"policy\":\"least-request\"}}");
+	configure(service, "{\"loadBalancer\":{\"policy\":\"least-request\"},"
+			   "\"timeouts\":{\"try\":\"60s\",\"request\":\"60s\"}}");
 	origin_set(i[0], "delay=60000");
 	before = origin_stat(i[0], "requests");
 	for (int k = 0; k < 30; k++) {
 		busy[k] = gateway();
 		say(busy[k], "GET /%s/ HTTP/1.1\r\nHost: g\r\n\r\n", service);
 	}
-	eventually(1000, origin_stat(i[0], "requests") > before);
+	eventually(5000, origin_stat(i[0], "requests") > before);
 	/* half of the draws are of two that are not the same, a quarter of twice the busy one */
 	origin_set(i[0], "");
 	count(600, got);
@@ -204,7 +205,7 @@ static void a_new_endpoint_starts_slowly(void **state)
 	configure(service, "{\"loadBalancer\":{\"policy\":\"random\",\"slowStart\":\"2s\"}}");
 	l = load_start(NULL, "--to " GATEWAY_ADDRESS " --path /%s/ --rate 800", service);
 	i[1] = instance_ready(instance_start(service, "newcomer", "--netns", "origin --port 8000"));
-	eventually(1000, origin_stat(i[1], "requests") > 0);
+	eventually(5000, origin_stat(i[1], "requests") > 0);
 	from[0] = now_us();
 	usleep(2500000); /* the time it is about */
 	from[1] = now_us();

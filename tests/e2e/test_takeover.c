@@ -245,7 +245,7 @@ static void a_successor_with_other_maps_that_dies_on_the_way_stops_nothing(void 
 			assert_true(gateway_works());
 		}
 		if (i == 2) /* the new workers begin by themselves */
-			eventually(1000, captured());
+			eventually(5000, captured());
 		from = agent_log_size();
 		agent_start("");
 		assert_int_equal(agent_logged(from, "which work by other maps"), i < 2);
@@ -296,7 +296,7 @@ static void an_idle_caller_is_told_with_an_answer(void **state)
 	assert_true(meshed(kept));
 	assert_false(was_told(kept));
 	say(slow, "GET /?delay=2500&seed=3&len=1000 HTTP/1.1\r\nHost: w\r\n\r\n");
-	eventually(1000, metric("mesh_requests_in_flight", NULL) >= 1);
+	eventually(5000, metric("mesh_requests_in_flight", NULL) >= 1);
 	upgrade();
 	assert_int_equal(answer(slow, "GET"), 200);
 	assert_int_equal(slow->body_len, 1000);

@@ -98,7 +98,7 @@ static const char *quoted(const char *trace)
 /* Requests until one is seen; then every one is. */
 static void warm_up(struct watcher *w, const char *query)
 {
-	eventually(1000, (request("warming-up", query), seen(w, "\"warming-up\"") > 0));
+	eventually(5000, (request("warming-up", query), seen(w, "\"warming-up\"") > 0));
 }
 
 static void each_request_is_seen_once(void **state)

@@ -108,7 +108,7 @@ static void the_time_left_is_known_three_hops_down(void **state)
 	assert_in_range(arrived_with("x-request-timeout-ms"), 1000, 3700);
 	/* and nobody works on what nobody waits for */
 	assert_int_equal(get_with(c, "x-request-timeout-ms: 500", "/?delay=5000"), 504);
-	eventually(1000, origin_stat(web, "cancelled") == 1);
+	eventually(3000, origin_stat(web, "cancelled") == 1);
 }
 
 static void what_timed_out_is_cancelled_upstream(void **state)
@@ -116,13 +116,13 @@ static void what_timed_out_is_cancelled_upstream(void **state)
 	start_web();
 	(void)timed("x-request-timeout-ms: 200", "/?hang=1");
 	assert_timeout("request-timeout");
-	eventually(500, origin_stat(web, "cancelled") == 1);
+	eventually(3000, origin_stat(web, "cancelled") == 1);
 	configure(service, "{\"timeouts\":{\"try\":\"200ms\"},\"retry\":{\"attempts\":1,"
 			   "\"on\":[\"try-timeout\"]}}");
 	(void)timed("x-a: b", "/?hang=1");
 	assert_timeout("try-timeout");
 	assert_string_equal(header(c, "x-mesh-tries"), "2");
-	eventually(500, origin_stat(web, "cancelled") == 3);
+	eventually(3000, origin_stat(web, "cancelled") == 3);
 }
 
 /* A caller that has only ended its sending may still wait; one that resets does not. */
@@ -134,10 +134,10 @@ static void what_a_caller_leaves_is_cancelled_upstream(void **state)
 	start_web();
 	before = origin_stat(web, "requests");
 	say(c, "GET /%s/?hang=1 HTTP/1.1\r\nHost: g\r\n\r\n", service);
-	eventually(1000, origin_stat(web, "requests") == before + 1);
+	eventually(3000, origin_stat(web, "requests") == before + 1);
 	assert_return_code(setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now)), errno);
 	hang_up(c);
-	eventually(1000, origin_stat(web, "cancelled") == 1);
+	eventually(3000, origin_stat(web, "cancelled") == 1);
 }
 
 /* A retry that could not come to an end in time is not made. */

@@ -82,7 +82,7 @@ static void all_are_out(void **state)
 	assert_int_equal(sh("meshctl drain %s b", service)->status, 0);
 	eventually(2000, !strcmp(endpoint_status(service, "a"), "ejected") &&
 				 !strcmp(endpoint_status(service, "b"), "draining"));
-	eventually(1000, get(c, "/%s/", service) == 503);
+	eventually(5000, get(c, "/%s/", service) == 503);
 	w = why("no-healthy-endpoint");
 	assert_string_equal(json_str(endpoint(w, "a"), "status", ""), "ejected");
 	assert_string_equal(json_str(endpoint(w, "b"), "status", ""), "draining");
@@ -103,7 +103,7 @@ static void a_full_bulkhead(void **state)
 		r[k] = gateway();
 		say(r[k], "GET /%s/?delay=1500 HTTP/1.1\r\nHost: g\r\n\r\n", service);
 	}
-	eventually(1000, origin_stat(a, "requests") + origin_stat(b, "requests") == before + 3);
+	eventually(5000, origin_stat(a, "requests") + origin_stat(b, "requests") == before + 3);
 	assert_int_equal(get(c, "/%s/", service), 503);
 	w = why("bulkhead-full");
 	assert_in_range(json_num(cJSON_GetObjectItem(w, "bulkhead"), "requests", 0), 3, 4);
