@@ -22,6 +22,14 @@ static void strip_attributes(cJSON *attributes)
 	cJSON_DeleteItemFromObjectCaseSensitive(attributes, "url.query");
 }
 
+static void strip_one(cJSON *v)
+{
+	cut(v, "path");
+	cut(v, "operation");
+	strip_attributes(cJSON_GetObjectItemCaseSensitive(v, "attributes"));
+	strip_attributes(cJSON_GetObjectItemCaseSensitive(v, "tags"));
+}
+
 void strip_queries(cJSON *list)
 {
 	cJSON *v;
@@ -29,10 +37,8 @@ void strip_queries(cJSON *list)
 	if (!cJSON_IsArray(list))
 		return;
 	cJSON_ArrayForEach (v, list) {
-		cut(v, "path");
-		cut(v, "operation");
-		strip_attributes(cJSON_GetObjectItemCaseSensitive(v, "attributes"));
-		strip_attributes(cJSON_GetObjectItemCaseSensitive(v, "tags"));
+		strip_one(v);
+		strip_one(cJSON_GetObjectItemCaseSensitive(v, "span")); /* of a tapped request */
 	}
 }
 

@@ -10,9 +10,9 @@
 
 #include <cjson/cJSON.h>
 
-/* Of a list of spans, tapped requests or explanations: `path` and `operation` end before "?", as do
- * the attributes (or tags) that hold a URL by OpenTelemetry's conventions; `url.query` goes.
- * Anything else, and what is no list, stays. */
+/* Of a list of spans, tapped requests (whose span is their `span`) or explanations: `path` and
+ * `operation` end before "?", as do the attributes (or tags) that hold a URL by OpenTelemetry's
+ * conventions; `url.query` goes. Anything else, and what is no list, stays. */
 void strip_queries(cJSON *list);
 /* The same of a record, which stays as long as it is. */
 void strip_record(struct record *rec);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* meshd --trace-query strip: no query string gets as far as the store. */
-#include "tests/unit/meshd_rig.h"
+/* meshd --trace-query strip: no query string gets as far as the store or a tap. */
+#include "tests/unit/meshd_stream.h"
 
 static int setup_stripping(void **state)
 {
@@ -49,10 +49,30 @@ static void query_strings_are_not_kept(void **state)
 	assert_body("'kept':'why?'");
 }
 
+static void taps_show_no_query_strings(void **state)
+{
+	int fd = open_stream("");
+	char body[512];
+
+	assert_true(stream_has(fd, ": open\n\n", 5000));
+	snprintf(body, sizeof(body),
+		 "{'node':'n','tapped':[{'tap':%llu,'span':{'service':'s','path':'/t?secret=11',"
+		 "'operation':'GET /t?secret=12','attributes':{'url.full':'http://s/t?secret=13'},"
+		 "'kept':'all of it?'}}]}",
+		 (unsigned long long)tap_id());
+	assert_int_equal(call("POST", "/api/telemetry", body), 200);
+	assert_true(stream_has(fd, "all of it?", 5000));
+	assert_non_null(strstr(stream, "\"path\":\"/t\",\"operation\":\"GET /t\""));
+	assert_null(strstr(stream, "secret"));
+	close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(query_strings_are_not_kept, setup_stripping,
+						teardown),
+		cmocka_unit_test_setup_teardown(taps_show_no_query_strings, setup_stripping,
 						teardown),
 	};
 
