@@ -144,12 +144,14 @@ static void a_record_is_read_as_it_came(void **state)
 	assert_string_equal(n.endpoint(n.arg, record_tries(rec)[0].endpoint, 0), "backend-0");
 	assert_int_equal(e->mark, mark_of("order-17"));
 	assert_int_equal(e->took_us, 300);
-	assert_int_equal(e->flags, RECORDED_KEPT | RECORDED_SAMPLED);
+	assert_int_equal(e->flags, RECORDED_KEPT | RECORDED_SAMPLED | RECORDED_ROOT);
+	assert_int_equal(e->ago_ms, 0); /* it began later than it came */
 	assert_int_equal(e->service, recorder_tag(ring, "backend"));
 	assert_int_equal(e->caller, recorder_tag(ring, "frontend"));
 	assert_int_equal(recorder_at(ring, first + 1)->flags,
-			 RECORDED_KEPT | RECORDED_SAMPLED | RECORDED_URGENT | RECORDED_ERROR);
-	assert_int_equal(recorder_at(ring, first + 2)->flags, RECORDED_ALIAS);
+			 RECORDED_KEPT | RECORDED_SAMPLED | RECORDED_URGENT | RECORDED_ERROR |
+				 RECORDED_ROOT);
+	assert_int_equal(recorder_at(ring, first + 2)->flags, RECORDED_ALIAS | RECORDED_ROOT);
 	assert_int_equal(recorder_at(ring, first + 3)->flags & RECORDED_LISTED, RECORDED_LISTED);
 	assert_int_equal(recorder_batch(ring, 0)->came_ms, 77);
 	assert_int_equal(recorder_batch(ring, 0)->first_us, REC_WALL_US);

@@ -4,6 +4,7 @@
 #include "lib/clock.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #define SLACK_MS 60000
@@ -28,7 +29,7 @@ static struct chain look_at(struct traces *t, uint32_t mark)
 		if (e->flags & RECORDED_LISTED)
 			continue;
 		if (record_too_old(t, n))
-			break;
+			continue; /* younger ones may be behind it: clocks are set */
 		if (!c.kept)
 			c.number = n;
 		c.any = true;
@@ -110,12 +111,66 @@ int demand_trace(struct traces *t, const char *id, struct trace_row *row, bool *
 struct search {
 	struct traces *t;
 	const struct traces_filter *f;
-	uint16_t service, source; /* tags */
+	const struct recorder_batch *b; /* the one that is looked through */
+	uint16_t service, source;	/* tags */
 	uint32_t min_us;
-	uint64_t end_ns;
-	unsigned found, looked;
+	uint64_t end_ns, now_ms;
+	unsigned looked; /* since the clock was */
 	bool began, late;
+	/* where in the list those stand that the answer will have, as far as is known: newest
+	 * first; when there are as many as are asked for, what is older than all is left alone */
+	int64_t when[TRACES_LIST_MAX];
+	unsigned n;
+	bool left;
 };
+
+static bool in_window(const struct search *s, int64_t when_ms)
+{
+	return when_ms >= s->f->since_ms && when_ms <= s->f->until_ms;
+}
+
+/* The answer has room for one that stands there. */
+static bool is_wanted(struct search *s, int64_t when_ms)
+{
+	if (s->n < s->f->limit || when_ms > s->when[s->n - 1])
+		return true;
+	s->left = true;
+	return false;
+}
+
+static void note_when(struct search *s, int64_t when_ms)
+{
+	unsigned i = s->n < s->f->limit ? s->n++ : s->n - 1;
+
+	for (; i && s->when[i - 1] < when_ms; i--)
+		s->when[i] = s->when[i - 1];
+	s->when[i] = when_ms;
+}
+
+static const struct recorder_batch *batch_of(const struct search *s, uint32_t n)
+{
+	if (n - s->b->first < s->b->n)
+		return s->b;
+	return recorder_batch(s->t->recorder, recorder_batch_of(s->t->recorder, n));
+}
+
+static bool is_old(const struct search *s, const struct recorder_batch *b)
+{
+	return b->came_ms + s->t->o.age_ms < s->now_ms;
+}
+
+/* Where it stands when it is a root: as it began, or as it came in when that is earlier, for clocks
+ * may be wrong. Of what began weeks before, no later than that. */
+static int64_t when_of(const struct recorded *e, const struct recorder_batch *b)
+{
+	return (int64_t)b->came_ms - e->ago_ms;
+}
+
+static bool root_fits(const struct search *s, const struct recorded *e,
+		      const struct recorder_batch *b)
+{
+	return e->took_us >= s->min_us && (e->ago_ms == UINT32_MAX || in_window(s, when_of(e, b)));
+}
 
 static bool is_edge(const struct search *s, const struct recorded *e)
 {
@@ -123,141 +178,197 @@ static bool is_edge(const struct search *s, const struct recorded *e)
 	       (!s->f->service || e->service == s->service);
 }
 
+static bool by_root(const struct search *s)
+{
+	return s->f->error <= 0 && (s->min_us || (!s->f->source && !s->f->service));
+}
+
 /* Has it what, of a trace that is looked for, is rarest? Where one is found its trace is looked at;
  * most records are none. */
-static bool may_begin(const struct search *s, const struct recorded *e)
+static bool may_begin(struct search *s, const struct recorded *e)
 {
 	if (e->looked == s->t->search || e->flags & RECORDED_NONE)
 		return false;
-	if (s->f->error > 0)
-		return e->flags & RECORDED_ERROR;
-	return s->min_us ? e->took_us >= s->min_us : is_edge(s, e);
+	if (s->f->error > 0 && !(e->flags & RECORDED_ERROR))
+		return false;
+	if (by_root(s) && !root_fits(s, e, s->b))
+		return false;
+	return (by_root(s) || s->f->error > 0 || is_edge(s, e)) && is_wanted(s, when_of(e, s->b));
 }
 
-/* Could this trace be one that is looked for? What the recorder does not know exactly (who is the
- * root) the database will. Marks all of it as looked at. */
+/* What is known of a trace by its records. */
+struct seen {
+	struct chain c;
+	bool service, edge, error, kept;
+	bool has_root, root; /* one without a parent; of those that may be its root one is in the
+				part of the list and took long enough */
+};
+
+static void see(struct search *s, struct seen *seen, const struct recorded *e, uint32_t n)
+{
+	const struct recorder_batch *b = batch_of(s, n);
+	bool parentless = e->flags & RECORDED_ROOT;
+
+	seen->service = seen->service || e->service == s->service;
+	seen->edge = seen->edge || is_edge(s, e);
+	seen->error = seen->error || e->flags & RECORDED_ERROR;
+	seen->kept = seen->kept || e->flags & (RECORDED_LISTED | RECORDED_KEPT);
+	if (parentless && !seen->has_root)
+		seen->root = false;
+	seen->has_root = seen->has_root || parentless;
+	if (parentless == seen->has_root && root_fits(s, e, b))
+		seen->root = true;
+	if (e->flags & RECORDED_LISTED || is_old(s, b))
+		return;
+	if (!seen->c.kept)
+		seen->c.number = n;
+	seen->c.any = true;
+	seen->c.kept = seen->c.kept || e->flags & RECORDED_KEPT;
+}
+
+static bool is_late(struct search *s)
+{
+	if (++s->looked % 512 == 0)
+		s->late = s->late || clock_mono_ns() > s->end_ns;
+	return s->late;
+}
+
+/* Could this trace be one that is looked for, and is something of it to be listed? What the
+ * recorder does not know exactly the database will. Marks all of it as looked at. */
 static bool fits(struct search *s, uint32_t mark, struct chain *c)
 {
-	bool service = !s->f->service, edge = !s->f->source, slow = !s->min_us, error = false;
+	struct seen seen = {.service = !s->f->service, .edge = !s->f->source};
 	struct recorder *r = s->t->recorder;
-	bool kept = false;
 	uint32_t n;
 
-	*c = (struct chain){0};
-	for (bool more = recorder_newest(r, mark, &n); more; more = recorder_next(r, mark, &n)) {
+	for (bool more = recorder_newest(r, mark, &n); more && !is_late(s);
+	     more = recorder_next(r, mark, &n)) {
 		struct recorded *e = recorder_at(r, n);
 
 		e->looked = s->t->search;
-		s->looked++;
-		service = service || e->service == s->service;
-		edge = edge || is_edge(s, e);
-		slow = slow || e->took_us >= s->min_us;
-		error = error || e->flags & RECORDED_ERROR;
-		kept = kept || e->flags & (RECORDED_LISTED | RECORDED_KEPT);
-		if (e->flags & RECORDED_LISTED)
-			continue;
-		if (!c->kept)
-			c->number = n;
-		c->any = true;
-		c->kept = c->kept || e->flags & RECORDED_KEPT;
+		see(s, &seen, e, n);
 	}
-	return kept && service && edge && slow && (s->f->error < 0 || s->f->error == error);
+	*c = seen.c;
+	return c->any && seen.kept && seen.service && seen.edge && seen.root &&
+	       (s->f->error < 0 || s->f->error == seen.error);
 }
 
-/* One that fits: it counts whether something of it is to be listed or not. */
+/* Will the answer have it? As DB_FOUND says it. */
+static bool passes(const struct search *s, const struct trace_row *row)
+{
+	const struct traces_filter *f = s->f;
+	char lines[sizeof(row->edges) + 1], edge[160];
+
+	trace_edge(f, edge);
+	snprintf(lines, sizeof(lines), "\n%s", row->edges);
+	return in_window(s, row->when_ms) && row->duration_us >= f->min_us &&
+	       (f->error < 0 || f->error == !!row->errors) &&
+	       (!f->service || lines_have(row->services, f->service)) && strstr(lines, edge);
+}
+
+static int list_known(struct search *s, const uint8_t key[16], const struct chain *c)
+{
+	struct trace_row *row;
+	int r = row_of(s->t, key, &row);
+	bool was = !r && row && passes(s, row);
+
+	if (!r)
+		r = list_trace(s->t, key, c);
+	if (!r && !was)
+		r = row_of(s->t, key, &row);
+	if (!r && !was && row && passes(s, row))
+		note_when(s, row->when_ms);
+	s->late = s->late || s->t->late;
+	return r;
+}
+
 static int list_one(struct search *s, const struct chain *c)
 {
 	struct record_batch_view v;
 	const struct record *rec;
 	uint8_t key[16];
-	int r = s->began || !c->any ? 0 : rows_begin(s->t);
+	int r = s->began ? 0 : rows_begin(s->t);
 
-	s->found++;
-	if (r || !c->any)
+	if (r)
 		return r;
 	s->began = true;
 	rec = recorder_read(s->t->recorder, c->number, &v);
 	if (!rec) /* not in the file as it was */
 		return record_list(s->t, c->number);
 	memcpy(key, rec->trace_id, sizeof(key));
-	return list_trace(s->t, key, c);
-}
-
-static bool is_over(struct search *s)
-{
+	r = list_known(s, key, c);
 	s->late = s->late || clock_mono_ns() > s->end_ns;
-	return s->late || s->found >= s->f->limit;
+	return r;
 }
 
-static int search_batch(struct search *s, const struct recorder_batch *b)
+static int search_batch(struct search *s)
 {
 	struct chain c;
 	int r = 0;
 
-	for (uint32_t i = b->n; i-- && r >= 0;) {
-		const struct recorded *e = recorder_at(s->t->recorder, b->first + i);
+	for (uint32_t i = s->b->n; i-- && r >= 0 && !is_late(s);) {
+		uint32_t n = s->b->first + i;
+		const struct recorded *e = recorder_at(s->t->recorder, n);
 
-		if (!may_begin(s, e))
-			continue;
-		if (fits(s, e->mark, &c))
+		if (may_begin(s, e) && fits(s, e->mark, &c) && !s->late)
 			r = list_one(s, &c);
-		else if (++s->looked < 1024)
-			continue;
-		s->looked = 0;
-		if (is_over(s))
-			break;
 	}
 	return r;
 }
 
-/* Could a trace of it stand in that part of a list? As it began, or as it came in when that is
- * earlier; its root may have been in another batch, somewhat before or after. */
-static bool in_time(const struct search *s, const struct recorder_batch *b)
+/* Could a trace of it stand in that part of a list, and is there room for it? As it began, or as it
+ * came in when that is earlier; its root may be in another batch, somewhat before or after. */
+static bool has_any(struct search *s, const struct recorder_batch *b)
 {
 	int64_t came = (int64_t)b->came_ms, first = b->first_us / 1000, last = b->last_us / 1000;
+	int64_t slack = by_root(s) ? 0 : SLACK_MS;
 
 	first = first < came ? first : came;
 	last = last < came ? last : came;
-	return (s->f->since_ms <= last + SLACK_MS) &&
-	       (s->f->until_ms >= INT64_MAX - SLACK_MS || first <= s->f->until_ms + SLACK_MS);
+	return !is_old(s, b) && s->f->since_ms <= last + slack &&
+	       (s->f->until_ms >= INT64_MAX - slack || first <= s->f->until_ms + slack) &&
+	       is_wanted(s, last);
 }
 
+/* All of them: they stand by their coming, which is nearly as they began. */
 static int search_all(struct search *s)
 {
-	struct recorder *r = s->t->recorder;
-	uint64_t now = clock_wall_ms();
 	struct recorder_counts n;
 	int err = 0;
 
-	recorder_count(r, &n);
-	for (uint32_t i = n.batches; i-- && err >= 0 && !is_over(s);) {
-		const struct recorder_batch *b = recorder_batch(r, i);
-
-		if (b->came_ms + s->t->o.age_ms < now)
-			break;
-		if (in_time(s, b))
-			err = search_batch(s, b);
+	recorder_count(s->t->recorder, &n);
+	for (uint32_t i = n.batches; i-- && err >= 0 && !is_late(s);) {
+		s->b = recorder_batch(s->t->recorder, i);
+		if (has_any(s, s->b))
+			err = search_batch(s);
 	}
 	return err;
 }
 
-void demand_list(struct traces *t, const struct traces_filter *f, bool *complete)
+static bool note_row(void *arg, const struct trace_row *row)
+{
+	note_when(arg, row->when_ms);
+	return false;
+}
+
+void demand_list(struct traces *t, const struct traces_filter *f, struct demand *d)
 {
 	struct search s = {.t = t,
 			   .f = f,
 			   .min_us = f->min_us > UINT32_MAX ? UINT32_MAX : (uint32_t)f->min_us,
-			   .end_ns = clock_mono_ns() + TRACES_DEMAND_MS * 1000000ull};
+			   .now_ms = clock_wall_ms()};
 	int r;
 
-	*complete = true;
-	if (!t->recorder)
-		return;
+	*d = (struct demand){.complete = true};
+	if (!t->recorder || rows_each(t, f, note_row, &s))
+		return; /* what is wrong is found again by who asks for the rows */
 	if (!++t->search)
 		t->search = 1;
+	s.end_ns = clock_mono_ns() + TRACES_DEMAND_MS * 1000000ull;
 	s.service = f->service ? recorder_tag(t->recorder, f->service) : 0;
 	s.source = f->source ? recorder_tag(t->recorder, f->source) : 0;
 	r = search_all(&s);
 	if (s.began)
 		r = rows_end(t, r);
-	*complete = r >= 0 && !s.late;
+	*d = (struct demand){.complete = r >= 0 && !s.late, .left = s.left};
 }

@@ -88,8 +88,12 @@ bool record_too_old(struct traces *t, uint32_t number);
 
 /* --- listing on demand (demand.c) -------------------------------------------------------- */
 
-/* What the recorder has of the traces that fit the filter. *complete: it was not ended by time. */
-void demand_list(struct traces *t, const struct traces_filter *f, bool *complete);
+struct demand {
+	bool complete; /* it was not ended by time */
+	bool left;     /* what is older than as many as are asked for was left alone */
+};
+/* What the recorder has of the traces that fit the filter. */
+void demand_list(struct traces *t, const struct traces_filter *f, struct demand *d);
 /* The row of the trace of any name, with all that the recorder has of it. */
 int demand_trace(struct traces *t, const char *id, struct trace_row *row, bool *complete);
 
@@ -108,6 +112,11 @@ void stored_free(struct stored *s, size_t n);
  * not ended by time. */
 int found_each(struct traces *t, const struct traces_filter *f, bool *complete,
 	       bool (*fn)(void *arg, const struct trace_row *row), void *arg);
+/* Only those that are listed; 0 also when it was ended by time. */
+int rows_each(struct traces *t, const struct traces_filter *f,
+	      bool (*fn)(void *arg, const struct trace_row *row), void *arg);
+/* What a trace's edges have when it is one of the filter's, behind a \n. */
+void trace_edge(const struct traces_filter *f, char edge[160]);
 /* Unless it is the first of a list. */
 void put_comma(struct buf *b);
 void put_ms(struct buf *b, int64_t us);

@@ -38,8 +38,16 @@ void put_names(struct buf *b, const char *lines)
 	buf_char(b, ']');
 }
 
-/* The tag to walk along, and the lines that an edge of it has. */
-static void plan(const struct traces_filter *f, char tag[80], char edge[160])
+void trace_edge(const struct traces_filter *f, char edge[160])
+{
+	edge[0] = '\0';
+	if (f->source)
+		snprintf(edge, 160, "\n%s>%s%s", f->source, f->service ? f->service : "",
+			 f->service ? "\n" : "");
+}
+
+/* The tag to walk along. */
+static void find_tag(const struct traces_filter *f, char tag[80])
 {
 	bool slow = f->min_us >= TRACES_SLOW_MS * 1000;
 
@@ -48,26 +56,20 @@ static void plan(const struct traces_filter *f, char tag[80], char edge[160])
 		 : slow	      ? DB_TAG_SLOW
 			      : "",
 		 f->service ? f->service : "");
-	edge[0] = '\0';
-	if (f->source)
-		snprintf(edge, 160, "\n%s>%s%s", f->source, f->service ? f->service : "",
-			 f->service ? "\n" : "");
 }
 
-int found_each(struct traces *t, const struct traces_filter *f, bool *complete,
-	       bool (*fn)(void *, const struct trace_row *), void *arg)
+int rows_each(struct traces *t, const struct traces_filter *f,
+	      bool (*fn)(void *, const struct trace_row *), void *arg)
 {
 	struct trace_row *row = &t->touched[0].now;
 	sqlite3_stmt *st = t->db.stmt[DB_FOUND];
 	char tag[80], edge[160];
 	int err = 0;
 
-	bool all;
-
 	if (!t->db.sqlite)
 		return -EIO;
-	demand_list(t, f, &all);
-	plan(f, tag, edge);
+	find_tag(f, tag);
+	trace_edge(f, edge);
 	sqlite3_bind_text(st, 1, tag, -1, SQLITE_STATIC);
 	sqlite3_bind_int64(st, 2, f->since_ms);
 	sqlite3_bind_int64(st, 3, f->until_ms);
@@ -81,9 +83,36 @@ int found_each(struct traces *t, const struct traces_filter *f, bool *complete,
 		if (fn(arg, row))
 			break;
 	}
-	*complete = all && !t->db.late;
 	db_hurry_done(&t->db);
 	dbfile_reset(st);
+	return err;
+}
+
+struct counted {
+	bool (*fn)(void *, const struct trace_row *);
+	void *arg;
+	unsigned n;
+	bool ended;
+};
+
+static bool count_row(void *arg, const struct trace_row *row)
+{
+	struct counted *c = arg;
+
+	c->n++;
+	return c->ended = c->fn(c->arg, row);
+}
+
+int found_each(struct traces *t, const struct traces_filter *f, bool *complete,
+	       bool (*fn)(void *, const struct trace_row *), void *arg)
+{
+	struct counted c = {.fn = fn, .arg = arg};
+	struct demand d;
+	int err;
+
+	demand_list(t, f, &d);
+	err = rows_each(t, f, count_row, &c);
+	*complete = d.complete && !t->db.late && (!d.left || c.ended || c.n >= f->limit);
 	return err;
 }
 

@@ -133,6 +133,14 @@ static void make_room(struct recorder *r, uint64_t at, uint32_t bytes, uint32_t 
 		drop_oldest(r);
 }
 
+static bool has_parent(const struct record *rec)
+{
+	static const uint8_t none[sizeof(rec->parent_id)];
+
+	return !(rec->flags & RECORD_ROOT) &&
+	       (rec->parent_len || memcmp(rec->parent_id, none, sizeof(none)));
+}
+
 uint16_t recorded_flags(const struct record *rec)
 {
 	bool error = span_error(rec), ended = rec->status && rec->status < 400;
@@ -144,10 +152,11 @@ uint16_t recorded_flags(const struct record *rec)
 	return (uint16_t)((rec->flags & RECORD_TRACED ? 0 : RECORDED_LISTED | RECORDED_NONE) |
 			  (sampled ? RECORDED_SAMPLED : 0) | (urgent ? RECORDED_URGENT : 0) |
 			  (error ? RECORDED_ERROR : 0) | (sampled || urgent ? RECORDED_KEPT : 0) |
-			  (rec->alias_len ? RECORDED_ALIAS : 0));
+			  (rec->alias_len ? RECORDED_ALIAS : 0) |
+			  (has_parent(rec) ? 0 : RECORDED_ROOT));
 }
 
-static void put_record(struct recorder *r, const struct record *rec, uint32_t at,
+static void put_record(struct recorder *r, const struct record *rec, uint32_t at, int64_t ago_ms,
 		       const uint16_t *tags)
 {
 	uint64_t us = rec->duration_ns / 1000;
@@ -160,7 +169,10 @@ static void put_record(struct recorder *r, const struct record *rec, uint32_t at
 		.at = (uint16_t)(at / 8),
 		.caller = tags[rec->caller == MESH_NONE ? RECORD_BATCH_NAMES : rec->caller],
 		.service = tags[rec->service == MESH_NONE ? RECORD_BATCH_NAMES : rec->service],
-		.flags = recorded_flags(rec)};
+		.flags = recorded_flags(rec),
+		.ago_ms = ago_ms < 0		? 0
+			  : ago_ms > UINT32_MAX ? UINT32_MAX
+						: (uint32_t)ago_ms};
 }
 
 /* Once their places, which are all over the memory, have come to the cache. */
@@ -204,7 +216,7 @@ static void put_batch(struct recorder *r, const struct record_batch_view *v, uin
 	while ((rec = record_batch_next(v, &next))) {
 		int64_t us = (int64_t)(record_batch_wall(v, rec->start_ns) / 1000);
 
-		put_record(r, rec, next - rec->size, tags);
+		put_record(r, rec, next - rec->size, (int64_t)came_ms - us / 1000, tags);
 		b.first_us = us < b.first_us ? us : b.first_us;
 		b.last_us = us > b.last_us ? us : b.last_us;
 	}

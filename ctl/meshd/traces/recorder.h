@@ -40,6 +40,7 @@ enum recorded_flags {
 	RECORDED_ERROR = 16,
 	RECORDED_ALIAS = 32, /* its trace has other names */
 	RECORDED_NONE = 64,  /* no span: it has no trace; RECORDED_LISTED, too */
+	RECORDED_ROOT = 128, /* it has no parent */
 };
 
 /* Of one that was checked. */
@@ -53,6 +54,7 @@ struct recorded {
 	uint16_t at;		  /* in its batch, in 8 bytes */
 	uint16_t caller, service; /* recorder_tag() of the names */
 	uint16_t flags;
+	uint32_t ago_ms; /* so long before it came it began; 0, too: later, by its clock */
 	uint32_t looked; /* the reader's: the last search that came by */
 };
 

@@ -121,9 +121,10 @@ int records_join(struct traces *t, struct trace_row *row)
 			continue;
 		}
 		t->late = t->late || clock_mono_ns() > t->join_until_ns;
-		if (t->late || record_too_old(t, n))
+		if (t->late)
 			break;
-		r = join_one(t, row, n);
+		if (!record_too_old(t, n)) /* younger ones may be behind it: clocks are set */
+			r = join_one(t, row, n);
 	}
 	return r;
 }
