@@ -31,6 +31,7 @@
 #define RECORD_BATCH_NAMES 1024		/* names of one */
 #define RECORD_NAME_SIZE   64		/* bytes of a name, NUL included */
 
+/* The first four are the same in all layouts: so who does not know one can pass it over. */
 struct record_batch_head {
 	uint32_t magic;
 	uint32_t layout;   /* RECORD_LAYOUT */

@@ -118,10 +118,15 @@ static void make_room(struct outbox *o, enum outbox_kind kind, size_t len)
 		drop_first(o, kind);
 }
 
-static void batch_free(struct outbox *o)
+static void records_free(struct outbox *o)
 {
 	while (o->npieces > 1)
 		record_batch_reuse(o->writer, o->pieces[--o->npieces].iov_base);
+}
+
+static void batch_free(struct outbox *o)
+{
+	records_free(o);
 	if (o->npieces)
 		free(o->pieces[0].iov_base);
 	o->npieces = 0;
@@ -429,6 +434,15 @@ enum outbox_verdict outbox_verdict(int status)
 	return OUTBOX_REFUSED;
 }
 
+/* Who takes no records of ours may take all the rest. */
+static void drop_records(struct outbox *o)
+{
+	records_free(o);
+	o->pieces[0].iov_len = strlen(o->pieces[0].iov_base); /* without the NULs before them */
+	o->counts.dropped[OUTBOX_SPANS] += o->holds[OUTBOX_SPANS];
+	o->holds[OUTBOX_SPANS] = 0;
+}
+
 void outbox_answered(struct outbox *o, uint64_t seq, enum outbox_verdict v)
 {
 	if (!o->npieces || seq != o->seq)
@@ -440,6 +454,10 @@ void outbox_answered(struct outbox *o, uint64_t seq, enum outbox_verdict v)
 	if (v == OUTBOX_REFUSED) {
 		o->counts.refused++;
 		o->takes_records = false;
+		if (o->npieces > 1) {
+			drop_records(o);
+			return;
+		}
 		lose_batch(o);
 	} else {
 		o->counts.batches++;

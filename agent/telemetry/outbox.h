@@ -2,10 +2,10 @@
 /*
  * What waits to be sent to meshd, and the batch that is on its way: the bodies of
  * docs/telemetry.md ("From agent to meshd"). A batch has its number for good and goes again,
- * unchanged, until meshd has taken or refused it. Everything is bounded: of seconds, spans and
- * tapped requests the oldest are dropped, of explanations the newest, and counted. Spans are
- * records, in batches (lib/record_batch.h), and are made JSON for a meshd only that does not take
- * these; all the rest comes as JSON. Knows no network and reads no clock.
+ * unchanged, until meshd has taken or refused it (once without its records). Everything is bounded:
+ * of seconds, spans and tapped requests the oldest are dropped, of explanations the newest, and
+ * counted. Spans are records, in batches (lib/record_batch.h), and are made JSON for a meshd only
+ * that does not take these; all the rest comes as JSON. Knows no network and reads no clock.
  */
 #ifndef AGENT_TELEMETRY_OUTBOX_H
 #define AGENT_TELEMETRY_OUTBOX_H
@@ -29,7 +29,7 @@ const char *outbox_kind_name(enum outbox_kind k); /* "series", ... */
 
 struct outbox_counts {
 	uint64_t batches, again;	/* answered well; sent once more */
-	uint64_t refused;		/* batches */
+	uint64_t refused;		/* times that a batch was */
 	uint64_t sent[OUTBOX_KINDS];	/* taken by meshd */
 	uint64_t dropped[OUTBOX_KINDS]; /* here, or with a batch that was refused */
 };
@@ -72,7 +72,8 @@ size_t outbox_batch(struct outbox *o, uint64_t now_ms, uint64_t ring_lost,
 		    const struct iovec **body);
 uint64_t outbox_seq(const struct outbox *o); /* of that batch */
 enum outbox_verdict { OUTBOX_TAKEN, OUTBOX_REFUSED, OUTBOX_AGAIN };
-/* seq: of the batch that was answered; any other than the one on its way was answered before. */
+/* seq: of the batch that was answered; any other than the one on its way was answered before. One
+ * that is refused is dropped; if it has records only these are, and the rest goes again. */
 void outbox_answered(struct outbox *o, uint64_t seq, enum outbox_verdict v);
 /* What is to become of a batch by the HTTP status of its answer; 0: there was none. */
 enum outbox_verdict outbox_verdict(int status);

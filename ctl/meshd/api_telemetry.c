@@ -67,6 +67,7 @@ static void take(struct request *r, const cJSON *body, const struct red_batch *b
 	if (spans && spans->child) /* what fails is counted there */
 		(void)traces_take(m->traces, spans, b->node, now_ms(r));
 	(void)traces_take_records(m->traces, records->batches, records->n, now_ms(r));
+	traces_lose(m->traces, records->skipped);
 	tap_take(m->taps, cJSON_GetObjectItemCaseSensitive(body, "tapped"));
 	if (b->seq && red_take(m->red, b, clock_wall_ms()) == -ENOMEM)
 		reply_json(r, 500, NULL); /* it comes again */

@@ -24,9 +24,6 @@ static int bad_batch(const char *at, size_t left, size_t number, struct schema_e
 	if (left < sizeof(h) || h.magic != RECORD_BATCH_MAGIC)
 		schema_fail(e, "", "batch %zu of them does not begin as one: %zu bytes are left",
 			    number, left);
-	else if (h.layout != RECORD_LAYOUT)
-		schema_fail(e, "", "batch %zu of them has layout %u, this meshd takes %u", number,
-			    h.layout, RECORD_LAYOUT);
 	else if (h.size > left)
 		schema_fail(e, "", "batch %zu of them has %u bytes, of which %zu are there", number,
 			    h.size, left);
@@ -59,6 +56,23 @@ static size_t begin_of(const char *body, size_t len)
 	return at;
 }
 
+/* A batch of another layout, of an agent that is older or newer: there is nothing to be read but
+ * the part of its head that all layouts have. Its bytes; 0: it is none. */
+static uint32_t foreign_batch(const char *at, size_t left, uint32_t *records)
+{
+	struct record_batch_head h;
+
+	if (left < sizeof(h))
+		return 0;
+	memcpy(&h, at, sizeof(h));
+	if (h.magic != RECORD_BATCH_MAGIC || h.layout == RECORD_LAYOUT || h.size < sizeof(h) ||
+	    h.size > left || h.size > RECORD_BATCH_SIZE || h.size % 8 ||
+	    h.records > RECORD_BATCH_MAX)
+		return 0;
+	*records = h.records;
+	return h.size;
+}
+
 static int add(struct telemetry_records *r, const struct record_batch_view *v)
 {
 	struct record_batch_view *more;
@@ -73,23 +87,34 @@ static int add(struct telemetry_records *r, const struct record_batch_view *v)
 	return 0;
 }
 
+static int take(const char *at, size_t left, const char *node, size_t number,
+		struct telemetry_records *out, struct schema_error *e, uint32_t *size)
+{
+	struct record_batch_view v;
+
+	*size = 0;
+	if (record_batch_check(at, left, &v))
+		return bad_batch(at, left, number, e);
+	if (strcmp(record_batch_node(&v), node))
+		return bad_node(&v, node, number, e);
+	*size = v.head->size;
+	return add(out, &v);
+}
+
 int telemetry_records(const char *body, size_t len, const char *node, struct telemetry_records *out,
 		      struct schema_error *e)
 {
 	size_t at = begin_of(body, len);
-	struct record_batch_view v;
-	int err = 0;
+	int err = at % 8 && at < len ? bad_batch(body + at, len - at, 1, e) : 0;
+	uint32_t size, records;
 
 	*out = (struct telemetry_records){0};
-	for (; at < len && !err; at += err ? 0 : v.head->size) {
-		size_t number = out->n + 1;
-
-		if (at % 8 || record_batch_check(body + at, len - at, &v))
-			err = bad_batch(body + at, len - at, number, e);
-		else if (strcmp(record_batch_node(&v), node))
-			err = bad_node(&v, node, number, e);
+	for (size_t number = 1; at < len && !err; at += size, number++) {
+		size = foreign_batch(body + at, len - at, &records);
+		if (size)
+			out->skipped += records;
 		else
-			err = add(out, &v);
+			err = take(body + at, len - at, node, number, out, e, &size);
 	}
 	if (err)
 		telemetry_records_done(out);

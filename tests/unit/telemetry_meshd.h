@@ -140,6 +140,8 @@ static inline void meshd_telemetry(int fd, const char *body, size_t len)
 	int mood = meshd.mood;
 
 	pthread_mutex_lock(&meshd.lock);
+	if (!meshd.layout && strlen(body) < len)
+		mood = REFUSES; /* an older one cannot read that */
 	if (mood == TAKES || mood == LOSES_ANSWERS || mood == IS_LATE)
 		meshd_batch(body, len);
 	snprintf(answer, sizeof(answer), "{\"success\":true,\"records\":%d%s}", meshd.layout,

@@ -122,7 +122,8 @@ static void whatever_is_wrong_with_one_is_said_and_nothing_is_taken(void **state
 	refused("batch 2 of them does not begin as one");
 	h = (void *)put_two();
 	h->layout++;
-	refused("batch 2 of them has layout 2, this meshd takes 1");
+	h->size += 8; /* more than is there */
+	refused("batch 2 of them has ");
 	h = (void *)put_two();
 	((struct record *)(h + 1))->status = 1000;
 	refused("batch 2 of them has a record or a name that makes no sense");
@@ -143,6 +144,26 @@ static void whatever_is_wrong_with_one_is_said_and_nothing_is_taken(void **state
 	put_json("{'node':'n','series':1}");
 	assert_int_equal(post(), 400);
 	assert_body("'field':'series'");
+}
+
+/* After an upgrade of either side: what cannot be read is counted, and keeps nothing else away. */
+static void a_batch_of_another_layout_is_passed_over(void **state)
+{
+	struct rec all[2] = {one("order-17", 1), one("order-17", 2)};
+	struct record_batch_head *h;
+
+	put_json("{'node':'n','epoch':'e','seq':1,'time':1,'whys':[{'id':'w1'}]}");
+	h = (void *)(body + body_len);
+	put_records(all, 2);
+	memset(h + 1, 0xff, h->size - sizeof(*h));
+	h->layout++;
+	put_records(all, 1);
+	assert_int_equal(post(), 200);
+	assert_body("'kept':1");
+	assert_int_equal(call("GET", "/api/traces/order-17", NULL), 200);
+	assert_int_equal(call("GET", "/metrics", NULL), 200);
+	assert_body("mesh_spans_received_total{result='stored'} 1");
+	assert_body("mesh_spans_received_total{result='failed'} 2");
 }
 
 static void query_strings_are_taken_out_when_they_are_to_be(void **state)
@@ -180,6 +201,7 @@ int main(void)
 		T(a_batch_is_taken_once),
 		T(without_records_it_is_as_before),
 		T(whatever_is_wrong_with_one_is_said_and_nothing_is_taken),
+		T(a_batch_of_another_layout_is_passed_over),
 		cmocka_unit_test_setup_teardown(query_strings_are_taken_out_when_they_are_to_be,
 						setup_strips, teardown_strips),
 	};

@@ -456,6 +456,11 @@ int traces_take(struct traces *t, const cJSON *spans, const char *node, uint64_t
 	return r;
 }
 
+void traces_lose(struct traces *t, uint64_t n)
+{
+	t->counts.failed += n;
+}
+
 void traces_want(struct traces *t, const char *node, cJSON *array)
 {
 	tail_tell(t->tail, node, t->now_ms, array);

@@ -67,6 +67,8 @@ int traces_take(struct traces *t, const cJSON *spans, const char *node, uint64_t
  * counted as failed, but for those that are listed. */
 int traces_take_records(struct traces *t, const struct record_batch_view *batches, size_t n,
 			uint64_t now_ms);
+/* So many spans came that nobody here can read: they count as failed. */
+void traces_lose(struct traces *t, uint64_t n);
 /* Adds the ids (32 hex digits) of the traces whose spans that node is to send, kept or not. Says an
  * id again now and then, because answers get lost. */
 void traces_want(struct traces *t, const char *node, cJSON *array);
