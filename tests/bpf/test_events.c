@@ -139,10 +139,10 @@ static void who_listens_without_end_does_not_keep_the_reader(void **state)
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 	while (pid == 0)
 		close(listen_on("127.0.0.1", 0, false));
-	alarm(WAIT_MS / 1000); /* what never returns is ended: that is the failure looked for */
+	alarm(30); /* what never returns is ended: that is the failure looked for */
 	do
 		r = kernel_events_drain(fx.k);
-	while (r >= 0 && r < 10); /* it is under way */
+	while (r >= 0 && r < 2); /* it is under way; how far a round gets is the machine's affair */
 	assert_true(r > 0);
 	ok(loop_once(&loop, WAIT_MS));
 	alarm(0);

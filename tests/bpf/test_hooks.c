@@ -299,7 +299,9 @@ static void client_with_a_source_address_is_captured(void **state)
 		const char *from, *to;
 	} cases[] = {{"10.77.0.1", "127.0.0.1"}, {"fd77::1", "::1"}};
 
-	ok(system("ip address add 10.77.0.1/32 dev lo && ip address add fd77::1/128 dev lo"));
+	/* nodad: without, nobody may bind to it before a worker of the kernel's has had its turn */
+	ok(system("ip address add 10.77.0.1/32 dev lo && "
+		  "ip address add fd77::1/128 dev lo nodad"));
 	enter("/app");
 	for (size_t i = 0; i < 2; i++) {
 		bool v6 = i == 1;

@@ -147,8 +147,8 @@ static void a_failed_probe_makes_it_wait_longer(void **state)
 	configure(service, "{\"circuitBreaker\":{\"openFor\":\"500ms\"}}");
 	origin_set(backend, "status=500");
 	break_it(c);
+	start = now_us();
 	l = load_start(NULL, "--to " GATEWAY_ADDRESS " --path /%s/ --rate 200", service);
-	start = now_us() + 20000;
 	usleep(2000000); /* that long, and not an event, is what is looked at */
 	probes = origin_seen(backend, start, start + 1900000);
 	load_end(l);

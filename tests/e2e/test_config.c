@@ -207,7 +207,7 @@ static void the_agent_runs_on_its_last_configuration(void **state)
 	agent_stop(SIGKILL);
 	agent_start("");
 	c = call(who, a->address);
-	eventually(3000, ({
+	eventually(10000, ({
 			   int slow = 0;
 
 			   for (int k = 0; k < 20; k++) {
