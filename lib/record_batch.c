@@ -29,7 +29,7 @@ static bool head_is_sound(const struct record_batch_head *h, size_t len)
 	return h->magic == RECORD_BATCH_MAGIC && h->layout == RECORD_LAYOUT && h->size <= len &&
 	       h->size <= RECORD_BATCH_SIZE && h->size % 8 == 0 && h->at_names % 8 == 0 &&
 	       h->at_names >= HEAD && h->at_names <= h->size && h->names &&
-	       h->names <= RECORD_BATCH_NAMES && h->records <= RECORD_BATCH_MAX &&
+	       h->names <= RECORD_BATCH_NAMES && h->records && h->records <= RECORD_BATCH_MAX &&
 	       h->names * sizeof(uint16_t) < h->size - h->at_names && h->wall_ns <= WALL_NS_MAX &&
 	       h->wall_ns >= -WALL_NS_MAX;
 }

@@ -34,6 +34,14 @@ static int bad_batch(const char *at, size_t left, size_t number, struct schema_e
 	return -EINVAL;
 }
 
+static int too_many(struct schema_error *e)
+{
+	e->path[0] = '\0';
+	schema_fail(e, "", "there are more than %d batches of them", TELEMETRY_BATCHES_MAX);
+	snprintf(e->path, sizeof(e->path), "records");
+	return -EINVAL;
+}
+
 static int bad_node(const struct record_batch_view *v, const char *node, size_t number,
 		    struct schema_error *e)
 {
@@ -97,6 +105,8 @@ static int take(const char *at, size_t left, const char *node, size_t number,
 		return bad_batch(at, left, number, e);
 	if (strcmp(record_batch_node(&v), node))
 		return bad_node(&v, node, number, e);
+	if (number > TELEMETRY_BATCHES_MAX)
+		return too_many(e);
 	*size = v.head->size;
 	return add(out, &v);
 }

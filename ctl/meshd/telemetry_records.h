@@ -9,6 +9,8 @@
 #include "ctl/meshd/schema.h"
 #include "lib/record_batch.h"
 
+#define TELEMETRY_BATCHES_MAX 256 /* in a body; an agent sends at most 64 */
+
 struct telemetry_records {
 	struct record_batch_view *batches; /* they point into the body; telemetry_records_done() */
 	size_t n;

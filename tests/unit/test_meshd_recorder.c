@@ -222,6 +222,42 @@ static void the_oldest_makes_room_and_is_counted(void **state)
 	assert_int_equal(st.st_size, SIZE);
 }
 
+/* Many agents that send little: it is the size that bounds what is there. */
+static void batches_of_one_record_fill_it(void **state)
+{
+	uint32_t first, last = 0, n;
+
+	recorder_close(&ring);
+	assert_int_equal(recorder_open(home.path, 8 << 20, true, &ring), 0);
+	for (uint64_t i = 1; i <= 30000; i++)
+		last = add_one(i, i);
+	n = records();
+	assert_in_range(n, (8 << 20) / 600, 29999);
+	first = last - n + 1;
+	assert_int_equal(id_at(first), 30001 - n);
+	recorder_set_listed(ring, first);
+	recorder_set_listed(ring, last);
+	recorder_save(ring);
+	recorder_close(&ring);
+	assert_int_equal(recorder_open(home.path, 8 << 20, true, &ring), 0);
+	assert_int_equal(records(), n);
+	recorder_range(ring, &first, &last);
+	assert_true(recorder_at(ring, first)->flags & RECORDED_LISTED);
+	assert_false(recorder_at(ring, first + 1)->flags & RECORDED_LISTED);
+	assert_true(recorder_at(ring, last - 1)->flags & RECORDED_LISTED);
+}
+
+/* What makes room before it is saved is forgotten, however often. */
+static void changes_that_are_never_saved_are_bounded(void **state)
+{
+	for (uint64_t i = 1; i <= 10000; i++)
+		recorder_set_listed(ring, add_one(i, i));
+	recorder_save(ring);
+	restart();
+	recorder_unlist(ring);
+	assert_true(records() > 100);
+}
+
 static void the_largest_batch_finds_room(void **state)
 {
 	struct rec one = {.trace = "t", .id = 1};
@@ -508,6 +544,8 @@ int main(void)
 		T(records_of_a_trace_are_a_chain),
 		T(what_is_listed_is_known_after_a_restart_once_it_is_saved),
 		T(the_oldest_makes_room_and_is_counted),
+		T(batches_of_one_record_fill_it),
+		T(changes_that_are_never_saved_are_bounded),
 		T(the_largest_batch_finds_room),
 		T(a_file_of_another_kind_begins_anew),
 		T(without_a_file_there_is_none_unless_it_is_to_be_made),

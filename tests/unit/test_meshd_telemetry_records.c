@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Records behind the JSON of POST /api/telemetry: taken once, all or nothing, and what is wrong
  * with them is said. */
+#include "ctl/meshd/telemetry_records.h"
 #include "lib/record_batch.h"
 #include "tests/unit/meshd_rig.h"
 #include "tests/unit/records_rig.h"
 
-static char body[64 << 10];
+static char body[256 << 10];
 static size_t body_len;
 
 static void put_json(const char *json)
@@ -113,6 +114,29 @@ static char *put_two(void)
 	return body + at;
 }
 
+static void a_body_has_so_many_batches(void **state)
+{
+	struct rec first = one("order-17", 1);
+
+	put_json("{'node':'n','whys':[{'id':'w1'}]}");
+	for (int i = 0; i <= TELEMETRY_BATCHES_MAX; i++)
+		put_records(&first, 1);
+	refused("there are more than 256 batches of them");
+}
+
+static void one_without_records_is_refused(void **state)
+{
+	struct record_batch_head *h = (void *)put_two();
+	uint32_t n = h->at_names - (uint32_t)sizeof(*h);
+
+	memmove(h + 1, (char *)(h + 1) + n, h->size - h->at_names);
+	h->size -= n;
+	h->at_names -= n;
+	h->records = 0;
+	body_len -= n;
+	refused("batch 2 of them has a record or a name that makes no sense");
+}
+
 static void whatever_is_wrong_with_one_is_said_and_nothing_is_taken(void **state)
 {
 	struct record_batch_head *h;
@@ -200,6 +224,8 @@ int main(void)
 		T(a_record_becomes_a_span),
 		T(a_batch_is_taken_once),
 		T(without_records_it_is_as_before),
+		T(a_body_has_so_many_batches),
+		T(one_without_records_is_refused),
 		T(whatever_is_wrong_with_one_is_said_and_nothing_is_taken),
 		T(a_batch_of_another_layout_is_passed_over),
 		cmocka_unit_test_setup_teardown(query_strings_are_taken_out_when_they_are_to_be,

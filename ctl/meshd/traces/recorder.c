@@ -12,6 +12,7 @@
 
 #define PAGE	4096
 #define RECORDS 4096 /* at least so many have room in memory */
+#define ENTRY	384  /* bytes of an entry of one record, at least */
 
 _Static_assert(RECORDS >= RECORD_BATCH_MAX && RECORDER_SIZE_MIN > RECORD_BATCH_SIZE + (32u << 10),
 	       "a batch has to find room in an empty recorder");
@@ -87,7 +88,7 @@ bool recorder_next(struct recorder *r, uint32_t mark, uint32_t *number)
 
 struct recorder_batch *recorder_batch(struct recorder *r, uint32_t i)
 {
-	return i < r->nbatches ? &r->batch[(r->batch_first + i) % RECORDER_BATCHES] : NULL;
+	return i < r->nbatches ? &r->batch[(r->batch_first + i) & r->batch_mask] : NULL;
 }
 
 uint32_t recorder_batch_of(struct recorder *r, uint32_t number)
@@ -118,17 +119,15 @@ static void drop_oldest(struct recorder *r)
 		r->counts.other_lost += !(flags & (RECORDED_LISTED | RECORDED_KEPT));
 	}
 	r->first += b->n;
-	r->batch_first = (r->batch_first + 1) % RECORDER_BATCHES;
+	r->batch_first++;
 	r->nbatches--;
-	if (r->changed && r->changed != UINT32_MAX)
-		r->changed--;
 }
 
 /* For an entry of so many bytes at `at`, and for its records. */
 static void make_room(struct recorder *r, uint64_t at, uint32_t bytes, uint32_t records)
 {
 	while (r->nbatches &&
-	       (recorder_batch(r, 0)->at + r->cap < at + bytes || r->nbatches == RECORDER_BATCHES ||
+	       (recorder_batch(r, 0)->at + r->cap < at + bytes || r->nbatches > r->batch_mask ||
 		r->next - r->first + records > r->mask + 1))
 		drop_oldest(r);
 }
@@ -221,7 +220,7 @@ static void put_batch(struct recorder *r, const struct record_batch_view *v, uin
 		b.last_us = us > b.last_us ? us : b.last_us;
 	}
 	link_records(r, &b);
-	r->batch[(r->batch_first + r->nbatches++) % RECORDER_BATCHES] = b;
+	r->batch[(r->batch_first + r->nbatches++) & r->batch_mask] = b;
 	r->at = at + file_entry(b.n, b.size);
 }
 
@@ -270,11 +269,37 @@ static void get_bits(struct recorder *r, const struct recorder_batch *b, uint8_t
 			bits[i / 8] |= (uint8_t)(1u << i % 8);
 }
 
+/* Of those that were changed; NULL: it has made room. Not any more. */
+static struct recorder_batch *take_changed(struct recorder *r, uint32_t i)
+{
+	struct recorder_batch *b = recorder_batch(r, r->changed[i] - r->batch_first);
+
+	if (b)
+		b->changed = false;
+	return b;
+}
+
+/* Those that have made room leave it to others: there are never more than batches. */
+static void forget_gone(struct recorder *r)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < r->nchanged; i++)
+		if (recorder_batch(r, r->changed[i] - r->batch_first))
+			r->changed[n++] = r->changed[i];
+	r->nchanged = n;
+}
+
 static void change(struct recorder *r, uint32_t batch)
 {
-	recorder_batch(r, batch)->changed = true;
-	if (batch < r->changed)
-		r->changed = batch;
+	struct recorder_batch *b = recorder_batch(r, batch);
+
+	if (b->changed)
+		return;
+	if (r->nchanged > r->batch_mask)
+		forget_gone(r);
+	b->changed = true;
+	r->changed[r->nchanged++] = r->batch_first + batch;
 }
 
 void recorder_set_listed(struct recorder *r, uint32_t number)
@@ -292,32 +317,28 @@ void recorder_save(struct recorder *r)
 {
 	uint8_t bits[BITS_MAX];
 
-	for (uint32_t i = r->changed; i < r->nbatches; i++) {
-		struct recorder_batch *b = recorder_batch(r, i);
+	for (uint32_t i = 0; i < r->nchanged; i++) {
+		const struct recorder_batch *b = take_changed(r, i);
 
-		if (!b->changed)
+		if (!b)
 			continue;
-		b->changed = false;
 		get_bits(r, b, bits);
 		(void)file_bits_write(r, b, bits);
 	}
-	r->changed = UINT32_MAX;
+	r->nchanged = 0;
 }
 
 void recorder_restore(struct recorder *r)
 {
 	uint8_t bits[BITS_MAX];
 
-	for (uint32_t i = r->changed; i < r->nbatches; i++) {
-		struct recorder_batch *b = recorder_batch(r, i);
+	for (uint32_t i = 0; i < r->nchanged; i++) {
+		const struct recorder_batch *b = take_changed(r, i);
 
-		if (!b->changed)
-			continue;
-		b->changed = false;
-		if (!file_bits_read(r, b, bits))
+		if (b && !file_bits_read(r, b, bits))
 			put_bits(r, b, bits);
 	}
-	r->changed = UINT32_MAX;
+	r->nchanged = 0;
 }
 
 void recorder_unlist(struct recorder *r)
@@ -374,14 +395,19 @@ uint64_t recorder_bytes(uint64_t size)
 
 static int make_tables(struct recorder *r)
 {
-	uint32_t n = RECORDS;
+	uint32_t n = RECORDS, m = RECORDS / 4;
 
 	while (n < RECORDER_RECORDS_MAX && n < r->cap / sizeof(struct record))
 		n *= 2;
+	while (m < RECORDER_BATCHES_MAX && m < r->cap / ENTRY)
+		m *= 2;
 	r->mask = n - 1;
+	r->batch_mask = m - 1;
 	r->rec = calloc(n, sizeof(*r->rec));
 	r->chain = calloc(n / 2, sizeof(*r->chain));
-	return r->rec && r->chain ? 0 : -ENOMEM;
+	r->batch = calloc(m, sizeof(*r->batch));
+	r->changed = calloc(m, sizeof(*r->changed));
+	return r->rec && r->chain && r->batch && r->changed ? 0 : -ENOMEM;
 }
 
 static void found(struct recorder *r, const struct record_batch_view *v, uint64_t at,
@@ -403,7 +429,6 @@ int recorder_open(const char *dir, uint64_t size, bool make, struct recorder **o
 
 	if (!r)
 		return -ENOMEM;
-	r->changed = UINT32_MAX;
 	r->first = r->next = 1; /* no chain begins with 0 */
 	err = getrandom(&r->seed, sizeof(r->seed), 0) == sizeof(r->seed) ? 0 : -EIO;
 	r->fd = -1;
@@ -429,6 +454,8 @@ void recorder_close(struct recorder **r)
 	file_close(*r);
 	free((*r)->rec);
 	free((*r)->chain);
+	free((*r)->batch);
+	free((*r)->changed);
 	free(*r);
 	*r = NULL;
 }

@@ -29,8 +29,8 @@
 #define RECORDER_FILE	     "spans.ring"
 #define RECORDER_SIZE_MIN    (320u << 10) /* bytes of it: the largest batch fits */
 #define RECORDER_SIZE_MAX    (128u << 20)
-#define RECORDER_BATCHES     8192	/* entries at a time */
 #define RECORDER_RECORDS_MAX (1u << 20) /* records at a time, if the size allows */
+#define RECORDER_BATCHES_MAX (1u << 17) /* entries at a time, likewise */
 
 enum recorded_flags {
 	RECORDED_LISTED = 1,  /* it needs no listing (any more) */

@@ -21,9 +21,10 @@ struct recorder {
 	uint64_t at;  /* where the next entry begins, counted since it was begun */
 	/* batches and records, each in a ring */
 	uint64_t seed; /* ids and names are chosen by strangers */
-	struct recorder_batch batch[RECORDER_BATCHES];
+	struct recorder_batch *batch;
+	uint32_t batch_mask; /* of the number of one: its place; there are so many, and one */
 	uint32_t batch_first, nbatches;
-	uint32_t changed;     /* the oldest of them whose bits are to be written */
+	uint32_t *changed, nchanged; /* numbers of those whose bits are to be written, once each */
 	uint32_t first, next; /* numbers of records: those from `first` up to before `next` */
 	uint32_t mask;	      /* of a number: its place; there are so many, and one */
 	struct recorded *rec;
