@@ -378,6 +378,82 @@ static void a_write_that_fails_is_said_and_the_next_may_go_well(void **state)
 	free(data);
 }
 
+static void a_file_that_was_moved_is_ours_no_more(void **state)
+{
+	char elsewhere[160];
+
+	snprintf(elsewhere, sizeof(elsewhere), "%s.x", file());
+	assert_int_equal(rename(file(), elsewhere), 0);
+	assert_true(recorder_moved(ring));
+	assert_int_equal(rename(elsewhere, file()), 0);
+	assert_false(recorder_moved(ring));
+}
+
+/* How often it stands in the file. */
+static unsigned in_file(const char *text)
+{
+	static char all[SIZE];
+	int fd = open(file(), O_RDONLY | O_CLOEXEC);
+	unsigned n = 0;
+
+	assert_int_equal(read(fd, all, SIZE), SIZE);
+	close(fd);
+	for (const char *p = all; (p = memmem(p, (size_t)(all + SIZE - p), text, strlen(text)));
+	     p++)
+		n++;
+	return n;
+}
+
+static void add_paths(const char *path, unsigned n, uint64_t came_ms)
+{
+	for (unsigned i = 0; i < n; i++) {
+		struct rec one = {.trace = "t", .id = i + 1, .path = path};
+
+		add(&one, 1, came_ms);
+	}
+}
+
+static void what_is_too_old_is_overwritten(void **state)
+{
+	add_paths("/old", 10, 1000);
+	add_paths("/young", 10, 2000);
+	assert_int_equal(in_file("/old"), 10);
+	recorder_forget(ring, 1001, 1); /* it cannot be read any more, and is there */
+	assert_int_equal(records(), 20);
+	recorder_forget(ring, 1001, 1 << 20);
+	assert_int_equal(records(), 10);
+	assert_int_equal(in_file("/old"), 0);
+	assert_int_equal(in_file("/young"), 10);
+	restart();
+	assert_int_equal(records(), 10);
+}
+
+/* Of entries whose place was taken only in part the rest is older still. */
+static void what_made_room_for_others_is_overwritten_with_them(void **state)
+{
+	char path[1001] = "/old";
+	unsigned round = 0;
+
+	memset(path + 4, 'x', sizeof(path) - 5);
+	do {
+		add_paths(path, 1, 1000 + round);
+		add_paths("/young", 1, 1000 + round);
+	} while (++round < 3 * SIZE / sizeof(path));
+	for (unsigned i = 0; i < 2; i++) {
+		recorder_forget(ring, 1000 + round - 3, SIZE);
+		assert_int_equal(records(), 6);
+		assert_int_equal(in_file("/oldx"), 3);
+		assert_int_equal(in_file("/young"), 3);
+		restart();
+	}
+	recorder_forget(ring, UINT64_MAX, SIZE);
+	assert_int_equal(records(), 0);
+	assert_int_equal(in_file("xx") + in_file("/young"), 0);
+	add_paths("/young", 3, 1);
+	restart();
+	assert_int_equal(records(), 3);
+}
+
 /* --- at random ------------------------------------------------------------------------- */
 
 #define BATCHES 3000
@@ -552,6 +628,9 @@ int main(void)
 		T(a_file_that_is_cut_under_it_is_an_error_and_no_signal),
 		T(a_full_disk_is_said_and_leaves_no_file),
 		T(a_write_that_fails_is_said_and_the_next_may_go_well),
+		T(a_file_that_was_moved_is_ours_no_more),
+		T(what_is_too_old_is_overwritten),
+		T(what_made_room_for_others_is_overwritten_with_them),
 		T(it_is_as_a_plain_list),
 	};
 

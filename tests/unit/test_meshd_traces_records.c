@@ -289,6 +289,28 @@ static void what_is_too_old_is_not_shown(void **state)
 	assert_int_equal(counts().listed, TRACES_FIRST_BURST);
 	(void)LISTED(.service = "backend");
 	assert_int_equal(counts().listed, TRACES_FIRST_BURST);
+	traces_sweep(store, 2000);
+	traces_free(&store);
+	store_start(0, 0);
+	assert_int_equal(spans_of("t1099"), -1); /* it is in no file any more */
+}
+
+/* What was counted stays so, and what is gone is said to be. */
+static void counts_do_not_go_back_with_a_new_file(void **state)
+{
+	uint64_t gone;
+
+	traces_free(&store);
+	store_start(4 << 20, 0);
+	send_many("t", 0, 4000, (struct rec){0});
+	send_many("u", 0, 1, (struct rec){.unsampled = true});
+	gone = counts().overwritten;
+	assert_true(gone > 0);
+	test_dir_write(&home, RECORDER_FILE, NULL);
+	traces_sweep(store, 1000);
+	assert_int_equal(counts().overwritten, 4000 - counts().listed);
+	assert_int_equal(counts().undecided, 1);
+	assert_true(counts().overwritten > gone);
 }
 
 static void without_a_directory_nothing_is_kept(void **state)
@@ -365,6 +387,7 @@ int main(void)
 		T(a_file_that_was_removed_begins_anew),
 		T(what_makes_room_is_counted),
 		T(what_is_too_old_is_not_shown),
+		T(counts_do_not_go_back_with_a_new_file),
 		T(without_a_directory_nothing_is_kept),
 		T(every_span_is_found_in_its_trace),
 	};

@@ -140,6 +140,36 @@ static bool has_parent(const struct record *rec)
 	       (rec->parent_len || memcmp(rec->parent_id, none, sizeof(none)));
 }
 
+/* What is in the file before the oldest entry, and not overwritten yet, is older still. */
+void recorder_forget(struct recorder *r, uint64_t before_ms, uint64_t bytes)
+{
+	const struct recorder_batch *b;
+
+	while (bytes && (b = recorder_batch(r, 0)) && b->came_ms < before_ms) {
+		uint64_t lost = r->counts.kept_lost, end = b->at + file_entry(b->n, b->size);
+		uint64_t from =
+			r->at > r->cap && r->clean < r->at - r->cap ? r->at - r->cap : r->clean;
+		uint64_t len = from < end ? end - from : 0;
+
+		len = len < bytes ? len : bytes;
+		len = len < r->cap - from % r->cap ? len : r->cap - from % r->cap;
+		if (file_zero(r, from, (uint32_t)len))
+			return; /* it is tried again */
+		r->clean = from + len;
+		bytes -= len;
+		if (r->clean < end)
+			continue;
+		drop_oldest(r);
+		r->counts.kept_lost = lost;
+	}
+}
+
+void recorder_drop(struct recorder *r)
+{
+	while (r->nbatches)
+		drop_oldest(r);
+}
+
 uint16_t recorded_flags(const struct record *rec)
 {
 	bool error = span_error(rec), ended = rec->status && rec->status < 400;

@@ -84,7 +84,7 @@ int recorder_open(const char *dir, uint64_t size, bool make, struct recorder **o
 void recorder_close(struct recorder **r);
 /* Bytes that the file has for that size. */
 uint64_t recorder_bytes(uint64_t size);
-/* Was the file removed, replaced or cut? */
+/* Was the file removed, moved, replaced or cut? */
 bool recorder_moved(const struct recorder *r);
 
 /* Appends a batch that was checked; *first is its first record's number, the others follow. 0;
@@ -122,6 +122,12 @@ void recorder_save(struct recorder *r);
 void recorder_restore(struct recorder *r);
 /* The database began anew: nothing is listed. */
 void recorder_unlist(struct recorder *r);
+
+/* Batches that came before then go, and are overwritten with zeros, as is whatever else of their
+ * age is left in the file; up to so many bytes at once. They do not count as lost. */
+void recorder_forget(struct recorder *r, uint64_t before_ms, uint64_t bytes);
+/* Everything goes from memory, and counts as lost as if it had made room. */
+void recorder_drop(struct recorder *r);
 
 void recorder_count(const struct recorder *r, struct recorder_counts *out);
 

@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -114,6 +113,22 @@ int file_write(struct recorder *r, const struct record_batch_view *v, uint64_t a
 	h.sum = entry_sum(&h, v->head);
 	n = pwritev(r->fd, parts, 3, place(r, at));
 	return n < 0 ? -errno : (size_t)n == len ? 0 : -EIO;
+}
+
+int file_zero(struct recorder *r, uint64_t at, uint32_t len)
+{
+	static const char none[64 << 10];
+
+	while (len) {
+		uint32_t part = len < sizeof(none) ? len : (uint32_t)sizeof(none);
+		ssize_t n = pwrite(r->fd, none, part, place(r, at));
+
+		if (n <= 0)
+			return n < 0 ? -errno : -EIO;
+		at += (uint64_t)n;
+		len -= (uint32_t)n;
+	}
+	return 0;
 }
 
 int file_bits_write(struct recorder *r, const struct recorder_batch *b, const uint8_t *bits)
@@ -290,17 +305,16 @@ static int open_fd(struct recorder *r, const char *file, bool make)
 
 int file_open(struct recorder *r, const char *dir, uint64_t size, bool make)
 {
-	char file[PATH_MAX];
 	int err;
 
-	if (snprintf(file, sizeof(file), "%s/" RECORDER_FILE, dir) >= (int)sizeof(file))
+	if (snprintf(r->path, sizeof(r->path), "%s/" RECORDER_FILE, dir) >= (int)sizeof(r->path))
 		return -ENAMETOOLONG;
-	err = open_fd(r, file, make);
+	err = open_fd(r, r->path, make);
 	r->cap = size - PAGE;
 	if (!err && !recognize(r, size)) {
 		err = begin(r, size);
 		if (err)
-			(void)unlink(file); /* a part of the disk would be held for nothing */
+			(void)unlink(r->path); /* a part of the disk would be held for nothing */
 	}
 	if (err)
 		file_close(r);
@@ -318,5 +332,6 @@ bool recorder_moved(const struct recorder *r)
 {
 	struct stat st;
 
-	return fstat(r->fd, &st) || !st.st_nlink || (uint64_t)st.st_size != r->cap + PAGE;
+	return lstat(r->path, &st) || st.st_dev != r->dev || st.st_ino != r->ino ||
+	       (uint64_t)st.st_size != r->cap + PAGE;
 }

@@ -5,6 +5,7 @@
 
 #include "ctl/meshd/traces/recorder.h"
 
+#include <limits.h>
 #include <sys/types.h>
 
 #define BITS_MAX  (RECORD_BATCH_MAX / 8)
@@ -16,9 +17,12 @@ struct recorder {
 	int fd;
 	dev_t dev;
 	ino_t ino;
-	uint64_t cap; /* bytes for entries */
-	uint64_t id;  /* of the file: what entries of it begin with */
-	uint64_t at;  /* where the next entry begins, counted since it was begun */
+	char path[PATH_MAX];
+	uint64_t cap;	/* bytes for entries */
+	uint64_t id;	/* of the file: what entries of it begin with */
+	uint64_t at;	/* where the next entry begins, counted since it was begun */
+	uint64_t clean; /* recorder_forget() has overwritten all before it, but for what came since
+			 */
 	/* batches and records, each in a ring */
 	uint64_t seed; /* ids and names are chosen by strangers */
 	struct recorder_batch *batch;
@@ -43,6 +47,8 @@ int file_each(struct recorder *r, void (*fn)(struct recorder *r, const struct re
 uint32_t file_entry(uint32_t records, uint32_t size);
 int file_write(struct recorder *r, const struct record_batch_view *v, uint64_t at,
 	       uint64_t came_ms);
+/* Overwrites so many bytes of the file with zeros; they do not cross its end. */
+int file_zero(struct recorder *r, uint64_t at, uint32_t len);
 int file_bits_write(struct recorder *r, const struct recorder_batch *b, const uint8_t *bits);
 int file_bits_read(struct recorder *r, const struct recorder_batch *b, uint8_t *bits);
 /* Some bytes of a batch. */

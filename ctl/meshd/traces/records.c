@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define FORGET_BYTES (1u << 20) /* at once: half a millisecond */
+
 /* --- the recorder ---------------------------------------------------------------------- */
 
 /* err: what opening it, or the last write, came to. */
@@ -34,12 +36,29 @@ void recorder_start(struct traces *t, bool make)
 	say(t, err == -ENOENT && !make ? 0 : err);
 }
 
+/* What it has counted is ours from now on, or counters would go back; what was not listed is gone.
+ */
+static void recorder_end(struct traces *t)
+{
+	struct recorder_counts n;
+
+	recorder_drop(t->recorder);
+	recorder_count(t->recorder, &n);
+	t->counts.overwritten += n.kept_lost;
+	t->counts.undecided += n.other_lost;
+	recorder_close(&t->recorder);
+}
+
 void recorder_look(struct traces *t)
 {
+	uint64_t now = clock_wall_ms();
+
 	if (t->recorder && recorder_moved(t->recorder)) {
-		log_warn(RECORDER_FILE " was removed or cut: it begins anew");
-		recorder_close(&t->recorder);
+		log_warn(RECORDER_FILE " was removed, moved or cut: it begins anew");
+		recorder_end(t);
 		recorder_start(t, true);
+	} else if (t->recorder && now > t->o.age_ms) {
+		recorder_forget(t->recorder, now - t->o.age_ms, FORGET_BYTES);
 	} else if (!t->recorder && t->recorder_error[0] && t->now_ms >= t->recorder_retry_ms) {
 		recorder_start(t, true);
 	}
