@@ -188,8 +188,10 @@ static int meshd_open(struct meshd *m, char *why, size_t cap)
 				   .routes = api_routes,
 				   .tcp_fd = o->tcp_fd,
 				   .unix_fd = o->unix_fd};
-	struct traces_options traces = {
-		.dir = o->state_dir, .size = o->trace_size, .age_ms = o->trace_age_ms};
+	struct traces_options traces = {.dir = o->state_dir,
+					.size = o->trace_size,
+					.age_ms = o->trace_age_ms,
+					.strip_queries = o->strip_queries};
 	int r;
 
 	m->store = o->store;

@@ -168,7 +168,72 @@ static void a_trace_of_any_length_has_its_limit(void **state)
 		(void)spans_of("long");
 	assert_int_equal(spans_of("long"), TRACES_SPANS_MAX);
 	assert_int_equal(counts().listed, TRACES_SPANS_MAX);
-	assert_int_equal(counts().too_many, 1000);
+	assert_int_equal(counts().stored + counts().too_many, 3000);
+	assert_true(counts().too_many > 0);
+}
+
+static uint64_t received(void)
+{
+	struct traces_counts c = counts();
+
+	return c.stored + c.duplicates + c.invalid + c.undecided + c.too_many + c.failed;
+}
+
+static void each_span_is_counted_once(void **state)
+{
+	uint64_t stored = 0;
+
+	for (unsigned i = 0; i < 9; i++) { /* of one trace, and some twice */
+		struct rec all[500];
+
+		for (unsigned k = 0; k < 500; k++)
+			all[k] = (struct rec){.trace = "t", .id = i * 400 + k + 1};
+		assert_int_equal(send_at(1000 + i * 100, all, 500), 0);
+		assert_true(counts().stored >= stored);
+		stored = counts().stored;
+	}
+	assert_int_equal(received(), 4500);
+	assert_int_equal(spans_of("t"), TRACES_SPANS_MAX);
+	assert_int_equal(received(), 4500);
+	assert_true(counts().stored >= stored);
+	assert_true(counts().too_many > 0 && counts().duplicates > 0);
+}
+
+/* After a crash the agents send again what is recorded already. */
+static void what_is_listed_again_is_not_counted_again(void **state)
+{
+	uint64_t n;
+
+	send_many("t", 0, 3000, (struct rec){0});
+	traces_free(&store);
+	store_start(0, 0);
+	n = received();
+	send_many("t", 0, 3000, (struct rec){0});
+	n += 3000;
+	assert_int_equal(received(), n);
+	(void)LISTED(.limit = 1000);
+	for (unsigned i = 0; i < 3000; i += 10) {
+		char trace[16];
+
+		snprintf(trace, sizeof(trace), "t%u", i);
+		assert_int_equal(spans_of(trace), 1);
+	}
+	assert_int_equal(received(), n);
+}
+
+static void queries_of_before_are_taken_out_when_it_is_listed(void **state)
+{
+	struct traces_options o = {.dir = home.path, .strip_queries = true};
+	struct buf b;
+
+	send_many("t", 0, 1500, (struct rec){.path = "/items?secret=1"});
+	traces_free(&store);
+	assert_int_equal(traces_new(&o, &store), 0);
+	assert_int_equal(traces_show(store, "t1499", &b), 0);
+	buf_char(&b, '\0');
+	assert_non_null(strstr(b.data, "\"path\":\"/items\""));
+	assert_null(strstr(b.data, "secret"));
+	buf_done(&b);
 }
 
 /* All that are kept, listed or not; what nobody sampled once it is. */
@@ -379,6 +444,9 @@ int main(void)
 		T(what_nobody_sampled_waits_for_a_reason),
 		T(it_is_found_by_its_other_names),
 		T(a_trace_of_any_length_has_its_limit),
+		T(each_span_is_counted_once),
+		T(what_is_listed_again_is_not_counted_again),
+		T(queries_of_before_are_taken_out_when_it_is_listed),
 		T(what_is_kept_is_exported_once),
 		T(it_is_found_after_a_restart),
 		T(it_survives_kill),

@@ -43,9 +43,11 @@ struct traces {
 	uint64_t join_until_ns; /* records join their traces so long, */
 	bool late;		/* and some did not */
 	uint64_t counted;	/* of these were counted as stored when they came, as records */
-	uint64_t released;	/* spans that no longer wait, and are lost if they are not stored */
-	cJSON *let_go;		/* JSON that lives until the end of the call */
-	cJSON *offers;		/* what is exported once it is stored: references */
+	struct traces_counts before; /* as they were when the transaction began */
+	uint32_t fresh, nfresh;	     /* records that came with it, from the first one's number on */
+	uint64_t released; /* spans that no longer wait, and are lost if they are not stored */
+	cJSON *let_go;	   /* JSON that lives until the end of the call */
+	cJSON *offers;	   /* what is exported once it is stored: references */
 	unsigned ntouched;
 	struct touched touched[TOUCHED_MAX];
 	struct buf body;

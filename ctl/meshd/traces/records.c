@@ -2,6 +2,7 @@
 /* See traces.h: what comes as records. All of it is recorded; what is listed at once is decided by
  * the few words that the recorder has of each, so that the others cost next to nothing. */
 #include "ctl/meshd/otlp/otlp.h"
+#include "ctl/meshd/strip.h"
 #include "ctl/meshd/traces/impl.h"
 #include "lib/clock.h"
 #include "lib/log.h"
@@ -74,6 +75,22 @@ bool record_too_old(struct traces *t, uint32_t number)
 
 /* --- listing --------------------------------------------------------------------------- */
 
+static bool is_fresh(const struct traces *t, uint32_t number)
+{
+	return number - t->fresh < t->nfresh;
+}
+
+/* As of a span (traces.c). */
+static void count_instead(struct traces *t, uint32_t number, uint64_t *count)
+{
+	bool stored = recorder_at(t->recorder, number)->flags & RECORDED_KEPT;
+
+	if (stored && !is_fresh(t, number))
+		return;
+	t->counts.stored -= stored;
+	(*count)++;
+}
+
 /* -EINVAL: it makes no sense, or is not in the file as it was. */
 static int read_span(struct traces *t, uint32_t number, struct record_batch_view *v,
 		     struct span_room *room, struct span *s)
@@ -81,13 +98,16 @@ static int read_span(struct traces *t, uint32_t number, struct record_batch_view
 	const struct record *rec = recorder_read(t->recorder, number, v);
 	uint32_t batch;
 
+	if (rec && t->o.strip_queries) /* it may be older than that; it is a copy */
+		strip_record((struct record *)rec);
 	if (!rec || span_of_record(v, rec, room, s)) {
-		t->counts.invalid++;
+		count_instead(t, number, &t->counts.invalid);
 		recorder_set_listed(t->recorder, number);
 		return -EINVAL;
 	}
 	batch = recorder_batch_of(t->recorder, number);
 	s->came_ms = recorder_batch(t->recorder, batch)->came_ms;
+	s->fresh = is_fresh(t, number);
 	return 0;
 }
 
@@ -135,7 +155,7 @@ int records_join(struct traces *t, struct trace_row *row)
 			continue;
 		if (row->spans >= TRACES_SPANS_MAX) { /* nothing of it has to be read */
 			recorder_set_listed(t->recorder, n);
-			t->counts.too_many++;
+			count_instead(t, n, &t->counts.too_many);
 			row->lost++;
 			continue;
 		}
@@ -262,6 +282,7 @@ static int list_directly(struct traces *t, const struct record_batch_view *v)
 
 static int take_directly(struct traces *t, const struct record_batch_view *v)
 {
+	uint64_t undecided = t->counts.undecided;
 	const struct record *rec;
 	uint32_t at = 0;
 	int r;
@@ -272,7 +293,10 @@ static int take_directly(struct traces *t, const struct record_batch_view *v)
 	r = rows_begin(t);
 	if (!r)
 		r = rows_end(t, list_directly(t, v));
-	t->counts.failed += r < 0 ? v->head->records : 0;
+	if (r < 0) {
+		t->counts.undecided = undecided;
+		t->counts.failed += v->head->records;
+	}
 	return r < 0 ? r : 0;
 }
 
@@ -300,7 +324,10 @@ int traces_take_records(struct traces *t, const struct record_batch_view *batche
 	for (size_t i = 0; i < n; i++) {
 		if (!record_batch_put(t, &batches[i], came_ms, &first)) {
 			note_batch(t, &batches[i], first);
+			t->fresh = first;
+			t->nfresh = batches[i].head->records;
 			(void)list_due(t, first); /* what fails is found on demand */
+			t->nfresh = 0;
 		} else if (take_directly(t, &batches[i])) {
 			r = -EIO;
 		}

@@ -294,6 +294,18 @@ static void take_edge(struct trace_row *row, const struct span *s)
 	lines_add(row->edges, sizeof(row->edges), edge);
 }
 
+/* It is not stored after all. Who was told before this call that it was stays so: it is in the
+ * recorder, and each span is counted once. */
+static void count_instead(struct traces *t, const struct span *s, uint64_t *count)
+{
+	bool stored = s->came_ms && span_keeps_trace(s);
+
+	if (stored && !s->fresh)
+		return;
+	t->counts.stored -= stored;
+	(*count)++;
+}
+
 /* Of a trace that is kept, or (row NULL) will be with this span. false: it was counted. */
 bool row_has_room(struct traces *t, struct trace_row *row, const struct span *s)
 {
@@ -302,7 +314,7 @@ bool row_has_room(struct traces *t, struct trace_row *row, const struct span *s)
 	buf_done(&t->body); /* it may have failed, which stays */
 	if (row)
 		row->lost++;
-	t->counts.too_many++;
+	count_instead(t, s, &t->counts.too_many);
 	return false;
 }
 
@@ -311,10 +323,10 @@ int row_add(struct traces *t, struct trace_row *row, const struct span *s)
 	int r;
 
 	r = db_span_add(&t->db, row->id, s, t->body.data, t->body.len);
-	if (r <= 0) {
-		t->counts.duplicates += !r;
+	if (!r)
+		count_instead(t, s, &t->counts.duplicates);
+	if (r <= 0)
 		return r;
-	}
 	if (better_root(row, s))
 		take_root(row, s);
 	take_edge(row, s);
@@ -389,11 +401,22 @@ int rows_begin(struct traces *t)
 	t->join_until_ns = clock_mono_ns() + TRACES_DEMAND_MS * 1000000ull;
 	t->late = false;
 	t->added = t->added_spans = t->counted = t->released = 0;
+	t->before = t->counts;
 	if (r)
 		return r;
 	t->offers = t->o.otlp ? cJSON_CreateArray() : NULL;
 	t->let_go = cJSON_CreateArray();
 	return 0;
+}
+
+/* What was counted of it will be again, as failed or when it is listed. */
+static void uncount(struct traces *t)
+{
+	t->counts.stored = t->before.stored;
+	t->counts.duplicates = t->before.duplicates;
+	t->counts.invalid = t->before.invalid;
+	t->counts.too_many = t->before.too_many;
+	t->counts.failed = t->before.failed + t->released;
 }
 
 int rows_end(struct traces *t, int r)
@@ -410,7 +433,7 @@ int rows_end(struct traces *t, int r)
 	else if (t->recorder)
 		recorder_restore(t->recorder);
 	if (err) {
-		t->counts.failed += t->released;
+		uncount(t);
 		return err;
 	}
 	t->counts.stored += t->added_spans - t->counted;

@@ -47,10 +47,11 @@ struct otlp;
 struct record_batch_view;
 
 struct traces_options {
-	const char *dir;   /* NULL: nothing is kept */
-	uint64_t size;	   /* bytes, 0: TRACES_SIZE */
-	uint64_t age_ms;   /* 0: TRACES_AGE_MS */
-	struct otlp *otlp; /* NULL, or who is offered each span that is kept */
+	const char *dir;    /* NULL: nothing is kept */
+	uint64_t size;	    /* bytes, 0: TRACES_SIZE */
+	uint64_t age_ms;    /* 0: TRACES_AGE_MS */
+	struct otlp *otlp;  /* NULL, or who is offered each span that is kept */
+	bool strip_queries; /* of records that came before this was so, too, when they are listed */
 };
 
 /* 0 or -ENOMEM: a file that cannot be used is no error here. */
@@ -78,7 +79,9 @@ void traces_sweep(struct traces *t, uint64_t now_ms);
 /* What is wrong with the file, for people; NULL: nothing. */
 const char *traces_error(const struct traces *t);
 
-struct traces_counts {		/* totals since the start but for those marked */
+struct traces_counts { /* totals since the start but for those marked */
+	/* what became of each span, one of them; what is in the recorder is stored, whatever is
+	 * found when it is listed later */
 	uint64_t stored;	/* in the recorder or in rows */
 	uint64_t recorded;	/* of these, in the recorder */
 	uint64_t listed;	/* of all, in rows: at once or on demand */
