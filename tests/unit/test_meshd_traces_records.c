@@ -56,19 +56,20 @@ static void the_budget_comes_back_with_time(void **state)
 static void it_is_found_by_what_it_was(void **state)
 {
 	send_many("fill", 0, TRACES_FIRST_BURST + 1, (struct rec){0});
+	use_up_quiet();
 	SEND(.trace = "a", .id = 1, .service = "cache", .source = "shop", .took_us = 500000);
 	SEND(.trace = "b", .id = 2, .service = "cache", .took_us = 100);
 	SEND(.trace = "c", .id = 3, .service = "rare", .start_us = 1700000000000000ull);
-	assert_int_equal(counts().listed, TRACES_FIRST_BURST);
+	assert_int_equal(counts().listed, TRACES_FIRST_BURST + TRACES_QUIET_BURST);
 	assert_int_equal(LISTED(.service = "cache", .min_us = 400000), 1);
-	assert_int_equal(counts().listed, TRACES_FIRST_BURST + 1);
+	assert_int_equal(counts().listed, TRACES_FIRST_BURST + TRACES_QUIET_BURST + 1);
 	assert_int_equal(LISTED(.service = "cache", .source = "shop"), 1);
-	assert_int_equal(counts().listed, TRACES_FIRST_BURST + 1);
+	assert_int_equal(counts().listed, TRACES_FIRST_BURST + TRACES_QUIET_BURST + 1);
 	assert_int_equal(LISTED(.service = "cache"), 2);
 	assert_int_equal(LISTED(.until_ms = 1700000000001), 1);
 	assert_int_equal(LISTED(.service = "rare"), 1);
 	assert_int_equal(LISTED(.service = "none"), 0);
-	assert_int_equal(counts().listed, TRACES_FIRST_BURST + 3);
+	assert_int_equal(counts().listed, TRACES_FIRST_BURST + TRACES_QUIET_BURST + 3);
 }
 
 static void its_log_is_found(void **state)
@@ -95,8 +96,11 @@ static void a_storm_of_errors_is_bounded_and_found(void **state)
 	assert_int_equal(counts().listed, TRACES_URGENT_BURST);
 	SEND(.trace = "fine", .id = 9);
 	assert_int_equal(counts().listed, TRACES_URGENT_BURST + 1);
+	send_many("fill", 0, TRACES_FIRST_BURST - 1, (struct rec){0});
+	use_up_quiet();
 	SEND(.trace = "another", .id = 9, .status = 503, .service = "rare");
-	assert_int_equal(counts().listed, TRACES_URGENT_BURST + 1);
+	assert_int_equal(counts().listed,
+			 TRACES_URGENT_BURST + TRACES_FIRST_BURST + TRACES_QUIET_BURST);
 	assert_int_equal(WITH_ERROR(.service = "rare"), 1);
 	assert_int_equal(spans_of("e2500"), 1);
 	assert_int_equal(WITH_ERROR(), TRACES_LIST_MAX);
@@ -240,7 +244,7 @@ static void queries_of_before_are_taken_out_when_it_is_listed(void **state)
 static void what_is_kept_is_exported_once(void **state)
 {
 	struct otlp_config c = {.endpoint = "http://127.0.0.1:1", .batch_ms = 60000};
-	struct traces_options o = {.dir = home.path};
+	struct traces_options o = {.dir = home.path, .turn_ms = 60000};
 	struct otlp_stats n;
 	char why[128];
 
@@ -258,6 +262,61 @@ static void what_is_kept_is_exported_once(void **state)
 	assert_int_equal(n.dropped, 0);
 	traces_free(&store);
 	otlp_free(&o.otlp);
+}
+
+/* One call must not hold up all that meshd does: what is left is found, and not exported. */
+static void a_call_has_its_time(void **state)
+{
+	struct otlp_config c = {.endpoint = "http://127.0.0.1:1", .batch_ms = 60000};
+	struct traces_options o = {.dir = home.path, .turn_ms = 2};
+	struct otlp_stats n;
+	char why[128];
+
+	traces_free(&store);
+	assert_int_equal(otlp_new(&c, &o.otlp, why, sizeof(why)), 0);
+	assert_int_equal(traces_new(&o, &store), 0);
+	send_many("t", 0, 500, (struct rec){0});
+	assert_int_equal(counts().stored, 500);
+	assert_in_range(counts().listed, 0, 499);
+	otlp_count(o.otlp, &n);
+	assert_in_range(n.dropped, 1, 500);
+	assert_int_equal(n.queued + n.dropped, 500);
+	assert_int_equal(LISTED(), 500);
+	traces_free(&store);
+	otlp_free(&o.otlp);
+}
+
+/* One has so much that nothing is left for the other. */
+static void a_quiet_service_is_not_starved(void **state)
+{
+	static struct rec all[1001];
+
+	send_many("fill", 0, TRACES_FIRST_BURST, (struct rec){0});
+	for (size_t i = 0; i < 1000; i++)
+		all[i] = (struct rec){.trace = "t", .id = i + 1, .start_us = now_us()};
+	for (size_t i = 0; i < 1000; i++)
+		all[i].service = "backend";
+	all[1000] = (struct rec){.trace = "rare", .id = 1, .service = "rare", .start_us = now_us()};
+	assert_int_equal(send_at(1001, all + 900, 101), 0);
+	assert_int_equal(counts().listed, TRACES_FIRST_BURST + 1);
+	assert_int_equal(send_at(1002, all + 1000, 1), 0); /* it is listed already */
+	assert_int_equal(counts().listed, TRACES_FIRST_BURST + 1);
+}
+
+/* Who asks again and again does not make the file over. */
+static void asking_lists_so_much_and_no_more(void **state)
+{
+	static const char *const services[] = {"a", "b", "c", "d"};
+	uint64_t began = clock_mono_ns(), most;
+
+	send_many("fill", 0, TRACES_FIRST_BURST, (struct rec){0});
+	for (int i = 0; i < 4; i++)
+		send_many(services[i], 0, 1000, (struct rec){.service = services[i]});
+	for (int i = 0; i < 100; i++)
+		(void)listed((struct traces_filter){.error = -1, .service = services[i / 25]},
+			     NULL);
+	most = TRACES_DEMAND_BURST + (clock_mono_ns() - began) / 1000000 * TRACES_DEMAND / 1000 + 1;
+	assert_in_range(counts().listed, TRACES_FIRST_BURST + 1000, TRACES_FIRST_BURST + 4 + most);
 }
 
 /* --- files ------------------------------------------------------------------------------- */
@@ -448,6 +507,9 @@ int main(void)
 		T(what_is_listed_again_is_not_counted_again),
 		T(queries_of_before_are_taken_out_when_it_is_listed),
 		T(what_is_kept_is_exported_once),
+		T(a_call_has_its_time),
+		T(a_quiet_service_is_not_starved),
+		T(asking_lists_so_much_and_no_more),
 		T(it_is_found_after_a_restart),
 		T(it_survives_kill),
 		T(with_another_database_all_is_listed_anew),

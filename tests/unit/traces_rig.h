@@ -21,7 +21,8 @@ static struct traces *store;
 
 static inline void store_start(uint64_t size, uint64_t age_ms)
 {
-	struct traces_options o = {.dir = home.path, .size = size, .age_ms = age_ms};
+	struct traces_options o = {
+		.dir = home.path, .size = size, .age_ms = age_ms, .turn_ms = 60000};
 
 	assert_int_equal(traces_new(&o, &store), 0);
 }

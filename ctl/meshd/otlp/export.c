@@ -122,6 +122,15 @@ bool otlp_has_room(struct otlp *o)
 	return o && !is_full(o);
 }
 
+void otlp_drop(struct otlp *o)
+{
+	if (!o)
+		return;
+	pthread_mutex_lock(&o->lock);
+	o->stats.dropped++;
+	pthread_mutex_unlock(&o->lock);
+}
+
 void otlp_offer(struct otlp *o, const cJSON *span)
 {
 	struct item *i;
@@ -131,9 +140,7 @@ void otlp_offer(struct otlp *o, const cJSON *span)
 		return;
 	i = item_new(o, span);
 	if (!i) {
-		pthread_mutex_lock(&o->lock);
-		o->stats.dropped++;
-		pthread_mutex_unlock(&o->lock);
+		otlp_drop(o);
 		return;
 	}
 	if (!enqueue(o, i, &wake))

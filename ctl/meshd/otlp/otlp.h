@@ -54,6 +54,8 @@ void otlp_offer(struct otlp *o, const cJSON *span);
 /* Would it take a span now? If not, one is counted as dropped: nobody has to make its JSON in vain.
  * NULL is fine: false. */
 bool otlp_has_room(struct otlp *o);
+/* One that the caller had no time to encode is counted as dropped. NULL is fine. */
+void otlp_drop(struct otlp *o);
 /* NULL is fine: nothing. */
 void otlp_count(struct otlp *o, struct otlp_stats *out);
 

@@ -51,6 +51,12 @@ static int list_trace(struct traces *t, const uint8_t key[16], const struct chai
 	return c->kept ? record_list(t, c->number) : 0; /* the others join it */
 }
 
+/* Who only asks must not drive everything else out of the file. */
+static bool may_list(struct traces *t)
+{
+	return spend(&t->demand, clock_mono_ns() / 1000000);
+}
+
 /* What cannot be written is missing in the answer. */
 static bool demand_key(struct traces *t, const uint8_t key[16])
 {
@@ -58,7 +64,8 @@ static bool demand_key(struct traces *t, const uint8_t key[16])
 
 	if (t->recorder)
 		c = look_at(t, recorder_mark(t->recorder, key));
-	return !c.any || (!rows_begin(t) && rows_end(t, list_trace(t, key, &c)) >= 0 && !t->late);
+	return !c.any || (may_list(t) && !rows_begin(t) &&
+			  rows_end(t, list_trace(t, key, &c)) >= 0 && !t->late);
 }
 
 /* The key of the newest trace that has this name besides its own. */
@@ -287,9 +294,11 @@ static int list_one(struct search *s, const struct chain *c)
 	struct record_batch_view v;
 	const struct record *rec;
 	uint8_t key[16];
-	int r = s->began ? 0 : rows_begin(s->t);
+	int r;
 
-	if (r)
+	s->late = !may_list(s->t);
+	r = s->began || s->late ? 0 : rows_begin(s->t);
+	if (r || s->late)
 		return r;
 	s->began = true;
 	rec = recorder_read(s->t->recorder, c->number, &v);

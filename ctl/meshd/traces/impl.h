@@ -30,9 +30,11 @@ struct traces {
 	struct recorder *recorder; /* NULL: nobody sent records yet, or it cannot be used: */
 	uint64_t recorder_size, recorder_retry_ms;
 	char recorder_error[128];
-	struct bucket first, more, urgent; /* of what is listed at once */
-	uint32_t lately[LATELY];	   /* marks of traces that have a row */
-	uint32_t search;		   /* the number of the last one */
+	struct bucket first, more, urgent, quiet; /* of what is listed at once */
+	struct bucket demand;			  /* of traces that are listed on demand */
+	uint32_t served[UINT16_MAX + 1]; /* by a service's tag: when it was last listed, in ms */
+	uint32_t lately[LATELY];	 /* marks of traces that have a row */
+	uint32_t search;		 /* the number of the last one */
 	struct tail *tail;
 	struct traces_counts counts;
 	uint64_t now_ms, retry_ms;
@@ -40,9 +42,10 @@ struct traces {
 	char aside[128]; /* that a broken file was put aside; "": none was */
 	/* of the call under way */
 	uint64_t added, added_spans;
-	uint64_t join_until_ns; /* records join their traces so long, */
-	bool late;		/* and some did not */
-	uint64_t counted;	/* of these were counted as stored when they came, as records */
+	uint64_t export_until_ns, list_until_ns; /* of a call with records */
+	uint64_t join_until_ns;			 /* records join their traces so long, */
+	bool late;				 /* and some did not */
+	uint64_t counted; /* of these were counted as stored when they came, as records */
 	struct traces_counts before; /* as they were when the transaction began */
 	uint32_t fresh, nfresh;	     /* records that came with it, from the first one's number on */
 	uint64_t released; /* spans that no longer wait, and are lost if they are not stored */
@@ -85,6 +88,8 @@ void recorder_look(struct traces *t);
 int records_join(struct traces *t, struct trace_row *row);
 /* One record, within a transaction; it is listed, or waits for a reason to be. */
 int record_list(struct traces *t, uint32_t number);
+/* A token of the bucket. */
+bool spend(struct bucket *b, uint64_t now_ms);
 /* Has that record's batch come too long ago? */
 bool record_too_old(struct traces *t, uint32_t number);
 

@@ -170,7 +170,7 @@ int records_join(struct traces *t, struct trace_row *row)
 
 /* --- what is listed at once ------------------------------------------------------------ */
 
-static bool spend(struct bucket *b, uint64_t now_ms)
+bool spend(struct bucket *b, uint64_t now_ms)
 {
 	if (now_ms > b->filled_ms) {
 		b->tokens_ms += (now_ms - b->filled_ms) * b->rate;
@@ -184,6 +184,18 @@ static bool spend(struct bucket *b, uint64_t now_ms)
 	return true;
 }
 
+/* A service of which nothing was listed for a while is not to be starved by one that has much. */
+static bool spend_of(struct traces *t, struct bucket *b, const struct recorded *e)
+{
+	uint32_t *served = &t->served[e->service], now = (uint32_t)t->now_ms;
+
+	if (!spend(b, t->now_ms) &&
+	    (now - *served < TRACES_QUIET_MS || !spend(&t->quiet, t->now_ms)))
+		return false;
+	*served = now;
+	return true;
+}
+
 static bool due(struct traces *t, const struct recorded *e)
 {
 	if (e->flags & RECORDED_LISTED)
@@ -191,11 +203,11 @@ static bool due(struct traces *t, const struct recorded *e)
 	if (t->lately[e->mark % LATELY] == e->mark || !(e->flags & RECORDED_KEPT))
 		return spend(&t->more, t->now_ms);
 	if (e->flags & RECORDED_URGENT)
-		return spend(&t->urgent, t->now_ms);
-	return spend(&t->first, t->now_ms);
+		return spend_of(t, &t->urgent, e);
+	return spend_of(t, &t->first, e);
 }
 
-/* What is due of those from `first` on, in one transaction. */
+/* What is due of those from `first` on, in one transaction, as long as there is time. */
 static int list_due(struct traces *t, uint32_t first)
 {
 	const struct recorded *e;
@@ -205,10 +217,13 @@ static int list_due(struct traces *t, uint32_t first)
 	for (uint32_t n = first; !r && (e = recorder_at(t->recorder, n)); n++) {
 		if (!due(t, e))
 			continue;
+		if (clock_mono_ns() > t->list_until_ns)
+			break;
 		r = began ? 0 : rows_begin(t);
 		if (r)
 			break;
 		began = true;
+		t->join_until_ns = t->list_until_ns;
 		r = record_list(t, n);
 	}
 	return began ? rows_end(t, r) : r;
@@ -228,6 +243,10 @@ static void note(struct traces *t, const struct record_batch_view *v, const stru
 		t->counts.unwanted++;
 	if (!otlp_has_room(t->o.otlp))
 		return;
+	if (clock_mono_ns() > t->export_until_ns) {
+		otlp_drop(t->o.otlp);
+		return;
+	}
 	json = span_of_record_json(v, rec);
 	if (json)
 		otlp_offer(t->o.otlp, json);
@@ -272,7 +291,7 @@ static int list_directly(struct traces *t, const struct record_batch_view *v)
 		r = row_of(t, s.key, &row);
 		if (!r && !row && !span_keeps_trace(&s))
 			t->counts.undecided++;
-		else if (!r && !spend(&t->first, t->now_ms))
+		else if (!r && (clock_mono_ns() > t->list_until_ns || !spend(&t->first, t->now_ms)))
 			t->counts.failed++;
 		else if (!r)
 			r = row_span(t, &s, row);
@@ -319,6 +338,8 @@ int traces_take_records(struct traces *t, const struct record_batch_view *batche
 	int r = 0;
 
 	t->now_ms = now_ms;
+	t->list_until_ns = clock_mono_ns() + t->o.turn_ms * 1000000;
+	t->export_until_ns = t->list_until_ns - t->o.turn_ms * 500000;
 	if (!t->recorder && (!t->recorder_error[0] || now_ms >= t->recorder_retry_ms))
 		recorder_start(t, true);
 	for (size_t i = 0; i < n; i++) {

@@ -58,11 +58,15 @@ int traces_new(const struct traces_options *o, struct traces **out)
 		t->o.size = TRACES_SIZE_MIN;
 	if (!t->o.age_ms)
 		t->o.age_ms = TRACES_AGE_MS;
+	if (!t->o.turn_ms)
+		t->o.turn_ms = TRACES_TURN_MS;
 	t->recorder_size = t->o.size / RECORDER_PART;
 	t->o.size -= recorder_bytes(t->recorder_size);
 	t->first = full(TRACES_FIRST, TRACES_FIRST_BURST);
 	t->more = full(TRACES_MORE, TRACES_MORE_BURST);
 	t->urgent = full(TRACES_URGENT, TRACES_URGENT_BURST);
+	t->quiet = full(TRACES_QUIET, TRACES_QUIET_BURST);
+	t->demand = full(TRACES_DEMAND, TRACES_DEMAND_BURST);
 	buf_init(&t->body, 2 * SPAN_BODY_MAX);
 	recorder_start(t, false);
 	open_db(t, false);

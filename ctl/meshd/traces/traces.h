@@ -32,6 +32,7 @@
 #define TRACES_ANSWER_MAX (8u << 20) /* bytes of spans in it */
 #define TRACES_READ_MS	  25	     /* a search ends then with what it has found */
 #define TRACES_DEMAND_MS  15	     /* ... and before it, the listing of what was not */
+#define TRACES_TURN_MS	  15 /* what came as records is listed and exported so long a call */
 /* Of what comes as records so much is listed at once, a second and in a burst: spans that begin a
  * trace, those that are an error, slow or cut off, and further ones of traces that are listed. */
 #define TRACES_FIRST	    250
@@ -40,6 +41,12 @@
 #define TRACES_URGENT_BURST 1000
 #define TRACES_MORE	    1000
 #define TRACES_MORE_BURST   2000
+#define TRACES_QUIET	    100 /* of services of which nothing was for TRACES_QUIET_MS */
+#define TRACES_QUIET_BURST  100
+#define TRACES_QUIET_MS	    100
+/* Who looks for traces makes so many be listed: the oldest go for them. */
+#define TRACES_DEMAND	    500
+#define TRACES_DEMAND_BURST 2000
 #define RECORDER_PART	    8 /* of the size is the recorder's: one such part */
 
 struct traces;
@@ -51,6 +58,7 @@ struct traces_options {
 	uint64_t size;	    /* bytes, 0: TRACES_SIZE */
 	uint64_t age_ms;    /* 0: TRACES_AGE_MS */
 	struct otlp *otlp;  /* NULL, or who is offered each span that is kept */
+	uint64_t turn_ms;   /* 0: TRACES_TURN_MS. For tests */
 	bool strip_queries; /* of records that came before this was so, too, when they are listed */
 };
 
