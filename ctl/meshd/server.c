@@ -17,8 +17,10 @@
 #include <unistd.h>
 
 #define ROUNDS_MAX 64 /* of the daemons in one turn of the loop */
-/* Memory of a connection: the head must fit, and of a body half as much is read at a time. */
-#define HEAD_MAX    (64 * 1024)
+/* Memory of a connection: the head must fit, and of a body half as much is read at a time. Agents
+ * post megabytes over the unix socket, which is for few; over TCP anybody may hold connections. */
+#define TCP_MEMORY  (16 * 1024)
+#define UNIX_MEMORY (64 * 1024)
 #define DROPPED_MAX (8 * SERVER_BODY_MAX) /* read and thrown away so that a client sees its 413 */
 
 struct connection {
@@ -458,6 +460,7 @@ static size_t unescape(void *cls, struct MHD_Connection *mhd, char *s)
 static int listener_start(struct server *s, struct listener *l, int fd, unsigned limit)
 {
 	const unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME;
+	const size_t memory = l->local ? UNIX_MEMORY : TCP_MEMORY;
 	const union MHD_DaemonInfo *info;
 
 	l->server = s;
@@ -467,7 +470,7 @@ static int listener_start(struct server *s, struct listener *l, int fd, unsigned
 	l->daemon = MHD_start_daemon(
 		flags, 0, NULL, NULL, on_request, l, MHD_OPTION_LISTEN_SOCKET, fd,
 		MHD_OPTION_CONNECTION_LIMIT, limit, MHD_OPTION_CONNECTION_TIMEOUT,
-		(unsigned)SERVER_CLIENT_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEAD_MAX,
+		(unsigned)SERVER_CLIENT_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT, memory,
 		MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_UNESCAPE_CALLBACK, unescape, NULL,
 		MHD_OPTION_NOTIFY_COMPLETED, on_completed, l, MHD_OPTION_NOTIFY_CONNECTION,
 		on_connection, l, MHD_OPTION_END);

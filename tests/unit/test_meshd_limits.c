@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What bounds meshd's memory as a whole: answers that nobody reads, JSON of many values. */
-#include "tests/unit/meshd_rig.h"
+#include "tests/unit/meshd_stream.h"
 
 #include <sys/un.h>
 
@@ -38,23 +38,33 @@ static void store_large_trace(void)
 	buf_done(&b);
 }
 
-/* Asks, and reads no more than the head of the answer: its status. */
-static int ask(int *fd)
+static int connect_unix(void)
 {
-	static const char request[] = "GET /api/traces/large HTTP/1.1\r\nHost: localhost\r\n\r\n";
 	struct sockaddr_un un = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	snprintf(un.sun_path, sizeof(un.sun_path), "%.100s", local + 5);
+	assert_int_equal(connect(fd, (struct sockaddr *)&un, sizeof(un)), 0);
+	return fd;
+}
+
+/* Asks, and reads no more than the head of the answer. */
+static int status_of(int fd, const char *request)
+{
 	int status = 0;
 	char head[16];
 
-	*fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	snprintf(un.sun_path, sizeof(un.sun_path), "%.100s", local + 5);
-	assert_int_equal(connect(*fd, (struct sockaddr *)&un, sizeof(un)), 0);
-	assert_int_equal(send(*fd, request, sizeof(request) - 1, MSG_NOSIGNAL),
-			 sizeof(request) - 1);
-	assert_int_equal(recv(*fd, head, sizeof(head) - 1, MSG_WAITALL), sizeof(head) - 1);
+	assert_int_equal(send(fd, request, strlen(request), MSG_NOSIGNAL), strlen(request));
+	assert_int_equal(recv(fd, head, sizeof(head) - 1, MSG_WAITALL), sizeof(head) - 1);
 	head[sizeof(head) - 1] = '\0';
 	assert_int_equal(sscanf(head, "HTTP/1.1 %d", &status), 1);
 	return status;
+}
+
+static int ask(int *fd)
+{
+	*fd = connect_unix();
+	return status_of(*fd, "GET /api/traces/large HTTP/1.1\r\nHost: localhost\r\n\r\n");
 }
 
 static void answers_that_nobody_reads_are_bounded_together(void **state)
@@ -165,12 +175,28 @@ static void batches_of_agents_pass_however_large(void **state)
 	assert_body("\nmesh_traces_unwanted_total 0\n");
 }
 
+/* Who has no more than an address to connect to holds little of meshd's memory. */
+static void a_connection_over_tcp_has_less_memory(void **state)
+{
+	static char pad[24000], request[sizeof(pad) + 100];
+	int fds[2] = {connect_tcp(), connect_unix()};
+
+	memset(pad, 'x', sizeof(pad) - 1);
+	snprintf(request, sizeof(request),
+		 "GET /health HTTP/1.1\r\nHost: localhost\r\nX: %s\r\n\r\n", pad);
+	assert_int_equal(status_of(fds[0], request), 431);
+	assert_int_equal(status_of(fds[1], request), 200);
+	close(fds[0]);
+	close(fds[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(answers_that_nobody_reads_are_bounded_together),
 		TEST(json_of_very_many_values_is_refused),
 		TEST(batches_of_agents_pass_however_large),
+		TEST(a_connection_over_tcp_has_less_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
