@@ -366,6 +366,11 @@ int record_batch_take(struct record_batch *b, int64_t wall_ns, void **out, size_
 	return data ? 0 : -ENOMEM;
 }
 
+size_t record_batch_memory(size_t len)
+{
+	return len > MIDDLE ? RECORD_BATCH_SIZE : len;
+}
+
 void record_batch_reuse(struct record_batch *b, void *batch)
 {
 	const struct record_batch_head *h = batch;

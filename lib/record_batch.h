@@ -108,6 +108,9 @@ uint32_t record_batch_count(const struct record_batch *b); /* records in it */
  * lost, *out is NULL. */
 int record_batch_take(struct record_batch *b, int64_t wall_ns, void **out, size_t *len);
 
+/* Bytes of memory that a batch of so many takes, as record_batch_take() gives it. */
+size_t record_batch_memory(size_t len);
+
 /* Instead of free(), for what record_batch_take() of this writer gave (NULL: nothing): its memory
  * serves again, up to 4 MiB. Memory that is new to the process costs more than all the rest. */
 void record_batch_reuse(struct record_batch *b, void *batch);

@@ -17,7 +17,7 @@ struct item {
 	uint64_t time_ms;
 	uint32_t n;    /* elements */
 	uint32_t at;   /* of records: those before it were made JSON */
-	size_t len;    /* bytes that it takes */
+	size_t len;    /* bytes of memory that it takes */
 	void *records; /* a batch of them, instead of a text */
 	char text[];
 };
@@ -190,7 +190,8 @@ static void seal(struct outbox *o)
 		free(i);
 		return;
 	}
-	*i = (struct item){.n = n, .len = sizeof(*i) + len, .records = records};
+	*i = (struct item){
+		.n = n, .len = sizeof(*i) + record_batch_memory(len), .records = records};
 	make_room(o, OUTBOX_SPANS, i->len);
 	put(&o->lists[OUTBOX_SPANS], i);
 }
@@ -288,6 +289,12 @@ static void put_kind(struct outbox *o, struct buf *b, enum outbox_kind kind, uin
 	}
 }
 
+/* Of its records, as they are sent. */
+static size_t size_of(const struct item *i)
+{
+	return ((const struct record_batch_head *)i->records)->size;
+}
+
 /* Records of an item as JSON, up to the bounds of a batch. */
 static void put_spans(struct outbox *o, struct buf *b, struct item *i, size_t begin)
 {
@@ -296,7 +303,7 @@ static void put_spans(struct outbox *o, struct buf *b, struct item *i, size_t be
 	struct span_names names;
 	uint32_t was = i->n;
 
-	if (record_batch_check(i->records, i->len - sizeof(*i), &v)) { /* never: it is ours */
+	if (record_batch_check(i->records, size_of(i), &v)) { /* never: it is ours */
 		outbox_lose(o, OUTBOX_SPANS, i->n);
 		i->n = 0;
 	}
@@ -335,12 +342,12 @@ static void put_records(struct outbox *o)
 	size_t bytes = 0;
 
 	while (l->first && o->npieces <= PIECES_MAX &&
-	       bytes + l->first->len <= OUTBOX_BATCH_RECORDS) {
+	       bytes + size_of(l->first) <= OUTBOX_BATCH_RECORDS) {
 		struct item *i = take(l);
 
-		o->pieces[o->npieces++] = (struct iovec){i->records, i->len - sizeof(*i)};
+		o->pieces[o->npieces++] = (struct iovec){i->records, size_of(i)};
 		o->holds[OUTBOX_SPANS] += i->n;
-		bytes += i->len;
+		bytes += size_of(i);
 		free(i);
 	}
 }

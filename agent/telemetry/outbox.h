@@ -24,7 +24,7 @@ const char *outbox_kind_name(enum outbox_kind k); /* "series", ... */
 #define OUTBOX_SERIES_KEEP_MS 120000
 #define OUTBOX_BATCH_SPANS    1000 /* as JSON: meshd's loop is busy with them for some 80 ms */
 #define OUTBOX_BATCH_RECORDS  (2u << 20)  /* bytes of records in a batch */
-#define OUTBOX_RECORDS_MAX    (16u << 20) /* ... that wait */
+#define OUTBOX_RECORDS_MAX    (16u << 20) /* ... of memory of those that wait */
 #define OUTBOX_WHYS_MAX	      256	  /* how many wait */
 
 struct outbox_counts {

@@ -297,6 +297,18 @@ static void the_oldest_spans_are_dropped(void **state)
 	assert_int_equal(id_of(cJSON_GetObjectItem(batch, "spans")->child), (int)lost("spans"));
 }
 
+/* A batch that is not full takes as much memory as one that is. */
+static void memory_is_what_counts(void **state)
+{
+	for (uint64_t i = 0; i < 200; i++) {
+		for (uint64_t k = 0; k < 80; k++)
+			add_long_span(i * 80 + k, 800);
+		outbox_seal(o, 0);
+	}
+	assert_in_range(outbox_count(o, OUTBOX_SPANS), 60 * 80,
+			OUTBOX_RECORDS_MAX / RECORD_BATCH_SIZE * 80);
+}
+
 /* Whoever is told in the middle of it: each span once, in their order. */
 static void what_meshd_takes_may_change_at_any_time(void **state)
 {
@@ -420,6 +432,7 @@ int main(void)
 		tale(what_waits_is_bounded),
 		tale(what_waits_is_bounded_as_json),
 		tale(the_oldest_spans_are_dropped),
+		tale(memory_is_what_counts),
 		tale(what_counts_as_nothing_is_sent),
 		tale(what_meshd_takes_may_change_at_any_time),
 		tale(a_clock_that_is_put_right_moves_no_older_span),
