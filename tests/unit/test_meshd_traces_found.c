@@ -167,6 +167,45 @@ static void a_clock_that_was_behind_hides_no_batch(void **state)
 	assert_int_equal(spans_of("r1"), 1);
 }
 
+/* Of 20,000 others. */
+static void it_is_found_by_another_name_in_one_go(void **state)
+{
+	static struct rec all[500];
+	static char names[500][2][32];
+
+	for (int i = 0; i < 20000; i++) {
+		int at = i % 500;
+
+		snprintf(names[at][0], 32, "t%d", i);
+		snprintf(names[at][1], 32, "a%d,b%d", i, i);
+		all[at] = (struct rec){.trace = names[at][0],
+				       .id = 1,
+				       .alias = names[at][1],
+				       .start_us = now_us()};
+		if (at == 499)
+			send_all(all, 500);
+	}
+	assert_int_equal(spans_of("b3"), 1);
+	assert_int_equal(spans_of("a19999"), 1);
+	assert_int_equal(spans_of("a10000"), 1);
+	assert_int_equal(spans_of("b20000"), -1);
+	assert_int_equal(counts().listed, FULL + 3);
+}
+
+/* What cannot be listed now is not said to be missing. */
+static void what_is_not_listed_yet_is_not_missing(void **state)
+{
+	struct buf b;
+
+	SEND(.trace = "a", .id = 1, .alias = "b");
+	store->demand = (struct bucket){0}; /* too many were listed for others */
+	assert_int_equal(traces_show(store, "a", &b), -EAGAIN);
+	assert_int_equal(traces_show(store, "b", &b), -EAGAIN);
+	assert_int_equal(traces_show(store, "c", &b), -ENOENT);
+	store->demand = (struct bucket){.tokens_ms = 1000, .most = 1};
+	assert_int_equal(spans_of("b"), 1);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup_full, teardown_dir)
@@ -178,6 +217,8 @@ int main(void)
 		T(without_a_root_all_may_be_it),
 		T(without_an_error_is_found),
 		T(a_service_that_looks_the_same_hides_nothing),
+		T(it_is_found_by_another_name_in_one_go),
+		T(what_is_not_listed_yet_is_not_missing),
 		T(a_clock_that_was_behind_hides_no_batch),
 	};
 

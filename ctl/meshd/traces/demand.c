@@ -7,7 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define SLACK_MS 60000
+#define SLACK_MS   60000
+#define LOOK_STEPS 512 /* between two looks at the clock; a power of two */
 
 /* --- by name --------------------------------------------------------------------------- */
 
@@ -17,13 +18,20 @@ struct chain {
 	bool kept;	 /* there is one with which the trace is kept */
 };
 
+static bool is_late(uint64_t end_ns, unsigned *steps)
+{
+	return ++*steps % LOOK_STEPS == 0 && clock_mono_ns() > end_ns;
+}
+
 static struct chain look_at(struct traces *t, uint32_t mark)
 {
+	uint64_t end_ns = clock_mono_ns() + TRACES_DEMAND_MS * 1000000ull;
 	struct chain c = {0};
+	unsigned steps = 0;
 	uint32_t n;
 
-	for (bool more = t->recorder && recorder_newest(t->recorder, mark, &n); more;
-	     more = recorder_next(t->recorder, mark, &n)) {
+	for (bool more = t->recorder && recorder_newest(t->recorder, mark, &n);
+	     more && !is_late(end_ns, &steps); more = recorder_next(t->recorder, mark, &n)) {
 		const struct recorded *e = recorder_at(t->recorder, n);
 
 		if (e->flags & RECORDED_LISTED)
@@ -68,33 +76,63 @@ static bool demand_key(struct traces *t, const uint8_t key[16])
 			  rows_end(t, list_trace(t, key, &c)) >= 0 && !t->late);
 }
 
-/* The key of the newest trace that has this name besides its own. */
-static bool find_alias(struct traces *t, const char *id, const uint8_t bytes[16], uint8_t key[16])
+static bool has_alias(struct traces *t, uint32_t n, const char *id, const uint8_t bytes[16],
+		      uint8_t key[16])
+{
+	struct record_batch_view v;
+	const struct record *rec = recorder_read(t->recorder, n, &v);
+
+	if (!rec || !span_has_trace(rec, id, bytes))
+		return false;
+	memcpy(key, rec->trace_id, 16);
+	return true;
+}
+
+/* The key of the newest trace that has this name besides its own. -ENOENT; -EAGAIN: there was no
+ * time for all of them. */
+static int find_alias(struct traces *t, const char *id, const uint8_t bytes[16], uint8_t key[16])
 {
 	uint64_t end_ns = clock_mono_ns() + TRACES_DEMAND_MS * 1000000ull;
-	struct record_batch_view v;
-	const struct record *rec;
-	uint32_t first, n;
+	uint32_t bits = recorder_alias(t->recorder, id, strlen(id)), first, n;
+	unsigned steps = 0;
 
 	recorder_range(t->recorder, &first, &n);
-	while (n-- != first && clock_mono_ns() < end_ns) {
+	while (n-- != first) {
 		const struct recorded *e = recorder_at(t->recorder, n);
 
-		if ((e->flags & (RECORDED_ALIAS | RECORDED_LISTED)) != RECORDED_ALIAS)
+		if (is_late(end_ns, &steps))
+			return -EAGAIN;
+		if ((e->aliases & bits) != bits || e->flags & RECORDED_LISTED)
 			continue;
-		rec = recorder_read(t->recorder, n, &v);
-		if (!rec || !span_has_trace(rec, id, bytes))
-			continue;
-		memcpy(key, rec->trace_id, 16);
-		return true;
+		if (has_alias(t, n, id, bytes, key))
+			return 0;
+		steps |= LOOK_STEPS - 1; /* that took longer */
 	}
-	return false;
+	return -ENOENT;
+}
+
+/* r: of looking for it. */
+static int find_row(struct traces *t, const char *id, const uint8_t bytes[16], int r,
+		    struct trace_row *row, bool *complete)
+{
+	uint8_t other[16];
+
+	if (!r && memcmp(row->key, bytes, 16))
+		memcpy(other, row->key, sizeof(other)); /* an alias of it */
+	else if (r == -ENOENT && t->recorder)
+		r = find_alias(t, id, bytes, other);
+	else
+		return r;
+	if (r)
+		return r;
+	*complete = demand_key(t, other) && *complete;
+	return db_trace_by_name(&t->db, id, row);
 }
 
 int demand_trace(struct traces *t, const char *id, struct trace_row *row, bool *complete)
 {
 	size_t len = strlen(id);
-	uint8_t key[16], other[16];
+	uint8_t key[16];
 	int r;
 
 	*complete = true;
@@ -104,13 +142,8 @@ int demand_trace(struct traces *t, const char *id, struct trace_row *row, bool *
 		return -ENOENT;
 	trace_id_bytes(id, len, key);
 	*complete = demand_key(t, key);
-	r = db_trace_by_name(&t->db, id, row);
-	if (!r && memcmp(row->key, key, sizeof(key)))
-		memcpy(other, row->key, sizeof(other)); /* an alias of it */
-	else if (r != -ENOENT || !t->recorder || !find_alias(t, id, key, other))
-		return r;
-	*complete = demand_key(t, other) && *complete;
-	return db_trace_by_name(&t->db, id, row);
+	r = find_row(t, id, key, db_trace_by_name(&t->db, id, row), row, complete);
+	return r == -ENOENT && !*complete ? -EAGAIN : r; /* it is there, and not listed yet */
 }
 
 /* --- by what they were ----------------------------------------------------------------- */
@@ -233,10 +266,9 @@ static void see(struct search *s, struct seen *seen, const struct recorded *e, u
 	seen->c.kept = seen->c.kept || e->flags & RECORDED_KEPT;
 }
 
-static bool is_late(struct search *s)
+static bool search_late(struct search *s)
 {
-	if (++s->looked % 512 == 0)
-		s->late = s->late || clock_mono_ns() > s->end_ns;
+	s->late = s->late || is_late(s->end_ns, &s->looked);
 	return s->late;
 }
 
@@ -248,7 +280,7 @@ static bool fits(struct search *s, uint32_t mark, struct chain *c)
 	struct recorder *r = s->t->recorder;
 	uint32_t n;
 
-	for (bool more = recorder_newest(r, mark, &n); more && !is_late(s);
+	for (bool more = recorder_newest(r, mark, &n); more && !search_late(s);
 	     more = recorder_next(r, mark, &n)) {
 		struct recorded *e = recorder_at(r, n);
 
@@ -315,7 +347,7 @@ static int search_batch(struct search *s)
 	struct chain c;
 	int r = 0;
 
-	for (uint32_t i = s->b->n; i-- && r >= 0 && !is_late(s);) {
+	for (uint32_t i = s->b->n; i-- && r >= 0 && !search_late(s);) {
 		uint32_t n = s->b->first + i;
 		const struct recorded *e = recorder_at(s->t->recorder, n);
 
@@ -346,7 +378,7 @@ static int search_all(struct search *s)
 	int err = 0;
 
 	recorder_count(s->t->recorder, &n);
-	for (uint32_t i = n.batches; i-- && err >= 0 && !is_late(s);) {
+	for (uint32_t i = n.batches; i-- && err >= 0 && !search_late(s);) {
 		s->b = recorder_batch(s->t->recorder, i);
 		if (has_any(s, s->b))
 			err = search_batch(s);

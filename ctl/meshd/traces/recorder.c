@@ -35,6 +35,24 @@ uint16_t recorder_tag(const struct recorder *r, const char *name)
 	return (uint16_t)((hash64(name, strlen(name)) ^ r->seed) * 0x9e3779b97f4a7c15ULL >> 48);
 }
 
+uint32_t recorder_alias(const struct recorder *r, const char *name, size_t len)
+{
+	uint64_t h = (hash64(name, len) ^ r->seed) * 0x9e3779b97f4a7c15ULL;
+
+	return 1u << (h >> 59) | 1u << (h >> 54 & 31) | 1u << (h >> 49 & 31) | 1u << (h >> 44 & 31);
+}
+
+static uint32_t aliases_of(const struct recorder *r, const struct record *rec)
+{
+	struct span_texts t = span_texts(rec);
+	struct span_text one;
+	uint32_t bits = 0;
+
+	while (span_next_alias(&t.alias, &one))
+		bits |= recorder_alias(r, one.at, one.len);
+	return bits;
+}
+
 static uint32_t *chain_of(struct recorder *r, uint32_t mark)
 {
 	return &r->chain[mark & r->mask >> 1];
@@ -199,6 +217,7 @@ static void put_record(struct recorder *r, const struct record *rec, uint32_t at
 		.caller = tags[rec->caller == MESH_NONE ? RECORD_BATCH_NAMES : rec->caller],
 		.service = tags[rec->service == MESH_NONE ? RECORD_BATCH_NAMES : rec->service],
 		.flags = recorded_flags(rec),
+		.aliases = rec->alias_len ? aliases_of(r, rec) : 0,
 		.ago_ms = ago_ms < 0		? 0
 			  : ago_ms > UINT32_MAX ? UINT32_MAX
 						: (uint32_t)ago_ms};

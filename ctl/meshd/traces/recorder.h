@@ -54,8 +54,9 @@ struct recorded {
 	uint16_t at;		  /* in its batch, in 8 bytes */
 	uint16_t caller, service; /* recorder_tag() of the names */
 	uint16_t flags;
-	uint32_t ago_ms; /* so long before it came it began; 0, too: later, by its clock */
-	uint32_t looked; /* the reader's: the last search that came by */
+	uint32_t ago_ms;  /* so long before it came it began; 0, too: later, by its clock */
+	uint32_t aliases; /* recorder_alias() of each, together; 0: it has none */
+	uint32_t looked;  /* the reader's: the last search that came by */
 };
 
 /* A batch in memory. */
@@ -108,6 +109,8 @@ struct recorder_batch *recorder_batch(struct recorder *r, uint32_t i);
 uint32_t recorder_batch_of(struct recorder *r, uint32_t number);
 /* What stands for a name: of two names it is the same now and then. */
 uint16_t recorder_tag(const struct recorder *r, const char *name);
+/* Four bits of 32: a record that has this alias has them all, another one seldom. */
+uint32_t recorder_alias(const struct recorder *r, const char *name, size_t len);
 
 /* A record as it was sent, in a batch of its own; both are good until the next call. NULL: it
  * cannot be read, or is none (any more). */

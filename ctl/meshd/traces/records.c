@@ -148,9 +148,14 @@ int records_join(struct traces *t, struct trace_row *row)
 {
 	uint32_t mark = t->recorder ? recorder_mark(t->recorder, row->key) : 0, n;
 	bool more = t->recorder && recorder_newest(t->recorder, mark, &n);
+	unsigned steps = 0;
 	int r = 0;
 
 	for (; more && r >= 0; more = recorder_next(t->recorder, mark, &n)) {
+		if (++steps % 1024 == 0)
+			t->late = t->late || clock_mono_ns() > t->join_until_ns;
+		if (t->late)
+			break;
 		if (recorder_at(t->recorder, n)->flags & RECORDED_LISTED)
 			continue;
 		if (row->spans >= TRACES_SPANS_MAX) { /* nothing of it has to be read */

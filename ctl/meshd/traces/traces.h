@@ -106,7 +106,7 @@ struct traces_counts { /* totals since the start but for those marked */
 };
 void traces_count(struct traces *t, struct traces_counts *out);
 
-/* --- reading: JSON text. -ENOENT; -EIO: traces_error(); -ENOMEM -------------------------- */
+/* --- reading: JSON text. -ENOENT; -EAGAIN: ask again; -EIO: traces_error(); -ENOMEM ---- */
 
 struct traces_filter {
 	const char *service;	    /* with a span of it; NULL: any */
