@@ -474,6 +474,7 @@ static void found(struct recorder *r, const struct record_batch_view *v, uint64_
 int recorder_open(const char *dir, uint64_t size, bool make, struct recorder **out)
 {
 	struct recorder *r = calloc(1, sizeof(*r));
+	struct recorder_counts gone;
 	int err;
 
 	if (!r)
@@ -483,6 +484,7 @@ int recorder_open(const char *dir, uint64_t size, bool make, struct recorder **o
 	r->fd = -1;
 	if (!err)
 		err = file_open(r, dir, recorder_bytes(size), make);
+	gone = r->counts;
 	if (!err)
 		err = make_tables(r);
 	if (!err)
@@ -491,7 +493,7 @@ int recorder_open(const char *dir, uint64_t size, bool make, struct recorder **o
 		recorder_close(&r);
 		return err;
 	}
-	r->counts = (struct recorder_counts){0};
+	r->counts = gone;
 	*out = r;
 	return 0;
 }

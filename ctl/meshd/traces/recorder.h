@@ -71,6 +71,7 @@ struct recorder_batch {
 };
 
 struct recorder_counts {
+	/* since it was opened, with those of a file of another size that was there */
 	uint64_t kept_lost;  /* records with RECORDED_KEPT that made room before they were listed */
 	uint64_t other_lost; /* likewise, of the others */
 	uint32_t records, batches; /* now */

@@ -272,18 +272,41 @@ static int begin(struct recorder *r, uint64_t size)
 	return pwrite(r->fd, &h, sizeof(h), 0) == sizeof(h) ? 0 : -EIO;
 }
 
-/* Is it one of ours, of that size? */
-static bool recognize(struct recorder *r, uint64_t size)
+/* The size of one of ours; 0: it is none, or nothing can be read from it. */
+static uint64_t recognize(struct recorder *r)
 {
 	struct file_head h;
 	struct stat st;
 
-	if (fstat(r->fd, &st) || (uint64_t)st.st_size != size || read_all(r, &h, sizeof(h), 0) ||
+	if (fstat(r->fd, &st) || read_all(r, &h, sizeof(h), 0) ||
 	    memcmp(h.magic, MAGIC, sizeof(h.magic)) || h.form != FORM ||
-	    h.layout != RECORD_LAYOUT || h.size != size || !h.id)
-		return false;
+	    h.layout != RECORD_LAYOUT || h.size <= PAGE || (uint64_t)st.st_size != h.size || !h.id)
+		return 0;
 	r->id = h.id;
-	return true;
+	return h.size;
+}
+
+static void count_unlisted(struct recorder *r, const struct record_batch_view *v, uint64_t at,
+			   uint64_t came_ms, const uint8_t *bits)
+{
+	const struct record *rec;
+
+	for (uint32_t i = 0, next = 0; (rec = record_batch_next(v, &next)); i++)
+		if (rec->flags & RECORD_TRACED && !(bits[i / 8] >> i % 8 & 1))
+			(*(recorded_flags(rec) & RECORDED_KEPT ? &r->counts.kept_lost
+							       : &r->counts.other_lost))++;
+}
+
+/* Its entries cannot stay where they are in a file of another size. */
+static void say_gone(struct recorder *r, uint64_t was, uint64_t size)
+{
+	r->cap = was - PAGE;
+	(void)file_each(r, count_unlisted); /* what is read of it until there is no memory */
+	r->cap = size - PAGE;
+	log_warn("%s begins anew with %llu KiB in place of %llu (--trace-size): %llu spans that "
+		 "were not listed are gone",
+		 r->path, (unsigned long long)size >> 10, (unsigned long long)was >> 10,
+		 (unsigned long long)(r->counts.kept_lost + r->counts.other_lost));
 }
 
 static int open_fd(struct recorder *r, const char *file, bool make)
@@ -305,13 +328,17 @@ static int open_fd(struct recorder *r, const char *file, bool make)
 
 int file_open(struct recorder *r, const char *dir, uint64_t size, bool make)
 {
+	uint64_t was;
 	int err;
 
 	if (snprintf(r->path, sizeof(r->path), "%s/" RECORDER_FILE, dir) >= (int)sizeof(r->path))
 		return -ENAMETOOLONG;
 	err = open_fd(r, r->path, make);
 	r->cap = size - PAGE;
-	if (!err && !recognize(r, size)) {
+	was = err ? 0 : recognize(r);
+	if (was && was != size)
+		say_gone(r, was, size);
+	if (!err && was != size) {
 		err = begin(r, size);
 		if (err)
 			(void)unlink(r->path); /* a part of the disk would be held for nothing */
