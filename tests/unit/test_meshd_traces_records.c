@@ -6,6 +6,7 @@
 #include "tests/unit/traces_records_rig.h"
 
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 /* --- what is found ----------------------------------------------------------------------- */
@@ -381,6 +382,62 @@ static void without_a_recorder_the_budget_is_all(void **state)
 	assert_int_equal(counts().recorded, 1);
 }
 
+/* Nothing can be written beyond so many bytes of a file. */
+static void limit_files(rlim_t bytes)
+{
+	struct rlimit l;
+
+	signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &l), 0);
+	l.rlim_cur = bytes < l.rlim_max ? bytes : l.rlim_max;
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &l), 0);
+}
+
+static void a_recorder_that_cannot_write_says_so_until_it_can(void **state)
+{
+	SEND(.trace = "a", .id = 1);
+	assert_null(traces_error(store));
+	limit_files(1);
+	SEND(.trace = "b", .id = 1, .unsampled = true);
+	assert_non_null(strstr(traces_error(store), RECORDER_FILE));
+	limit_files(RLIM_INFINITY);
+	SEND(.trace = "c", .id = 1, .unsampled = true);
+	assert_null(traces_error(store));
+}
+
+/* Some of it was counted before that as what there is no room for, or as no span. */
+static void what_cannot_be_written_is_counted_once(void **state)
+{
+	static struct rec all[1200];
+
+	for (size_t i = 0; i < 1200; i++)
+		all[i] = (struct rec){.trace = i % 2 ? "a" : "b",
+				      .id = i + 1,
+				      .untraced = i < 50,
+				      .unsampled = i >= 50 && i < 90};
+	limit_files(1);
+	assert_int_equal(send_at(1000, all, 1200), -EIO);
+	limit_files(RLIM_INFINITY);
+	assert_int_equal(received(), 1200);
+	assert_int_equal(counts().failed, 1200);
+}
+
+/* As small as it may be it takes the largest batch. */
+static void the_smallest_store_takes_whole_batches(void **state)
+{
+	static struct rec all[1100];
+
+	traces_free(&store);
+	store_start(TRACES_SIZE_MIN, 0);
+	for (size_t i = 0; i < 1100; i++)
+		all[i] = (struct rec){.trace = "t", .id = i + 1};
+	for (size_t i = 0; i < 5; i++)
+		assert_int_equal(send_at(1000, all, 1100), 0);
+	assert_null(traces_error(store));
+	assert_int_equal(counts().recorded, 5500);
+	assert_in_range(counts().bytes, 1, TRACES_SIZE_MIN);
+}
+
 static void a_file_that_was_removed_begins_anew(void **state)
 {
 	SEND(.trace = "a", .id = 1);
@@ -514,6 +571,9 @@ int main(void)
 		T(it_survives_kill),
 		T(with_another_database_all_is_listed_anew),
 		T(without_a_recorder_the_budget_is_all),
+		T(a_recorder_that_cannot_write_says_so_until_it_can),
+		T(what_cannot_be_written_is_counted_once),
+		T(the_smallest_store_takes_whole_batches),
 		T(a_file_that_was_removed_begins_anew),
 		T(what_makes_room_is_counted),
 		T(what_is_too_old_is_not_shown),
