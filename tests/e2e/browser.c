@@ -40,6 +40,7 @@ static void in_child(int commands, int answers)
 		_exit(126);
 	setpgid(0, 0);
 	setenv("HOME", SCRATCH, 1);
+	setenv("TMPDIR", SCRATCH, 1); /* what it leaves there when it is killed */
 	/* the virtual host is the sandbox: Chromium's own does not run as root */
 	execlp("chromium", "chromium", "--headless=new", "--no-sandbox", "--disable-gpu",
 	       "--remote-debugging-pipe", "--user-data-dir=" PROFILE, "--no-first-run",

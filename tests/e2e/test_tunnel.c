@@ -6,7 +6,7 @@
 
 #include <sys/socket.h>
 
-#define QUICK_MS 500 /* far below any time-out that a proxy would wait for a first byte */
+#define QUICK_MS 900 /* the timeout of connect is a second */
 
 static struct instance *svc;
 static struct caller *who;
