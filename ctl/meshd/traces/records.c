@@ -343,10 +343,10 @@ int traces_take_records(struct traces *t, const struct record_batch_view *batche
 	int r = 0;
 
 	t->now_ms = now_ms;
+	if (!t->recorder && (!t->recorder_error[0] || now_ms >= t->recorder_retry_ms))
+		recorder_start(t, true); /* once, and that may take a while */
 	t->list_until_ns = clock_mono_ns() + t->o.turn_ms * 1000000;
 	t->export_until_ns = t->list_until_ns - t->o.turn_ms * 500000;
-	if (!t->recorder && (!t->recorder_error[0] || now_ms >= t->recorder_retry_ms))
-		recorder_start(t, true);
 	for (size_t i = 0; i < n; i++) {
 		if (!record_batch_put(t, &batches[i], came_ms, &first)) {
 			note_batch(t, &batches[i], first);
