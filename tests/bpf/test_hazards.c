@@ -25,7 +25,7 @@
 #include <cmocka.h>
 
 #define ok(call) assert_int_equal(call, 0)
-#define OFTEN	 20
+#define OFTEN	 100
 
 static struct {
 	struct trial_env env;
