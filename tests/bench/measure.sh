@@ -53,12 +53,16 @@ proxy_pids() { # CASE
 	[ -z "${proxy[$1]}" ] || pids "${host[$1]}" "${proxy[$1]}"
 }
 
-cpu_ns() { # CASE: what its proxy's processes have used so far
+cpu_of() { # CASE PIDS: what processes of its host have used so far, ns
+	on "${host[$1]}" sh -c "for p in $2; do cat /proc/\$p/task/*/schedstat; done" |
+		awk '{ n += $1 } END { printf "%.0f", n }'
+}
+
+cpu_ns() { # CASE: the same of its proxy's
 	local list
 	list=$(proxy_pids "$1" | xargs)
 	[ -z "$list" ] && echo 0 && return
-	on "${host[$1]}" sh -c "for p in $list; do cat /proc/\$p/task/*/schedstat; done" |
-		awk '{ n += $1 } END { printf "%.0f", n }'
+	cpu_of "$1" "$list"
 }
 
 # 32 keep-alive connections for a second: METRIC, cpu-METRIC (s of the proxy per 100k requests).

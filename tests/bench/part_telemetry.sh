@@ -47,13 +47,23 @@ telemetry_place() { # CPU of the programs, CPU of the mesh
 	done
 }
 
+# What meshd does for them, too: it is not on the way of a request, but on the same machine.
+telemetry_throughput() { # CASE METRIC
+	local meshd before n
+	meshd=$(pids "$1" meshd | xargs)
+	before=$(cpu_of "$1" "$meshd")
+	throughput "$@"
+	n=${value[$1.$2]% }
+	add "$1" "cpu-meshd-$2" "$(awk -v a="$before" -v b="$(cpu_of "$1" "$meshd")" -v n="${n##* }" 'BEGIN { printf "%.3f", (b - a) / 1e9 / n * 1e5 }')"
+}
+
 telemetry_round() {
 	local CASES=$TELEMETRY_CASES
 	telemetry_place 1 1
 	seconds=$STEADY in_turn latency telemetry
-	seconds=$TELEMETRY_TURNS in_turn throughput telemetry-one
+	seconds=$TELEMETRY_TURNS in_turn telemetry_throughput telemetry-one
 	telemetry_place 0 1
-	seconds=$TELEMETRY_TURNS in_turn throughput telemetry-two
+	seconds=$TELEMETRY_TURNS in_turn telemetry_throughput telemetry-two
 }
 
 telemetry_end() {
@@ -81,6 +91,7 @@ telemetry_report() {
 	for cpus in one two; do
 		row "requests/s, c=32, ${CPUS[$cpus]}" "telemetry-$cpus" '%.0f'
 		row 'CPU seconds of supervisor and worker per 100k of them' "cpu-telemetry-$cpus" '%.2f'
+		row 'CPU seconds of meshd, likewise' "cpu-meshd-telemetry-$cpus" '%.3f'
 	done
 	telemetry_goals
 }
