@@ -101,7 +101,18 @@ static void workload_end(struct discovery *d, struct cgroup *c)
 	m->marked = false;
 }
 
-/* The first process that says who it is, else the first one. */
+static bool is_member(struct discovery *d, struct cgroup *c, int pid)
+{
+	int pids[CGROUPS_PIDS], n = cgroups_pids(&d->tree, c, pids, CGROUPS_PIDS);
+
+	for (int i = 0; i < n; i++)
+		if (pids[i] == pid)
+			return true;
+	return false;
+}
+
+/* The first process that says who it is, else the first one. One that has moved on meanwhile may
+ * have become somebody there, as all do that `meshctl run` starts: that is not who is here. */
 static bool first_process(struct discovery *d, struct cgroup *c, int *pid, struct identity *env)
 {
 	int pids[CGROUPS_PIDS], n = cgroups_pids(&d->tree, c, pids, CGROUPS_PIDS);
@@ -109,7 +120,7 @@ static bool first_process(struct discovery *d, struct cgroup *c, int *pid, struc
 	for (int i = 0; i < n; i++) {
 		memset(env, 0, sizeof(*env));
 		*pid = pids[i];
-		if (identity_read_environ(pids[i], env))
+		if (identity_read_environ(pids[i], env) && is_member(d, c, pids[i]))
 			return true;
 	}
 	memset(env, 0, sizeof(*env));
