@@ -36,7 +36,7 @@
 /* Of what comes as records so much is listed at once, a second and in a burst: spans that begin a
  * trace, those that are an error, slow or cut off, and further ones of traces that are listed. */
 #define TRACES_FIRST	    100
-#define TRACES_FIRST_BURST  200
+#define TRACES_FIRST_BURST  100
 #define TRACES_URGENT	    500
 #define TRACES_URGENT_BURST 1000
 #define TRACES_MORE	    1000
