@@ -11,7 +11,7 @@ static int64_t then_ms; /* hours ago: batches come now */
 
 #define THEN_US(ms) ((uint64_t)(then_ms + (ms)) * 1000)
 
-static uint64_t wall_behind_s;
+static int64_t wall_behind_s;
 
 /* Instead of the C library's. */
 int clock_gettime(clockid_t clock, struct timespec *t)
@@ -28,6 +28,7 @@ int clock_gettime(clockid_t clock, struct timespec *t)
 /* Nothing more is listed as it comes. */
 static int setup_full(void **state)
 {
+	wall_behind_s = 0;
 	setup_store(state);
 	then_ms = (int64_t)clock_wall_ms() - 5ll * 3600 * 1000;
 	send_many("fill", 0, TRACES_FIRST_BURST, (struct rec){.service = "fill"});
@@ -206,6 +207,29 @@ static void what_is_not_listed_yet_is_not_missing(void **state)
 	assert_int_equal(spans_of("b"), 1);
 }
 
+/* Old by its coming, not by when it was listed. */
+static void what_was_listed_late_goes_in_time(void **state)
+{
+	traces_free(&store);
+	test_dir_remove(&home);
+	test_dir_make(&home);
+	store_start(0, 3600 * 1000);
+	wall_behind_s = 3000;
+	send_many("fill", 0, TRACES_FIRST_BURST, (struct rec){.service = "fill"});
+	use_up_quiet();
+	SEND(.trace = "late", .id = 1);
+	wall_behind_s = 0;
+	SEND(.trace = "young", .id = 1, .status = 500);
+	assert_int_equal(spans_of("late"), 1);
+	assert_int_equal(counts().listed, FULL + 2);
+	wall_behind_s = -1200;
+	for (uint64_t i = 0; i < 1000 && counts().traces > 1; i++)
+		traces_sweep(store, 2000 + i);
+	assert_int_equal(spans_of("late"), -1);
+	assert_int_equal(spans_of("young"), 1);
+	wall_behind_s = 0;
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup_full, teardown_dir)
@@ -219,6 +243,7 @@ int main(void)
 		T(a_service_that_looks_the_same_hides_nothing),
 		T(it_is_found_by_another_name_in_one_go),
 		T(what_is_not_listed_yet_is_not_missing),
+		T(what_was_listed_late_goes_in_time),
 		T(a_clock_that_was_behind_hides_no_batch),
 	};
 

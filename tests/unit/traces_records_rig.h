@@ -87,6 +87,7 @@ static inline void use_up_quiet(void)
 	uint64_t before = counts().listed;
 
 	for (int i = 0; counts().listed < before + TRACES_QUIET_BURST; i++) {
+		assert_in_range(i, 0, 10 * TRACES_QUIET_BURST);
 		snprintf(name, sizeof(name), "quiet%d", i);
 		send_many(name, 0, 1, (struct rec){.service = name});
 	}

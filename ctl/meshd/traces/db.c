@@ -34,6 +34,8 @@ const char *const db_statements[DB_STATEMENTS] = {
 	[DB_TRACE_KEY] = "SELECT " ROW " FROM trace t WHERE t.key = ?1",
 	[DB_TRACE_ID] = "SELECT " ROW " FROM trace t WHERE t.id = ?1",
 	[DB_TRACE_OLDEST] = "SELECT " ROW " FROM trace t ORDER BY t.id LIMIT 1",
+	[DB_TRACE_FIRST_SEEN] =
+		"SELECT " ROW " FROM trace t WHERE t.seen_ms < ?1 ORDER BY t.seen_ms LIMIT 1",
 	[DB_TRACE_DELETE] = "DELETE FROM trace WHERE id = ?1",
 	[DB_TRACE_COUNT] = "SELECT count(*) FROM trace",
 	[DB_ALIAS_ADD] = "INSERT OR IGNORE INTO alias(name, trace) VALUES(?1, ?2)",
@@ -214,6 +216,11 @@ int db_trace_by_id(struct db *db, int64_t id, struct trace_row *out)
 int db_trace_oldest(struct db *db, struct trace_row *out)
 {
 	return one_row(db, db->stmt[DB_TRACE_OLDEST], out);
+}
+
+int db_trace_first_seen(struct db *db, int64_t before_ms, struct trace_row *out)
+{
+	return one_row(db, bind(db, DB_TRACE_FIRST_SEEN, "i", before_ms), out);
 }
 
 int db_trace_by_name(struct db *db, const char *name, struct trace_row *out)

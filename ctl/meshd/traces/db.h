@@ -34,6 +34,7 @@ enum db_statement {
 	DB_TRACE_KEY,
 	DB_TRACE_ID,
 	DB_TRACE_OLDEST,
+	DB_TRACE_FIRST_SEEN,
 	DB_TRACE_DELETE,
 	DB_TRACE_COUNT,
 	DB_ALIAS_ADD,
@@ -104,7 +105,9 @@ int db_trace_by_key(struct db *db, const uint8_t key[16], struct trace_row *out)
 int db_trace_by_id(struct db *db, int64_t id, struct trace_row *out);
 /* By any of its names: the newest. */
 int db_trace_by_name(struct db *db, const char *name, struct trace_row *out);
-int db_trace_oldest(struct db *db, struct trace_row *out);
+int db_trace_oldest(struct db *db, struct trace_row *out); /* by id: that was listed first */
+/* Whose first span came first, before that; it may have been listed long after it came. */
+int db_trace_first_seen(struct db *db, int64_t before_ms, struct trace_row *out);
 /* An id for a new trace, above all before it. */
 int db_trace_id(struct db *db, int64_t *id);
 /* was: what is in the file now; id 0: nothing. */

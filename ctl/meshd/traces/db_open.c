@@ -42,6 +42,9 @@ static const char create[] =
 		      "when_ms, trace)) "
 		      "WITHOUT ROWID; COMMIT";
 
+/* Files of this form may be older than that. */
+static const char add[] = "CREATE INDEX IF NOT EXISTS trace_seen ON trace(seen_ms)";
+
 static const char settings[] =
 	DBFILE_LOGGED "PRAGMA cache_size = -8192; PRAGMA journal_size_limit = 8388608; "
 		      "PRAGMA busy_timeout = " STR(DB_BUSY_MS);
@@ -52,9 +55,11 @@ static int recognize(sqlite3 *db)
 	int64_t form = 0;
 	int r = dbfile_recognize(db, APPLICATION_ID, &form);
 
-	if (r || form == FORM)
-		return r;
-	return form < 0 ? dbfile_run(db, create) : -EPROTOTYPE;
+	if (!r && form >= 0 && form != FORM)
+		r = -EPROTOTYPE;
+	if (!r && form < 0)
+		r = dbfile_run(db, create);
+	return r ? r : dbfile_run(db, add);
 }
 
 /* r of dbfile.h: one that failed leaves the words. */

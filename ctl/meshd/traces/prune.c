@@ -9,11 +9,6 @@
 #define SHRINK_MIN    (1 << 20) /* free bytes that stay in the file: they are used again soon */
 #define SIZE_HEADROOM 16	/* a part of the size is left for what one call adds */
 
-static bool too_old(const struct traces *t, const struct trace_row *row)
-{
-	return row->seen_ms + (int64_t)t->o.age_ms < (int64_t)clock_wall_ms();
-}
-
 static bool too_big(struct traces *t)
 {
 	int64_t used, all;
@@ -22,23 +17,30 @@ static bool too_big(struct traces *t)
 	       (uint64_t)used > t->o.size - t->o.size / SIZE_HEADROOM;
 }
 
+/* Too much: what was listed first goes; else what came too long ago. */
+static int find_one(struct traces *t, struct trace_row *row)
+{
+	int64_t before_ms = (int64_t)clock_wall_ms() - (int64_t)t->o.age_ms;
+
+	return too_big(t) ? db_trace_oldest(&t->db, row)
+			  : db_trace_first_seen(&t->db, before_ms, row);
+}
+
 void prune(struct traces *t, uint64_t spans_added)
 {
 	uint64_t end = clock_mono_ns() + PRUNE_NS, gone = 0, spans = 0;
 	struct trace_row *row = &t->touched[0].now;
-	bool big = too_big(t);
-	int r = db_trace_oldest(&t->db, row);
+	int r = find_one(t, row);
 
-	if (r || (!big && !too_old(t, row)) || db_begin(&t->db))
+	if (r || db_begin(&t->db))
 		return;
-	while (!r && (big || too_old(t, row))) {
+	while (!r) {
 		r = db_trace_delete(&t->db, row);
 		gone += !r;
 		spans += (uint64_t)row->spans;
 		if (r || (spans > 2 * spans_added && clock_mono_ns() > end))
 			break;
-		big = too_big(t);
-		r = db_trace_oldest(&t->db, row);
+		r = find_one(t, row);
 	}
 	if (r && r != -ENOENT) {
 		db_rollback(&t->db);
