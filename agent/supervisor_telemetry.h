@@ -25,6 +25,10 @@
 #define TELEMETRY_SLOW_NS   1000000000ULL /* --trace-slow */
 #define TELEMETRY_SERIES_MS 500
 #define TELEMETRY_EVERY_NS  100000000ULL /* between two batches */
+/* ... while so many spans wait that nobody waits for one of them: fewer and larger transactions
+ * cost meshd less */
+#define TELEMETRY_CROWD_NS 200000000ULL
+#define TELEMETRY_CROWD	   10
 /* ... when there is nothing to say, but meshd may want something */
 #define TELEMETRY_QUIET_NS 1000000000ULL
 /* Spans that nobody sampled: errors, slow ones, wanted ones. */

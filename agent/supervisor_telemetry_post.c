@@ -155,13 +155,23 @@ static bool may_be_told(const struct telemetry *t)
 	return t->taps.n || tail_in_use(t->tail);
 }
 
+static uint64_t gap_ns(const struct outbox *o)
+{
+	if (outbox_behind(o))
+		return 0;
+	return outbox_count(o, OUTBOX_SPANS) < TELEMETRY_CROWD || outbox_has(o, OUTBOX_TAPPED) ||
+			       outbox_has(o, OUTBOX_WHYS)
+		       ? TELEMETRY_EVERY_NS
+		       : TELEMETRY_CROWD_NS;
+}
+
 void telemetry_push(struct supervisor *s)
 {
 	struct telemetry *t = &s->telemetry;
 	uint64_t since_ns = s->loop.now_ns - t->posted_ns;
 
 	if (!s->session || t->in_flight || (t->backoff_ms && s->loop.now_ns < t->retry_ns) ||
-	    (since_ns < TELEMETRY_EVERY_NS && !outbox_behind(t->outbox)))
+	    since_ns < gap_ns(t->outbox))
 		return;
 	if (outbox_waiting(t->outbox) || (may_be_told(t) && since_ns >= TELEMETRY_QUIET_NS))
 		post(s);
