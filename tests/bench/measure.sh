@@ -5,6 +5,7 @@
 # Needs: hosts.sh, report.sh; $client_cpu, $seconds, $congestion.
 
 declare -A host to path as proxy fresh
+declare -A lines # of a case: header lines that its client sends under load, besides
 
 # as=workload: a workload of the mesh. as=netns: one in a network namespace of its own. as=POD: in that namespace of the
 # host. proxy=NAME: whose CPU time counts (/run/NAME.pid of the host). fresh=PORT: for new connections: the mesh judges
@@ -67,9 +68,12 @@ cpu_ns() { # CASE: the same of its proxy's
 
 # 32 keep-alive connections for a second: METRIC, cpu-METRIC (s of the proxy per 100k requests).
 throughput() { # CASE METRIC [QUERY]
-	local out before after n
+	local out before after n line headers=(-H "x-user-id: 42")
+	while read -r line; do
+		[ -z "$line" ] || headers+=(-H "$line")
+	done <<<"${lines[$1]:-}"
 	before=$(cpu_ns "$1")
-	out=$(http_client "$1" wrk -t1 -c32 -d1s --latency -H "x-user-id: 42" "http://${to[$1]}${path[$1]}${3:-}") || die "wrk ($1)"
+	out=$(http_client "$1" wrk -t1 -c32 -d1s --latency "${headers[@]}" "http://${to[$1]}${path[$1]}${3:-}") || die "wrk ($1)"
 	after=$(cpu_ns "$1")
 	grep -qE 'Non-2xx|Socket errors' <<<"$out" && die "errors with $1: $out"
 	add "$1" "$2" "$(awk '/^Requests\/sec/ { print $2 }' <<<"$out")"
