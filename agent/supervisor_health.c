@@ -62,6 +62,24 @@ static void breaker_moved(void *arg, uint32_t id, uint32_t from, uint32_t to)
 		log_info("%s of %s gets calls again", e.id, service_of(s, &e));
 }
 
+static void service_breaker_moved(void *arg, uint32_t id, uint32_t from, uint32_t to)
+{
+	struct supervisor *s = arg;
+	struct breaker_view v;
+	struct service_view sv;
+
+	if (!registry_service(s->registry, id, &sv) ||
+	    !eject_service_view(&s->health.eject, id, s->loop.now_ns, &v))
+		return;
+	if (v.held)
+		log_info("the breaker of %s is held %s by hand", sv.name, breaker_state_name(to));
+	else if (to == MESH_OPEN)
+		log_warn("%s fails too often: its breaker is open%s, calls are refused for %.1f s",
+			 sv.name, from == MESH_HALF_OPEN ? " again" : "", (double)v.for_ms / 1000);
+	else if (to == MESH_CLOSED)
+		log_info("%s may be called again: its breaker is closed", sv.name);
+}
+
 /* --- orders --- */
 
 static int by_endpoint(const void *a, const void *b)
@@ -244,6 +262,7 @@ int health_start(struct supervisor *s)
 
 	eject_init(&h->eject, s->registry, s->arrays->ep_stats, s->arrays->svc_stats);
 	h->eject.moved = breaker_moved;
+	h->eject.service_moved = service_breaker_moved;
 	h->eject.arg = s;
 	h->edges.shared = s->arrays->edges;
 	return checks_new(&s->loop, &ops, &h->checks);

@@ -83,10 +83,12 @@ static bool service_meet(struct eject *e, uint32_t id, const struct service_view
 /* Workers move a service's own breaker: has one gone to another state? */
 static bool service_moved(struct eject *e, uint32_t id)
 {
-	uint32_t was = e->known[id].state;
+	uint32_t was = e->known[id].state, is = mesh_breaker_state(load(&e->services[id].breaker));
 
-	e->known[id].state = mesh_breaker_state(load(&e->services[id].breaker));
-	return e->known[id].state != was;
+	e->known[id].state = is;
+	if (is != was && e->service_moved)
+		e->service_moved(e->arg, id, was, is);
+	return is != was;
 }
 
 static bool services_look(struct eject *e)

@@ -26,8 +26,9 @@ struct eject_service {
 };
 
 struct eject {
-	/* Optional: an endpoint's breaker went from one state to another. */
+	/* Optional: the breaker of an endpoint, of a service went from one state to another. */
 	void (*moved)(void *arg, uint32_t endpoint, uint32_t from, uint32_t to);
+	void (*service_moved)(void *arg, uint32_t service, uint32_t from, uint32_t to);
 	void *arg;
 	struct registry *registry;
 	struct mesh_ep_stat *endpoints; /* [MESH_MAX_ENDPOINTS], shared */
@@ -36,7 +37,7 @@ struct eject {
 	struct eject_service known[MESH_MAX_SERVICES];
 };
 
-/* The arrays stay the caller's. moved and arg may be set after this. */
+/* The arrays stay the caller's. moved, service_moved and arg may be set after this. */
 void eject_init(struct eject *e, struct registry *r, struct mesh_ep_stat *endpoints,
 		struct mesh_svc_stat *services);
 

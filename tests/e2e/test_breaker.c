@@ -86,6 +86,8 @@ static void its_state_is_shown(void **state)
 {
 	struct client *c;
 	double opened;
+	char line[128];
+	long from = agent_log_size();
 
 	start_backend();
 	c = gateway();
@@ -96,6 +98,8 @@ static void its_state_is_shown(void **state)
 	eventually(2000, metric("mesh_circuit_breaker_state", label, "endpoint=\"\"", NULL) == 2);
 	eventually(2000, metric("mesh_circuit_breaker_transitions_total", label, "to=\"open\"",
 				NULL) == opened + 1);
+	snprintf(line, sizeof(line), "%s fails too often: its breaker is open, ", service);
+	eventually(2000, agent_logged(from, line));
 	eventually(2000, !strcmp(breaker_state(service), "open"));
 	assert_non_null(strstr(sh("meshctl breaker show %s", service)->out, "open"));
 	assert_non_null(strstr(sh("meshctl breaker show")->out, service));

@@ -3,6 +3,7 @@
 #include "tests/unit/registry_rig.h"
 
 #include "agent/health/eject.h"
+#include "lib/buf.h"
 #include "agent/health/outlier.h"
 
 #include <mesh/ewma.h>
@@ -290,16 +291,31 @@ static void a_command_for_a_service_whose_id_was_another_s_stays(void **state)
 	assert_int_equal(svcs[0].breaker, mesh_breaker_hand(MESH_HAND_OPEN, ms()));
 }
 
+static void note_service(void *arg, uint32_t service, uint32_t from, uint32_t to)
+{
+	struct buf *b = arg;
+
+	buf_printf(b, "%u:%s>%s ", service, breaker_state_name(from), breaker_state_name(to));
+}
+
 static void a_breaker_that_workers_moved_is_news_once(void **state)
 {
+	struct buf told;
+
 	service_of(1);
 	beat();
 	assert_false(beat());
+	buf_init(&told, 4096);
+	e.service_moved = note_service;
+	e.arg = &told;
 	svcs[0].breaker = mesh_breaker_word(MESH_OPEN, 0, 0, 0, ms());
 	assert_true(beat());
 	assert_false(beat());
 	svcs[0].breaker = 0;
 	assert_true(beat());
+	buf_char(&told, 0);
+	assert_string_equal(told.data, "0:closed>open 0:open>closed ");
+	buf_done(&told);
 }
 
 static void another_policy_begins_with_empty_windows(void **state)
