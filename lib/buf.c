@@ -20,12 +20,17 @@ void buf_done(struct buf *b)
 	*b = (struct buf){.max = b->max};
 }
 
-void buf_reset(struct buf *b)
+void buf_cut(struct buf *b, size_t len)
 {
-	b->len = 0;
+	b->len = len;
 	b->failed = false;
 	if (b->data)
-		b->data[0] = 0;
+		b->data[len] = 0;
+}
+
+void buf_reset(struct buf *b)
+{
+	buf_cut(b, 0);
 }
 
 /* Makes room for `more` bytes and a NUL. */
@@ -140,6 +145,14 @@ static void json_escape(struct buf *b, unsigned char c)
 	}
 }
 
+/* Does a character of n bytes (0: it is none) need no escaping? */
+static bool stays(const unsigned char *p, size_t n)
+{
+	if (n == 1)
+		return *p >= 0x20 && *p != '"' && *p != '\\' && *p != 0x7f;
+	return n && !utf8_is_c1(p, n);
+}
+
 void buf_json(struct buf *b, const char *s, size_t len)
 {
 	const unsigned char *p = (const unsigned char *)s;
@@ -148,14 +161,14 @@ void buf_json(struct buf *b, const char *s, size_t len)
 	buf_char(b, '"');
 	for (size_t i = 0; i < len; i += n ? n : 1) {
 		n = p[i] < 0x80 ? 1 : utf8_len(p + i, len - i);
-		if (n && p[i] >= 0x20 && p[i] != '"' && p[i] != '\\' && p[i] != 0x7f)
+		if (stays(p + i, n))
 			continue;
 		buf_add(b, s + plain, i - plain);
 		if (n)
-			json_escape(b, p[i]);
+			json_escape(b, p[i + n - 1]); /* U+0080 to U+009F: their last byte */
 		else
 			buf_str(b, "\xef\xbf\xbd");
-		plain = i + 1;
+		plain = i + (n ? n : 1);
 	}
 	if (len > plain)
 		buf_add(b, s + plain, len - plain);

@@ -39,10 +39,9 @@ int log_level_parse(const char *s, enum log_level *level)
 	return -EINVAL;
 }
 
-/* C1 controls (U+0080 to U+009F) steer terminals just as the ASCII ones do. */
 static bool printable(const unsigned char *s, size_t n)
 {
-	return n && s[0] >= 0x20 && s[0] != 0x7f && !(n == 2 && s[0] == 0xc2 && s[1] < 0xa0);
+	return n && s[0] >= 0x20 && s[0] != 0x7f && !utf8_is_c1(s, n);
 }
 
 static void add_text(struct buf *b, const char *s)

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One question that the log and the JSON writer share: is this a well-formed UTF-8 sequence (RFC
- * 3629)? */
+/* What the log, the JSON writer and meshctl ask: is this a well-formed UTF-8 sequence (RFC 3629),
+ * and does it steer a terminal? */
 #ifndef LIB_UTF8_H
 #define LIB_UTF8_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /* Length (1 to 4) of the well-formed sequence at s (n > 0 bytes are there); 0 when there is none:
@@ -26,6 +27,13 @@ static inline size_t utf8_len(const unsigned char *s, size_t n)
 	    (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
 		return 0;
 	return len;
+}
+
+/* Is that character of so many bytes one of U+0080 to U+009F? They steer terminals just as the
+ * ASCII controls do. */
+static inline bool utf8_is_c1(const unsigned char *s, size_t len)
+{
+	return len == 2 && s[0] == 0xc2 && s[1] < 0xa0;
 }
 
 #endif

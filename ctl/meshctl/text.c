@@ -122,7 +122,6 @@ static bool turns(const unsigned char *p, size_t len)
 	       (p[1] == 0x81 && p[2] >= 0xa6 && p[2] <= 0xa9);
 }
 
-/* C1 controls (U+0080 to U+009F, or the bare bytes) steer terminals just as the ASCII ones do. */
 char *text_mask(char *s)
 {
 	unsigned char *p = (unsigned char *)s;
@@ -130,10 +129,9 @@ char *text_mask(char *s)
 
 	for (; left; p += n, left -= n) {
 		size_t len = utf8_len(p, left);
-		bool c1 = len == 2 && p[0] == 0xc2 && p[1] < 0xa0;
 
 		n = len ? len : 1;
-		if (!len || c1 || turns(p, len) || *p < 0x20 || *p == 0x7f)
+		if (!len || utf8_is_c1(p, len) || turns(p, len) || *p < 0x20 || *p == 0x7f)
 			memset(p, '?', n);
 	}
 	return s;

@@ -114,6 +114,8 @@ static void json_string_is_escaped(void **state)
 		{"quotes and backslash", "a\"b\\c", "\"a\\\"b\\\\c\"", 5},
 		{"named controls", "\b\f\n\r\t", "\"\\b\\f\\n\\r\\t\"", 5},
 		{"other controls", "\x01\x1f\x7f", "\"\\u0001\\u001f\\u007f\"", 3},
+		{"controls of Latin-1, as terminals know them", "\xc2\x80\xc2\x9b\xc2\xa0",
+		 "\"\\u0080\\u009b\xc2\xa0\"", 6},
 		{"NUL inside", "a\0b", "\"a\\u0000b\"", 3},
 		{"UTF-8 of every length", "\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80",
 		 "\"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\"", 9},
