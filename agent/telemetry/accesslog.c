@@ -192,18 +192,11 @@ static void put_trace(struct buf *b, const struct record *r, const char *p)
 	boolean(b, "sampled", r->flags & RECORD_SAMPLED);
 }
 
-void accesslog_write(struct accesslog *a, const struct record *r, const struct accesslog_names *n,
+static void put_line(struct buf *b, const struct record *r, const struct accesslog_names *n,
 		     uint64_t start_ns)
 {
 	const char *p = record_text(r);
-	struct buf *b = &a->buf;
 
-	if (b->len > BUFFER_MAX / 2)
-		accesslog_flush(a);
-	if (b->len > BUFFER_MAX - LINE_ROOM) {
-		a->lost++;
-		return;
-	}
 	put_time(b, start_ns);
 	text(b, "kind", r->kind == RECORD_TUNNEL ? "tunnel" : "request",
 	     r->kind == RECORD_TUNNEL ? 6 : 7);
@@ -226,4 +219,20 @@ void accesslog_write(struct accesslog *a, const struct record *r, const struct a
 	number(b, "tries", r->tries);
 	boolean(b, "clientGone", r->flags & RECORD_CLIENT_GONE);
 	buf_str(b, "}\n");
+}
+
+void accesslog_write(struct accesslog *a, const struct record *r, const struct accesslog_names *n,
+		     uint64_t start_ns)
+{
+	size_t before;
+
+	if (a->buf.len > BUFFER_MAX / 2)
+		accesslog_flush(a);
+	before = a->buf.len;
+	if (before <= BUFFER_MAX - LINE_ROOM)
+		put_line(&a->buf, r, n, start_ns);
+	if (before > BUFFER_MAX - LINE_ROOM || a->buf.failed) {
+		buf_cut(&a->buf, before);
+		a->lost++;
+	}
 }

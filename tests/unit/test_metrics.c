@@ -449,6 +449,37 @@ static int whole_lines(int fd, char *part, size_t *have)
 	return lines;
 }
 
+/* It is lost as a whole, and the next one is not. */
+static void a_line_that_has_no_room_costs_no_other(void **state)
+{
+	static char endless[300 << 10];
+	struct accesslog_names names = {"front", "back", "b-1", "v1"}, huge = names;
+	char file[] = "/tmp/mesh-accesslog-XXXXXX", lines[4096], *middle;
+	struct record r = {.kind = RECORD_REQUEST, .status = 200};
+	struct accesslog *log;
+	ssize_t n;
+	int fd = mkstemp(file);
+
+	assert_true(fd >= 0);
+	memset(endless, 'x', sizeof(endless) - 1);
+	huge.endpoint = endless;
+	assert_int_equal(accesslog_new(file, &log), 0);
+	accesslog_write(log, &r, &names, 0);
+	accesslog_write(log, &r, &huge, 0);
+	accesslog_write(log, &r, &names, 0);
+	assert_int_equal(accesslog_lost(log), 1);
+	accesslog_free(&log);
+	n = read(fd, lines, sizeof(lines) - 1);
+	assert_true(n > 0);
+	lines[n] = '\0';
+	middle = strchr(lines, '\n');
+	assert_non_null(middle);
+	assert_int_equal(middle + 1 - lines, n / 2);
+	assert_memory_equal(lines, middle + 1, (size_t)(n / 2));
+	close(fd);
+	unlink(file);
+}
+
 /* The agent's heart must not wait for who reads its output. */
 static void a_log_that_nobody_reads_loses_whole_lines_and_waits_for_nobody(void **state)
 {
@@ -516,6 +547,7 @@ int main(void)
 		story(the_fullest_metrics_can_be_served),
 		story(a_bucket_and_an_error_name_the_last_trace_that_they_counted),
 		cmocka_unit_test(the_access_log_is_one_json_object_a_line_whatever_a_client_sends),
+		cmocka_unit_test(a_line_that_has_no_room_costs_no_other),
 		cmocka_unit_test(a_log_that_nobody_reads_loses_whole_lines_and_waits_for_nobody),
 		cmocka_unit_test(a_log_that_is_off_is_none),
 	};
