@@ -135,16 +135,19 @@ static bool has_id(const struct record_why *rec)
 	return true;
 }
 
+/* Many come when a service refuses all that it is asked, and then the agent has no time to make
+ * text that is dropped. */
 void why_send(struct supervisor *s, const struct record_why *rec)
 {
+	struct outbox *o = s->telemetry.outbox;
 	struct buf b;
 
 	buf_init(&b, WHY_TEXT_MAX);
-	if (has_id(rec))
+	if (!outbox_full(o, OUTBOX_WHYS) && has_id(rec))
 		why_json(s, rec, &b);
 	if (!b.len || b.failed)
-		outbox_lose(s->telemetry.outbox, OUTBOX_WHYS, 1);
+		outbox_lose(o, OUTBOX_WHYS, 1);
 	else
-		outbox_add(s->telemetry.outbox, OUTBOX_WHYS, 0, b.data, b.len, 1);
+		outbox_add(o, OUTBOX_WHYS, 0, b.data, b.len, 1);
 	buf_done(&b);
 }

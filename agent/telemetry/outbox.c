@@ -156,13 +156,17 @@ void outbox_lose(struct outbox *o, enum outbox_kind kind, uint64_t n)
 	o->counts.dropped[kind] += n;
 }
 
+bool outbox_full(const struct outbox *o, enum outbox_kind kind)
+{
+	return kind == OUTBOX_WHYS && o->lists[kind].n >= OUTBOX_WHYS_MAX;
+}
+
 void outbox_add(struct outbox *o, enum outbox_kind kind, uint64_t time_ms, const char *text,
 		size_t len, uint32_t n)
 {
-	struct list *l = &o->lists[kind];
 	struct item *i = NULL;
 
-	if (kind == OUTBOX_WHYS ? l->n + n <= OUTBOX_WHYS_MAX : len <= kinds[kind].max)
+	if (!outbox_full(o, kind) && len <= kinds[kind].max)
 		i = malloc(sizeof(*i) + len);
 	if (!i) {
 		outbox_lose(o, kind, n);
@@ -171,7 +175,7 @@ void outbox_add(struct outbox *o, enum outbox_kind kind, uint64_t time_ms, const
 	make_room(o, kind, len);
 	*i = (struct item){.time_ms = time_ms, .n = n, .len = len};
 	memcpy(i->text, text, len);
-	put(l, i);
+	put(&o->lists[kind], i);
 }
 
 /* The records that came last are a batch now, and wait. */

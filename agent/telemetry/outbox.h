@@ -44,6 +44,8 @@ void outbox_free(struct outbox **o);
  * series: in their second. */
 void outbox_add(struct outbox *o, enum outbox_kind kind, uint64_t time_ms, const char *text,
 		size_t len, uint32_t n);
+/* Would one more of that kind be dropped? Never where the oldest makes room. */
+bool outbox_full(const struct outbox *o, enum outbox_kind kind);
 /* A span, of a record that was checked; copied, with its names. Those are known by where they are
  * (record_batch_add()): before other strings stand there comes outbox_seal(). */
 void outbox_record(struct outbox *o, const struct record *rec, const struct span_names *names);

@@ -348,12 +348,18 @@ static void an_explanation_has_names_and_numbers(void **state)
 
 static void explanations_that_nobody_takes_are_bounded(void **state)
 {
+	struct registry *names = s.registry;
+
 	two_endpoints();
 	for (int i = 0; i < OUTBOX_WHYS_MAX + 10; i++)
 		why_send(&s, explanation());
 	telemetry_push(&s); /* no session: nothing is lost by asking */
 	assert_true(outbox_has(s.telemetry.outbox, OUTBOX_WHYS));
 	assert_int_equal(outbox_counts(s.telemetry.outbox)->dropped[OUTBOX_WHYS], 10);
+	s.registry = NULL; /* when many are refused, no text is made that would be dropped */
+	why_send(&s, explanation());
+	s.registry = names;
+	assert_int_equal(outbox_counts(s.telemetry.outbox)->dropped[OUTBOX_WHYS], 11);
 }
 
 int main(void)
