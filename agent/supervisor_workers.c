@@ -115,8 +115,7 @@ static void place_clear(struct workers *ws, uint32_t id)
 static void place_free(struct worker *w)
 {
 	timer_cancel(w->all->loop, &w->respawn);
-	if (w->ring)
-		munmap(w->ring, RING_DATA + RING_SIZE);
+	worker_unmap_ring(w);
 	if (w->ring_fd >= 0)
 		close(w->ring_fd);
 	place_clear(w->all, w->id);
@@ -127,9 +126,7 @@ static uint32_t drain_ring(struct worker *w, uint32_t max)
 	const struct workers_ops *ops = &w->all->ops;
 	uint32_t n = ring_drain(w->ring, max, ops->record, ops->arg, &w->all->ring_corrupt);
 
-	if (w->ring->layout == RING_LAYOUT)
-		n += tally_take(ring_tally(w->ring), ops->counted, ops->arg);
-	return n;
+	return n + tally_take(ring_tally(w->ring), ops->counted, ops->arg);
 }
 
 static void respawn(struct timer *t)
@@ -167,8 +164,7 @@ static void close_books(struct worker *w)
 	struct workers *ws = w->all;
 
 	if (w->ring) {
-		if (w->ring->layout == RING_LAYOUT)
-			tally_orphaned(ring_tally(w->ring));
+		tally_orphaned(ring_tally(w->ring));
 		drain_ring(w, UINT32_MAX);
 		ws->ring_lost[w->id] += w->ring->lost;
 		ws->unsampled += w->ring->unsampled;
@@ -297,6 +293,13 @@ int worker_map_ring(struct worker *w)
 		return -errno;
 	w->ring = at;
 	return 0;
+}
+
+void worker_unmap_ring(struct worker *w)
+{
+	if (w->ring)
+		munmap(w->ring, RING_DATA + RING_SIZE);
+	w->ring = NULL;
 }
 
 struct worker *workers_free_place(struct workers *ws)

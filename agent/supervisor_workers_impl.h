@@ -25,6 +25,7 @@ void worker_kill(const struct worker *w);
 void worker_exited(struct watch *watch, uint32_t events);
 /* Maps ring_fd, which is of the right size for good. 0 or -errno. */
 int worker_map_ring(struct worker *w);
+void worker_unmap_ring(struct worker *w); /* harmless twice */
 /* NULL: all are taken. */
 struct worker *workers_free_place(struct workers *ws);
 /* Starts as many as are wanted and have a place. 0 or -errno. */

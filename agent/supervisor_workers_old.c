@@ -14,7 +14,8 @@
 
 #define LATE_NS 500000000ULL /* after the end of the drain time: killed */
 
-/* A ring that could change its size would end us with SIGBUS. */
+/* A ring that could change its size would end us with SIGBUS. In one of another layout, of before
+ * an upgrade, no word means what we take it for, its counters neither. */
 static int adopt_ring(struct worker *w, int fd)
 {
 	int seals = fcntl(fd, F_GET_SEALS), err;
@@ -24,7 +25,11 @@ static int adopt_ring(struct worker *w, int fd)
 	    lseek(fd, 0, SEEK_END) != RING_DATA + RING_SIZE)
 		return -EINVAL;
 	err = worker_map_ring(w);
-	if (!err && w->ring->layout == RING_LAYOUT)
+	if (!err && w->ring->layout != RING_LAYOUT) {
+		worker_unmap_ring(w);
+		return -EPROTO;
+	}
+	if (!err)
 		tally_inherited(ring_tally(w->ring));
 	return err;
 }
@@ -69,8 +74,10 @@ int workers_adopt(struct workers *ws, const struct workers_old *o)
 	w->ipc = o->ipc;
 	w->answered_ns = clock_mono_ns(); /* the loop's is old while we start */
 	memcpy(w->name, o->name, sizeof(w->name));
-	if (o->ring_fd >= 0 && adopt_ring(w, o->ring_fd))
-		log_warn("the records of worker %u (pid %d) cannot be read", w->id, (int)w->pid);
+	err = o->ring_fd < 0 ? 0 : adopt_ring(w, o->ring_fd);
+	if (err)
+		log_warn("the records of worker %u (pid %d) cannot be read: %s", w->id, (int)w->pid,
+			 err == -EPROTO ? "it is of another version" : strerror(-err));
 	err = watch_old(w);
 	if (err)
 		worker_give_up(w, "cannot be watched");

@@ -123,10 +123,6 @@ uint32_t ring_drain(struct ring *r, uint32_t max, void (*fn)(const struct record
 		 anew = __atomic_load_n(&r->anew, __ATOMIC_RELAXED);
 	uint32_t n = 0;
 
-	if (r->layout != RING_LAYOUT && tail != head) {
-		++*corrupt;
-		tail = head;
-	}
 	if (anew > tail && anew <= head) /* it may have gone on since we looked at head */
 		tail = anew;
 	while (n < max && tail != head) {

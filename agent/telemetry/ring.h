@@ -96,10 +96,10 @@ static inline const char *why_text(const struct record_why *w)
 	return (const char *)(why_candidates(w) + w->ncandidates);
 }
 
-/* Reader: calls fn for at most `max` records; returns how many. A ring that makes no sense is
- * emptied and counted in *corrupt, as is one of another layout (a worker of before an upgrade). The
- * record passed to fn is a private copy: the worker can no longer change it. One of kind RECORD_WHY
- * is a struct record_why in truth. */
+/* Reader, of a ring of RING_LAYOUT: calls fn for at most `max` records; returns how many. A ring
+ * that makes no sense is emptied and counted in *corrupt. The record passed to fn is a private
+ * copy: the worker can no longer change it. One of kind RECORD_WHY is a struct record_why in truth.
+ */
 uint32_t ring_drain(struct ring *r, uint32_t max, void (*fn)(const struct record *rec, void *arg),
 		    void *arg, uint64_t *corrupt);
 

@@ -530,7 +530,6 @@ static void the_longest_record_is_read(void **state)
 	origin_gets(o, OK);
 	rig_read_until(c, "\r\n\r\nx", answered, sizeof(answered));
 	assert_int_equal(rig_first_record(rig)->alias_len, TRACE_ALIAS_MAX);
-	rig->ring->layout = RING_LAYOUT;
 	assert_int_equal(ring_drain(rig->ring, 10, ignore, NULL, &corrupt), 1);
 	assert_int_equal(corrupt, 0);
 	close(c);

@@ -279,6 +279,32 @@ static int sockets_there(void)
 /* --- stories -----------------------------------------------------------------------------------
  */
 
+/* An upgrade: its words mean something else. */
+static void records_of_another_layout_are_left_alone(void **state)
+{
+	struct takeover t = {0};
+	pid_t pid;
+
+	supervisor_begin();
+	pid = start_worker("real");
+	fx.ws.w[0].ring->layout = RING_LAYOUT + 1;
+	fx.ws.w[0].ring->lost = 7;
+	fx.ws.w[0].ring->unsampled = 8;
+	supervisor_dies();
+	find_the_one(&t);
+	adopt_the_one(&t);
+	assert_int_equal(workers_old_ones(&fx.ws), 1);
+	assert_int_equal(workers_drain_rings(&fx.ws), 0);
+	assert_int_equal(workers_ring_lost(&fx.ws, 0), 0);
+	assert_int_equal(workers_unsampled(&fx.ws), 0);
+	workers_retire(&fx.ws);
+	wait_for_the_old_ones();
+	reap(pid);
+	assert_int_equal(workers_ring_lost(&fx.ws, 0), 0);
+	assert_int_equal(workers_unsampled(&fx.ws), 0);
+	supervisor_end();
+}
+
 static void a_worker_serves_on_alone_and_is_taken_over(void **state)
 {
 	struct takeover t = {0};
@@ -528,6 +554,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_worker_serves_on_alone_and_is_taken_over),
+		cmocka_unit_test(records_of_another_layout_are_left_alone),
 		cmocka_unit_test(a_worker_that_was_told_to_wait_ends_when_nobody_comes),
 		cmocka_unit_test(a_worker_ends_when_whoever_came_has_gone_again),
 		cmocka_unit_test(the_socket_of_a_dead_worker_is_removed),
