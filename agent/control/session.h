@@ -45,7 +45,7 @@ struct session_body {
 	const struct iovec *pieces;
 	size_t n;
 };
-/* Sends a body of JSON, with our token. done: as in http_client_start. 0 or -errno. */
+/* Sends a body, with our token. done: as in http_client_start. 0 or -errno. */
 int session_post(struct session *s, const char *path, const struct session_body *body,
 		 void (*done)(const struct http_answer *a, void *arg), void *arg);
 /* Ends what was posted with this arg: no answer will come. */
@@ -62,7 +62,6 @@ void session_goodbye(struct session *s, void (*done)(void *arg), void *arg);
 
 uint64_t session_revision(const struct session *s); /* of the configuration in force */
 const char *session_error(const struct session *s); /* why the last one was refused, or NULL */
-bool session_connected(const struct session *s);
-/* a configuration was ever taken, from meshd or from disk */
+bool session_connected(const struct session *s);    /* meshd answered the last calls */
 
 #endif
