@@ -6,6 +6,7 @@
 
 #include "lib/buf.h"
 #include "lib/record_batch.h"
+#include "tests/unit/random.h"
 
 #include <mesh/abi.h>
 #include <stdio.h>
@@ -19,16 +20,6 @@ struct whole {
 	struct record_try tries[RECORD_TRIES];
 	char text[RECORD_TEXT_MAX];
 };
-
-static uint64_t seed = 1;
-
-static inline uint64_t draw(void)
-{
-	seed ^= seed << 13;
-	seed ^= seed >> 7;
-	seed ^= seed << 17;
-	return seed;
-}
 
 /* Names as a registry has them: in places of their own. */
 static char instances[8][RECORD_NAME_SIZE], services[4][RECORD_NAME_SIZE];

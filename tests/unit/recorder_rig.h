@@ -5,6 +5,7 @@
 
 #include "ctl/meshd/traces/recorder.h"
 #include "tests/unit/meshd_dir.h"
+#include "tests/unit/random.h"
 #include "tests/unit/records_rig.h"
 
 #include <errno.h>
@@ -14,16 +15,6 @@
 
 static struct test_dir home;
 static struct recorder *ring;
-static uint64_t seed;
-
-static inline unsigned below(unsigned n)
-{
-	seed ^= seed << 13;
-	seed ^= seed >> 7;
-	seed ^= seed << 17;
-	return (unsigned)(seed % n);
-}
-
 static inline void start(void)
 {
 	assert_int_equal(recorder_open(home.path, SIZE, true, &ring), 0);

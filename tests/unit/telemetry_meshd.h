@@ -6,8 +6,7 @@
 #ifndef TESTS_TELEMETRY_MESHD_H
 #define TESTS_TELEMETRY_MESHD_H
 
-#include "lib/json.h"
-#include "lib/record_batch.h"
+#include "tests/unit/records_json.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -52,23 +51,11 @@ static inline uint64_t tapped_lost(const cJSON *list)
 static inline void meshd_records(const char *p, size_t len, cJSON *spans)
 {
 	struct record_batch_view v;
-	const struct record *rec;
-	struct span_names names;
-	struct buf b;
 
 	for (; len; p += v.head->size, len -= v.head->size) {
-		uint32_t at = 0;
-
 		if (!meshd.layout || record_batch_check(p, len, &v))
 			abort();
-		while ((rec = record_batch_next(&v, &at))) {
-			buf_init(&b, SPAN_MAX);
-			record_batch_span(&v, rec, &names);
-			span_json(rec, &names, record_batch_wall(&v, rec->start_ns), &b);
-			cJSON_AddItemToArray(spans, json_parse(b.data, b.len, NULL));
-			buf_done(&b);
-			meshd.records++;
-		}
+		meshd.records += records_json(&v, spans);
 	}
 }
 

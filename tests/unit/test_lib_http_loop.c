@@ -98,59 +98,61 @@ static void async_timeout_fires(void **state)
 	server_stop(&s);
 }
 
+/* A client on a loop, a server that never answers and one that does. */
+static struct {
+	struct server silent, good;
+	struct loop loop;
+	struct http_client *client;
+} two;
+
+static void start(const struct server *to, struct outcome *o)
+{
+	struct http_call c = {.method = "GET", .path = "/", .base = to->base};
+
+	assert_int_equal(http_client_start(two.client, &c, on_answer, o), 0);
+}
+
+static int two_servers(void **state)
+{
+	server_start(&two.silent, false, SILENT, NULL);
+	server_start(&two.good, false, ECHO, NULL);
+	return loop_init(&two.loop) || http_client_new(&two.loop, &two.client);
+}
+
+static int two_servers_end(void **state)
+{
+	http_client_free(&two.client);
+	loop_done(&two.loop);
+	server_stop(&two.silent);
+	server_stop(&two.good);
+	return 0;
+}
+
 static void calls_are_cancelled_by_their_arg(void **state)
 {
-	struct http_client *hc;
 	struct outcome o[2] = {0}, other = {0};
-	struct server silent, good;
-	struct http_call c = {.method = "GET", .path = "/"};
-	struct loop l;
 
-	server_start(&silent, false, SILENT, NULL);
-	server_start(&good, false, ECHO, NULL);
-	assert_int_equal(loop_init(&l), 0);
-	assert_int_equal(http_client_new(&l, &hc), 0);
-	c.base = silent.base;
-	assert_int_equal(http_client_start(hc, &c, on_answer, &o[0]), 0);
-	assert_int_equal(loop_once(&l, 20), 0);
-	c.base = good.base;
-	assert_int_equal(http_client_start(hc, &c, on_answer, &o[0]), 0);
-	assert_int_equal(http_client_start(hc, &c, on_answer, &other), 0);
-	http_client_cancel(hc, &o[0]);
-	http_client_cancel(hc, &o[1]); /* has none */
-	run_until(&l, &other.calls, 1);
+	start(&two.silent, &o[0]);
+	assert_int_equal(loop_once(&two.loop, 20), 0);
+	start(&two.good, &o[0]);
+	start(&two.good, &other);
+	http_client_cancel(two.client, &o[0]);
+	http_client_cancel(two.client, &o[1]); /* has none */
+	run_until(&two.loop, &other.calls, 1);
 	assert_int_equal(o[0].calls, 0);
-	http_client_free(&hc);
-	loop_done(&l);
-	server_stop(&silent);
-	server_stop(&good);
 }
 
 static void freeing_the_client_cancels_what_is_under_way(void **state)
 {
-	struct http_client *hc;
-	struct outcome o = {0}, last = {.client = &hc, .free_client = true};
-	struct server silent, good;
-	struct http_call c = {.method = "GET", .path = "/"};
-	struct loop l;
+	struct outcome o = {0}, last = {.client = &two.client, .free_client = true};
 
-	server_start(&silent, false, SILENT, NULL);
-	server_start(&good, false, ECHO, NULL);
-	assert_int_equal(loop_init(&l), 0);
-	assert_int_equal(http_client_new(&l, &hc), 0);
-	c.base = silent.base;
-	assert_int_equal(http_client_start(hc, &c, on_answer, &o), 0);
-	c.base = good.base;
-	assert_int_equal(http_client_start(hc, &c, on_answer, &last), 0);
-	run_until(&l, &last.calls, 1); /* its callback frees the client */
-	assert_null(hc);
-	assert_int_equal(loop_once(&l, 20), 0);
+	start(&two.silent, &o);
+	start(&two.good, &last);
+	run_until(&two.loop, &last.calls, 1); /* its callback frees the client */
+	assert_null(two.client);
+	assert_int_equal(loop_once(&two.loop, 20), 0);
 	assert_int_equal(o.calls, 0);
-	assert_int_equal(l.armed, 0);
-	http_client_free(&hc);
-	loop_done(&l);
-	server_stop(&silent);
-	server_stop(&good);
+	assert_int_equal(two.loop.armed, 0);
 }
 
 int main(void)
@@ -158,8 +160,10 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(async_calls_answer_from_the_loop),
 		cmocka_unit_test(async_timeout_fires),
-		cmocka_unit_test(calls_are_cancelled_by_their_arg),
-		cmocka_unit_test(freeing_the_client_cancels_what_is_under_way),
+		cmocka_unit_test_setup_teardown(calls_are_cancelled_by_their_arg, two_servers,
+						two_servers_end),
+		cmocka_unit_test_setup_teardown(freeing_the_client_cancels_what_is_under_way,
+						two_servers, two_servers_end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,6 +3,7 @@
  * comes of it is taken, shown and listed. Nothing breaks (ASan, UBSan), and what is stored is valid
  * JSON. */
 #include "ctl/meshd/traces/post.h"
+#include "tests/unit/random.h"
 #include "tests/unit/traces_rig.h"
 
 #define ROUNDS 20000
@@ -22,16 +23,6 @@ static const char *const bodies[] = {
 	"\"value\":{\"intValue\":\"5\"}},{\"key\":\"l\",\"value\":{\"arrayValue\":{\"values\":[]}}}"
 	"],\"events\":[{\"timeUnixNano\":\"15\",\"name\":\"e\"}],\"status\":{\"code\":2}}]}]}]}",
 };
-
-static uint64_t seed = 1;
-
-static unsigned below(unsigned n)
-{
-	seed ^= seed << 13;
-	seed ^= seed >> 7;
-	seed ^= seed << 17;
-	return (unsigned)(seed % n);
-}
 
 /* Another byte, one too many or too few, or one of JSON's own. */
 static size_t change_bytes(char *text, size_t len)

@@ -2,18 +2,9 @@
 /* A record as a span: the same one that its JSON would be, whatever is in it. */
 #include "ctl/meshd/traces/recorder.h"
 #include "ctl/meshd/traces/span.h"
+#include "tests/unit/random.h"
 #include "tests/unit/records_rig.h"
 #include "tests/unit/traces_rig.h"
-
-static uint64_t seed;
-
-static unsigned below(unsigned n)
-{
-	seed ^= seed << 13;
-	seed ^= seed >> 7;
-	seed ^= seed << 17;
-	return (unsigned)(seed % n);
-}
 
 static int setup_store(void **state)
 {

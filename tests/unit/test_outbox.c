@@ -2,8 +2,7 @@
 /* What waits for meshd: batches have numbers that do not change, whatever was added is sent once or
  * counted as dropped, and nothing grows without an end. */
 #include "agent/telemetry/outbox.h"
-#include "lib/json.h"
-#include "lib/record_batch.h"
+#include "tests/unit/records_json.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -79,21 +78,11 @@ static uint64_t id_of(const cJSON *span)
 static void take_records(const struct iovec *piece, cJSON *spans)
 {
 	struct record_batch_view v;
-	const struct record *rec;
-	struct span_names names;
-	uint32_t at = 0;
-	struct buf b;
 
 	assert_int_equal(record_batch_check(piece->iov_base, piece->iov_len, &v), 0);
 	assert_int_equal(v.head->size, piece->iov_len);
 	assert_string_equal(record_batch_node(&v), "n\"1");
-	while ((rec = record_batch_next(&v, &at))) {
-		buf_init(&b, SPAN_MAX);
-		record_batch_span(&v, rec, &names);
-		span_json(rec, &names, record_batch_wall(&v, rec->start_ns), &b);
-		cJSON_AddItemToArray(spans, json_parse(b.data, b.len, NULL));
-		buf_done(&b);
-	}
+	records_json(&v, spans);
 	record_bytes += piece->iov_len;
 }
 

@@ -3,18 +3,9 @@
 #ifndef TESTS_TRACES_RECORDS_RIG_H
 #define TESTS_TRACES_RECORDS_RIG_H
 
+#include "tests/unit/random.h"
 #include "tests/unit/records_rig.h"
 #include "tests/unit/traces_rig.h"
-
-static uint64_t seed;
-
-static inline unsigned below(unsigned n)
-{
-	seed ^= seed << 13;
-	seed ^= seed >> 7;
-	seed ^= seed << 17;
-	return (unsigned)(seed % n);
-}
 
 static inline int setup_store(void **state)
 {
