@@ -127,6 +127,40 @@ static void a_record_is_the_span_that_its_json_would_be(void **state)
 	assert_in_range(valid, 2000, 4500);
 }
 
+/* A WebSocket lives for long, and is slow when its beginning was (docs/telemetry.md, "A span"). */
+static void a_stream_is_as_slow_as_its_beginning(void **state)
+{
+	static const struct {
+		uint64_t took_us;
+		bool slow;
+	} cases[] = {{600000, false}, {1050000, false}, {1200000, true}};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		struct rec one = {.trace = "s", .id = 1, .status = 101, .service = "backend"};
+		struct record_batch_view v;
+		const struct record *rec;
+		struct span_room room;
+		struct span of_record, of_json;
+		uint32_t at = 0;
+		size_t len;
+		void *data;
+		cJSON *json;
+
+		one.took_us = cases[i].took_us; /* nine tenths of it to the head */
+		data = rec_batch(&one, 1, &len);
+		assert_int_equal(record_batch_check(data, len, &v), 0);
+		rec = record_batch_next(&v, &at);
+		assert_int_equal(!!(recorded_flags(rec) & RECORDED_URGENT), cases[i].slow);
+		assert_int_equal(span_of_record(&v, rec, &room, &of_record), 0);
+		assert_int_equal(of_record.slow, cases[i].slow);
+		json = span_of_record_json(&v, rec);
+		assert_int_equal(span_read(json, "n", &of_json), 0);
+		assert_int_equal(of_json.slow, cases[i].slow);
+		cJSON_Delete(json);
+		free(data);
+	}
+}
+
 /* Batches that are nearly right: what passes the check is taken, shown and listed, and nothing
  * breaks (ASan, UBSan). */
 static void whatever_passes_the_check_is_taken(void **state)
@@ -169,6 +203,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup_store, teardown_dir)
 	const struct CMUnitTest tests[] = {
 		T(a_record_is_the_span_that_its_json_would_be),
+		T(a_stream_is_as_slow_as_its_beginning),
 		T(whatever_passes_the_check_is_taken),
 	};
 

@@ -192,7 +192,7 @@ uint16_t recorded_flags(const struct record *rec)
 {
 	bool error = span_error(rec), ended = rec->status && rec->status < 400;
 	bool urgent = error || rec->flags & RECORD_SLOW ||
-		      rec->duration_ns >= TRACES_SLOW_MS * 1000000ULL ||
+		      span_took_ns(rec) >= TRACES_SLOW_MS * 1000000ULL ||
 		      (ended && *cause_name(rec->cause) && !(rec->flags & RECORD_CLIENT_GONE));
 	bool sampled = rec->flags & RECORD_SAMPLED;
 

@@ -102,6 +102,12 @@ static const char *parent_of(const cJSON *json)
 	return usable(p) ? p : "";
 }
 
+/* As span_took_ns(). */
+static int64_t took_us(const cJSON *json, const struct span *s)
+{
+	return s->status == 101 ? micros(json, "head", SPAN_DURATION_MAX) : s->duration_us;
+}
+
 int span_read(const cJSON *json, const char *node, struct span *s)
 {
 	*s = (struct span){.json = json, .node = node};
@@ -121,7 +127,7 @@ int span_read(const cJSON *json, const char *node, struct span *s)
 	s->status = (int)fmin(fmax(json_num(json, "statusCode", 0), 0), 999);
 	s->error = json_bool(json, "error", s->status >= 400);
 	/* what is slow is the agent's to say: its flag may be lower */
-	s->slow = s->duration_us >= TRACES_SLOW_MS * 1000 || json_bool(json, "slow", 0);
+	s->slow = took_us(json, s) >= TRACES_SLOW_MS * 1000 || json_bool(json, "slow", 0);
 	s->cut_off = s->status && s->status < 400 && *json_str(json, "cause", "") &&
 		     !json_bool(json, "clientGone", 0);
 	s->sampled = !node || json_bool(json, "sampled", 0);
@@ -209,7 +215,7 @@ int span_of_record(const struct record_batch_view *v, const struct record *rec,
 	s->operation = room->operation;
 	s->status = rec->status;
 	s->error = span_error(rec);
-	s->slow = s->duration_us >= TRACES_SLOW_MS * 1000 || rec->flags & RECORD_SLOW;
+	s->slow = span_took_ns(rec) >= TRACES_SLOW_MS * 1000000ULL || rec->flags & RECORD_SLOW;
 	s->cut_off = s->status && s->status < 400 && *cause_name(rec->cause) &&
 		     !(rec->flags & RECORD_CLIENT_GONE);
 	s->sampled = rec->flags & RECORD_SAMPLED;
