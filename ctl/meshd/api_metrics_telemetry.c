@@ -48,7 +48,7 @@ static void write_spans(struct buf *b, const struct meshd *m)
 			  "Spans that were stored as the records that they came as.",
 			  (double)t.recorded);
 	exposition_single(b, "mesh_spans_listed_total", "counter",
-			  "Spans that became rows, at once or when somebody looked for them.",
+			  "Spans that became rows, unasked or when somebody looked for them.",
 			  (double)t.listed);
 	exposition_single(b, "mesh_spans_overwritten_total", "counter",
 			  "Recorded spans that made room for others before they were listed.",

@@ -14,9 +14,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#define TICK_MS	   1000
-#define END_MS	   2000
-#define START_STEP 1000000000ull /* serials of one start */
+#define TICK_MS	      1000
+#define LIST_AGAIN_MS 20 /* between two turns of it, requests have theirs */
+#define END_MS	      2000
+#define START_STEP    1000000000ull /* serials of one start */
 
 static uint64_t now_ms(const struct meshd *m)
 {
@@ -105,6 +106,14 @@ static void on_tick(struct timer *t)
 	poll_sweep(&m->hub, now_ms(m));
 	server_sweep(m->server, now_ms(m));
 	timer_arm(m->loop, &m->tick, TICK_MS, on_tick);
+}
+
+static void on_list_tick(struct timer *t)
+{
+	struct meshd *m = (struct meshd *)((char *)t - offsetof(struct meshd, list_tick));
+	bool more = traces_list_due(m->traces, now_ms(m));
+
+	timer_arm(m->loop, &m->list_tick, more ? LIST_AGAIN_MS : TICK_MS, on_list_tick);
 }
 
 static void on_red_tick(struct timer *t)
@@ -246,6 +255,7 @@ int meshd_new(struct loop *l, const struct meshd_options *o, struct meshd **out,
 		return r;
 	}
 	timer_arm(l, &m->tick, TICK_MS, on_tick);
+	timer_arm(l, &m->list_tick, TICK_MS, on_list_tick);
 	timer_arm(l, &m->red_tick, RED_TICK_MS, on_red_tick);
 	*out = m;
 	return 0;
@@ -274,6 +284,7 @@ void meshd_free(struct meshd **m)
 	if ((*m)->server)
 		finish(*m);
 	timer_cancel((*m)->loop, &(*m)->tick);
+	timer_cancel((*m)->loop, &(*m)->list_tick);
 	timer_cancel((*m)->loop, &(*m)->red_tick);
 	timer_cancel((*m)->loop, &(*m)->faults_end);
 	poll_done(&(*m)->hub);

@@ -55,6 +55,7 @@ struct meshd {
 	struct otlp *otlp; /* NULL: nothing is exported */
 	struct traces *traces;
 	struct red *red;
+	struct timer list_tick; /* what of traces is due */
 	struct timer red_tick;
 	struct splits splits;
 	struct works works;

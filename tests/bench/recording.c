@@ -16,17 +16,22 @@
 #include <time.h>
 #include <unistd.h>
 
-#define BATCHES 64
-#define RECORDS 900 /* of a batch: it has 256 KiB at most */
+#define BATCHES	      64
+#define RECORDS	      900 /* of a batch: it has 256 KiB at most */
 
-#define BODY	8 /* batches */
+#define BODY	      8 /* batches */
+#define SECONDS	      300
 
-static const char *opt_dir, *opt_hops, *opt_control, *opt_pid;
+#define POST_EVERY_MS 100 /* as agents do */
+
+static const char *opt_dir, *opt_hops, *opt_control, *opt_pid, *opt_rate, *opt_seconds;
 static const struct option_spec options[] = {
 	{"dir", 0, "DIR", "/var/tmp", "where a directory for the files is made", &opt_dir},
 	{"hops", 0, "N", "1", "spans of a trace", &opt_hops},
 	{"control", 0, "URL", NULL, "post them to that meshd instead, and", &opt_control},
 	{"pid", 0, "PID", NULL, "tell its CPU time", &opt_pid},
+	{"rate", 0, "N", "0", "post so many spans a second, not as many as it takes", &opt_rate},
+	{"seconds", 0, "N", "20", "so long", &opt_seconds},
 	{0},
 };
 static const struct program program = {"recording", "[flags]",
@@ -71,7 +76,7 @@ static void add_record(void)
 		     .tries = 1,
 		     .ntries = 1,
 		     .flags = RECORD_TRACED | RECORD_SAMPLED,
-		     .start_ns = spans * 1000,
+		     .start_ns = (uint32_t)spans * 1000ull,
 		     .duration_ns = 1000000 + mix(spans) % 1000000,
 		     .status = 200,
 		     .method_len = 3,
@@ -134,7 +139,7 @@ static void list_some(struct traces *t)
 		if (record_batch_take(writer, 0, &data, &len) || record_batch_check(data, len, &v))
 			die("no memory");
 		begin = cpu_ns();
-		if (traces_take_records(t, &v, 1, i * 1000))
+		if (traces_take_records(t, &v, 1, i * 1000) || traces_list_due(t, i * 1000))
 			die(traces_error(t));
 		ns += cpu_ns() - begin;
 		free(data);
@@ -143,24 +148,35 @@ static void list_some(struct traces *t)
 	each("list one that comes alone", ns, 4000);
 }
 
-static void list_many(struct traces *t)
+/* As of a node that samples 900 a second: a batch each 100 ms, and what is due each second. */
+static void list_in_time(struct traces *t)
 {
+	uint64_t record = 0, list = 0, begin, now_ms = 10000000;
 	struct traces_counts before, after;
-	uint64_t begin, ns = 0, n = 0;
+	struct record_batch_view v;
+	size_t len;
+	void *data;
 
-	for (uint64_t i = 0; i < 8; i++) { /* a burst each */
-		make_batches();
-		check_batches();
-		traces_count(t, &before);
+	traces_count(t, &before);
+	for (int i = 0; i < 10 * SECONDS; i++, now_ms += 100) {
+		for (int k = 0; k < 90; k++)
+			add_record();
+		if (record_batch_take(writer, (int64_t)clock_wall_ms() * 1000000, &data, &len) ||
+		    record_batch_check(data, len, &v))
+			die("no memory");
 		begin = cpu_ns();
-		if (traces_take_records(t, view, 2, 10000000 + i * 60000))
+		if (traces_take_records(t, &v, 1, now_ms))
 			die(traces_error(t));
-		ns += cpu_ns() - begin;
-		traces_sweep(t, 10000000 + i * 60000);
-		traces_count(t, &after);
-		n += after.listed - before.listed;
+		record += cpu_ns() - begin;
+		free(data);
+		begin = cpu_ns();
+		while (i % 10 == 9 && traces_list_due(t, now_ms))
+			;
+		list += cpu_ns() - begin;
 	}
-	each("list one of a burst", ns, n);
+	traces_count(t, &after);
+	each("record one of a batch of 90", record, 900 * SECONDS);
+	each("list one of a second's", list, after.listed - before.listed);
 }
 
 static void record_many(struct traces *t, const char *what)
@@ -231,17 +247,17 @@ static uint64_t pid_cpu_ns(void)
 	return (user + system) * (1000000000ull / (uint64_t)sysconf(_SC_CLK_TCK));
 }
 
-static void post(uint64_t seq, const void *const *batches, char *body)
+static void post(uint64_t seq, const void *const *batches, int n, char *body)
 {
 	struct http_answer a;
 	size_t len = (size_t)snprintf(body, 256,
-				      "{\"node\":\"n\",\"epoch\":\"e\",\"seq\":%llu,\"time\":1}",
-				      (unsigned long long)seq) /
+				      "{\"node\":\"n\",\"epoch\":\"e%d\",\"seq\":%llu,\"time\":1}",
+				      (int)getpid(), (unsigned long long)seq) /
 			     8 * 8 +
 		     8;
 
 	memset(body + strlen(body), 0, len - strlen(body));
-	for (int i = 0; i < BODY; i++) {
+	for (int i = 0; i < n; i++) {
 		const struct record_batch_head *h = batches[i];
 
 		memcpy(body + len, h, h->size);
@@ -269,11 +285,46 @@ static int post_all(void)
 	for (uint64_t seq = 1; seq <= 400; seq++) {
 		if (seq % BODY == 1)
 			make_batches();
-		post(seq, (const void *const *)batch + (seq - 1) % BODY * BODY, body);
+		post(seq, (const void *const *)batch + (seq - 1) % BODY * BODY, BODY, body);
 		n += BODY * RECORDS;
 	}
 	each("receive, check and record one", pid_cpu_ns() - begin, n);
 	free(body);
+	return 0;
+}
+
+/* As many as an agent samples of what comes; against the same without spans (--rate 0.1) that is
+ * what they cost. */
+static int post_at_rate(double rate, double seconds)
+{
+	uint64_t begin = pid_cpu_ns(), from = clock_mono_ns(), n = 0, seq;
+	char *body = malloc(256 + RECORD_BATCH_SIZE);
+	double turns = seconds * 1000 / POST_EVERY_MS;
+
+	if (!body || rate * POST_EVERY_MS / 1000 > RECORDS)
+		die("no memory, or too many a second");
+	for (seq = 1; (double)seq <= turns; seq++) {
+		uint64_t due = from + seq * POST_EVERY_MS * 1000000ull, now = clock_mono_ns();
+		double all = rate * (double)seq * POST_EVERY_MS / 1000;
+		size_t len;
+		void *one;
+
+		while ((double)n < all) {
+			add_record();
+			n++;
+		}
+		if (!record_batch_take(writer, (int64_t)clock_wall_ms() * 1000000, &one, &len)) {
+			post(seq, (const void *const *)&one, 1, body);
+			free(one);
+		} else {
+			post(seq, NULL, 0, body);
+		}
+		if (now < due)
+			usleep((useconds_t)((due - now) / 1000));
+	}
+	free(body);
+	each("CPU of a second", (pid_cpu_ns() - begin), (uint64_t)seconds);
+	each("receive, record and list one", pid_cpu_ns() - begin, n);
 	return 0;
 }
 
@@ -286,8 +337,11 @@ int main(int argc, char **argv)
 
 	options_parse(&program, argc, argv);
 	hops = (unsigned)atoi(opt_hops);
+	spans = opt_control ? (uint64_t)getpid() << 32 : 0; /* others than those of before */
 	if (!hops || record_batch_new("n", &writer))
 		die("no memory, or no number of hops");
+	if (opt_control && atof(opt_rate) > 0)
+		return post_at_rate(atof(opt_rate), atof(opt_seconds));
 	if (opt_control)
 		return post_all();
 	snprintf(dir, sizeof(dir), "%s/recording-XXXXXX", opt_dir);
@@ -295,7 +349,7 @@ int main(int argc, char **argv)
 	if (!o.dir || traces_new(&o, &t))
 		die("no directory, or no memory");
 	list_some(t);
-	list_many(t);
+	list_in_time(t);
 	record_many(t, "record one, the file being new");
 	record_many(t, "record one");
 	begin = clock_mono_ns();

@@ -26,7 +26,8 @@ static inline uint64_t now_us(void)
 	return clock_wall_ms() * 1000;
 }
 
-static inline int send_at(uint64_t now_ms, const struct rec *all, size_t n)
+/* Only recorded. */
+static inline int record_at(uint64_t now_ms, const struct rec *all, size_t n)
 {
 	struct record_batch_view v;
 	size_t len;
@@ -36,6 +37,16 @@ static inline int send_at(uint64_t now_ms, const struct rec *all, size_t n)
 	assert_int_equal(record_batch_check(data, len, &v), 0);
 	r = traces_take_records(store, &v, 1, now_ms);
 	free(data);
+	return r;
+}
+
+/* And what is due is listed. */
+static inline int send_at(uint64_t now_ms, const struct rec *all, size_t n)
+{
+	int r = record_at(now_ms, all, n);
+
+	while (traces_list_due(store, now_ms))
+		;
 	return r;
 }
 

@@ -16,6 +16,7 @@ struct chain {
 	uint32_t number; /* of an unlisted record */
 	bool any;	 /* there is one */
 	bool kept;	 /* there is one with which the trace is kept */
+	bool due;	 /* there is one that would have been listed unasked */
 };
 
 static bool is_late(uint64_t end_ns, unsigned *steps)
@@ -42,6 +43,7 @@ static struct chain look_at(struct traces *t, uint32_t mark)
 			c.number = n;
 		c.any = true;
 		c.kept = c.kept || e->flags & RECORDED_KEPT;
+		c.due = c.due || e->flags & RECORDED_DUE;
 	}
 	return c;
 }
@@ -60,9 +62,9 @@ static int list_trace(struct traces *t, const uint8_t key[16], const struct chai
 }
 
 /* Who only asks must not drive everything else out of the file. */
-static bool may_list(struct traces *t)
+static bool may_list(struct traces *t, const struct chain *c)
 {
-	return spend(&t->demand, clock_mono_ns() / 1000000);
+	return c->due || spend(&t->demand, clock_mono_ns() / 1000000);
 }
 
 /* What cannot be written is missing in the answer. */
@@ -72,7 +74,7 @@ static bool demand_key(struct traces *t, const uint8_t key[16])
 
 	if (t->recorder)
 		c = look_at(t, recorder_mark(t->recorder, key));
-	return !c.any || (may_list(t) && !rows_begin(t) &&
+	return !c.any || (may_list(t, &c) && !rows_begin(t) &&
 			  rows_end(t, list_trace(t, key, &c)) >= 0 && !t->late);
 }
 
@@ -264,6 +266,7 @@ static void see(struct search *s, struct seen *seen, const struct recorded *e, u
 		seen->c.number = n;
 	seen->c.any = true;
 	seen->c.kept = seen->c.kept || e->flags & RECORDED_KEPT;
+	seen->c.due = seen->c.due || e->flags & RECORDED_DUE;
 }
 
 static bool search_late(struct search *s)
@@ -328,7 +331,7 @@ static int list_one(struct search *s, const struct chain *c)
 	uint8_t key[16];
 	int r;
 
-	s->late = !may_list(s->t);
+	s->late = !may_list(s->t, c);
 	r = s->began || s->late ? 0 : rows_begin(s->t);
 	if (r || s->late)
 		return r;

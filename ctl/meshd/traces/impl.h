@@ -12,6 +12,7 @@
 #define TOUCHED_MAX 64
 #define LATELY	    65536 /* traces whose marks are remembered; a power of two */
 #define RETRY_MS    10000
+#define DUE_MAX	    8192 /* records that wait to be listed; a power of two */
 
 struct touched {
 	struct trace_row now, was; /* was: as it is in the file */
@@ -24,14 +25,22 @@ struct bucket {
 	uint64_t filled_ms; /* monotonic */
 };
 
+/* Numbers of records, the oldest first; those that are gone or listed by now are passed over. */
+struct due {
+	uint32_t first, n;
+	uint32_t number[DUE_MAX];
+};
+
 struct traces {
 	struct traces_options o; /* size: without that of the recorder */
 	struct db db;
 	struct recorder *recorder; /* NULL: nobody sent records yet, or it cannot be used: */
 	uint64_t recorder_size, recorder_retry_ms;
 	char recorder_error[128];
-	struct bucket first, more, urgent, quiet; /* of what is listed at once */
-	struct bucket demand;			  /* of traces that are listed on demand */
+	struct bucket first, more, urgent, quiet; /* of what is listed unasked */
+	struct bucket direct; /* of what is listed as it comes, because it cannot be recorded */
+	struct due due;	      /* ... before long */
+	struct bucket demand; /* of traces that are listed on demand */
 	uint32_t served[UINT16_MAX + 1]; /* by a service's tag: when it was last listed, in ms */
 	uint32_t lately[LATELY];	 /* marks of traces that have a row */
 	uint32_t search;		 /* the number of the last one */
@@ -42,12 +51,11 @@ struct traces {
 	char aside[128]; /* that a broken file was put aside; "": none was */
 	/* of the call under way */
 	uint64_t added, added_spans;
-	uint64_t export_until_ns, list_until_ns; /* of a call with records */
-	uint64_t join_until_ns;			 /* records join their traces so long, */
-	bool late;				 /* and some did not */
-	uint64_t counted; /* of these were counted as stored when they came, as records */
+	uint64_t turn_until_ns; /* of a call with records */
+	uint64_t join_until_ns; /* records join their traces so long, */
+	bool late;		/* and some did not */
+	uint64_t counted;	/* of these were counted as stored when they came, as records */
 	struct traces_counts before; /* as they were when the transaction began */
-	uint32_t fresh, nfresh;	     /* records that came with it, from the first one's number on */
 	uint64_t released; /* spans that no longer wait, and are lost if they are not stored */
 	cJSON *let_go;	   /* JSON that lives until the end of the call */
 	cJSON *offers;	   /* what is exported once it is stored: references */
@@ -88,10 +96,17 @@ void recorder_look(struct traces *t);
 int records_join(struct traces *t, struct trace_row *row);
 /* One record, within a transaction; it is listed, or waits for a reason to be. */
 int record_list(struct traces *t, uint32_t number);
-/* A token of the bucket. */
-bool spend(struct bucket *b, uint64_t now_ms);
 /* Has that record's batch come too long ago? */
 bool record_too_old(struct traces *t, uint32_t number);
+
+/* --- what is listed unasked (due.c) ------------------------------------------------------- */
+
+/* A token of the bucket. */
+bool spend(struct bucket *b, uint64_t now_ms);
+/* A record that has just come: is it one of those that traces_list_due() will list? */
+void due_add(struct traces *t, uint32_t number);
+/* Lists some at once, when the oldest of those would soon make room. */
+void due_hurry(struct traces *t);
 
 /* --- listing on demand (demand.c) -------------------------------------------------------- */
 

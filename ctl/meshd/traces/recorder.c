@@ -124,6 +124,11 @@ uint32_t recorder_batch_of(struct recorder *r, uint32_t number)
 	return low;
 }
 
+bool recorder_half_gone(struct recorder *r, uint32_t number)
+{
+	return recorder_batch(r, recorder_batch_of(r, number))->at + r->cap / 2 < r->at;
+}
+
 /* --- coming and going ---------------------------------------------------------------- */
 
 static void drop_oldest(struct recorder *r)

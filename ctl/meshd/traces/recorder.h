@@ -2,7 +2,7 @@
 /*
  * The recorder: DIR/spans.ring, a file of fixed size into which every span that agents send as a
  * record (lib/record_batch.h) is copied as it came, the oldest making room. That costs a hundredth
- * of its rows in the database; those are made for a part of them at once, and for the others when
+ * of its rows in the database; those are made for a part of them soon, and for the others when
  * somebody asks (listing, records.c). Which records are listed is known here.
  *
  *   file      one page that says what it is | entries, which do not cross the end
@@ -41,6 +41,7 @@ enum recorded_flags {
 	RECORDED_ALIAS = 32, /* its trace has other names */
 	RECORDED_NONE = 64,  /* no span: it has no trace; RECORDED_LISTED, too */
 	RECORDED_ROOT = 128, /* it has no parent */
+	RECORDED_DUE = 256,  /* the reader's: it will be listed without being asked for */
 };
 
 /* Of one that was checked. */
@@ -108,6 +109,8 @@ bool recorder_next(struct recorder *r, uint32_t mark, uint32_t *number);
 struct recorder_batch *recorder_batch(struct recorder *r, uint32_t i);
 /* The place of that record's batch among them; it has to be there. */
 uint32_t recorder_batch_of(struct recorder *r, uint32_t number);
+/* Has half of the file been written since that record came? It has to be there. */
+bool recorder_half_gone(struct recorder *r, uint32_t number);
 /* What stands for a name: of two names it is the same now and then. */
 uint16_t recorder_tag(const struct recorder *r, const char *name);
 /* Four bits of 32: a record that has this alias has them all, another one seldom. */

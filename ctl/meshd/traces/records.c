@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See traces.h: what comes as records. All of it is recorded; what is listed at once is decided by
- * the few words that the recorder has of each, so that the others cost next to nothing. */
+/* See traces.h: what comes as records. All of it is recorded; what is listed soon (due.c) is
+ * decided by the few words that the recorder has of each, so that the others cost next to nothing.
+ */
 #include "ctl/meshd/otlp/otlp.h"
 #include "ctl/meshd/strip.h"
 #include "ctl/meshd/traces/impl.h"
@@ -43,6 +44,7 @@ static void recorder_end(struct traces *t)
 {
 	struct recorder_counts n;
 
+	t->due.n = 0;
 	recorder_drop(t->recorder);
 	recorder_count(t->recorder, &n);
 	t->counts.overwritten += n.kept_lost;
@@ -75,20 +77,10 @@ bool record_too_old(struct traces *t, uint32_t number)
 
 /* --- listing --------------------------------------------------------------------------- */
 
-static bool is_fresh(const struct traces *t, uint32_t number)
-{
-	return number - t->fresh < t->nfresh;
-}
-
 /* As of a span (traces.c). */
 static void count_instead(struct traces *t, uint32_t number, uint64_t *count)
 {
-	bool stored = recorder_at(t->recorder, number)->flags & RECORDED_KEPT;
-
-	if (stored && !is_fresh(t, number))
-		return;
-	t->counts.stored -= stored;
-	(*count)++;
+	*count += !(recorder_at(t->recorder, number)->flags & RECORDED_KEPT);
 }
 
 /* -EINVAL: it makes no sense, or is not in the file as it was. */
@@ -107,7 +99,6 @@ static int read_span(struct traces *t, uint32_t number, struct record_batch_view
 	}
 	batch = recorder_batch_of(t->recorder, number);
 	s->came_ms = recorder_batch(t->recorder, batch)->came_ms;
-	s->fresh = is_fresh(t, number);
 	return 0;
 }
 
@@ -173,67 +164,6 @@ int records_join(struct traces *t, struct trace_row *row)
 	return r;
 }
 
-/* --- what is listed at once ------------------------------------------------------------ */
-
-bool spend(struct bucket *b, uint64_t now_ms)
-{
-	if (now_ms > b->filled_ms) {
-		b->tokens_ms += (now_ms - b->filled_ms) * b->rate;
-		b->filled_ms = now_ms;
-		if (b->tokens_ms > b->most * 1000ull)
-			b->tokens_ms = b->most * 1000ull;
-	}
-	if (b->tokens_ms < 1000)
-		return false;
-	b->tokens_ms -= 1000;
-	return true;
-}
-
-/* A service of which nothing was listed for a while is not to be starved by one that has much. */
-static bool spend_of(struct traces *t, struct bucket *b, const struct recorded *e)
-{
-	uint32_t *served = &t->served[e->service], now = (uint32_t)t->now_ms;
-
-	if (!spend(b, t->now_ms) &&
-	    (now - *served < TRACES_QUIET_MS || !spend(&t->quiet, t->now_ms)))
-		return false;
-	*served = now;
-	return true;
-}
-
-static bool due(struct traces *t, const struct recorded *e)
-{
-	if (e->flags & RECORDED_LISTED)
-		return false;
-	if (t->lately[e->mark % LATELY] == e->mark || !(e->flags & RECORDED_KEPT))
-		return spend(&t->more, t->now_ms);
-	if (e->flags & RECORDED_URGENT)
-		return spend_of(t, &t->urgent, e);
-	return spend_of(t, &t->first, e);
-}
-
-/* What is due of those from `first` on, in one transaction, as long as there is time. */
-static int list_due(struct traces *t, uint32_t first)
-{
-	const struct recorded *e;
-	bool began = false;
-	int r = 0;
-
-	for (uint32_t n = first; !r && (e = recorder_at(t->recorder, n)); n++) {
-		if (!due(t, e))
-			continue;
-		if (clock_mono_ns() > t->list_until_ns)
-			break;
-		r = began ? 0 : rows_begin(t);
-		if (r)
-			break;
-		began = true;
-		t->join_until_ns = t->list_until_ns;
-		r = record_list(t, n);
-	}
-	return began ? rows_end(t, r) : r;
-}
-
 /* --- a call ---------------------------------------------------------------------------- */
 
 /* What is done for each, whether it is listed or not. */
@@ -248,7 +178,7 @@ static void note(struct traces *t, const struct record_batch_view *v, const stru
 		t->counts.unwanted++;
 	if (!otlp_has_room(t->o.otlp))
 		return;
-	if (clock_mono_ns() > t->export_until_ns) {
+	if (clock_mono_ns() > t->turn_until_ns) {
 		otlp_drop(t->o.otlp);
 		return;
 	}
@@ -270,6 +200,7 @@ static void note_batch(struct traces *t, const struct record_batch_view *v, uint
 			continue;
 		}
 		kept += !!(e->flags & RECORDED_KEPT);
+		due_add(t, first + n);
 		if (!(e->flags & RECORDED_SAMPLED) || t->o.otlp) /* else nothing is */
 			note(t, v, (const void *)((const char *)v->head + e->at * 8u), e->flags);
 	}
@@ -296,7 +227,8 @@ static int list_directly(struct traces *t, const struct record_batch_view *v)
 		r = row_of(t, s.key, &row);
 		if (!r && !row && !span_keeps_trace(&s))
 			t->counts.undecided++;
-		else if (!r && (clock_mono_ns() > t->list_until_ns || !spend(&t->first, t->now_ms)))
+		else if (!r &&
+			 (clock_mono_ns() > t->turn_until_ns || !spend(&t->direct, t->now_ms)))
 			t->counts.failed++;
 		else if (!r)
 			r = row_span(t, &s, row);
@@ -345,18 +277,15 @@ int traces_take_records(struct traces *t, const struct record_batch_view *batche
 	t->now_ms = now_ms;
 	if (!t->recorder && (!t->recorder_error[0] || now_ms >= t->recorder_retry_ms))
 		recorder_start(t, true); /* once, and that may take a while */
-	t->list_until_ns = clock_mono_ns() + t->o.turn_ms * 1000000;
-	t->export_until_ns = t->list_until_ns - t->o.turn_ms * 500000;
+	t->turn_until_ns = clock_mono_ns() + t->o.turn_ms * 1000000;
 	for (size_t i = 0; i < n; i++) {
 		if (!record_batch_put(t, &batches[i], came_ms, &first)) {
 			note_batch(t, &batches[i], first);
-			t->fresh = first;
-			t->nfresh = batches[i].head->records;
-			(void)list_due(t, first); /* what fails is found on demand */
-			t->nfresh = 0;
 		} else if (take_directly(t, &batches[i])) {
 			r = -EIO;
 		}
 	}
+	if (t->recorder)
+		due_hurry(t);
 	return r;
 }

@@ -35,7 +35,6 @@ struct span {
 	bool cut_off;	  /* its answer began well, and was not brought to its end */
 	const char *node; /* of the agent; NULL: an application's own */
 	uint64_t came_ms; /* as the recorder has it, wall clock; 0: it comes just now */
-	bool fresh;	  /* ... of the call under way */
 	/* the whole of it, one of the two */
 	const cJSON *json;
 	const struct record *record;

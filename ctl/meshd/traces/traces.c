@@ -63,6 +63,7 @@ int traces_new(const struct traces_options *o, struct traces **out)
 	t->recorder_size = t->o.size / RECORDER_PART;
 	t->o.size -= recorder_bytes(t->recorder_size);
 	t->first = full(TRACES_FIRST, TRACES_FIRST_BURST);
+	t->direct = full(TRACES_DIRECT, TRACES_DIRECT);
 	t->more = full(TRACES_MORE, TRACES_MORE_BURST);
 	t->urgent = full(TRACES_URGENT, TRACES_URGENT_BURST);
 	t->quiet = full(TRACES_QUIET, TRACES_QUIET_BURST);
@@ -78,6 +79,8 @@ void traces_free(struct traces **t)
 {
 	if (!*t)
 		return;
+	while (traces_list_due(*t, (*t)->now_ms))
+		;
 	db_close(&(*t)->db);
 	recorder_close(&(*t)->recorder);
 	tail_free(&(*t)->tail);
@@ -298,16 +301,11 @@ static void take_edge(struct trace_row *row, const struct span *s)
 	lines_add(row->edges, sizeof(row->edges), edge);
 }
 
-/* It is not stored after all. Who was told before this call that it was stays so: it is in the
- * recorder, and each span is counted once. */
+/* It is no row after all. What was said to be stored stays so: it is in the recorder, and each span
+ * is counted once. */
 static void count_instead(struct traces *t, const struct span *s, uint64_t *count)
 {
-	bool stored = s->came_ms && span_keeps_trace(s);
-
-	if (stored && !s->fresh)
-		return;
-	t->counts.stored -= stored;
-	(*count)++;
+	*count += !(s->came_ms && span_keeps_trace(s));
 }
 
 /* Of a trace that is kept, or (row NULL) will be with this span. false: it was counted. */

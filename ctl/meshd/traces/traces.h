@@ -4,8 +4,8 @@
  * agents and applications send comes in here; which of it is kept is decided here (tail decision):
  * a sampled span is, and every span of a trace that had an error or was slow. What agents send as
  * records is copied into DIR/spans.ring (recorder.h), and becomes rows of the database (is listed)
- * at once as far as there are not too many, else when somebody looks for it. Losing traces stops
- * nobody: a file that cannot be used is said in traces_error(), spans are counted as dropped
+ * before long as far as there are not too many, else when somebody looks for it. Losing traces
+ * stops nobody: a file that cannot be used is said in traces_error(), spans are counted as dropped
  * meanwhile, and it is tried again. What traces_take() has taken survives kill -9 of meshd.
  *
  * One thread, but for the writing back of the log of the file, which has its own.
@@ -32,18 +32,19 @@
 #define TRACES_ANSWER_MAX (8u << 20) /* bytes of spans in it */
 #define TRACES_READ_MS	  25	     /* a search ends then with what it has found */
 #define TRACES_DEMAND_MS  15	     /* ... and before it, the listing of what was not */
-#define TRACES_TURN_MS	  15 /* what came as records is listed and exported so long a call */
-/* Of what comes as records so much is listed at once, a second and in a burst: spans that begin a
+#define TRACES_TURN_MS	  5 /* of what came as records some is listed, or exported, so long a call */
+/* Of what comes as records so much is listed unasked, a second and in a burst: spans that begin a
  * trace, those that are an error, slow or cut off, and further ones of traces that are listed. */
-#define TRACES_FIRST	    100
+#define TRACES_FIRST	    25
 #define TRACES_FIRST_BURST  100
 #define TRACES_URGENT	    500
 #define TRACES_URGENT_BURST 1000
 #define TRACES_MORE	    1000
 #define TRACES_MORE_BURST   2000
-#define TRACES_QUIET	    100 /* of services of which nothing was for TRACES_QUIET_MS */
+#define TRACES_QUIET	    100 /* besides, of services of which nothing was for TRACES_QUIET_MS */
 #define TRACES_QUIET_BURST  100
-#define TRACES_QUIET_MS	    100
+#define TRACES_QUIET_MS	    1000
+#define TRACES_DIRECT	    100 /* without a recorder: all that is kept */
 /* Who looks for traces makes so many be listed: the oldest go for them. */
 #define TRACES_DEMAND	    500
 #define TRACES_DEMAND_BURST 2000
@@ -72,10 +73,12 @@ void traces_free(struct traces **t);
  * -EIO: they could not be stored (traces_error()) and are lost here. */
 int traces_take(struct traces *t, const cJSON *spans, const char *node, uint64_t now_ms);
 /* Batches of records as agents send them, which were checked. All of them are in the recorder then,
- * and a part of their spans is listed. 0; -EIO: they could not be stored (traces_error()) and are
- * counted as failed, but for those that are listed. */
+ * and traces_list_due() lists a part of their spans. 0; -EIO: they could not be stored
+ * (traces_error()) and are counted as failed, but for those that are listed. */
 int traces_take_records(struct traces *t, const struct record_batch_view *batches, size_t n,
 			uint64_t now_ms);
+/* Once a second: what of that is due is listed. true: it took TRACES_TURN_MS, and there is more. */
+bool traces_list_due(struct traces *t, uint64_t now_ms);
 /* So many spans came that nobody here can read: they count as failed. */
 void traces_lose(struct traces *t, uint64_t n);
 /* Adds the ids (32 hex digits) of the traces whose spans that node is to send, kept or not. Says an
@@ -92,7 +95,7 @@ struct traces_counts { /* totals since the start but for those marked */
 	 * found when it is listed later */
 	uint64_t stored;	/* in the recorder or in rows */
 	uint64_t recorded;	/* of these, in the recorder */
-	uint64_t listed;	/* of all, in rows: at once or on demand */
+	uint64_t listed;	/* of all, in rows: unasked or on demand */
 	uint64_t overwritten;	/* made room in the recorder before they were listed */
 	uint64_t duplicates;	/* of a span that was there already */
 	uint64_t invalid;	/* made no sense */
