@@ -45,6 +45,9 @@ enum ipc_kind {
 	IPC_LEAVE,   /* somebody is there to take over */
 	IPC_LEAVING, /* so be it; with the listener for metrics, if there is one */
 	IPC_STAYING, /* not now */
+	/* worker to supervisor: RING_CALL bytes of records wait. Nobody counts on it: a worker or a
+	 * supervisor of before does not know it */
+	IPC_RECORDS,
 };
 
 /* Of IPC_HELLO. One who speaks another version is told IPC_DRAIN and given sockets, no more. What

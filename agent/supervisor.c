@@ -21,12 +21,9 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#define BEAT_MS	       100
-#define RECONCILE_MS   1000
-#define DRAIN_RINGS_MS 20 /* while there is traffic */
-/* ... while there is so much that a ring is full in 30 ms, and who comes late loses records. */
-#define DRAIN_BUSY_MS		  5
-#define MANY_RECORDS		  128
+#define BEAT_MS			  100
+#define RECONCILE_MS		  1000
+#define DRAIN_RINGS_MS		  20 /* while there is traffic; workers with much to read call sooner */
 #define LATE_MS			  500 /* for who has not ended when the time to drain is over */
 
 #define container(p, type, field) ((type *)((char *)(p)-offsetof(type, field)))
@@ -35,12 +32,15 @@
 
 static void drain_rings(struct timer *t)
 {
-	struct supervisor *s = container(t, struct supervisor, drain);
-	uint32_t n = workers_drain_rings(&s->workers);
+	supervisor_drain(container(t, struct supervisor, drain));
+}
 
-	if (n)
-		timer_arm(&s->loop, &s->drain, n > MANY_RECORDS ? DRAIN_BUSY_MS : DRAIN_RINGS_MS,
-			  drain_rings);
+void supervisor_drain(void *arg)
+{
+	struct supervisor *s = arg;
+
+	if (workers_drain_rings(&s->workers))
+		timer_arm(&s->loop, &s->drain, DRAIN_RINGS_MS, drain_rings);
 	telemetry_push(s);
 	/* also what others drained, and what could not be written the last time */
 	accesslog_flush(s->accesslog);
@@ -287,7 +287,7 @@ static void beat(struct timer *t)
 	kernel_events_drain(s->kernel);
 	telemetry_beat(s);
 	if (!s->drain.prev)
-		drain_rings(&s->drain);
+		supervisor_drain(s);
 }
 
 /* --- the ladder --- */

@@ -158,6 +158,9 @@ bool adopt_settle(struct supervisor *s);
 /* So long after that: what another version has left goes. */
 void adopt_sweep(struct supervisor *s, uint64_t after_ms);
 
+/* supervisor.c, for supervisor_serve.c: reads the workers' rings now; arg: the supervisor. */
+void supervisor_drain(void *arg);
+
 /* supervisor.c, for supervisor_adopt.c: into the maps with it. */
 bool supervisor_flush(struct supervisor *s);
 

@@ -68,7 +68,8 @@ int serve_begin(struct supervisor *s)
 				       .died = worker_died,
 				       .socket = worker_socket,
 				       .record = supervisor_record,
-				       .counted = supervisor_counted};
+				       .counted = supervisor_counted,
+				       .waiting = supervisor_drain};
 	ws->n = s->cfg->workers;
 	ws->uid = s->uid;
 	ws->gid = s->gid;

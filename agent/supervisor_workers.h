@@ -65,6 +65,7 @@ struct workers_ops {
 	void (*record)(const struct record *rec, void *arg);
 	/* requests whose records found no room */
 	void (*counted)(const struct tally_sum *sum, void *arg);
+	void (*waiting)(void *arg); /* a ring fills up: workers_drain_rings() is due */
 };
 
 struct workers_listener {

@@ -162,7 +162,8 @@ static void answer_socket(struct worker *w, const struct ipc_msg *in)
 		close(fd);
 }
 
-static void hear(struct worker *w, const struct ipc_msg *m)
+/* Returns true when its records are to be read. */
+static bool hear(struct worker *w, const struct ipc_msg *m)
 {
 	w->answered_ns = w->all->loop->now_ns;
 	w->asked = false;
@@ -182,6 +183,7 @@ static void hear(struct worker *w, const struct ipc_msg *m)
 	default:
 		break;
 	}
+	return m->kind == IPC_RECORDS;
 }
 
 void worker_ipc_event(struct watch *watch, uint32_t events)
@@ -189,6 +191,7 @@ void worker_ipc_event(struct watch *watch, uint32_t events)
 	struct worker *w = container(watch, struct worker, on_ipc);
 	int fds[IPC_MAX_FDS], r = 0;
 	struct ipc_msg m;
+	bool waiting = false;
 	size_t n;
 
 	if (events & EPOLLOUT)
@@ -197,8 +200,10 @@ void worker_ipc_event(struct watch *watch, uint32_t events)
 	for (int i = 0; i < HEAR_AT_ONCE && (r = ipc_recv(w->ipc, &m, fds, &n)) > 0; i++) {
 		while (n)
 			close(fds[--n]); /* a worker has nothing to give */
-		hear(w, &m);
+		waiting |= hear(w, &m);
 	}
+	if (waiting)
+		w->all->ops.waiting(w->all->ops.arg);
 	if (r == -EPIPE) {
 		loop_del(w->all->loop, &w->on_ipc); /* the pidfd tells the rest */
 		w->ready = false;

@@ -89,6 +89,17 @@ static void on_snapshot(struct proxy *p, const struct ipc_msg *m, int fd)
 
 /* --- beats: the hook sends connections to workers that come round, see abi.h --- */
 
+/* Once for each time that much waits; when that cannot be said, after the next round. */
+static void call_reader(struct worker *w)
+{
+	const struct ipc_msg m = {.kind = IPC_RECORDS};
+
+	if (ring_used(w->proxy.ring) < RING_CALL)
+		w->called = false;
+	else if (!w->called)
+		w->called = !worker_send(&w->proxy, &m);
+}
+
 /* What the kernel has cleared, since this process is about to end, stays clear: it is written only
  * where nobody else has written since the last time. */
 static void beat(struct loop *l)
@@ -102,6 +113,7 @@ static void beat(struct loop *l)
 	    __atomic_compare_exchange_n(&p->shared.beats->worker[p->id], &last, l->now_ns, false,
 					__ATOMIC_RELAXED, __ATOMIC_RELAXED))
 		w->beat_ns = l->now_ns;
+	call_reader(w);
 	w->after(l);
 }
 

@@ -18,8 +18,9 @@ struct worker {
 	struct timer drain;
 	uint64_t drain_until_ms;
 	uint32_t most_clients, nlisteners;
-	int spare; /* a descriptor kept free for the next message; -1: there was no room */
-	int error; /* why it ends before it was told to */
+	bool called; /* the supervisor, to read our records: they have not become few since */
+	int spare;   /* a descriptor kept free for the next message; -1: there was no room */
+	int error;   /* why it ends before it was told to */
 
 	/* worker_alone.c; proxy.ipc_fd is -1 while there is no supervisor */
 	struct watch rendezvous, on_signal;

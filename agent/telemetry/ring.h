@@ -18,6 +18,9 @@
 #include <stdbool.h>
 
 #define RING_SIZE (1u << 20) /* data bytes of one worker's ring, a power of two */
+/* So much waits when the writer calls the reader, who looks only every now and then, and who may
+ * not get the CPU at once. */
+#define RING_CALL (RING_SIZE / 4)
 
 /* Why the mesh answered as it did: what was known when it gave up. Followed by
  * why_candidate[ncandidates] and the text: request id, trace id, name of the route. */

@@ -141,6 +141,10 @@ static void on_counted(const struct tally_sum *sum, void *arg)
 {
 }
 
+static void on_waiting(void *arg)
+{
+}
+
 static void tick(struct timer *t)
 {
 	workers_tick(&fx.ws);
@@ -159,8 +163,8 @@ static void supervisor_begin(void)
 	fx.ws.snapshot_fd = -1;
 	fx.ws.drain_ms = 5000;
 	fx.ws.instance = clock_mono_ns();
-	fx.ws.ops =
-		(struct workers_ops){NULL, on_started, on_died, on_socket, on_record, on_counted};
+	fx.ws.ops = (struct workers_ops){NULL,	    on_started, on_died,   on_socket,
+					 on_record, on_counted, on_waiting};
 	fx.ws.rendezvous = rendezvous_open(run_dir);
 	assert_true(fx.ws.rendezvous >= 0);
 	/* memory where a worker expects the kernel's arrays */

@@ -151,7 +151,7 @@ static struct {
 	struct loop loop;
 	struct workers ws;
 	struct timer timer;
-	int ticks, sockets;
+	int ticks, sockets, calls;
 } fx;
 
 static int on_started(void *arg, uint32_t worker, int pidfd)
@@ -178,6 +178,11 @@ static uint64_t ncounted;
 static void on_counted(const struct tally_sum *sum, void *arg)
 {
 	ncounted += sum->n;
+}
+
+static void on_waiting(void *arg)
+{
+	fx.calls++;
 }
 
 static void tick(struct timer *t)
@@ -208,8 +213,8 @@ static void begin(const char *part)
 	fx.ws.loop = &fx.loop;
 	fx.ws.n = 1;
 	fx.ws.snapshot_fd = -1;
-	fx.ws.ops =
-		(struct workers_ops){NULL, on_started, on_died, on_socket, on_record, on_counted};
+	fx.ws.ops = (struct workers_ops){NULL,	    on_started, on_died,   on_socket,
+					 on_record, on_counted, on_waiting};
 	fx.ws.rendezvous = rendezvous_open(run_dir);
 	assert_true(fx.ws.rendezvous >= 0);
 	for (size_t i = 0; i < WORKERS_MAP_FDS; i++)
@@ -457,6 +462,42 @@ static void worker_full_of_clients_hears_its_supervisor(void **state)
 	close(second);
 }
 
+/* In the worker's ring, as if it had written that. */
+static void fill_ring(struct ring *r)
+{
+	const uint32_t size = (sizeof(struct record) + 7) & ~7u;
+
+	while (ring_used(r) < RING_CALL) {
+		struct record *rec = ring_reserve(r, size);
+
+		assert_non_null(rec);
+		memset(rec, 0, size);
+		rec->size = size;
+		rec->kind = RECORD_REQUEST;
+		ring_commit(r, size);
+	}
+}
+
+/* Who reads now and then would come too late, and the rest of the ring is for the way here. */
+static void worker_calls_when_its_ring_fills_up_and_once_each_time(void **state)
+{
+	begin("real");
+	while (!fx.ws.w[0].ready)
+		ok(loop_once(&fx.loop, 100));
+	for (int time = 1; time <= 3; time++) {
+		fill_ring(fx.ws.w[0].ring);
+		while (fx.calls < time)
+			ok(loop_once(&fx.loop, 100));
+		hear_it(3);
+		assert_int_equal(fx.calls, time);
+		assert_true(workers_drain_rings(&fx.ws) > 0);
+		hear_it(3);
+		assert_int_equal(fx.calls, time);
+	}
+	assert_int_equal(workers_ring_lost(&fx.ws, 0), 0);
+	end();
+}
+
 static int make_run_dir(void **state)
 {
 	return mkdtemp(run_dir) ? 0 : -1;
@@ -483,6 +524,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(worker_that_is_replaced_begins_no_sooner),
 		cmocka_unit_test(worker_that_lost_a_message_is_replaced),
 		cmocka_unit_test(worker_full_of_clients_hears_its_supervisor),
+		cmocka_unit_test(worker_calls_when_its_ring_fills_up_and_once_each_time),
 	};
 
 	if (argc == 2 && !strcmp(argv[1], "worker"))
