@@ -105,7 +105,7 @@ void registry_adopt_upstream(struct registry *r, uint32_t id, const struct mesh_
 	struct upstream *u;
 	struct service *s;
 
-	if (!image->seq || !is_known(r, image->service))
+	if (!image->seq || !is_known(r, image->service) || image->protocol > MESH_PROTO_TCP)
 		return;
 	s = &r->services[image->service];
 	if ((!image->primary && !port) || has_upstream(r, s, port) ||
@@ -119,6 +119,7 @@ void registry_adopt_upstream(struct registry *r, uint32_t id, const struct mesh_
 	u->image.seq = 0;
 	u->next = s->upstreams;
 	s->upstreams = id;
+	s->protocol = image->protocol;
 	if (!port)
 		s->primary = id;
 	for (uint32_t v = 0; v <= s->nversions; v++)
@@ -163,6 +164,8 @@ void registry_adopt_workload(struct registry *r, uint64_t cgroup, const struct m
 	r->renamed++;
 	w->adopted = true;
 	w->info.cgroup = cgroup;
+	if (is_known(r, m->service)) /* who reads of it may come before whoever finds it again */
+		strcpy(w->info.service, r->services[m->service].name);
 }
 
 /* A new entry without a holder is one that the next flush removes. */

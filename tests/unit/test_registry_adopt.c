@@ -191,6 +191,47 @@ static void what_is_gone_is_taken_back(void **state)
 	assert_string_equal(callees(upstream_of("10.0.0.2", 8080, 0)), "b1:8080 b2:8081");
 }
 
+/* What old workers have recorded is read before its callers are found again, some of which have
+ * ended. */
+static void who_called_has_a_name_from_the_beginning(void **state)
+{
+	struct mesh_workload gone = {0};
+
+	first_life();
+	for (uint32_t i = 0; i < k.nworkloads; i++)
+		if (k.workloads[i].cgroup == everybody[2].cgroup)
+			gone = k.workloads[i].w;
+	take_over();
+	for (uint32_t i = 0; i < k.nworkloads; i++)
+		assert_string_equal(registry_caller_name(r, k.workloads[i].w.id),
+				    registry_service_name(r, k.workloads[i].w.service));
+	assert_string_equal(registry_caller_name(r, gone.id), everybody[2].service);
+	settle();
+	assert_string_equal(registry_caller_name(r, gone.id), everybody[2].service);
+}
+
+/* The kernel's word on connections to it is read before it is known again whose they are. */
+static void a_service_speaks_what_it_spoke(void **state)
+{
+	struct named_config c;
+	struct service_view v;
+	uint32_t id;
+
+	first_life();
+	memset(&c, 0, sizeof(c));
+	strcpy(c.service, everybody[2].service);
+	service_config_init(&c.config);
+	c.config.protocol = MESH_PROTO_TCP;
+	assert_int_equal(registry_configure(r, &c, 1, now), 0);
+	flush();
+	id = k.upstreams[upstream_of("10.0.0.2", everybody[2].port, 0)].service;
+	take_over();
+	assert_true(registry_service(r, id, &v));
+	assert_string_equal(v.name, everybody[2].service);
+	assert_int_equal(v.protocol, MESH_PROTO_TCP);
+	service_config_done(&c.config);
+}
+
 static void who_is_new_takes_nobodys_place(void **state)
 {
 	static const struct who late = {3000, "late", "l1", "v1", POD_NS, 7000};
@@ -231,7 +272,7 @@ static void what_makes_no_sense_is_left_out(void **state)
 {
 	struct mesh_endpoint e = {.seq = 3, .gen = 7, .flags = MESH_EP_USED, .service = 5000};
 	struct mesh_upstream u = {.seq = 3, .service = MESH_NONE};
-	struct mesh_workload w = {.id = MESH_NONE};
+	struct mesh_workload w = {.id = MESH_NONE}, nameless = {.id = 5, .service = 5000};
 	struct mesh_names n;
 
 	memset(&n, 'x', sizeof(n));
@@ -241,6 +282,8 @@ static void what_makes_no_sense_is_left_out(void **state)
 	e.flags |= MESH_EP_ALIVE;
 	registry_adopt_endpoint(r, MESH_MAX_ENDPOINTS, &e, now);
 	registry_adopt_workload(r, 4711, &w, now);
+	registry_adopt_workload(r, 4712, &nameless, now);
+	assert_string_equal(registry_caller_name(r, 5), "");
 	begin(&everybody[0]);
 	settle();
 	assert_int_equal(used_endpoints(), 1);
@@ -254,6 +297,8 @@ int main(void)
 		story(what_is_still_there_keeps_every_id_and_value),
 		story(nothing_is_written_before_all_is_known),
 		story(what_is_gone_is_taken_back),
+		story(who_called_has_a_name_from_the_beginning),
+		story(a_service_speaks_what_it_spoke),
 		story(who_is_new_takes_nobodys_place),
 		story(the_same_name_elsewhere_is_somebody_else),
 		story(what_makes_no_sense_is_left_out),
