@@ -11,7 +11,7 @@
 struct ask {
 	uint64_t len, seed, bseed, status, delay, stall, chunked, trailers, echo, reflect, close,
 		eof;
-	uint64_t abort, interim, refuse, hang;
+	uint64_t abort, interim, refuse, hang, hold;
 	uint64_t fail, of, health, from, to; /* of /__set and /__stats */
 	bool has_len, has_seed, has_bseed;
 	size_t raw_len;
@@ -35,7 +35,7 @@ static const struct ask_key ask_keys[] = {
 	ASK_GIVEN(len), ASK_GIVEN(seed), ASK_GIVEN(bseed), ASK(status),	 ASK(delay), ASK(stall),
 	ASK(chunked),	ASK(trailers),	 ASK(echo),	   ASK(reflect), ASK(close), ASK(eof),
 	ASK(abort),	ASK(interim),	 ASK(refuse),	   ASK(hang),	 ASK(fail),  ASK(of),
-	ASK(health),	ASK(from),	 ASK(to),
+	ASK(health),	ASK(from),	 ASK(to),	   ASK(hold),
 };
 
 static inline uint64_t ask_number(const char *v, size_t n)

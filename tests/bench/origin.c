@@ -13,14 +13,14 @@
  *   abort=1        close without an answer           abort=2  close in the middle of the body
  *   interim=1      a 103 before the answer           raw=PCT  these bytes instead of an answer,
  *                  then close
- *   refuse=1       417 to Expect: 100-continue
+ *   refuse=1       417 to Expect: 100-continue        hold=1  answer at the next /__set
  *
  * `Upgrade` answers 101 and then echoes every byte. These are not counted as requests:
  *
  *   GET /__stats              what arrived; with from=US&to=US also how many requests then (seen)
  *   GET /__set?status=500&fail=4&of=5    from now on the first 4 of every 5 answers are 500
- * (without fail and of: all), each after delay=MS, or never with hang=1; /health says health=N.
- * What is not said is as it was in the beginning GET /health
+ * (without fail and of: all), each after delay=MS, with hang=1 never, with hold=1 at the next
+ * /__set; /health says health=N. What is not said is as it was in the beginning GET /health
  */
 #include "lib/clock.h"
 #include "lib/loop.h"
@@ -43,6 +43,7 @@ enum phase { HEAD, STALL, BODY, DELAY, ANSWER, TUNNEL, CLOSE };
 struct conn {
 	struct watch w;
 	struct timer timer;
+	struct conn *held, **held_by; /* in the list of those that are */
 	enum phase phase;
 	bool stats, close, head_only, chunked, want_out;
 	uint64_t answered;
@@ -85,7 +86,8 @@ static struct {
 static uint64_t arrivals[ARRIVALS]; /* us, of the last requests */
 static struct ask mode;		    /* what /__set said last */
 static uint64_t turn;		    /* answers since then */
-static char *filler;		    /* --size bytes of x */
+static struct conn *all_held;
+static char *filler; /* --size bytes of x */
 
 static void conn_run(struct conn *c);
 
@@ -232,10 +234,30 @@ static bool answer_body(struct conn *c)
 /* --- a connection ------------------------------------------------------------------------------
  */
 
+static void hold(struct conn *c)
+{
+	c->held = all_held;
+	c->held_by = &all_held;
+	if (all_held)
+		all_held->held_by = &c->held;
+	all_held = c;
+}
+
+static void let_go(struct conn *c)
+{
+	if (!c->held_by)
+		return;
+	*c->held_by = c->held;
+	if (c->held)
+		c->held->held_by = c->held_by;
+	c->held_by = NULL;
+}
+
 static void conn_free(struct conn *c)
 {
 	int fd = c->w.fd;
 
+	let_go(c);
 	timer_cancel(&loop, &c->timer);
 	loop_del(&loop, &c->w);
 	close(fd);
@@ -274,6 +296,16 @@ static void on_timer(struct timer *t)
 	conn_run(c);
 }
 
+static void answer_held(void)
+{
+	for (struct conn *c; (c = all_held);) {
+		let_go(c);
+		c->phase = ANSWER;
+		answer_head(c);
+		conn_run(c);
+	}
+}
+
 /* What the request wants, and what /__set and the flags make of it. */
 static void take_ask(struct conn *c, const struct h1_slice *line)
 {
@@ -285,15 +317,17 @@ static void take_ask(struct conn *c, const struct h1_slice *line)
 	if (set) {
 		mode = c->ask;
 		turn = 0;
+		answer_held();
 	}
 	if (c->stats) {
 		stats.checks += check;
 		c->ask.status = check && mode.health ? mode.health : 200;
-		c->ask.delay = c->ask.hang = 0;
+		c->ask.delay = c->ask.hang = c->ask.hold = 0;
 		return;
 	}
 	arrivals[stats.requests++ % ARRIVALS] = clock_mono_ns() / 1000;
 	c->ask.hang |= mode.hang;
+	c->ask.hold |= mode.hold;
 	if (mode.status != 200 && (!mode.of || turn % mode.of < mode.fail))
 		c->ask.status = mode.status;
 	turn++;
@@ -366,9 +400,11 @@ static int request_done(struct conn *c)
 		c->phase = ANSWER;
 		return 0;
 	}
-	if (c->ask.delay || c->ask.hang) {
+	if (c->ask.delay || c->ask.hang || c->ask.hold) {
 		c->phase = DELAY;
-		if (!c->ask.hang)
+		if (c->ask.hold)
+			hold(c);
+		else if (!c->ask.hang)
 			timer_arm(&loop, &c->timer, c->ask.delay, on_timer);
 		return 0;
 	}

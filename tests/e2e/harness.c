@@ -131,9 +131,11 @@ int story_end(void **state)
 	bool broken = died(&meshd_pid, "meshd");
 
 	broken |= died(&agent_pid, "mesh-agent");
-	if (broken || (failed && !skipped))
+	if (broken || (failed && !skipped)) {
+		answer_show();
 		for (int i = 0; i < nlogs; i++)
 			log_show(logs[i].name, logs[i].from);
+	}
 	clients_end();
 	loads_end();
 	if (meshd_pid)

@@ -50,8 +50,12 @@ static inline unsigned slowness(void)
 /* Polls until the condition holds; fails after ms. */
 #define eventually(ms, cond)                                                                       \
 	do {                                                                                       \
-		for (uint64_t until_ = mono_ms() + (ms)*slowness(); !(cond);) {                    \
-			if (mono_ms() > until_)                                                    \
+		for (uint64_t until_ = mono_ms() + (ms)*slowness();;) {                            \
+			bool late_ = mono_ms() > until_; /* it is looked at after that, too */     \
+                                                                                                   \
+			if (cond)                                                                  \
+				break;                                                             \
+			if (late_)                                                                 \
 				fail_msg("not within %d ms: %s", (int)(ms), #cond);                \
 			usleep(2000);                                                              \
 		}                                                                                  \
@@ -178,8 +182,9 @@ void load_end(struct load *l);
 size_t load_count(const struct load *l, uint64_t from_us, uint64_t to_us);
 size_t load_ok(const struct load *l, uint64_t from_us, uint64_t to_us);
 uint64_t load_quantile(const struct load *l, uint64_t from_us, uint64_t to_us, unsigned thousandth);
-/* As load_count, of one cause, or answered by that instance. */
+/* Of those that were due and answered in that time: how many, of one cause unless it is NULL. */
 size_t load_cause(const struct load *l, uint64_t from_us, uint64_t to_us, const char *cause);
+/* As load_count, answered by that instance. */
 size_t load_by(const struct load *l, uint64_t from_us, uint64_t to_us, const char *instance);
 
 /* --- HTTP by hand

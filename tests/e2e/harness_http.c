@@ -13,6 +13,7 @@
 static struct client *clients;
 static struct caller *callers;
 static unsigned ncallers;
+static char last[512]; /* what the last answer was */
 
 /* --- callers -----------------------------------------------------------------------------------
  */
@@ -141,6 +142,7 @@ void hang_up(struct client *c)
 
 void clients_end(void)
 {
+	*last = 0;
 	while (clients)
 		hang_up(clients);
 	for (struct caller *c; (c = callers);) {
@@ -191,7 +193,11 @@ static bool more(struct client *c)
 	memmove(c->in, c->in + c->at, c->len - c->at);
 	c->len -= c->at;
 	c->at = 0;
-	n = recv(c->fd, c->in + c->len, sizeof(c->in) - c->len, 0);
+	do /* with a time limit it does not go on by itself when this process was stopped */
+		n = recv(c->fd, c->in + c->len, sizeof(c->in) - c->len, 0);
+	while (n < 0 && errno == EINTR);
+	if (!n)
+		errno = 0;
 	if (n <= 0)
 		return false;
 	c->len += (size_t)n;
@@ -236,7 +242,7 @@ static int read_head(struct client *c)
 	}
 }
 
-int answer(struct client *c, const char *method)
+static int take_answer(struct client *c, const char *method)
 {
 	c->body_len = 0;
 	keep_body(c, "", 0);
@@ -263,6 +269,24 @@ int answer(struct client *c, const char *method)
 	return c->status;
 }
 
+int answer(struct client *c, const char *method)
+{
+	uint64_t start = mono_ms();
+	int status = take_answer(c, method), err = errno;
+
+	snprintf(last, sizeof(last), "%d after %lu ms, %s%s, cause '%s', by '%s': %.*s", status,
+		 mono_ms() - start, c->whole ? "whole" : "cut: ", c->whole ? "" : strerror(err),
+		 header(c, "x-mesh-cause"), header(c, "x-instance-id"), 200,
+		 c->body_len ? c->body : "");
+	return status;
+}
+
+void answer_show(void)
+{
+	if (*last)
+		printf("--- the last answer: %s\n", last);
+}
+
 int get(struct client *c, const char *target_fmt, ...)
 {
 	char target[8192];
@@ -283,10 +307,10 @@ int get_with(struct client *c, const char *extra, const char *target)
 
 const char *header(const struct client *c, const char *name)
 {
-	static char text[4][1024];
+	static char text[8][1024]; /* answer() takes two */
 	static unsigned turn;
 	const struct h1_slice *v = c->status < 0 ? NULL : h1_find(&c->h, name);
-	char *out = text[turn++ % 4];
+	char *out = text[turn++ % 8];
 
 	snprintf(out, sizeof(text[0]), "%.*s", v ? (int)v->n : 0, v ? v->p : "");
 	return out;

@@ -95,8 +95,12 @@ size_t load_cause(const struct load *l, uint64_t from_us, uint64_t to_us, const 
 {
 	size_t n = 0;
 
-	for (size_t i = 0; i < l->n; i++)
-		n += is_in(&l->shots[i], from_us, to_us) && !strcmp(l->shots[i].cause, cause);
+	for (size_t i = 0; i < l->n; i++) {
+		const struct shot *s = &l->shots[i];
+
+		n += s->start_us >= from_us && s->start_us + s->took_us < to_us &&
+		     (!cause || !strcmp(s->cause, cause));
+	}
 	return n;
 }
 

@@ -35,7 +35,7 @@ static void check_health(void)
 	/* by chance alone: who was slow once would get next to nothing for a while */
 	configure(service, "{\"loadBalancer\":{\"policy\":\"random\"},"
 			   "\"healthCheck\":{\"type\":\"http\",\"path\":\"/health\","
-			   "\"interval\":\"400ms\",\"timeout\":\"400ms\",\"unhealthyAfter\":2,"
+			   "\"interval\":\"400ms\",\"timeout\":\"1s\",\"unhealthyAfter\":2,"
 			   "\"healthyAfter\":2}}");
 	eventually(5000, origin_stat(a, "checks") > 1 && origin_stat(b, "checks") > 1);
 }
@@ -46,17 +46,20 @@ static void what_drains_gets_no_new_requests_and_finishes_its_own(void **state)
 	long before;
 
 	start_both();
-	before = origin_stat(a, "requests");
+	configure(service, "{\"timeouts\":{\"try\":\"60s\",\"request\":\"60s\"}}");
+	before = origin_stat(a, "requests") + origin_stat(b, "requests");
 	for (int k = 0; k < 4; k++) {
 		r[k] = gateway();
-		say(r[k], "GET /%s/?delay=1000&len=5000 HTTP/1.1\r\nHost: g\r\n\r\n", service);
+		say(r[k], "GET /%s/?hold=1&len=5000 HTTP/1.1\r\nHost: g\r\n\r\n", service);
 	}
-	eventually(5000, origin_stat(a, "requests") + origin_stat(b, "requests") >= before + 4);
+	eventually(5000, origin_stat(a, "requests") + origin_stat(b, "requests") == before + 4);
 	assert_int_equal(sh("meshctl drain %s a", service)->status, 0);
 	eventually(5000, is("a", "draining"));
 	before = origin_stat(a, "requests");
 	assert_int_equal(got_by_a(100), 0);
 	assert_int_equal(origin_stat(a, "requests"), before);
+	origin_set(a, "");
+	origin_set(b, "");
 	for (int k = 0; k < 4; k++) {
 		assert_int_equal(answer(r[k], "GET"), 200);
 		assert_int_equal(r[k]->body_len, 5000);
