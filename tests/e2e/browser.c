@@ -400,7 +400,7 @@ void page_click(const char *selector)
 	static const char *const halves[] = {"mousePressed", "mouseReleased"};
 	double x, y;
 
-	eventually(5000, page_is("document.querySelector('%s')", selector));
+	eventually(PATIENCE_MS, page_is("document.querySelector('%s')", selector));
 	if (sscanf(page_text("(e => (e.scrollIntoView({ block: 'center' }), e = "
 			     "e.getBoundingClientRect(), "
 			     "`${e.x + e.width / 2} ${e.y + e.height / "

@@ -129,10 +129,10 @@ static void it_ends_by_itself(void **state)
 
 	start_web();
 	start = mono_ms();
-	assert_int_equal(sh("meshctl chaos abort %s --for 2s", service)->status, 0);
-	eventually(1900, is_injected());
-	eventually(4000, ask() == 200);
-	assert_true(mono_ms() - start >= 1900);
+	assert_int_equal(sh("meshctl chaos abort %s --for 4s", service)->status, 0);
+	eventually(3900, is_injected());
+	eventually(8000, ask() == 200);
+	assert_true(mono_ms() - start >= 3900);
 	for (int i = 0; i < 20; i++)
 		assert_int_equal(ask(), 200);
 	assert_null(strstr(sh("meshctl get faults")->out, service));
@@ -141,10 +141,10 @@ static void it_ends_by_itself(void **state)
 static void it_ends_also_while_meshd_is_away(void **state)
 {
 	start_web();
-	assert_int_equal(sh("meshctl chaos abort %s --for 2s", service)->status, 0);
-	eventually(5000, is_injected());
+	assert_int_equal(sh("meshctl chaos abort %s --for 4s", service)->status, 0);
+	eventually(3900, is_injected());
 	meshd_stop(SIGKILL);
-	eventually(3000, ask() == 200);
+	eventually(8000, ask() == 200);
 	meshd_start();
 }
 

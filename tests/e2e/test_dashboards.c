@@ -462,9 +462,12 @@ static void alerts_tell_what_happens(void)
 		     !alerts(seen[i][0], seen[i][1], seen[i][2]); pulse())
 			if (mono_ms() > until)
 				fail_msg("%s is quiet", seen[i][0]);
+	/* a scrape that the machine was late for makes one pend, until the next */
 	for (size_t i = 0; i < sizeof(quiet) / sizeof(*quiet); i++)
-		if (alerts(quiet[i], NULL, NULL))
-			fail_msg("%s is not quiet", quiet[i]);
+		for (uint64_t until = mono_ms() + 10000 * slowness(); alerts(quiet[i], NULL, NULL);
+		     usleep(200000))
+			if (mono_ms() > until)
+				fail_msg("%s is not quiet", quiet[i]);
 	assert_false(alerts("MeshCircuitBreakerOpen", "destination", "web"));
 }
 

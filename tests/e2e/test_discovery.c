@@ -191,8 +191,9 @@ static void many_come_and_go_without_a_trace(void **state)
 	for (int k = 0; k < MANY; k++)
 		reap(&i[k]->run, 0);
 	eventually(3000, healthy("many") == 0);
-	eventually(3000, metric("mesh_bpf_map_entries", "\"dests\"", NULL) == dests);
-	eventually(3000, metric("mesh_bpf_map_entries", "\"netns\"", NULL) == netns);
+	/* less: what an earlier story had may have been there still */
+	eventually(5000, metric("mesh_bpf_map_entries", "\"dests\"", NULL) <= dests);
+	eventually(5000, metric("mesh_bpf_map_entries", "\"netns\"", NULL) <= netns);
 	eventually(5000, open_descriptors(agent_pid) <= before);
 	eventually(5000, open_descriptors(workers[0]) <= of_worker);
 	assert_string_equal(sh("ip netns list")->out, "");
@@ -211,7 +212,7 @@ static void services_older_than_the_agent_are_found(void **state)
 	agent_start("");
 	instance_ready(i);
 	kill(instance_pid(i), SIGKILL);
-	eventually(2000, !registered("older", "o1"));
+	eventually(2000, !registered("older", "o1")); /* as the contract has it */
 	reap(&i->run, 0);
 }
 
@@ -270,7 +271,7 @@ static void a_dead_meshd_stops_no_traffic_and_learns_all_again(void **state)
 	assert_int_equal(get(c, "/"), 200);
 	late = instance_start("late", "l1", "--netns", "origin --port 8000");
 	eventually(
-		5000,
+		10000,
 		sh("nsenter -t %d -n ss -H -l -t -n | grep -q :8000", instance_pid(late))->status ==
 			0);
 	for (int k = 0; k < 20; k++)

@@ -35,7 +35,7 @@ static void check_health(void)
 	/* by chance alone: who was slow once would get next to nothing for a while */
 	configure(service, "{\"loadBalancer\":{\"policy\":\"random\"},"
 			   "\"healthCheck\":{\"type\":\"http\",\"path\":\"/health\","
-			   "\"interval\":\"400ms\",\"timeout\":\"1s\",\"unhealthyAfter\":2,"
+			   "\"interval\":\"400ms\",\"timeout\":\"400ms\",\"unhealthyAfter\":3,"
 			   "\"healthyAfter\":2}}");
 	eventually(5000, origin_stat(a, "checks") > 1 && origin_stat(b, "checks") > 1);
 }
@@ -54,7 +54,7 @@ static void what_drains_gets_no_new_requests_and_finishes_its_own(void **state)
 	}
 	eventually(5000, origin_stat(a, "requests") + origin_stat(b, "requests") == before + 4);
 	assert_int_equal(sh("meshctl drain %s a", service)->status, 0);
-	eventually(5000, is("a", "draining"));
+	eventually(10000, is("a", "draining"));
 	before = origin_stat(a, "requests");
 	assert_int_equal(got_by_a(100), 0);
 	assert_int_equal(origin_stat(a, "requests"), before);
@@ -76,12 +76,12 @@ static void what_its_check_calls_sick_gets_nothing_until_it_is_well(void **state
 	check_health();
 	eventually(15000, got_by_a(20) > 0);
 	origin_set(a, "health=503");
-	eventually(5000, is("a", "unhealthy"));
+	eventually(10000, is("a", "unhealthy"));
 	assert_int_equal(got_by_a(100), 0);
 	/* pooled connections are closed: what is open is the question's */
 	eventually(2000, origin_stat(a, "open") == 1);
 	origin_set(a, "");
-	eventually(5000, is("a", "healthy"));
+	eventually(10000, is("a", "healthy"));
 	eventually(15000, got_by_a(20) > 0);
 }
 
@@ -91,7 +91,7 @@ static void most_are_sick_and_all_are_used(void **state)
 	check_health();
 	origin_set(a, "health=503");
 	origin_set(b, "health=503");
-	eventually(5000, is("a", "unhealthy") && is("b", "unhealthy"));
+	eventually(10000, is("a", "unhealthy") && is("b", "unhealthy"));
 	assert_in_range(got_by_a(60), 1, 59);
 }
 
@@ -109,23 +109,23 @@ static void a_callee_that_is_stopped_is_sick(void **state)
 	check_health();
 	pid = instance_pid(a);
 	kill(pid, SIGSTOP);
-	eventually(5000, is("a", "unhealthy"));
+	eventually(10000, is("a", "unhealthy"));
 	start = mono_ms();
 	assert_int_equal(got_by_a(50), 0);
 	assert_true(mono_ms() - start < 5000); /* a try of each second one would take 8 s */
 	kill(pid, SIGCONT);
-	eventually(5000, is("a", "healthy"));
+	eventually(10000, is("a", "healthy"));
 }
 
 static void an_endpoint_is_taken_out_and_in_by_hand(void **state)
 {
 	start_both();
 	assert_int_equal(sh("meshctl breaker open %s a", service)->status, 0);
-	eventually(5000, is("a", "ejected"));
+	eventually(10000, is("a", "ejected"));
 	assert_int_equal(got_by_a(50), 0);
 	assert_non_null(strstr(sh("meshctl breaker show %s", service)->out, "open"));
 	assert_int_equal(sh("meshctl breaker close %s a", service)->status, 0);
-	eventually(5000, is("a", "healthy"));
+	eventually(10000, is("a", "healthy"));
 	eventually(15000, got_by_a(20) > 0);
 	for (int k = 0; k < 60; k++) /* whatever fails */
 		(void)get(c, "/%s/?status=500", service);

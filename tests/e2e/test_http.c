@@ -315,12 +315,14 @@ static void a_slow_origin_holds_the_caller_back(void **state)
 	static char block[1 << 20];
 	struct client *c = open_web("");
 	size_t sent = 0, size = 64u << 20;
+	uint64_t until;
 	long before;
 
 	assert_int_equal(get(c, "/"), 200);
 	before = workers_rss_kib();
+	until = mono_ms() + 500; /* before the origin's 700 begin */
 	say(c, "POST /?bseed=6&stall=700 HTTP/1.1\r\nHost: w\r\nContent-Length: %zu\r\n\r\n", size);
-	for (uint64_t until = mono_ms() + 500; mono_ms() < until && sent < size;) {
+	while (mono_ms() < until && sent < size) {
 		ssize_t n;
 
 		pattern_fill(6, sent, block, sizeof(block));
