@@ -17,4 +17,10 @@ int cgroup_id(const char *path, uint64_t *id);
 /* The id of the cgroup that this process is in. 0 or -errno. */
 int cgroup_own(uint64_t *id);
 
+/* The attribute of its cgroup in which `meshctl run` says what it was told, as the environment of
+ * what it runs does: NAME=VALUE, each with a NUL at its end. It says so for as long as the cgroup
+ * is there; a program may overwrite its environment. */
+#define CGROUP_SAID	"user.sockmesh.said"
+#define CGROUP_SAID_MAX 1024
+
 #endif

@@ -375,3 +375,15 @@ int cgroups_mark(struct cgroups *t, const struct cgroup *c, const char *name, co
 											  : 0;
 	return setxattr(path, name, value, strlen(value), 0) < 0 ? -errno : 0;
 }
+
+ssize_t cgroups_marked(struct cgroups *t, const struct cgroup *c, const char *name, char *out,
+		       size_t cap)
+{
+	char path[PATH_MAX];
+	ssize_t n;
+
+	if (at(t, c, NULL, path))
+		return -ENAMETOOLONG;
+	n = getxattr(path, name, out, cap);
+	return n < 0 ? -errno : n;
+}

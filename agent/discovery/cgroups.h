@@ -56,5 +56,8 @@ struct cgroup *cgroups_find(struct cgroups *t, uint64_t id);
 int cgroups_pids(struct cgroups *t, const struct cgroup *c, int *pids, int max);
 /* Sets (NULL: removes) the extended attribute of the directory. 0 or -errno. */
 int cgroups_mark(struct cgroups *t, const struct cgroup *c, const char *name, const char *value);
+/* Reads it. Its length, or -errno: -ENODATA when there is none, -ERANGE when it is longer. */
+ssize_t cgroups_marked(struct cgroups *t, const struct cgroup *c, const char *name, char *out,
+		       size_t cap);
 
 #endif

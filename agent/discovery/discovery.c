@@ -4,6 +4,7 @@
 #include "agent/discovery/impl.h"
 
 #include "agent/discovery/identity.h"
+#include "lib/cgroup.h"
 #include "lib/log.h"
 
 #include <errno.h>
@@ -259,12 +260,38 @@ static void keep_instance(struct discovery *d, const struct member *m, struct id
 		strcpy(id->instance, info->instance);
 }
 
+/* What is known of an instance besides its path when its process says nothing of it (any more:
+ * redis, nginx and PostgreSQL write their titles over their environment). */
+static void recall(struct discovery *d, const struct cgroup *c, const struct identity *path,
+		   struct identity *env)
+{
+	const struct workload_info *info;
+	struct identity said = {0};
+	char text[CGROUP_SAID_MAX];
+	ssize_t n = cgroups_marked(&d->tree, c, CGROUP_SAID, text, sizeof(text));
+
+	if (n > 0 && identity_from_environ(text, (size_t)n, &said) &&
+	    !strcmp(said.service, path->service)) {
+		*env = said;
+		return;
+	}
+	info = registry_workload(d->registry, member_of(c)->workload, NULL);
+	if (*env->service || !info || strcmp(info->service, path->service))
+		return;
+	strcpy(env->service, info->service);
+	strcpy(env->version, info->version);
+	env->protocol = info->protocol;
+	env->port = info->port;
+	env->weight = info->weight;
+}
+
 static void retry(struct timer *t);
 
 void discovery_evaluate(struct discovery *d, struct cgroup *c, bool now)
 {
 	struct identity path = {0}, env, id;
 	struct member *m = member_of(c);
+	bool silent;
 	int pid;
 
 	if (!c->parent || !m)
@@ -272,8 +299,11 @@ void discovery_evaluate(struct discovery *d, struct cgroup *c, bool now)
 	m->waiting = false;
 	if (!first_process(d, c, &pid, &env))
 		return;
+	silent = !*env.service;
 	if (!identity_from_path(c->path, &path))
 		memset(&path, 0, sizeof(path));
+	else if (strcmp(env.service, path.service))
+		recall(d, c, &path, &env);
 	if (!identity_merge(&path, &env, pid, &id)) {
 		/* a program may overwrite its environment, so a name once given stays; but not for
 		 * others who live on in the cgroup, and elsewhere */
@@ -291,7 +321,7 @@ void discovery_evaluate(struct discovery *d, struct cgroup *c, bool now)
 		workload_change(d, c, &id, pid);
 		return;
 	}
-	if (!*env.service && !now && d->loop->now_ns - m->since_ns < SILENT_NS) {
+	if (silent && !now && d->loop->now_ns - m->since_ns < SILENT_NS) {
 		m->waiting = true;
 		timer_arm(d->loop, &d->retry, RETRY_MS, retry);
 		return;

@@ -211,6 +211,17 @@ static void enter_or_exit(const struct run *r)
 	}
 }
 
+static void say_or_warn(const struct cli *cli, const struct run *r)
+{
+	int rc = run_cgroup_say(&r->cgroup);
+
+	if (rc)
+		fprintf(stderr,
+			"meshctl: warning: cannot write %s of %s: %s; if %s overwrites its "
+			"environment, an agent that starts anew takes it for v1\n",
+			CGROUP_SAID, r->cgroup.path, strerror(-rc), cli->argv[0]);
+}
+
 /* In the child; the process is single-threaded. */
 static void become_exec(struct cli *cli, struct run *r, pid_t parent)
 {
@@ -221,6 +232,7 @@ static void become_exec(struct cli *cli, struct run *r, pid_t parent)
 		cli_fail("out of memory");
 		_exit(126);
 	}
+	say_or_warn(cli, r);
 	argv[n++] = "meshctl";
 	argv[n++] = "__exec";
 	argv[n++] = "--";

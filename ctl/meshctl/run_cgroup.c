@@ -196,6 +196,26 @@ static int wait_empty(int dir)
 	return live > 0 ? -EBUSY : 0;
 }
 
+int run_cgroup_say(const struct run_cgroup *w)
+{
+	static const char *const names[] = {"MESH_SERVICE", "MESH_VERSION", "MESH_PORT",
+					    "MESH_PROTOCOL", "MESH_WEIGHT"};
+	char text[CGROUP_SAID_MAX];
+	size_t len = 0;
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		const char *value = getenv(names[i]);
+
+		if (value)
+			len += (size_t)snprintf(text + len, sizeof(text) - len, "%s=%s", names[i],
+						value) +
+			       1;
+		if (len > sizeof(text))
+			return -ENAMETOOLONG;
+	}
+	return setxattr(w->path, CGROUP_SAID, text, len, 0) ? -errno : 0;
+}
+
 int run_cgroup_destroy(struct run_cgroup *w)
 {
 	int rc;

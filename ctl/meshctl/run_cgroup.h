@@ -29,6 +29,9 @@ bool run_cgroup_name_valid(const char *name);
  * this name runs; -EINVAL: root is not on a cgroup2; else -errno of mkdir or open. */
 int run_cgroup_create(struct run_cgroup *w, const char *root, const char *service,
 		      const char *instance);
+/* Notes MESH_SERVICE, MESH_VERSION and so on of the environment where the agent finds them whatever
+ * the program makes of its own (CGROUP_SAID). 0 or -errno. */
+int run_cgroup_say(const struct run_cgroup *w);
 /* Kills what runs in it (and below), waits until it is empty (5 s at most), removes it, and its
  * parents when they are empty. 0 or -errno: -EBUSY when it does not get empty. Harmless twice. */
 int run_cgroup_destroy(struct run_cgroup *w);

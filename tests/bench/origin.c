@@ -60,7 +60,7 @@ struct conn {
 
 static const char *opt_port, *opt_name, *opt_size, *opt_delay, *opt_fail, *opt_close_after,
 	*opt_idle, *opt_listen;
-static bool opt_reuse_reset;
+static bool opt_reuse_reset, opt_titled;
 static const struct option_spec options[] = {
 	{"port", 'p', "N[,N]", "9000", "ports to listen on", &opt_port},
 	{"listen", 0, "IP", "0.0.0.0", "address to listen on", &opt_listen},
@@ -73,6 +73,7 @@ static const struct option_spec options[] = {
 	{"idle-close", 0, "MS", "0", "close connections that are idle so long", &opt_idle},
 	{"reuse-reset", 0, NULL, NULL, "reset a connection when a second request arrives on it",
 	 NULL, &opt_reuse_reset},
+	{"titled", 0, NULL, NULL, "overwrite the environment, as for a title", NULL, &opt_titled},
 	{0},
 };
 static const struct program program = {"origin", "[flags]", "HTTP origin for tests", options};
@@ -569,6 +570,14 @@ static int listen_all(void)
 	return 0;
 }
 
+/* As programs do that write a title where `ps` finds it; what is needed of it must be copied. */
+static void overwrite_environment(void)
+{
+	opt_name = strdup(opt_name);
+	for (char **e = environ; *e; e++)
+		memset(*e, 0, strlen(*e));
+}
+
 int main(int argc, char **argv)
 {
 	int err;
@@ -576,6 +585,8 @@ int main(int argc, char **argv)
 	(void)options_parse(&program, argc, argv);
 	if (!opt_name)
 		opt_name = getenv("MESH_INSTANCE") ?: "origin";
+	if (opt_titled)
+		overwrite_environment();
 	size = strtoull(opt_size, NULL, 10);
 	delay_ms = strtoull(opt_delay, NULL, 10);
 	fail_percent = strtoull(opt_fail, NULL, 10);

@@ -160,6 +160,29 @@ static void two_versions_and_instances_are_told_apart(void **state)
 	}
 }
 
+/* As redis, nginx and PostgreSQL do, to write their title there. What was not said on the command
+ * line but in the environment alone is known to the agent that read it in time. */
+static void who_overwrites_its_environment_stays_who_it_is(void **state)
+{
+	static const char *const is_as_told =
+		"meshctl get services titled | grep -qw tcp && "
+		"meshctl get endpoints titled -o wide | grep -w v7 | grep -qw 300";
+	struct instance *i = instance_ready(
+		instance_start("titled", "t1", "--netns --version v7 --protocol tcp --weight 300",
+			       "origin --port 8000 --titled"));
+
+	assert_int_equal(sh("grep -qz MESH_ /proc/%d/environ", instance_pid(i))->status, 1);
+	assert_int_equal(sh("%s", is_as_told)->status, 0);
+	agent_stop(SIGTERM);
+	agent_start("");
+	instance_ready(i);
+	assert_int_equal(sh("%s", is_as_told)->status, 0);
+	agent_stop(SIGKILL);
+	agent_start("");
+	instance_ready(i);
+	eventually(2000, sh("%s", is_as_told)->status == 0);
+}
+
 static int open_descriptors(pid_t pid)
 {
 	return atoi(sh("ls /proc/%d/fd | wc -l", pid)->out);
@@ -311,6 +334,7 @@ int main(int argc, char **argv)
 		STORY(addresses_are_those_of_the_namespace),
 		STORY(the_primary_port_is_the_declared_or_the_lowest),
 		STORY(two_versions_and_instances_are_told_apart),
+		STORY(who_overwrites_its_environment_stays_who_it_is),
 		STORY(many_come_and_go_without_a_trace),
 		STORY(services_older_than_the_agent_are_found),
 		STORY(a_restarted_agent_finds_the_same_again),
