@@ -24,6 +24,7 @@
 #define DRAIN_AT_ONCE  4096 /* records of one ring in one round of the loop */
 
 static void start(struct worker *w);
+static int fill(struct workers *ws);
 
 /* The loop's clock is that of the start of the round: a time taken during it may be later. */
 static uint64_t since(const struct worker *w, uint64_t then)
@@ -185,7 +186,7 @@ static void old_one_ended(struct worker *w)
 	log_debug("worker %u (pid %d) of before has ended", w->id, (int)w->pid);
 	close_books(w);
 	place_free(w);
-	err = workers_fill(ws);
+	err = fill(ws);
 	if (err)
 		log_error("cannot start a worker: %s", strerror(-err));
 }
@@ -319,7 +320,8 @@ uint32_t workers_ours(const struct workers *ws)
 	return n;
 }
 
-int workers_fill(struct workers *ws)
+/* Starts as many as are wanted and have a place. 0 or -errno. */
+static int fill(struct workers *ws)
 {
 	uint32_t n = workers_ours(ws);
 
@@ -354,7 +356,7 @@ void workers_init(struct workers *ws)
 
 int workers_start(struct workers *ws)
 {
-	int err = workers_fill(ws);
+	int err = fill(ws);
 
 	if (err)
 		workers_done(ws);

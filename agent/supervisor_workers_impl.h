@@ -28,7 +28,5 @@ int worker_map_ring(struct worker *w);
 void worker_unmap_ring(struct worker *w); /* harmless twice */
 /* NULL: all are taken. */
 struct worker *workers_free_place(struct workers *ws);
-/* Starts as many as are wanted and have a place. 0 or -errno. */
-int workers_fill(struct workers *ws);
 
 #endif

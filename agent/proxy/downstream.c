@@ -176,16 +176,33 @@ static void bound_head(struct downstream *d)
 		timer_arm(&d->conn.proxy->loop, &d->timer, DOWN_HEAD_MS, check_idle);
 }
 
+/* Buffers are back: those that waited for one go on. */
+static void feed(struct proxy *p)
+{
+	while (p->hungry_first && p->bufs.used < BUFPOOL_NEW) {
+		struct downstream *d = p->hungry_first;
+
+		p->hungry_first = d->next_hungry;
+		if (!p->hungry_first)
+			p->hungry_last = &p->hungry_first;
+		d->hungry = false;
+		downstream_run(d);
+	}
+}
+
+static void starve(struct proxy *p);
+
 static void starve_over(struct timer *t)
 {
 	struct proxy *p = (struct proxy *)((char *)t - offsetof(struct proxy, starve));
 
-	downstream_feed(p);
+	feed(p);
 	if (p->hungry_first)
-		downstream_starve(p);
+		starve(p);
 }
 
-void downstream_starve(struct proxy *p)
+/* Somebody found no buffer: looks again soon. */
+static void starve(struct proxy *p)
 {
 	if (!p->starve.prev) /* whoever comes later does not put it off for those before */
 		timer_arm(&p->loop, &p->starve, STARVE_MS, starve_over);
@@ -201,20 +218,7 @@ static void become_hungry(struct downstream *d)
 	d->next_hungry = NULL;
 	*p->hungry_last = d;
 	p->hungry_last = &d->next_hungry;
-	downstream_starve(p);
-}
-
-void downstream_feed(struct proxy *p)
-{
-	while (p->hungry_first && p->bufs.used < BUFPOOL_NEW) {
-		struct downstream *d = p->hungry_first;
-
-		p->hungry_first = d->next_hungry;
-		if (!p->hungry_first)
-			p->hungry_last = &p->hungry_first;
-		d->hungry = false;
-		downstream_run(d);
-	}
+	starve(p);
 }
 
 /* Reads more of a head. 1: there are new bytes; 0: not now; -1: nothing more will come. */
@@ -372,7 +376,7 @@ void downstream_again(struct downstream *d)
 	if (p->bufs.used < BUFPOOL_MAX)
 		p->loop.busy = true;
 	else /* others must give buffers back first */
-		downstream_starve(p);
+		starve(p);
 	if (d->queued)
 		return;
 	d->queued = true;

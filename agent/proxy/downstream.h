@@ -57,10 +57,6 @@ void downstream_run_again(struct loop *l);
 bool downstream_make_room(struct proxy *p);
 /* Has its caller sent another request behind the one that is being answered? */
 bool downstream_has_more(const struct downstream *d);
-/* Buffers are back: those that waited for one go on. */
-void downstream_feed(struct proxy *p);
-/* Somebody found no buffer: looks again soon. */
-void downstream_starve(struct proxy *p);
 /* p->draining has been set: what is idle for p->quiet_ms, or becomes so, closes. A caller that is
  * just asking would meet the close half-way: the longer, the less likely. */
 void downstream_drain(struct proxy *p);

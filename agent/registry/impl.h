@@ -211,6 +211,5 @@ void service_forget(struct registry *r, uint32_t id, uint64_t now_ns);
 void subset_build(struct registry *r, uint32_t id, uint64_t now_ns);
 /* Those that the endpoint is in are to be built again. */
 void subsets_touch(struct registry *r, uint32_t endpoint);
-uint8_t subset_policy(const struct registry *r, const struct subset *s);
 
 #endif

@@ -5,7 +5,7 @@
 
 #include <mesh/slots.h>
 
-uint8_t subset_policy(const struct registry *r, const struct subset *s)
+static uint8_t policy_of(const struct registry *r, const struct subset *s)
 {
 	return r->upstreams[s->upstream].image.policy;
 }
@@ -13,7 +13,7 @@ uint8_t subset_policy(const struct registry *r, const struct subset *s)
 /* The other policies ask for equal shares whatever the latencies. */
 static bool by_latency(const struct registry *r, const struct subset *s)
 {
-	return subset_policy(r, s) == MESH_LB_P2C;
+	return policy_of(r, s) == MESH_LB_P2C;
 }
 
 static uint32_t slow_start(const struct registry *r, const struct subset *s)
@@ -80,7 +80,7 @@ void subset_build(struct registry *r, uint32_t id, uint64_t now_ns)
 		in[i] = part(r, s->ep[i], slow_ms, panic, now_ns, &s->warming);
 		in[i].latency_ns = s->latency[i];
 	}
-	if (s->used && subset_policy(r, s) == MESH_LB_ROUND_ROBIN)
+	if (s->used && policy_of(r, s) == MESH_LB_ROUND_ROBIN)
 		used = mesh_slots_rotate(in, n, out.ep, &turn);
 	else
 		used = mesh_slots_build(in, n, out.ep);

@@ -38,7 +38,7 @@ bool check_add(struct check *c, const char *name, enum check_result result, cons
 	return result != CHECK_FAILED;
 }
 
-bool check_all_passed(const struct check *c)
+static bool all_passed(const struct check *c)
 {
 	for (unsigned i = 0; i < c->count; i++)
 		if (c->lines[i].result == CHECK_FAILED)
@@ -63,7 +63,7 @@ static void run_once(struct check *c)
 	check_host(c);
 	if (opt_pre || !check_mesh(c))
 		return;
-	if (check_programs(c) && check_all_passed(c))
+	if (check_programs(c) && all_passed(c))
 		check_request(c);
 }
 
@@ -77,7 +77,7 @@ static void run_until_passed(struct check *c, uint64_t wait_ms)
 	spinner_start(&spinner, "checking");
 	for (;;) {
 		run_once(c);
-		if (check_all_passed(c) || clock_mono_ns() >= until)
+		if (all_passed(c) || clock_mono_ns() >= until)
 			break;
 		snprintf(text, sizeof(text), "waiting: %.140s", first_failure(c));
 		spinner_text(&spinner, text);
@@ -163,5 +163,5 @@ int cmd_check(struct cli *cli)
 		return rc;
 	if (c.unreachable)
 		return EXIT_UNREACHABLE;
-	return check_all_passed(&c) ? EXIT_OK : EXIT_FAILED;
+	return all_passed(&c) ? EXIT_OK : EXIT_FAILED;
 }

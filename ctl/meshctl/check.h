@@ -37,7 +37,6 @@ struct check {
 __attribute__((format(printf, 5, 6))) bool check_add(struct check *c, const char *name,
 						     enum check_result result, const char *hint,
 						     const char *fmt, ...);
-bool check_all_passed(const struct check *c);
 
 /* check_host.c: what the host must offer. */
 void check_host(struct check *c);

@@ -49,7 +49,8 @@ const char *const disk_statements[DISK_STATEMENTS] = {
 		    "pragma_freelist_count",
 };
 
-int disk_fail(struct red_disk *d)
+/* Sets the error. -EBADMSG when the file is damaged, else -EIO. */
+static int fail(struct red_disk *d)
 {
 	snprintf(d->error, sizeof(d->error), "%s", sqlite3_errmsg(d->db));
 	return dbfile_fault(d->db);
@@ -73,7 +74,7 @@ static sqlite3_stmt *bind(struct red_disk *d, enum disk_statement id, const char
 
 static int run(struct red_disk *d, sqlite3_stmt *st)
 {
-	int r = sqlite3_step(st) == SQLITE_DONE ? 0 : disk_fail(d);
+	int r = sqlite3_step(st) == SQLITE_DONE ? 0 : fail(d);
 
 	dbfile_reset(st);
 	return r;
@@ -119,7 +120,7 @@ static int each(struct red_disk *d, sqlite3_stmt *st, int (*one)(sqlite3_stmt *s
 	while ((step = sqlite3_step(st)) == SQLITE_ROW && !r)
 		r = one(st, arg);
 	if (step != SQLITE_ROW && step != SQLITE_DONE)
-		r = disk_fail(d);
+		r = fail(d);
 	dbfile_reset(st);
 	return r;
 }
@@ -312,7 +313,7 @@ int red_disk_cells(struct red_disk *d, unsigned tier, const char *service, uint6
 int red_disk_oldest_s(struct red_disk *d, unsigned tier, uint64_t *start_s)
 {
 	sqlite3_stmt *st = bind(d, D_CELL_OLDEST, "i", (uint64_t)tier);
-	int r = sqlite3_step(st) == SQLITE_ROW ? 0 : disk_fail(d);
+	int r = sqlite3_step(st) == SQLITE_ROW ? 0 : fail(d);
 
 	*start_s = r ? 0 : number(st, 0);
 	dbfile_reset(st);
@@ -371,7 +372,7 @@ static int journal_due(struct red_disk *d, uint64_t id, uint64_t before_s, struc
 		due->last_s = number(st, 1) > due->last_s ? number(st, 1) : due->last_s;
 		due->bytes += number(st, 2);
 	}
-	r = step == SQLITE_DONE || step == SQLITE_ROW ? 0 : disk_fail(d);
+	r = step == SQLITE_DONE || step == SQLITE_ROW ? 0 : fail(d);
 	dbfile_reset(st);
 	return r;
 }

@@ -52,7 +52,4 @@ struct red_disk {
 	char error[160];
 };
 
-/* Sets the error. -EBADMSG when the file is damaged, else -EIO. */
-int disk_fail(struct red_disk *d);
-
 #endif

@@ -199,7 +199,8 @@ static void relieve(struct red *r, unsigned t, uint64_t now_ms)
 	}
 }
 
-void red_relieve(struct red *r, uint64_t now_ms)
+/* What waits must not grow without end: it is written before its time, or the oldest is dropped. */
+static void relieve_all(struct red *r, uint64_t now_ms)
 {
 	for (unsigned t = 1; t < RED_TIERS; t++)
 		relieve(r, t, now_ms);
@@ -227,7 +228,7 @@ int red_take(struct red *r, const struct red_batch *b, uint64_t now_ms)
 	for (size_t i = 0; i < b->n; i++)
 		red_count_in(r, &b->deltas[i].key, &b->deltas[i].sum, time_ms / 1000,
 			     (1u << RED_TIERS) - 1, true, now_ms / 1000);
-	red_relieve(r, now_ms);
+	relieve_all(r, now_ms);
 	return 0;
 }
 
@@ -237,7 +238,7 @@ void red_tick(struct red *r, uint64_t now_ms)
 	red_ring_pack(&r->ring, now_ms / 1000);
 	if (r->dir[0])
 		red_keep_tick(r, now_ms);
-	red_relieve(r, now_ms);
+	relieve_all(r, now_ms);
 }
 
 /* --- what there is ------------------------------------------------------------------- */

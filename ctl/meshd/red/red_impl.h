@@ -73,8 +73,6 @@ int red_keep_failed(struct red *r, int err, uint64_t now_ms);
  * in the shard of the key's destination, whatever series has room for it. */
 void red_count_in(struct red *r, const struct red_key *key, const struct red_sum *sum,
 		  uint64_t second_s, unsigned mask, bool live, uint64_t now_s);
-/* What waits must not grow without end: it is written before its time, or the oldest is dropped. */
-void red_relieve(struct red *r, uint64_t now_ms);
 struct red_process *red_process_find(const struct red *r, const char *node, const char *epoch);
 /* Makes room if need be, and forgets who has to go also on disk. */
 struct red_process *red_process_make(struct red *r, const char *node, const char *epoch);

@@ -141,7 +141,6 @@ int rows_each(struct traces *t, const struct traces_filter *f,
 void trace_edge(const struct traces_filter *f, char edge[160]);
 /* Unless it is the first of a list. */
 void put_comma(struct buf *b);
-void put_ms(struct buf *b, int64_t us);
 void put_names(struct buf *b, const char *lines);
 
 #endif

@@ -15,7 +15,7 @@ void put_comma(struct buf *b)
 		buf_char(b, ',');
 }
 
-void put_ms(struct buf *b, int64_t us)
+static void put_ms(struct buf *b, int64_t us)
 {
 	char number[32];
 
