@@ -42,12 +42,14 @@ static void a_heavier_instance_gets_more_calls(void **state)
 	assert_int_equal(
 		sh("meshctl get endpoints scale -o wide | grep heavy | grep -qw 300")->status, 0);
 	assert_int_equal(sh("meshctl lb set scale round-robin")->status, 0);
+	settled();
 	c = call(caller_start("client", "--netns"), heavy->address);
 	eventually(3000, abs(answered_by(c, 40, "heavy") - 30) <= 2);
 	assert_in_range(answered_by(c, 400, "heavy"), 290, 310);
 	assert_int_equal(sh("meshctl lb set scale random")->status, 0);
+	settled();
 	eventually(3000, answered_by(c, 40, "heavy") != 30);
-	assert_in_range(answered_by(c, 1000, "heavy"), 680, 820); /* 5 sigma of 750 */
+	assert_in_range(answered_by(c, 1000, "heavy"), 750 - 83, 750 + 83); /* six deviations */
 }
 
 static void a_registration_changes_its_weight_while_it_is_called(void **state)
@@ -72,6 +74,7 @@ static void a_registration_changes_its_weight_while_it_is_called(void **state)
 	eventually(5000, healthy("outside") == 2);
 	assert_int_equal(weight_of("outside", "o0"), 900);
 	assert_int_equal(sh("meshctl lb set outside round-robin")->status, 0);
+	settled();
 	c = gateway();
 	eventually(5000, get(c, "/outside/") == 200);
 	for (int k = 0; k < 100; k++)
