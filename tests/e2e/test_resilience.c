@@ -185,15 +185,17 @@ static void a_retry_storm_does_not_happen(void **state)
 	let_pass(3 * SECOND);
 	load_end(l);
 	opened = opened_at(l);
-	assert_true(opened > failing && opened < failing + SECOND);
+	if (opened < failing || opened >= failing + SECOND)
+		fail_msg("open after %ld ms", ((long)opened - (long)failing) / 1000);
 	offered = load_count(l, failing, opened);
 	upstream = seen_by_all(failing, opened);
-	/* waits of 0.5 and 1 s */
-	probes = seen_by_all(opened + 50000, opened + 1900000);
+	/* waits of 0.5 and 1 s; who was let through before has arrived by then */
+	probes = seen_by_all(opened + SECOND / 4, opened + 1900000);
 	printf("open after %lu ms: offered %zu, upstream %ld (%.3f); then %ld probes\n",
 	       (opened - failing) / 1000, offered, upstream, (double)upstream / (double)offered,
 	       probes);
-	assert_true(upstream >= (long)offered * 9 / 10);
+	/* each that was answered by then has been tried */
+	assert_true(upstream >= (long)(offered - under_way(l, opened)));
 	/* a fifth of the requests, ten a second, and the ten that may have been kept */
 	most = 1.2 * (double)(offered + under_way(l, failing)) +
 	       10 * (double)(opened - failing) / SECOND + 10;
@@ -257,7 +259,7 @@ static void a_body_is_sent_again_whole(void **state)
 		assert_string_equal(c->body, body);
 		twice += !strcmp(header(c, "x-mesh-tries"), "2");
 	}
-	assert_in_range(twice, 5, 40);
+	assert_in_range(twice, 1, 39); /* six deviations */
 }
 
 /* Then there is one try, and what the endpoint says to it. */
@@ -274,21 +276,22 @@ static void a_body_that_is_not_kept_is_sent_once(void **state)
 			   "\"loadBalancer\":{\"policy\":\"random\"},"
 			   "\"retry\":{\"backoff\":\"1ms\",\"budget\":{\"percent\":100}}}");
 	origin_set(i[0], "status=503");
-	for (int k = 0; k < 20; k++) {
+	for (int k = 0; k < 40; k++) { /* so many that each has some */
 		say(c, "PUT /%s/ HTTP/1.1\r\nHost: g\r\nContent-Length: %zu\r\n\r\n%s", service,
 		    sizeof(body) - 1, body);
 		ok += answer(c, "PUT") == 200;
 		refused += c->status == 503;
 		assert_string_equal(header(c, "x-mesh-tries"), "1");
 	}
-	assert_int_equal(ok + refused, 20);
+	assert_int_equal(ok + refused, 40);
 	assert_true(ok && refused);
 }
 
 static void all_fail_and_the_caller_gets_the_last(void **state)
 {
 	struct client *c;
-	long before;
+	uint64_t began;
+	long before, retries;
 
 	start_some(2, "");
 	c = gateway();
@@ -297,13 +300,16 @@ static void all_fail_and_the_caller_gets_the_last(void **state)
 	origin_set(i[0], "status=503");
 	origin_set(i[1], "status=503");
 	before = origin_stat(i[0], "requests") + origin_stat(i[1], "requests");
+	began = mono_ms();
 	assert_int_equal(get(c, "/%s/", service), 503);
 	assert_string_equal(header(c, "x-mesh-tries"), "3");
 	assert_int_equal(origin_stat(i[0], "requests") + origin_stat(i[1], "requests"), before + 3);
 	for (int k = 0; k < 100; k++) /* more than the budget has */
 		assert_int_equal(get(c, "/%s/", service), 503);
 	eventually(2000, metric("mesh_retries_total", label, "result=\"budget\"", NULL) > 0);
-	assert_true(origin_stat(i[0], "requests") + origin_stat(i[1], "requests") < before + 180);
+	retries = origin_stat(i[0], "requests") + origin_stat(i[1], "requests") - before - 101;
+	/* a fifth of the requests, ten a second, and the ten that may have been kept */
+	assert_in_range(retries, 2, 21 + 10 + 10 * (mono_ms() - began + 999) / 1000);
 }
 
 int main(void)
