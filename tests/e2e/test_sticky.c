@@ -2,6 +2,8 @@
 /* Who gets which request: callers that stay with an endpoint, and the policies. */
 #include "tests/e2e/harness.h"
 
+#include <math.h>
+
 #define MANY 4
 #define KEYS 200
 
@@ -96,7 +98,7 @@ static void a_cookie_is_given_and_kept(void **state)
 
 	start_some(MANY);
 	configure(service, "{\"sticky\":{\"cookie\":\"seat\"}}");
-	for (int k = 0; k < 40; k++) {
+	for (int k = 0; k < 80; k++) { /* so many that nobody goes without by chance */
 		char cookie[128], line[160];
 		int home;
 
@@ -193,31 +195,72 @@ static void least_request_avoids_who_has_much_to_do(void **state)
 		hang_up(busy[k]);
 }
 
+#define SLOW_US 2000000 /* of the slow start */
+#define PART_US 500000	/* of it that is looked at */
+
+/* Half of two is its share when its weight, a tenth at first, has grown for so long. */
+static double share_after(double us)
+{
+	double weight = us < SLOW_US ? 0.1 + 0.9 * us / SLOW_US : 1;
+
+	return weight / (1 + weight);
+}
+
+/* Of the requests that were due then, how many one that is not older than since_us may have got: by
+ * its weight at the time of each answer, and six deviations. */
+static double at_most(const struct load *l, uint64_t from_us, uint64_t to_us, uint64_t since_us)
+{
+	double mean = 0, variance = 0;
+
+	for (size_t k = 0; k < l->n; k++) {
+		const struct shot *s = &l->shots[k];
+		double p = share_after((double)(s->start_us + s->took_us - since_us));
+
+		if (s->start_us < from_us || s->start_us >= to_us)
+			continue;
+		mean += p;
+		variance += p * (1 - p);
+	}
+	return mean + 6 * sqrt(variance);
+}
+
+static uint64_t first_by(const struct load *l, const char *instance)
+{
+	uint64_t first = UINT64_MAX;
+
+	for (size_t k = 0; k < l->n; k++)
+		if (!strcmp(l->shots[k].instance, instance) && l->shots[k].start_us < first)
+			first = l->shots[k].start_us;
+	return first;
+}
+
 /* A tenth of its share at first, all of it after the time given. */
 static void a_new_endpoint_starts_slowly(void **state)
 {
-	uint64_t from[2];
+	uint64_t since, first, grown;
+	double got, most, part;
 	struct load *l;
-	double share[2];
 
 	start_some(1);
-	usleep(2000000); /* until the first one is none of the new */
+	usleep(SLOW_US); /* until the first one is none of the new */
 	configure(service, "{\"loadBalancer\":{\"policy\":\"random\",\"slowStart\":\"2s\"}}");
 	l = load_start(NULL, "--to " GATEWAY_ADDRESS " --path /%s/ --rate 800", service);
+	since = now_us();
 	i[1] = instance_ready(instance_start(service, "newcomer", "--netns", "origin --port 8000"));
 	eventually(5000, origin_stat(i[1], "requests") > 0);
-	from[0] = now_us();
-	usleep(2500000); /* the time it is about */
-	from[1] = now_us();
-	usleep(500000);
+	usleep(SLOW_US + 3 * PART_US); /* the time it is about */
 	load_end(l);
-	for (int k = 0; k < 2; k++)
-		share[k] = (double)load_by(l, from[k], from[k] + 500000, "newcomer") /
-			   (double)load_count(l, from[k], from[k] + 500000);
-	printf("share at first %.2f, in the end %.2f\n", share[0], share[1]);
-	assert_true(share[0] > 0.02 && share[0] < 0.3);
-	assert_true(share[1] > 0.42 && share[1] < 0.58);
 	assert_int_equal(load_ok(l, 0, UINT64_MAX), l->n);
+	first = first_by(l, "newcomer");
+	grown = first + SLOW_US + PART_US; /* for the next look of the agent, and more */
+	got = (double)load_by(l, first, first + PART_US, "newcomer");
+	most = at_most(l, first, first + PART_US, since);
+	part = (double)load_by(l, grown, grown + 2 * PART_US, "newcomer") /
+	       (double)load_count(l, grown, grown + 2 * PART_US);
+	printf("%.0f of %zu at first (at most %.0f), a share of %.2f in the end\n", got,
+	       load_count(l, first, first + PART_US), most, part);
+	assert_true(got > 8 && got <= most);
+	assert_true(part > 0.39 && part < 0.61); /* six deviations of 800 */
 }
 
 int main(void)
