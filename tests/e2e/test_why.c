@@ -97,11 +97,12 @@ static void a_full_bulkhead(void **state)
 	long before;
 
 	start_both();
-	configure(service, "{\"bulkhead\":{\"maxRequests\":3}}");
+	configure(service, "{\"bulkhead\":{\"maxRequests\":3},"
+			   "\"timeouts\":{\"try\":\"60s\",\"request\":\"60s\"}}");
 	before = origin_stat(a, "requests") + origin_stat(b, "requests");
 	for (int k = 0; k < 3; k++) {
 		r[k] = gateway();
-		say(r[k], "GET /%s/?delay=1500 HTTP/1.1\r\nHost: g\r\n\r\n", service);
+		say(r[k], "GET /%s/?hang=1 HTTP/1.1\r\nHost: g\r\n\r\n", service);
 	}
 	eventually(5000, origin_stat(a, "requests") + origin_stat(b, "requests") == before + 3);
 	assert_int_equal(get(c, "/%s/", service), 503);
