@@ -6,12 +6,15 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+/* The agent that runs now; meshd may still show what the one before has said. */
 static const cJSON *agent_says(const char *key)
 {
-	const cJSON *agents = cJSON_GetObjectItem(api("GET", "/api/agents", NULL), "agents");
+	const cJSON *agents = cJSON_GetObjectItem(api("GET", "/api/agents", NULL), "agents"), *a;
 
-	return cJSON_GetObjectItem(
-		cJSON_GetObjectItem(cJSON_GetArrayItem(agents, 0), "acceleration"), key);
+	cJSON_ArrayForEach (a, agents)
+		if (json_num(a, "pid", 0) == agent_pid)
+			return cJSON_GetObjectItem(cJSON_GetObjectItem(a, "acceleration"), key);
+	return NULL;
 }
 
 static bool is_settled(void)
@@ -49,7 +52,8 @@ static bool shows(const char *command, const char *text)
 static void what_the_trials_found_out_is_shown(void **state)
 {
 	restart(TRIALS);
-	assert_true(!strcmp(mode(), "redirect") || !strcmp(mode(), "verdict"));
+	if (strcmp(mode(), "redirect") && strcmp(mode(), "verdict"))
+		fail_msg("%s: %s", mode(), sh("meshctl check")->out);
 	assert_true(cJSON_GetArraySize(agent_says("trials")) > 20);
 	assert_true(mode_metric("mode=\"off\"") == 0);
 	assert_true(metric("mesh_acceleration_trial", "trial=\"order\"", "outcome=\"passed\"",
@@ -190,7 +194,7 @@ static void a_connection_that_would_hang_is_reset(void **state)
 	if (!strcmp(mode(), "off"))
 		story_skip("nothing is accelerated");
 	/* one of a hundred is held back, and then its program is noticed without harm */
-	for (int i = 0; !reset && i < 3; i++) {
+	for (int i = 0; !reset && i < 5; i++) {
 		char service[32];
 		uint64_t start;
 

@@ -66,7 +66,8 @@ static void idle_connections_that_the_origin_closes_cost_nothing(void **state)
 
 	for (int i = 0; i < 5; i++) {
 		assert_int_equal(get(c, "/"), 200);
-		usleep(90000); /* longer than the origin's patience: that is what is tried */
+		/* it has closed what was idle: only this question's connection is open */
+		eventually(5000, origin_stat(web, "open") == 1);
 		say(c, "POST / HTTP/1.1\r\nHost: w\r\nContent-Length: 2\r\n\r\nhi");
 		assert_int_equal(answer(c, "POST"), 200);
 	}
