@@ -334,6 +334,7 @@ static void close_reports_a_reset(void **state)
 static void listen_wakes_the_reader_behind_a_close(void **state)
 {
 	uint64_t deadline = clock_mono_ns() + WAIT_MS * 1000000ULL;
+	uint64_t closed = counter(MESH_C_CLOSED);
 	int error, fd, accepted;
 
 	enter("/app");
@@ -341,6 +342,7 @@ static void listen_wakes_the_reader_behind_a_close(void **state)
 	accepted = accept_within(fx.worker4, WAIT_MS);
 	close(accepted);
 	close(fd);
+	eventually(counter(MESH_C_CLOSED) > closed); /* in the ring, and nobody was woken */
 	fd = listen_on("127.0.0.1", 0, false);
 	while (nseen < 2 && clock_mono_ns() < deadline)
 		ok(loop_once(&loop, WAIT_MS));

@@ -452,6 +452,7 @@ static void unaccepted_connections_leave_no_origdst(void **state)
 {
 	struct sockaddr_storage ss;
 	socklen_t len = address("127.0.0.1", fx.port4, false, &ss);
+	struct pollfd established;
 	int fd[4];
 
 	ok(listen(fx.worker4, 0)); /* room for one or two: the others stay in SYN_SENT */
@@ -462,6 +463,8 @@ static void unaccepted_connections_leave_no_origdst(void **state)
 			    errno == EINPROGRESS);
 	}
 	assert_int_equal(origdst_entries(), 4);
+	established = (struct pollfd){.fd = fd[0], .events = POLLOUT};
+	assert_int_equal(poll(&established, 1, WAIT_MS), 1);
 	for (int i = 0; i < 4; i++)
 		close(fd[i]);
 	assert_in_range(origdst_entries(), 1, 2);

@@ -139,9 +139,9 @@ static void ejected_endpoint_is_probed_by_one_connection(void **state)
 	close(probe);
 	rig.server[1] = deaf;
 	hear_again(1, filler);
-	spread(100, got);
+	spread(200, got); /* a third, less six deviations and more */
 	assert_int_equal(mesh_breaker_state(arrays->ep_stats[1].breaker), MESH_CLOSED);
-	assert_true(got[1] > 10);
+	assert_true(got[1] > 20);
 }
 
 #define OPTION_MEMORY "/proc/sys/net/core/optmem_max"
@@ -179,9 +179,9 @@ static void probe_of_an_endpoint_without_memory_is_given_back(void **state)
 	assert_int_equal(failed, 100);
 	assert_int_equal(counter(MESH_C_PASSED_NO_STORAGE), before + 100);
 	assert_int_equal(mesh_breaker_state(arrays->ep_stats[1].breaker), MESH_HALF_OPEN);
-	spread(100, got);
+	spread(200, got);
 	assert_int_equal(mesh_breaker_state(arrays->ep_stats[1].breaker), MESH_CLOSED);
-	assert_true(got[1] > 10);
+	assert_true(got[1] > 20);
 }
 
 /* --- the bulkhead --- */
