@@ -207,16 +207,33 @@ static int take(struct histogram_sparse *s, struct histogram_sparse *read, int e
 
 /* --- wire --- */
 
+static void pair_json(bool first, uint32_t bucket, uint32_t count, struct buf *out)
+{
+	if (!first)
+		buf_char(out, ',');
+	buf_u64(out, bucket);
+	buf_char(out, ',');
+	buf_u64(out, count);
+}
+
 void histogram_sparse_json(const struct histogram_sparse *s, struct buf *out)
 {
 	buf_char(out, '[');
-	for (uint32_t i = 0; i < s->n; i++) {
-		if (i)
-			buf_char(out, ',');
-		buf_u64(out, s->pairs[i].bucket);
-		buf_char(out, ',');
-		buf_u64(out, s->pairs[i].count);
-	}
+	for (uint32_t i = 0; i < s->n; i++)
+		pair_json(!i, s->pairs[i].bucket, s->pairs[i].count, out);
+	buf_char(out, ']');
+}
+
+void histogram_counts_json(const uint32_t count[HISTOGRAM_BUCKETS], struct buf *out)
+{
+	bool first = true;
+
+	buf_char(out, '[');
+	for (uint32_t b = 0; b < HISTOGRAM_BUCKETS; b++)
+		if (count[b]) {
+			pair_json(first, b, count[b], out);
+			first = false;
+		}
 	buf_char(out, ']');
 }
 

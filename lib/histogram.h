@@ -92,6 +92,8 @@ void histogram_add_sparse(struct histogram *into, const struct histogram_sparse 
 
 /* On the wire: [bucket, count, ...], in the order of buckets. */
 void histogram_sparse_json(const struct histogram_sparse *s, struct buf *out);
+/* The same of a count for each bucket. */
+void histogram_counts_json(const uint32_t count[HISTOGRAM_BUCKETS], struct buf *out);
 /* Adds what stands in such a list. 0; -EINVAL: it is none (pairs of whole numbers, buckets in
  * order), and nothing was added; -ENOMEM likewise. */
 int histogram_sparse_parse(struct histogram_sparse *s, const cJSON *list);

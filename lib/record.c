@@ -36,14 +36,6 @@ const char *cause_name(uint32_t cause)
 	return cause < CAUSE_MAX && cause_names[cause] ? cause_names[cause] : "";
 }
 
-bool record_fits(const struct record *rec, size_t size)
-{
-	return rec->ntries <= RECORD_TRIES && rec->trace_len <= TRACE_TEXT_MAX &&
-	       rec->alias_len <= TRACE_ALIAS_MAX && rec->parent_len <= TRACE_TEXT_MAX &&
-	       sizeof(*rec) + rec->ntries * sizeof(struct record_try) + record_text_len(rec) <=
-		       size;
-}
-
 static void cut(uint64_t *v, uint64_t most)
 {
 	if (*v > most)

@@ -136,7 +136,13 @@ static inline size_t record_text_len(const struct record *rec)
 
 /* Does what it says of itself fit into `size` bytes? Of those at least sizeof(struct record) can be
  * read. */
-bool record_fits(const struct record *rec, size_t size);
+static inline bool record_fits(const struct record *rec, size_t size)
+{
+	return rec->ntries <= RECORD_TRIES && rec->trace_len <= TRACE_TEXT_MAX &&
+	       rec->alias_len <= TRACE_ALIAS_MAX && rec->parent_len <= TRACE_TEXT_MAX &&
+	       sizeof(*rec) + rec->ntries * sizeof(struct record_try) + record_text_len(rec) <=
+		       size;
+}
 /* Of one that fits: makes good what no request has, and what would spoil sums or JSON: a status of
  * four digits, times and sizes beyond all measure, NUL in a text. */
 void record_trim(struct record *rec);

@@ -60,23 +60,6 @@ bool span_error(const struct record *rec)
 	return !rec->status || rec->status >= 400;
 }
 
-bool span_cut_off(const struct record *rec)
-{
-	return rec->kind == RECORD_REQUEST && rec->status && rec->cause != CAUSE_NONE &&
-	       !(rec->flags & (RECORD_LOCAL | RECORD_CLIENT_GONE));
-}
-
-uint64_t span_took_ns(const struct record *rec)
-{
-	return rec->status == 101 ? rec->head_ns : rec->duration_ns;
-}
-
-bool span_matters(const struct record *rec, uint64_t slow_ns)
-{
-	return rec->kind == RECORD_REQUEST && (!rec->status || rec->status >= 500 ||
-					       span_cut_off(rec) || span_took_ns(rec) > slow_ns);
-}
-
 bool span_next_alias(struct span_text *list, struct span_text *one)
 {
 	const char *comma = list->len ? memchr(list->at, ',', list->len) : NULL;

@@ -34,13 +34,24 @@ void span_members(const struct record *rec, const struct span_names *n, uint64_t
 /* As a span says it: status >= 400 or no answer. Of tunnels: the mesh's own end of it. */
 bool span_error(const struct record *rec);
 /* An answer that began and was not brought to its end, though its caller was there. */
-bool span_cut_off(const struct record *rec);
+static inline bool span_cut_off(const struct record *rec)
+{
+	return rec->kind == RECORD_REQUEST && rec->status && rec->cause != CAUSE_NONE &&
+	       !(rec->flags & (RECORD_LOCAL | RECORD_CLIENT_GONE));
+}
 /* What counts as the duration of a request: of a stream that began with an upgrade (101), the time
  * until that. */
-uint64_t span_took_ns(const struct record *rec);
+static inline uint64_t span_took_ns(const struct record *rec)
+{
+	return rec->status == 101 ? rec->head_ns : rec->duration_ns;
+}
 /* Kept though nobody sampled it: a request without an answer, with one >= 500 or with one that was
  * cut off, or a slow one. */
-bool span_matters(const struct record *rec, uint64_t slow_ns);
+static inline bool span_matters(const struct record *rec, uint64_t slow_ns)
+{
+	return rec->kind == RECORD_REQUEST && (!rec->status || rec->status >= 500 ||
+					       span_cut_off(rec) || span_took_ns(rec) > slow_ns);
+}
 
 /* The texts of a record, in their order. */
 struct span_text {

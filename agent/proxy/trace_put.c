@@ -121,15 +121,12 @@ static char *put_lines(char *at, const struct trace *t)
 }
 
 /* As many bytes as what makes them takes, whatever the room; 0: more than cap. */
-static size_t fitted(char *(*lines)(char *, const struct trace *), const struct trace *t, char *out,
-		     size_t cap)
+static __attribute__((noinline)) size_t fitted(char *(*lines)(char *, const struct trace *),
+					       const struct trace *t, char *out, size_t cap)
 {
 	char room[LINES_MAX];
-	size_t n;
+	size_t n = (size_t)(lines(room, t) - room);
 
-	if (cap >= LINES_MAX)
-		return (size_t)(lines(out, t) - out);
-	n = (size_t)(lines(room, t) - room);
 	if (n > cap)
 		return 0;
 	memcpy(out, room, n);
@@ -176,7 +173,9 @@ static size_t put_tracestate(const struct http1_head *h, const char *head, char 
 size_t trace_put(const struct trace *t, const struct http1_head *h, const char *head, char *out,
 		 size_t cap)
 {
-	size_t n = fitted(put_lines, t, out, cap), more;
+	size_t n = cap >= LINES_MAX ? (size_t)(put_lines(out, t) - out)
+				    : fitted(put_lines, t, out, cap),
+	       more;
 
 	if (!n || !t->state)
 		return n;
@@ -186,5 +185,5 @@ size_t trace_put(const struct trace *t, const struct http1_head *h, const char *
 
 size_t trace_put_answer(const struct trace *t, char *out, size_t cap)
 {
-	return fitted(put_name, t, out, cap);
+	return cap >= LINES_MAX ? (size_t)(put_name(out, t) - out) : fitted(put_name, t, out, cap);
 }

@@ -12,6 +12,15 @@
 #define BUCKETS 1024
 #define OTHER	"other"
 
+/* Who has so many kinds of latency gets a count for each, which takes no search; so many do. */
+#define DENSE_FROM 8
+#define DENSE_MAX  64
+
+struct dense {
+	struct dense *next;		   /* that is free */
+	uint32_t count[HISTOGRAM_BUCKETS]; /* zero while it is free */
+};
+
 struct series_entry {
 	struct series_entry *next;	/* in its bucket */
 	struct series_entry *next_full; /* of those that have something */
@@ -20,13 +29,15 @@ struct series_entry {
 	uint16_t destination, version; /* where they begin in names */
 	uint64_t requests, sum_ns, bytes_in, bytes_out;
 	struct histogram_sparse histogram;
-	char names[]; /* source, destination, version, each with its NUL */
+	struct dense *dense; /* instead, or NULL */
+	char names[];	     /* source, destination, version, each with its NUL */
 };
 
 struct series {
 	struct series_entry *buckets[BUCKETS];
 	struct series_entry *first_full, **last_full;
-	uint32_t n;
+	struct dense *dense; /* those that are free */
+	uint32_t n, ndense;
 	uint64_t sweeps; /* that dropped any: what a place knows from before may be gone */
 	bool crowded;	 /* nothing could make room since the last take */
 	uint64_t overflow;
@@ -43,9 +54,11 @@ int series_new(struct series **out)
 	return 0;
 }
 
+/* Has nothing, so that it has none of the dense either; or all of it ends. */
 static void entry_free(struct series_entry *e)
 {
 	histogram_sparse_done(&e->histogram);
+	free(e->dense);
 	free(e);
 }
 
@@ -58,6 +71,10 @@ void series_free(struct series **tp)
 			next = e->next;
 			entry_free(e);
 		}
+	for (struct dense *d = t ? t->dense : NULL, *next; d; d = next) {
+		next = d->next;
+		free(d);
+	}
 	free(t);
 	*tp = NULL;
 }
@@ -178,17 +195,64 @@ static void fills(struct series *t, struct series_entry *e)
 	e->used = true;
 }
 
+/* --- latencies --- */
+
+static struct dense *dense_new(struct series *t)
+{
+	struct dense *d = t->dense;
+
+	if (d)
+		t->dense = d->next;
+	else if (t->ndense < DENSE_MAX && (d = calloc(1, sizeof(*d))))
+		t->ndense++;
+	return d;
+}
+
+/* It stays sparse when there is none left. */
+static void become_dense(struct series *t, struct series_entry *e)
+{
+	e->dense = dense_new(t);
+	if (!e->dense)
+		return;
+	for (uint32_t i = 0; i < e->histogram.n; i++)
+		e->dense->count[e->histogram.pairs[i].bucket] = e->histogram.pairs[i].count;
+	histogram_sparse_reset(&e->histogram);
+}
+
+static void latencies_forget(struct series *t, struct series_entry *e)
+{
+	histogram_sparse_reset(&e->histogram);
+	if (!e->dense)
+		return;
+	memset(e->dense->count, 0, sizeof(e->dense->count));
+	e->dense->next = t->dense;
+	t->dense = e->dense;
+	e->dense = NULL;
+}
+
+static int latencies_add(struct series *t, struct series_entry *e, uint64_t ns, uint64_t n)
+{
+	uint32_t bucket = histogram_bucket(ns), *count,
+		 by = n > UINT32_MAX ? UINT32_MAX : (uint32_t)n;
+
+	if (!e->dense && e->histogram.n >= DENSE_FROM)
+		become_dense(t, e);
+	if (!e->dense)
+		return histogram_sparse_add(&e->histogram, bucket, by);
+	count = &e->dense->count[bucket];
+	*count = by > UINT32_MAX - *count ? UINT32_MAX : *count + by;
+	return 0;
+}
+
 void series_add(struct series *t, const struct series_key *k, struct series_place *place,
 		const struct series_sample *v)
 {
-	uint32_t bucket = histogram_bucket(v->duration_ns);
 	struct series_entry *e;
 
 	if (!v->n)
 		return;
 	e = is_known(t, place) ? place->entry : find(t, k, place, v->n);
-	if (!e || histogram_sparse_add(&e->histogram, bucket,
-				       v->n > UINT32_MAX ? UINT32_MAX : (uint32_t)v->n)) {
+	if (!e || latencies_add(t, e, v->duration_ns, v->n)) {
 		t->overflow += e ? v->n : 0;
 		return;
 	}
@@ -232,7 +296,10 @@ static void write_entry(const struct series_entry *e, struct buf *out)
 	number(out, "bytesOut", e->bytes_out);
 	buf_char(out, ',');
 	buf_key(out, "histogram");
-	histogram_sparse_json(&e->histogram, out);
+	if (e->dense)
+		histogram_counts_json(e->dense->count, out);
+	else
+		histogram_sparse_json(&e->histogram, out);
 	buf_char(out, '}');
 }
 
@@ -251,7 +318,7 @@ uint32_t series_take(struct series *t, size_t enough, struct buf *out)
 		write_entry(e, out);
 		t->first_full = e->next_full;
 		e->requests = e->sum_ns = e->bytes_in = e->bytes_out = 0;
-		histogram_sparse_reset(&e->histogram);
+		latencies_forget(t, e);
 	}
 	if (!t->first_full) {
 		t->last_full = &t->first_full;

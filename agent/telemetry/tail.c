@@ -112,8 +112,8 @@ void tail_put(struct tail *t, const struct record *rec, uint64_t now_ns)
 	if (to_end < size)
 		leave_gap(t, to_end);
 	e = at(t, t->head);
-	for (end = t->head + AHEAD; end < t->head + AHEAD + size; end += LINE)
-		__builtin_prefetch(at(t, end), 1);
+	for (uint32_t i = 0; i < size; i += LINE) /* the end of the ring does no harm */
+		__builtin_prefetch((const char *)e + AHEAD + i, 1);
 	*e = (struct entry){.at_ns = now_ns, .size = size};
 	memcpy(e + 1, rec, rec->size);
 	end = t->head + size;

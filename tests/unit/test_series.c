@@ -239,6 +239,50 @@ static void many_of_one_kind_count_as_many(void **state)
 	assert_string_equal(json_str(find("a", "b", "error"), "protocol", ""), "tcp");
 }
 
+static void assert_same(const cJSON *list, const struct histogram_sparse *expected)
+{
+	struct histogram_sparse h = {0};
+
+	assert_int_equal(histogram_sparse_parse(&h, list), 0);
+	assert_int_equal(h.n, expected->n);
+	assert_memory_equal(h.pairs, expected->pairs, h.n * sizeof(*h.pairs));
+	histogram_sparse_done(&h);
+}
+
+/* More series than are counted in the fast form, each with more latencies than in the slow one; and
+ * again, since memory serves again. */
+static void latencies_are_the_same_however_many_there_are(void **state)
+{
+	char name[32];
+
+	srand(3);
+	for (int round = 0; round < 3; round++) {
+		struct histogram_sparse expected[100] = {0};
+
+		for (int i = 0; i < 20000; i++) {
+			uint32_t k = (uint32_t)rand() % 100;
+			uint64_t us = (uint64_t)(rand() % 1000) * (k + 1);
+
+			snprintf(name, sizeof(name), "s%u", k);
+			add(name, "d", SERIES_OK, us);
+			assert_int_equal(
+				histogram_sparse_add(&expected[k], histogram_bucket(us * 1000), 1),
+				0);
+		}
+		take_all(1 << 16);
+		for (int k = 0; k < 100; k++) {
+			snprintf(name, sizeof(name), "s%d", k);
+			assert_same(cJSON_GetObjectItem(find(name, "d", "ok"), "histogram"),
+				    &expected[k]);
+			histogram_sparse_done(&expected[k]);
+		}
+		series_age(t);
+	}
+	add("s0", "d", SERIES_OK, 1); /* and one that ends with the table */
+	for (uint64_t us = 1; us < 1000; us *= 2)
+		add("s1", "d", SERIES_OK, us);
+}
+
 static void random_additions_lose_nothing(void **state)
 {
 	static struct series_place places[80][80][4];
@@ -276,6 +320,7 @@ int main(void)
 		tale(a_crowd_of_names_is_counted_under_other),
 		tale(names_that_are_not_used_are_forgotten),
 		tale(many_of_one_kind_count_as_many),
+		tale(latencies_are_the_same_however_many_there_are),
 		tale(random_additions_lose_nothing),
 	};
 
