@@ -66,7 +66,7 @@ void settled(void)
 {
 	double latest = json_num(api("GET", "/health", NULL), "revision", 0);
 
-	eventually(3000, agents_revision() >= latest);
+	eventually(10000, agents_revision() >= latest);
 }
 
 const char *breaker_state(const char *service)

@@ -162,6 +162,8 @@ void say_bytes(struct client *c, const void *p, size_t n)
 	while (n) {
 		ssize_t did = send(c->fd, at, n, MSG_NOSIGNAL);
 
+		if (did < 0 && errno == EINTR)
+			continue;
 		if (did < 0 && (errno == EPIPE || errno == ECONNRESET))
 			return; /* refused early: the answer tells */
 		if (did < 0)
@@ -350,6 +352,6 @@ struct client *two_origins(const char *service, struct instance **a, struct inst
 	instance_ready(*a);
 	instance_ready(*b);
 	c = gateway();
-	eventually(2000, get(c, "/%s/", service) == 200);
+	eventually(5000, get(c, "/%s/", service) == 200);
 	return c;
 }

@@ -162,7 +162,7 @@ static void small_messages_one_way_use_plain_tcp_and_it_is_said(void **state)
 		ask(c, 2);
 		hang_up(c);
 	}
-	eventually(3000, connections("sink", "control") >= 25);
+	eventually(5000, connections("sink", "control") >= 25);
 	assert_true(connections("sink", "enrolled") - before <= 5);
 	assert_int_equal(
 		sh("grep -c 'sink:8000 gains nothing by skipping TCP' " SCRATCH "/agent.log")
@@ -253,7 +253,7 @@ static void a_connection_for_each_request_uses_plain_tcp(void **state)
 	enrolled = connections("short", "enrolled");
 	control = connections("short", "control");
 	connect_often(200, 1);
-	eventually(3000, connections("short", "control") >= control + 150);
+	eventually(5000, connections("short", "control") >= control + 150);
 	assert_true(connections("short", "enrolled") <= enrolled + 50);
 	eventually(30000, ({
 			   connect_often(50, 20);

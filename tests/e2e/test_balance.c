@@ -82,7 +82,7 @@ static void the_policy_can_be_changed_while_it_runs(void **state)
 	start_three("policy", delays, i);
 	c = call(caller_start("client", "--netns"), i[0]->address);
 	assert_int_equal(sh("meshctl lb set policy round-robin")->status, 0);
-	eventually(3000, (count_answers(c, 30, i, got), is_even(got, 30, 2)));
+	eventually(5000, (count_answers(c, 30, i, got), is_even(got, 30, 2)));
 	for (int k = 0; k < 5; k++) { /* by chance it would not stay so even */
 		count_answers(c, 30, i, got);
 		assert_true(is_even(got, 30, 2));
@@ -114,7 +114,7 @@ static void a_dead_endpoint_gets_nothing(void **state)
 	count_answers(c, 60, i, got);
 	assert_int_equal(got[1], 0);
 	assert_int_equal(got[0] + got[2], 60);
-	eventually(2000, !registered("mortal", "mortal-1"));
+	eventually(5000, !registered("mortal", "mortal-1"));
 	assert_int_equal(get(call(who, i[2]->address), "/"), 200);
 }
 

@@ -15,7 +15,7 @@ static void start_backend(void)
 	snprintf(service, sizeof(service), "backend%u", services++);
 	snprintf(label, sizeof(label), "destination=\"%s\"", service);
 	backend = instance_ready(instance_start(service, service, "--netns", "origin --port 8000"));
-	eventually(2000, get(gateway(), "/%s/", service) == 200);
+	eventually(5000, get(gateway(), "/%s/", service) == 200);
 }
 
 static int ask(struct client *c, const char *target)
@@ -92,18 +92,18 @@ static void its_state_is_shown(void **state)
 	start_backend();
 	c = gateway();
 	configure(service, "{\"circuitBreaker\":{\"openFor\":\"30s\"}}");
-	eventually(3000, metric("mesh_circuit_breaker_state", label, "endpoint=\"\"", NULL) == 0);
+	eventually(5000, metric("mesh_circuit_breaker_state", label, "endpoint=\"\"", NULL) == 0);
 	opened = metric("mesh_circuit_breaker_transitions_total", label, "to=\"open\"", NULL);
 	break_it(c);
-	eventually(2000, metric("mesh_circuit_breaker_state", label, "endpoint=\"\"", NULL) == 2);
-	eventually(2000, metric("mesh_circuit_breaker_transitions_total", label, "to=\"open\"",
+	eventually(5000, metric("mesh_circuit_breaker_state", label, "endpoint=\"\"", NULL) == 2);
+	eventually(5000, metric("mesh_circuit_breaker_transitions_total", label, "to=\"open\"",
 				NULL) == opened + 1);
 	snprintf(line, sizeof(line), "%s fails too often: its breaker is open, ", service);
-	eventually(2000, agent_logged(from, line));
-	eventually(2000, !strcmp(breaker_state(service), "open"));
+	eventually(5000, agent_logged(from, line));
+	eventually(5000, !strcmp(breaker_state(service), "open"));
 	assert_non_null(strstr(sh("meshctl breaker show %s", service)->out, "open"));
 	assert_non_null(strstr(sh("meshctl breaker show")->out, service));
-	eventually(2000, metric("mesh_requests_total", label, "cause=\"breaker-open\"", NULL) >= 1);
+	eventually(5000, metric("mesh_requests_total", label, "cause=\"breaker-open\"", NULL) >= 1);
 }
 
 /* When the first request came to the backend after that. */
@@ -195,7 +195,7 @@ static void it_can_be_opened_closed_and_reset_by_hand(void **state)
 		assert_int_equal(ask(c, "?status=500"), 500);
 	assert_int_equal(ask(c, ""), 200);
 	assert_int_equal(sh("meshctl breaker reset %s", service)->status, 0);
-	eventually(2000, (ask(c, "?status=500"), is_refused(c)));
+	eventually(5000, (ask(c, "?status=500"), is_refused(c)));
 	assert_int_equal(sh("meshctl breaker reset %s", service)->status, 0);
 	eventually(5000, ask(c, "") == 200);
 	assert_int_equal(sh("meshctl breaker open nobody")->status, 1);

@@ -17,7 +17,7 @@ static void start_web(const char *flags)
 	snprintf(label, sizeof(label), "destination=\"%s\"", service);
 	snprintf(cmd, sizeof(cmd), "origin --port 8000 %s", flags);
 	web = instance_ready(instance_start(service, service, "--netns", cmd));
-	eventually(2000, get(gateway(), "/%s/", service) == 200);
+	eventually(5000, get(gateway(), "/%s/", service) == 200);
 }
 
 /* They are answered by finish(), and whatever the machine does, not before. */
@@ -69,7 +69,7 @@ static void a_noisy_caller_does_not_starve_the_others(void **state)
 	assert_full(c);
 	for (int k = 0; k < 20; k++)
 		assert_int_equal(get(call(b, web->address), "/"), 200);
-	eventually(2000, rejected("reason=\"source\"", 1));
+	eventually(5000, rejected("reason=\"source\"", 1));
 	finish(8);
 	assert_int_equal(get(c, "/"), 200);
 }
@@ -93,7 +93,7 @@ static void all_callers_together_have_a_limit(void **state)
 		at_once += mono_ms() - start < 100;
 	}
 	assert_true(at_once > 25); /* now and then the machine has something else to do */
-	eventually(2000, rejected("reason=\"requests\"", 50));
+	eventually(5000, rejected("reason=\"requests\"", 50));
 	finish(6);
 	assert_int_equal(get(c, "/%s/", service), 200);
 }

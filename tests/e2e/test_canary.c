@@ -14,7 +14,7 @@ static void start_both(void)
 	v2 = instance_start(service, "canary", "--netns --version v2", "origin --port 8000");
 	instance_ready(v1);
 	instance_ready(v2);
-	eventually(2000, get(gateway(), "/%s/", service) == 200);
+	eventually(5000, get(gateway(), "/%s/", service) == 200);
 }
 
 static int ask(struct client *c, const char *target)
@@ -238,10 +238,10 @@ static void a_mirror_gets_copies_that_nobody_waits_for(void **state)
 		assert_int_equal(ask(c, "/"), 200);
 		assert_string_equal(header(c, "x-instance-id"), "stable");
 	}
-	eventually(2000, origin_stat(v2, "requests") == before + 100);
+	eventually(5000, origin_stat(v2, "requests") == before + 100);
 	say(c, "POST /%s/ HTTP/1.1\r\nHost: g\r\nContent-Length: 5\r\n\r\nhello", service);
 	assert_int_equal(answer(c, "POST"), 200);
-	eventually(2000, origin_stat(v2, "posts") == 1 && origin_stat(v2, "bytes") == 5);
+	eventually(5000, origin_stat(v2, "posts") == 1 && origin_stat(v2, "bytes") == 5);
 	origin_set(v2, "hang=1");
 	start = mono_ms();
 	for (int i = 0; i < 100; i++)
@@ -265,7 +265,7 @@ static void a_mirror_can_have_a_share(void **state)
 	before = origin_stat(v2, "requests");
 	for (int i = 0; i < 500; i++)
 		assert_int_equal(ask(c, "/"), 200);
-	eventually(2000, origin_stat(v2, "requests") > before + 90);
+	eventually(5000, origin_stat(v2, "requests") > before + 90);
 	got = origin_stat(v2, "requests") - before;
 	printf("%ld of 500 were copied\n", got);
 	assert_in_range(got, 90, 210);

@@ -13,7 +13,7 @@ static void start_web(void)
 	snprintf(label, sizeof(label), "destination=\"%s\"", service);
 	web = instance_ready(instance_start(service, service, "--netns", "origin --port 8000"));
 	c = gateway();
-	eventually(2000, get(c, "/%s/", service) == 200);
+	eventually(5000, get(c, "/%s/", service) == 200);
 }
 
 static int ask(void)
@@ -73,8 +73,8 @@ static void a_failure_is_put_in_and_taken_out(void **state)
 		assert_true(is_injected());
 	assert_int_equal(origin_stat(web, "requests"), arrived);
 	assert_non_null(strstr(sh("meshctl get faults")->out, service));
-	eventually(2000, counted("mesh_faults_injected_total", "kind=\"abort\"") >= 20);
-	eventually(2000, counted("mesh_requests_total", "cause=\"fault-injected\"") >= 20);
+	eventually(5000, counted("mesh_faults_injected_total", "kind=\"abort\"") >= 20);
+	eventually(5000, counted("mesh_requests_total", "cause=\"fault-injected\"") >= 20);
 	assert_int_equal(sh("meshctl chaos reset %s", service)->status, 0);
 	eventually(5000, ask() == 200);
 	assert_null(strstr(sh("meshctl get faults")->out, service));
@@ -87,10 +87,10 @@ static void latency_is_put_in_and_taken_out(void **state)
 	start_web();
 	assert_true(at_best() < 100);
 	assert_int_equal(sh("meshctl chaos delay %s 300ms", service)->status, 0);
-	eventually(2000, how_long() >= 300);
+	eventually(5000, how_long() >= 300);
 	assert_in_range(at_best(), 300, 400);
-	eventually(2000, counted("mesh_faults_injected_total", "kind=\"delay\"") >= 4);
-	eventually(2000, counted("mesh_request_duration_seconds_sum", "destination") >= 1.2);
+	eventually(5000, counted("mesh_faults_injected_total", "kind=\"delay\"") >= 4);
+	eventually(5000, counted("mesh_request_duration_seconds_sum", "destination") >= 1.2);
 	assert_int_equal(sh("meshctl chaos reset")->status, 0);
 	eventually(5000, is_fast());
 }
@@ -102,7 +102,7 @@ static void both_at_once_with_another_status(void **state)
 	start_web();
 	assert_int_equal(sh("meshctl chaos delay %s 200ms", service)->status, 0);
 	assert_int_equal(sh("meshctl chaos abort %s --status 418", service)->status, 0);
-	eventually(2000, ask() == 418);
+	eventually(5000, ask() == 418);
 	start = mono_ms();
 	assert_int_equal(ask(), 418);
 	assert_true(mono_ms() - start >= 200);
@@ -116,7 +116,7 @@ static void a_part_of_the_requests(void **state)
 
 	start_web();
 	assert_int_equal(sh("meshctl chaos abort %s --percent 30", service)->status, 0);
-	eventually(2000, is_injected());
+	eventually(5000, is_injected());
 	for (int i = 0; i < 500; i++)
 		n += is_injected();
 	printf("%d of 500\n", n);
@@ -157,7 +157,7 @@ static void it_is_gone_after_a_restart_of_the_agent(void **state)
 		agent_stop(i ? SIGKILL : SIGTERM);
 		agent_start("");
 		c = gateway();
-		eventually(3000, ask() == 200);
+		eventually(5000, ask() == 200);
 		eventually(5000, !strstr(sh("meshctl get faults")->out, service));
 		settled();
 		for (int k = 0; k < 20; k++)

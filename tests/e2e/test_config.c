@@ -202,7 +202,7 @@ static void the_agent_runs_on_its_last_configuration(void **state)
 	instance_ready(
 		instance_start("last", "last-b", "--netns", "origin --port 8000 --delay 30"));
 	assert_int_equal(sh("meshctl lb set last round-robin")->status, 0);
-	eventually(3000, strstr(sh("cat /run/mesh/config.json")->out, "round-robin"));
+	eventually(5000, strstr(sh("cat /run/mesh/config.json")->out, "round-robin"));
 	meshd_stop(SIGKILL);
 	agent_stop(SIGKILL);
 	agent_start("");
@@ -230,7 +230,7 @@ static void a_broken_last_configuration_stops_nobody(void **state)
 		sh("rm -f /run/mesh/config.json; %s/run/mesh/config.json", broken[i]);
 		agent_start("");
 		assert_int_equal(sh("meshctl lb set broken random")->status, 0);
-		eventually(3000, sh("test -f /run/mesh/config.json && grep -q broken "
+		eventually(5000, sh("test -f /run/mesh/config.json && grep -q broken "
 				    "/run/mesh/config.json")
 						 ->status == 0);
 		api("DELETE", "/api/config/broken", NULL);
@@ -242,11 +242,11 @@ static void files_are_applied_at_start_and_on_sighup(void **state)
 	sh("echo '{\"service\":\"filed\",\"loadBalancer\":{\"policy\":\"random\"}}' >" SCRATCH
 	   "/conf.d/filed.json");
 	kill(meshd_pid, SIGHUP);
-	eventually(2000, !strcmp(policy_of("filed"), "random"));
+	eventually(5000, !strcmp(policy_of("filed"), "random"));
 	sh("echo '{\"service\":\"filed\",\"loadBalancer\":{\"policy\":\"nonsense\"}}' >" SCRATCH
 	   "/conf.d/filed.json");
 	kill(meshd_pid, SIGHUP);
-	eventually(2000, strstr(sh("curl -s http://127.0.0.1:15000/health")->out, "filed.json"));
+	eventually(5000, strstr(sh("curl -s http://127.0.0.1:15000/health")->out, "filed.json"));
 	assert_string_equal(policy_of("filed"), "random");
 	sh("rm " SCRATCH "/conf.d/filed.json");
 	api("DELETE", "/api/config/filed", NULL);

@@ -133,7 +133,7 @@ static void the_primary_port_is_the_declared_or_the_lowest(void **state)
 	struct caller *who = caller_start("client", "--netns");
 	char other[64];
 
-	eventually(2000, (instance_ready(lowest), lowest->port == 8001));
+	eventually(5000, (instance_ready(lowest), lowest->port == 8001));
 	assert_int_equal(declared->port, 8002);
 	/* the other port can be called too, and is that service's */
 	snprintf(other, sizeof(other), "%s:8001", declared->ip);
@@ -198,7 +198,7 @@ static void many_come_and_go_without_a_trace(void **state)
 	double dests, netns;
 
 	assert_true(n > 0);
-	eventually(2000, metric("mesh_bpf_map_entries", "\"netns\"", NULL) <= 1);
+	eventually(5000, metric("mesh_bpf_map_entries", "\"netns\"", NULL) <= 1);
 	of_worker = open_descriptors(workers[0]);
 	dests = metric("mesh_bpf_map_entries", "\"dests\"", NULL);
 	netns = metric("mesh_bpf_map_entries", "\"netns\"", NULL);
@@ -250,7 +250,7 @@ static void a_restarted_agent_finds_the_same_again(void **state)
 	eventually(2000, !registered("again", "a1"));
 	agent_start("");
 	instance_ready(i);
-	eventually(2000, ({
+	eventually(5000, ({
 			   struct client *c = call(who, i->address);
 
 			   get(c, "/") == 200 && !strcmp(header(c, "x-instance-id"), "a1");
@@ -265,12 +265,12 @@ static void registered_by_hand_it_can_be_called(void **state)
 	/* outside the mesh: a program that no agent manages */
 	pid_t pid = spawn("outside", "exec origin --port 8090 --listen 127.0.0.1 --name outside");
 
-	eventually(2000, sh("ss -H -l -t -n | grep -q 127.0.0.1:8090")->status == 0);
+	eventually(5000, sh("ss -H -l -t -n | grep -q 127.0.0.1:8090")->status == 0);
 	api("POST", "/api/register",
 	    "{\"name\":\"legacy\",\"port\":8090,\"address\":\"127.0.0.1\",\"instance\":\"leg-1\"}");
 	assert_in_range(api_status, 200, 201);
-	eventually(2000, healthy("legacy") == 1);
-	eventually(2000, ({
+	eventually(5000, healthy("legacy") == 1);
+	eventually(5000, ({
 			   c = call(who, "127.0.0.1:8090");
 			   get(c, "/") == 200 && !strcmp(header(c, "x-instance-id"), "leg-1");
 		   }));

@@ -44,12 +44,12 @@ static void an_endpoint_that_dies_while_nobody_looks_gets_no_calls(void **state)
 	int meshed = 0;
 
 	open_two();
-	eventually(2000, healthy("web") == 2);
-	eventually(2000,
+	eventually(5000, healthy("web") == 2);
+	eventually(5000,
 		   served_by(web[0]->address, "web-1") || served_by(web[0]->address, "web-2"));
 	kill(agent_pid, SIGSTOP);
 	kill(instance_pid(web[1]), SIGKILL);
-	eventually(2000, !instance_pid(web[1]));
+	eventually(5000, !instance_pid(web[1]));
 	for (int i = 0; i < 100; i++)
 		assert_true(reaches(web[0]->address, "web-1", &meshed));
 	kill(agent_pid, SIGCONT);
@@ -104,10 +104,10 @@ static void an_address_that_nobody_has_works_with_the_mesh_and_without(void **st
 	usleep(600000); /* their last beats are old by then: the bound itself */
 	assert_int_equal(answered("10.240.0.1:80", 20), 20);
 	kill(instance_pid(web[0]), SIGKILL);
-	eventually(2000, !instance_pid(web[0]));
+	eventually(5000, !instance_pid(web[0]));
 	assert_int_equal(answered("10.240.0.1:80", 20), 20);
 	kill(instance_pid(web[1]), SIGKILL);
-	eventually(2000, !instance_pid(web[1]));
+	eventually(5000, !instance_pid(web[1]));
 	assert_int_equal(caller_dial(who, "10.240.0.1:80"), -ECONNREFUSED);
 	stop_workers(SIGCONT);
 	kill(agent_pid, SIGCONT);
@@ -124,7 +124,7 @@ static void what_fails_closed_is_refused_while_nobody_serves(void **state)
 	assert_int_equal(caller_dial(who, web[0]->address), -ECONNREFUSED);
 	stop_workers(SIGCONT);
 	kill(agent_pid, SIGCONT);
-	eventually(3000, dials(web[0]->address));
+	eventually(5000, dials(web[0]->address));
 	assert_int_equal(answered(web[0]->address, 5), 5);
 }
 

@@ -51,7 +51,7 @@ static void a_killed_worker_leaves_no_count_behind(void **state)
 		c[i] = call(who, web->address);
 		say(c[i], "GET /?delay=60000 HTTP/1.1\r\nHost: w\r\n\r\n");
 	}
-	eventually(3000, metric("mesh_requests_in_flight", NULL) >= 8);
+	eventually(5000, metric("mesh_requests_in_flight", NULL) >= 8);
 	n = agent_workers(pids, 16);
 	for (int i = 0; i < n; i++)
 		kill(pids[i], SIGKILL);
@@ -68,7 +68,7 @@ static void a_killed_agent_stops_no_traffic(void **state)
 	agent_stop(SIGKILL);
 	for (int i = 0; i < 50; i++)
 		assert_true(works());
-	eventually(3000, !captured());
+	eventually(5000, !captured());
 	agent_start("");
 	eventually(5000, captured());
 }

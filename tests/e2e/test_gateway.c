@@ -9,7 +9,7 @@ static void start_two(void)
 
 	instance_ready(a);
 	instance_ready(b);
-	eventually(2000, get(gateway(), "/alpha/") == 200 && get(gateway(), "/beta/") == 200);
+	eventually(5000, get(gateway(), "/alpha/") == 200 && get(gateway(), "/beta/") == 200);
 }
 
 /* The request line as the origin saw it, behind the method. */
@@ -98,9 +98,9 @@ static void a_service_without_instances_is_503(void **state)
 
 	start_two();
 	i = instance_ready(instance_start("gone", "gone-1", "--netns", "origin --port 8000"));
-	eventually(2000, get(c, "/gone/") == 200);
+	eventually(5000, get(c, "/gone/") == 200);
 	instance_kill(i);
-	eventually(2000, get(c, "/gone/") == 503 || c->status == 404);
+	eventually(5000, get(c, "/gone/") == 503 || c->status == 404);
 	if (c->status == 503)
 		assert_non_null(
 			strstr("no-endpoint no-healthy-endpoint", header(c, "x-mesh-cause")));
@@ -127,7 +127,7 @@ static void what_is_not_http_is_refused(void **state)
 
 	say_bytes(c, "\x16\x03\x01\x02\x00\x01\x00", 7);
 	assert_int_equal(answer(c, "GET"), 400);
-	assert_true(hung_up(c, 2000));
+	assert_true(hung_up(c, 5000));
 }
 
 int main(void)

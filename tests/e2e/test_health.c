@@ -79,7 +79,7 @@ static void what_its_check_calls_sick_gets_nothing_until_it_is_well(void **state
 	eventually(10000, is("a", "unhealthy"));
 	assert_int_equal(got_by_a(100), 0);
 	/* pooled connections are closed: what is open is the question's */
-	eventually(2000, origin_stat(a, "open") == 1);
+	eventually(5000, origin_stat(a, "open") == 1);
 	origin_set(a, "");
 	eventually(10000, is("a", "healthy"));
 	eventually(15000, got_by_a(20) > 0);

@@ -83,7 +83,7 @@ static int refusal_differs(struct client *c, const char *what, int want, const c
 {
 	int status = answer(c, "GET");
 
-	if (status == want && !strcmp(header(c, "x-mesh-cause"), cause) && hung_up(c, 2000))
+	if (status == want && !strcmp(header(c, "x-mesh-cause"), cause) && hung_up(c, 5000))
 		return 0;
 	printf("%s: status %d (want %d), cause '%s'%s\n", what, status, want,
 	       header(c, "x-mesh-cause"), hung_up(c, 0) ? "" : ", connection still open");
@@ -129,7 +129,7 @@ static void a_bad_second_request_does_not_spoil_the_first(void **state)
 	say(c, GET_ "\r\n" POST_ "Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello");
 	assert_int_equal(answer(c, "GET"), 200);
 	assert_int_equal(answer(c, "POST"), 400);
-	assert_true(hung_up(c, 2000));
+	assert_true(hung_up(c, 5000));
 	assert_int_equal(origin_stat(web, "requests"), 1);
 }
 
@@ -200,7 +200,7 @@ static void connect_is_refused(void **state)
 	say(c, "CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n\r\n");
 	assert_in_range(answer(c, "GET"), 400, 501);
 	assert_string_not_equal(header(c, "x-mesh-cause"), "");
-	assert_true(hung_up(c, 2000));
+	assert_true(hung_up(c, 5000));
 	assert_int_equal(origin_stat(web, "requests"), 0);
 }
 

@@ -31,11 +31,11 @@ static void requests_are_counted_by_who_whom_and_how(void **state)
 		assert_int_equal(get(c, "/"), 200);
 	for (int i = 0; i < 7; i++)
 		assert_int_equal(get(c, "/?status=500"), 500);
-	eventually(2000, requests("code=\"200\"") - ok == 30);
-	eventually(2000, requests("code=\"500\"") - bad == 7);
-	eventually(2000, metric("mesh_request_duration_seconds_count", "source=\"client\"",
+	eventually(5000, requests("code=\"200\"") - ok == 30);
+	eventually(5000, requests("code=\"500\"") - bad == 7);
+	eventually(5000, metric("mesh_request_duration_seconds_count", "source=\"client\"",
 				"destination=\"web\"", NULL) == requests("destination"));
-	eventually(2000, metric("mesh_requests_in_flight", NULL) == 0);
+	eventually(5000, metric("mesh_requests_in_flight", NULL) == 0);
 }
 
 static void local_answers_are_counted_with_their_cause(void **state)
@@ -46,7 +46,7 @@ static void local_answers_are_counted_with_their_cause(void **state)
 	before = before < 0 ? 0 : before;
 	for (int i = 0; i < 5; i++)
 		assert_int_equal(get(c, "/no-such-service/"), 404);
-	eventually(2000, metric("mesh_requests_total", "cause=\"no-route\"", NULL) == before + 5);
+	eventually(5000, metric("mesh_requests_total", "cause=\"no-route\"", NULL) == before + 5);
 }
 
 static void captured_connections_are_counted(void **state)
@@ -57,14 +57,14 @@ static void captured_connections_are_counted(void **state)
 	hang_up(c);
 	for (int i = 0; i < 10; i++)
 		assert_int_equal(get(call(who, web->address), "/"), 200);
-	eventually(2000, metric("mesh_connections_captured_total", "path=\"worker\"", NULL) >=
+	eventually(5000, metric("mesh_connections_captured_total", "path=\"worker\"", NULL) >=
 				 before + 10);
 }
 
 static void endpoints_and_maps_are_shown(void **state)
 {
 	(void)open_web();
-	eventually(2000,
+	eventually(5000,
 		   metric("mesh_endpoints", "service=\"web\"", "status=\"healthy\"", NULL) == 1);
 	assert_true(metric("mesh_bpf_map_max_entries", NULL) > 0);
 	assert_true(metric("mesh_build_info", NULL) == 1);
@@ -153,7 +153,7 @@ static void the_access_log_waits_for_nobody_to_be_written(void **state)
 		usleep(50000); /* the rings are at rest: nobody looks at them soon */
 		assert_int_equal(get(c, "/logged?n=%d", i), 200);
 		assert_int_equal(get(call_directly(ADMIN_ADDRESS), "/metrics"), 200);
-		eventually(2000, atoi(sh("grep -c /logged " SCRATCH "/waits.log")->out) == i + 1);
+		eventually(5000, atoi(sh("grep -c /logged " SCRATCH "/waits.log")->out) == i + 1);
 	}
 	agent_stop(SIGTERM);
 	agent_start("");
@@ -170,7 +170,7 @@ static void the_access_log_has_a_line_per_request(void **state)
 		assert_int_equal(get(c, "/logged?n=%d", i), 200);
 	say(c, "GET /\x1b[31m HTTP/1.1\r\nHost: w\r\n\r\n");
 	(void)answer(c, "GET");
-	eventually(2000, atoi(sh("grep -c web " SCRATCH "/access.log")->out) >= 3);
+	eventually(5000, atoi(sh("grep -c web " SCRATCH "/access.log")->out) >= 3);
 	assert_string_equal(sh("grep -P '\\x1b' " SCRATCH "/access.log")->out, "");
 	for (char *line = strtok(sh("cat " SCRATCH "/access.log")->out, "\n"); line;
 	     line = strtok(NULL, "\n")) {

@@ -83,7 +83,7 @@ static void assert_exported(const char *query, int status, int code)
 	snprintf(extra, sizeof(extra), "x-trace-id: %s", trace);
 	snprintf(target, sizeof(target), "/%s/%s", service, query);
 	assert_int_equal(get_with(c, extra, target), status);
-	eventually(2000, (span = kept(trace)) != NULL);
+	eventually(5000, (span = kept(trace)) != NULL);
 	snprintf(id, sizeof(id), "%s", json_str(span, "id", ""));
 	eventually(6000, (out = exported(id)) != NULL);
 	assert_same(span, out, code);
@@ -121,7 +121,7 @@ static void the_last_ones_are_sent_at_the_end(void **state)
 	export_to(takes, 1);
 	snprintf(target, sizeof(target), "/%s/", service);
 	assert_int_equal(get_with(c, "x-trace-id: the-last", target), 200);
-	eventually(2000, (span = kept("the-last")) != NULL);
+	eventually(5000, (span = kept("the-last")) != NULL);
 	snprintf(id, sizeof(id), "%s", json_str(span, "id", ""));
 	meshd_stop(SIGTERM);
 	assert_non_null(exported(id));
