@@ -121,6 +121,8 @@ void tunnel_run(struct exchange *ex)
 	if (!ex->up)
 		return;
 	if (!ex->up->conn.connecting) { /* how long it is used is the two ends' business */
+		if (!ex->status && !ex->upstream_ns)
+			ex->upstream_ns = ex->proxy->loop.now_ns - ex->up->begun_ns;
 		try_settled(ex);
 		admission_settled(ex);
 	}
