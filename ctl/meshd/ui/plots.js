@@ -5,12 +5,24 @@ import { onChange } from "./state.js";
 
 const WIDTH = 96, HEIGHT = 24;
 
+const SETTLED_MS = 10000;
+
+// Of a time that is not over less has come than will: by what there is, or, when that is too short to say, nothing.
+function rateOf(p, step, to) {
+	const gone = to - p.time;
+
+	return !step || gone >= step ? p.rate : gone < SETTLED_MS ? null : p.rate * step / gone;
+}
+
 // A series of /api/metrics as it is drawn: [{ time (s), rate, errorRate, p50, p95, p99 }]; where nothing passed, there is no
 // latency.
 export function points(metrics) {
-	return (metrics?.series ?? []).map(p => ({
+	const series = metrics?.series ?? [];
+	const step = series.length > 1 ? series[1].time - series[0].time : 0;
+
+	return series.map(p => ({
 		time: p.time / 1000,
-		rate: p.rate,
+		rate: rateOf(p, step, metrics.to),
 		errorRate: p.requests === 0 ? null : p.errorRate,
 		p50: p.requests === 0 ? null : p.p50,
 		p95: p.requests === 0 ? null : p.p95,

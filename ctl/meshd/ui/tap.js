@@ -9,10 +9,11 @@ const COLUMNS = [{ name: "Time" }, { name: "Caller", class: "wide" }, { name: "C
 	{ name: "Duration", class: "number" }, { name: "Instance", class: "wide" }];
 
 function row(span) {
+	const time = format.clockMs(span.startTime);
 	const bad = span.error ? "bad" : "fine";
 	const what = span.operation || `${span.method ?? ""} ${span.path ?? ""}`;
 
-	return h("tr", null, h("td", null, format.clockMs(span.startTime)), h("td", { class: "wide" }, span.source),
+	return h("tr", null, h("td", null, time.slice(0, -4), h("span", { class: "millis" }, time.slice(-4))), h("td", { class: "wide" }, span.source),
 		h("td", null, h("b", null, span.service)),
 		h("td", { class: "long" }, span.traceId ? h("a", { href: `#/traces/${encodeURIComponent(span.traceId)}` }, what) : what),
 		h("td", null, h("span", { class: `code ${bad}` }, `${format.status(span)}${span.cause ? ` ${span.cause}` : ""}`)),
