@@ -17,6 +17,7 @@ static int token_create(const char *file, gid_t gid)
 {
 	unsigned char raw[32];
 	char text[2 * sizeof(raw) + 2];
+	ssize_t n;
 	int r = 0, fd;
 
 	if (getrandom(raw, sizeof(raw), 0) != sizeof(raw))
@@ -31,8 +32,8 @@ static int token_create(const char *file, gid_t gid)
 		r = -errno;
 	else if (fchmod(fd, 0640) < 0)
 		r = -errno;
-	else if (write(fd, text, sizeof(text) - 1) != sizeof(text) - 1)
-		r = -EIO;
+	else if ((n = write(fd, text, sizeof(text) - 1)) != sizeof(text) - 1)
+		r = n < 0 ? -errno : -ENOSPC;
 	else if (fsync(fd) < 0)
 		r = -errno;
 	close(fd);

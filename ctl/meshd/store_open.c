@@ -112,6 +112,13 @@ static int store_load(struct store *s)
 	return 0;
 }
 
+static bool is_damaged(sqlite3 *db)
+{
+	int code = sqlite3_errcode(db);
+
+	return code == SQLITE_NOTADB || code == SQLITE_CORRUPT;
+}
+
 int store_open(const char *dir, struct store **out, char *why, size_t cap)
 {
 	static const char settings[] =
@@ -140,7 +147,10 @@ int store_open(const char *dir, struct store **out, char *why, size_t cap)
 	}
 	if (sqlite3_errcode(s->db) == SQLITE_BUSY)
 		snprintf(reason, sizeof(reason), "another meshd uses it");
-	snprintf(why, cap, "cannot use %s: %s", file, reason[0] ? reason : sqlite3_errmsg(s->db));
+	snprintf(why, cap, "cannot use %s: %s%s", file, reason[0] ? reason : sqlite3_errmsg(s->db),
+		 is_damaged(s->db) ? "; restore it, or move it away to begin without what it held "
+				     "(configuration, registrations, drains)"
+				   : "");
 	store_close(&s);
 	return r;
 }
