@@ -30,20 +30,20 @@ struct kind {
 static void service_rows(struct table *t, const cJSON *s)
 {
 	const cJSON *endpoints = words_get(s, "endpoints"), *e;
-	char count[32], versions[256] = "", addresses[900] = "", out[64];
+	char count[32], versions[256], addresses[900] = "", out[64];
 
 	cJSON_ArrayForEach (e, endpoints) {
 		char address[96];
 
-		words_add_once(json_str(e, "version", ""), versions, sizeof(versions));
 		words_add_once(words_address(e, address, sizeof(address)), addresses,
 			       sizeof(addresses));
 	}
 	snprintf(count, sizeof(count), "%u/%d", words_count(endpoints, NULL, "healthy"),
 		 cJSON_GetArraySize(endpoints));
-	table_row(t, (const char *[]){json_str(s, "name", "?"), json_str(s, "status", "?"), count,
-				      words_out(endpoints, out, sizeof(out)),
-				      json_str(s, "protocol", "-"), versions, addresses});
+	table_row(t, (const char *[]){
+			     json_str(s, "name", "?"), json_str(s, "status", "?"), count,
+			     words_out(endpoints, out, sizeof(out)), json_str(s, "protocol", "-"),
+			     words_versions(endpoints, versions, sizeof(versions)), addresses});
 }
 
 static void endpoint_rows(struct table *t, const cJSON *s)

@@ -53,16 +53,19 @@ char *graph_figures(const cJSON *json, char out[64])
 
 char *graph_node_words(const struct graph_node *n, char *out, size_t cap)
 {
+	const char *kind = json_str(n->json, "kind", "service"),
+		   *status = json_str(n->json, "status", "");
 	double endpoints = json_num(n->json, "endpoints", NAN);
 	char figures[64], healthy[48] = "";
 
-	if (!isnan(endpoints))
+	if (strcmp(kind, "service") != 0) /* who only calls has neither */
+		status = "";
+	else if (!isnan(endpoints))
 		snprintf(healthy, sizeof(healthy), ", %.0f of %.0f endpoints healthy",
 			 json_num(n->json, "healthy", 0), endpoints);
 	graph_figures(n->json, figures);
-	snprintf(out, cap, "%s: %s%s%s%s%s", n->name, json_str(n->json, "kind", "service"),
-		 *json_str(n->json, "status", "") ? " " : "", json_str(n->json, "status", ""),
-		 healthy, *figures ? ", " : "");
+	snprintf(out, cap, "%s: %s%s%s%s%s", n->name, kind, *status ? " " : "", status, healthy,
+		 *figures ? ", " : "");
 	snprintf(out + strlen(out), cap - strlen(out), "%s%s", figures,
 		 strchr(figures, ' ') ? " errors" : "");
 	return out;

@@ -76,15 +76,16 @@ static int print_service(struct cli *cli, const cJSON *stat)
 {
 	static const char *const headers[] = {"SOURCE", "VERSION", "RATE",     "ERRORS", "P50",
 					      "P95",	"P99",	   "REQUESTS", "FAILED"};
+	const char *service = json_str(stat, "service", "?");
 	const cJSON *i;
 	struct table t;
 
 	if (!json_num(stat, "requests", 0))
 		fprintf(stderr,
 			"meshctl: no calls of %s%s%s in the last %s (--window looks further "
-			"back)\n",
-			json_str(stat, "service", "?"), opt_source ? " by " : "",
-			opt_source ? opt_source : "", opt_window);
+			"back%s%s)\n",
+			service, opt_source ? " by " : "", opt_source ? opt_source : "", opt_window,
+			opt_source ? "" : "; what it calls: --source ", opt_source ? "" : service);
 	table_init(&t, headers, cli->format == OUTPUT_WIDE ? 9 : 7);
 	t.right = 0x1fc;
 	add_row(&t, opt_source ? opt_source : "(all)", "(all)", stat);

@@ -238,18 +238,31 @@ static void judge_fault(struct status *s, const cJSON *f)
 	     words_fault(f, fault, sizeof(fault)), words_age(f, "leftMs", left));
 }
 
+/* What meshd says of itself. */
+static void judge_meshd(struct status *s)
+{
+	const char *health = json_str(s->health, "status", "unknown"),
+		   *config = json_str(s->health, "configError", NULL),
+		   *telemetry = json_str(s->health, "telemetryError", NULL),
+		   *traces = json_str(s->health, "tracesError", NULL);
+
+	if (strcmp(health, "healthy"))
+		problem(s, "meshd says that it is %s, and cannot change anything: %s", health,
+			json_str(s->health, "storeError", "its log says why"));
+	if (config)
+		problem(s, "meshd refuses its configuration files: %s", config);
+	if (telemetry)
+		note(s, "meshd keeps figures in memory only, until it ends: %s", telemetry);
+	if (traces)
+		note(s, "meshd misses traces: %s", traces);
+}
+
 static void judge(struct status *s)
 {
 	const cJSON *agents = list(s->agents, "agents"), *services = list(s->services, "services");
-	const char *health = json_str(s->health, "status", "unknown");
 	const cJSON *i;
 
-	if (strcmp(health, "healthy"))
-		problem(s, "meshd says that it is %s: %s", health,
-			json_str(s->health, "storeError", "its log says why"));
-	if (json_str(s->health, "configError", NULL))
-		problem(s, "meshd refuses its configuration files: %s",
-			json_str(s->health, "configError", ""));
+	judge_meshd(s);
 	if (!cJSON_GetArraySize(agents))
 		problem(s, "no agent has reported: start mesh-agent, as root; when it runs, its "
 			   "log says what is wrong");

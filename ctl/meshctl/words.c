@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define VERSIONS_MAX 32 /* that are named of one service */
+
 __attribute__((format(printf, 3, 4))) static void add(char *out, size_t cap, const char *fmt, ...)
 {
 	size_t len = strlen(out);
@@ -77,6 +79,30 @@ char *words_add_once(const char *word, char *list, size_t cap)
 	if (len + n + 2 <= cap)
 		add(list, cap, "%s%s", len ? "," : "", word);
 	return list;
+}
+
+char *words_versions(const cJSON *endpoints, char *out, size_t cap)
+{
+	const char *v[VERSIONS_MAX];
+	const cJSON *e;
+	int n = 0;
+
+	cJSON_ArrayForEach (e, endpoints) {
+		const char *version = json_str(e, "version", "");
+		int at = n;
+
+		while (at > 0 && strverscmp(v[at - 1], version) > 0)
+			at--;
+		if ((at > 0 && !strcmp(v[at - 1], version)) || n == VERSIONS_MAX)
+			continue;
+		memmove(v + at + 1, v + at, (size_t)(n - at) * sizeof(*v));
+		v[at] = version;
+		n++;
+	}
+	out[0] = '\0';
+	for (int i = 0; i < n; i++)
+		add(out, cap, "%s%s", i ? "," : "", v[i]);
+	return out;
 }
 
 char *words_address(const cJSON *e, char *out, size_t cap)

@@ -27,7 +27,8 @@ char *words_ms(double ms, char out[24]);
 char *words_age(const cJSON *object, const char *key, char out[24]);
 /* Adds word to a list separated by commas, once. */
 char *words_add_once(const char *word, char *list, size_t cap);
-
+/* The versions of these endpoints, each once, v2 before v10: "v1,v2". */
+char *words_versions(const cJSON *endpoints, char *out, size_t cap);
 /* "10.0.0.1:80", "[fd00::1]:80" of an endpoint; its ports by commas. */
 char *words_address(const cJSON *endpoint, char *out, size_t cap);
 char *words_ports(const cJSON *endpoint, char *out, size_t cap);

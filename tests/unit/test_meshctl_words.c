@@ -41,6 +41,15 @@ static void a_match_reads_as_a_condition(void **state)
 	assert_string_equal(words_match(NULL, (char[32]){0}, 32), "everything");
 }
 
+static void versions_are_named_once_and_in_their_order(void **state)
+{
+	check(words_versions, "[]", "");
+	check(words_versions, "[{'version':'v1'}]", "v1");
+	check(words_versions,
+	      "[{'version':'v10'},{'version':'v2'},{'version':'v1'},{'version':'v2'}]",
+	      "v1,v2,v10");
+}
+
 static void splits_faults_and_mirrors_are_short(void **state)
 {
 	check(words_split, "{'v1':90,'v2':10}", "v1 90%, v2 10%");
@@ -239,6 +248,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_match_reads_as_a_condition),
+		cmocka_unit_test(versions_are_named_once_and_in_their_order),
 		cmocka_unit_test(splits_faults_and_mirrors_are_short),
 		cmocka_unit_test(a_breaker_tells_since_when_and_for_how_long),
 		cmocka_unit_test(endpoints_are_counted_by_status_and_version),
