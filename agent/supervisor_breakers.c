@@ -27,7 +27,8 @@ void breaker_json(struct buf *b, const struct breaker_view *v)
 static void one(struct buf *b, const char *service, const char *endpoint,
 		const struct breaker_view *v)
 {
-	buf_str(b, b->data[b->len - 1] == '[' ? "{\"service\":" : ",{\"service\":");
+	buf_comma(b);
+	buf_str(b, "{\"service\":");
 	buf_json(b, service, strlen(service));
 	buf_str(b, ",\"endpoint\":");
 	if (endpoint)

@@ -22,8 +22,8 @@ static void to_service(struct supervisor *s, struct buf *b, uint32_t upstream)
 
 static void reason(struct supervisor *s, const struct coverage_row *row, uint32_t i, struct buf *b)
 {
-	buf_printf(b, "%s{\"reason\":\"%s\",\"open\":%u,", b->data[b->len - 1] == '[' ? "" : ",",
-		   coverage_reason_name(i), row->open[i]);
+	buf_comma(b);
+	buf_printf(b, "{\"reason\":\"%s\",\"open\":%u,", coverage_reason_name(i), row->open[i]);
 	if (i != COVERAGE_UNSEEN)
 		buf_printf(b, "\"connects\":%llu,",
 			   (unsigned long long)row->n[i + MESH_COV_ESCAPES]);
@@ -39,7 +39,8 @@ static void reason(struct supervisor *s, const struct coverage_row *row, uint32_
 static void escaping(struct supervisor *s, const struct workload_info *w,
 		     const struct coverage_row *row, struct buf *b)
 {
-	buf_str(b, b->data[b->len - 1] == '[' ? "{" : ",{");
+	buf_comma(b);
+	buf_char(b, '{');
 	buf_member(b, "service", w->service);
 	buf_char(b, ',');
 	buf_member(b, "instance", w->instance);
@@ -54,7 +55,8 @@ static void escaping(struct supervisor *s, const struct workload_info *w,
 
 static void stranger(struct supervisor *s, const struct coverage_stranger *st, struct buf *b)
 {
-	buf_str(b, b->data[b->len - 1] == '[' ? "{" : ",{");
+	buf_comma(b);
+	buf_char(b, '{');
 	buf_member(b, "cgroup", discovery_path(&s->discovery, st->cgroup));
 	buf_printf(b, ",\"id\":%llu,\"connects\":%llu,\"open\":%u,", (unsigned long long)st->cgroup,
 		   (unsigned long long)st->n, st->open);
@@ -106,11 +108,13 @@ void coverage_connects_json(struct supervisor *s, uint32_t workload, struct buf 
 	const struct coverage_row *row = s->coverage.books.row[workload];
 
 	buf_char(b, '{');
-	for (uint32_t way = 0; row && way < MESH_COV_WAYS; way++)
-		if (row->n[way])
-			buf_printf(b, "%s\"%s\":%llu", b->data[b->len - 1] == '{' ? "" : ",",
-				   *ways[way].reason ? ways[way].reason : ways[way].path,
-				   (unsigned long long)row->n[way]);
+	for (uint32_t way = 0; row && way < MESH_COV_WAYS; way++) {
+		if (!row->n[way])
+			continue;
+		buf_comma(b);
+		buf_printf(b, "\"%s\":%llu", *ways[way].reason ? ways[way].reason : ways[way].path,
+			   (unsigned long long)row->n[way]);
+	}
 	buf_char(b, '}');
 }
 

@@ -176,7 +176,8 @@ static void one_json(const struct supervisor *s, uint32_t upstream, const struct
 	const struct mesh_gain *e = &row->evidence;
 	struct compare_ratio r;
 
-	buf_str(b, b->data[b->len - 1] == '[' ? "{\"service\":" : ",{\"service\":");
+	buf_comma(b);
+	buf_str(b, "{\"service\":");
 	buf_json(b, v->name, strlen(v->name));
 	buf_printf(b,
 		   ",\"port\":%u,\"accelerate\":\"%s\",\"state\":\"%s\","

@@ -27,7 +27,8 @@ static void endpoint(struct supervisor *s, struct buf *b, const struct endpoint_
 
 	if ((!w && !e->external) || !registry_service(s->registry, e->service, &v))
 		return;
-	buf_str(b, b->data[b->len - 1] == '[' ? "{" : ",{");
+	buf_comma(b);
+	buf_char(b, '{');
 	buf_member(b, "service", v.name);
 	buf_char(b, ',');
 	buf_member(b, "id", e->id);
@@ -55,7 +56,8 @@ static void workload(struct supervisor *s, struct buf *b, uint32_t id,
 {
 	uint16_t port;
 
-	buf_str(b, b->data[b->len - 1] == '[' ? "{" : ",{");
+	buf_comma(b);
+	buf_char(b, '{');
 	buf_member(b, "service", w->service);
 	buf_char(b, ',');
 	buf_member(b, "instance", w->instance);

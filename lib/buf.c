@@ -175,6 +175,14 @@ void buf_json(struct buf *b, const char *s, size_t len)
 	buf_char(b, '"');
 }
 
+void buf_comma(struct buf *b)
+{
+	char last = b->len ? b->data[b->len - 1] : '[';
+
+	if (last != '[' && last != '{')
+		buf_char(b, ',');
+}
+
 void buf_key(struct buf *b, const char *key)
 {
 	buf_char(b, '"');

@@ -28,6 +28,8 @@ void buf_ms(struct buf *b, uint64_t ns); /* milliseconds, with three decimals cu
 /* A JSON string with its quotes. Invalid UTF-8 becomes U+FFFD; what steers terminals is escaped,
  * those controls too that JSON would let pass. */
 void buf_json(struct buf *b, const char *s, size_t len);
+/* A comma, unless nothing is there, or what comes is the first of a list or an object. */
+void buf_comma(struct buf *b);
 /* "key":, of a key that needs no escaping. */
 void buf_key(struct buf *b, const char *key);
 /* "key":"value", of a key that needs no escaping; a value of NULL: null. */

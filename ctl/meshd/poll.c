@@ -24,8 +24,7 @@ static int add_config(void *arg, const char *service, const char *text, uint64_t
 {
 	struct buf *b = arg;
 
-	if (b->data[b->len - 1] != '[')
-		buf_char(b, ',');
+	buf_comma(b);
 	buf_str(b, text);
 	return 0;
 }

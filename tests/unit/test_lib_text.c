@@ -149,6 +149,25 @@ static void a_member_may_be_null(void **state)
 	buf_done(&b);
 }
 
+static void a_comma_stands_between_elements(void **state)
+{
+	struct buf b;
+
+	buf_init(&b, 100);
+	buf_comma(&b);
+	buf_str(&b, "[");
+	for (int i = 0; i < 2; i++) {
+		buf_comma(&b);
+		buf_str(&b, "{");
+		buf_comma(&b);
+		buf_str(&b, "\"a\":1");
+		buf_comma(&b);
+		buf_str(&b, "\"b\":\"[\"}");
+	}
+	assert_string_equal(b.data, "[{\"a\":1,\"b\":\"[\"},{\"a\":1,\"b\":\"[\"}");
+	buf_done(&b);
+}
+
 /* What log_write() puts on stderr, into out. */
 static size_t logged(bool json, enum log_level level, const char *message, char *out, size_t cap)
 {
@@ -246,6 +265,7 @@ int main(void)
 		cmocka_unit_test(buf_take_gives_the_string_away),
 		cmocka_unit_test(json_string_is_escaped),
 		cmocka_unit_test(a_member_may_be_null),
+		cmocka_unit_test(a_comma_stands_between_elements),
 		cmocka_unit_test(text_line_has_time_level_and_program),
 		cmocka_unit_test(control_characters_never_make_a_second_line),
 		cmocka_unit_test(json_line_is_one_valid_object),

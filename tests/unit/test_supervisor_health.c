@@ -244,7 +244,11 @@ static void breakers_are_told_as_json_and_as_metrics(void **state)
 	assert_true(json_num(second, "forMs", 0) == 26000);
 	assert_true(json_num(second, "opened", 0) == 1);
 	cJSON_Delete(v);
-	buf_reset(&b);
+	buf_done(&b);
+	buf_init(&b, 0); /* as if there were no memory */
+	breakers_json(&s, &b);
+	assert_true(b.failed);
+	buf_init(&b, 1 << 20);
 	svcs[0].went[MESH_OPEN] = 3;
 	breakers_metrics(&s, &b);
 	assert_non_null(strstr(text_of(&b), "mesh_circuit_breaker_state{destination=\"s\","

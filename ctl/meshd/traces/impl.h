@@ -139,8 +139,6 @@ int rows_each(struct traces *t, const struct traces_filter *f,
 	      bool (*fn)(void *arg, const struct trace_row *row), void *arg);
 /* What a trace's edges have when it is one of the filter's, behind a \n. */
 void trace_edge(const struct traces_filter *f, char edge[160]);
-/* Unless it is the first of a list. */
-void put_comma(struct buf *b);
 void put_names(struct buf *b, const char *lines);
 
 #endif

@@ -9,12 +9,6 @@
 
 #define LIST_BYTES (4u << 20)
 
-void put_comma(struct buf *b)
-{
-	if (b->len && b->data[b->len - 1] != '[')
-		buf_char(b, ',');
-}
-
 static void put_ms(struct buf *b, int64_t us)
 {
 	char number[32];
@@ -26,7 +20,7 @@ static int put_name(void *arg, const char *name)
 {
 	struct buf *b = arg;
 
-	put_comma(b);
+	buf_comma(b);
 	buf_json(b, name, strlen(name));
 	return 0;
 }
@@ -120,7 +114,7 @@ static bool put_trace(void *arg, const struct trace_row *row)
 {
 	struct buf *b = arg;
 
-	put_comma(b);
+	buf_comma(b);
 	buf_char(b, '{');
 	buf_member(b, "traceId", row->name);
 	buf_str(b, ",\"root\":{");

@@ -156,7 +156,7 @@ static void put_span(struct buf *b, const struct trace_row *row, const struct no
 {
 	const struct stored *s = x->span;
 
-	put_comma(b);
+	buf_comma(b);
 	buf_char(b, '{');
 	buf_member(b, "id", s->id);
 	buf_char(b, ',');
