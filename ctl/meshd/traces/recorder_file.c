@@ -309,6 +309,17 @@ static void say_gone(struct recorder *r, uint64_t was, uint64_t size)
 		 (unsigned long long)(r->counts.kept_lost + r->counts.other_lost));
 }
 
+/* Damaged, cut, or of another meshd: what is in it cannot be read. */
+static void say_strange(const struct recorder *r)
+{
+	struct stat st;
+
+	if (!fstat(r->fd, &st) && st.st_size)
+		log_warn("%s is not what this meshd writes: it begins anew, spans that were not "
+			 "listed are gone",
+			 r->path);
+}
+
 static int open_fd(struct recorder *r, const char *file, bool make)
 {
 	struct stat st;
@@ -338,6 +349,8 @@ int file_open(struct recorder *r, const char *dir, uint64_t size, bool make)
 	was = err ? 0 : recognize(r);
 	if (was && was != size)
 		say_gone(r, was, size);
+	if (!err && !was)
+		say_strange(r);
 	if (!err && was != size) {
 		err = begin(r, size);
 		if (err)
