@@ -163,6 +163,8 @@ static int forced_mode(const char *name)
 
 static void take_flags(struct agent_config *c)
 {
+	if (*f.gateway_default && !name_valid(f.gateway_default))
+		options_usage(&program, "--gateway-default %s: " NAME_WHAT, f.gateway_default);
 	if (strncmp(f.control, "http://", 7) && strncmp(f.control, "unix:/", 6))
 		options_usage(&program, "--control %s: http://ADDR:PORT or unix:PATH", f.control);
 	if (strcmp(f.telemetry, "on") && strcmp(f.telemetry, "off"))

@@ -154,6 +154,8 @@ static int reset(struct cli *cli)
 	else if (rc == EXIT_OK && cli->format != OUTPUT_NAME && service)
 		printf("%s: %s\n", service,
 		       removed ? "faults removed" : "there was no fault by hand");
+	else if (rc == EXIT_OK && cli->format != OUTPUT_NAME && !removed)
+		puts("there were no faults by hand");
 	else if (rc == EXIT_OK && cli->format != OUTPUT_NAME)
 		printf("faults of %.0f service%s removed\n", removed, removed == 1 ? "" : "s");
 	api_done(&a);
