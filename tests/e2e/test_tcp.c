@@ -185,9 +185,13 @@ static void an_endpoint_that_refuses_is_ejected(void **state)
 		  "\"loadBalancer\":{\"policy\":\"random\"}}");
 	register_dead("nobody", server[0]->ip, 9001);
 	eventually(3000, healthy(service) == 4);
-	/* so many in a row are enough; how soon is the agent's next look */
-	eventually(5000, (refused += whom(server[0]->address) == -ECONNREFUSED) == 5);
-	eventually(5000, !strcmp(endpoint_status(service, "nobody"), "ejected"));
+	/* five in a row are enough; how many come before the agent looks is a matter of speed, and
+	 * those before it has met the new policy do not count */
+	eventually(5000, ({
+			   refused += whom(server[0]->address) == -ECONNREFUSED;
+			   !strcmp(endpoint_status(service, "nobody"), "ejected");
+		   }));
+	assert_true(refused >= 5);
 	eventually(2000, connections("outcome=\"refused\"") == refused);
 	spread(server[0]->address, 200, got);
 	assert_int_equal(sum(got), 200);
