@@ -58,7 +58,8 @@ struct telemetry {
 	uint64_t wanted_until_ns;	 /* the latest of them */
 	uint64_t kept_second, kept;	 /* of TELEMETRY_KEPT_A_SECOND */
 	struct buf text;		 /* of one element */
-	bool in_flight, refused;
+	bool in_flight;
+	unsigned refused;    /* by meshd, as was said: 1 records, 2 all of a batch; 0 nothing */
 	uint64_t posted_seq; /* of the batch that is in flight */
 	uint64_t posted_ns, retry_ns;
 	uint32_t backoff_ms; /* 0: the last call went well */

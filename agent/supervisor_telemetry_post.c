@@ -67,17 +67,20 @@ void telemetry_metrics(struct supervisor *s, struct buf *out)
 
 /* --- answers --- */
 
+/* Of a batch with records the rest goes again without them. */
 static void say(struct supervisor *s, enum outbox_verdict v, int status, const cJSON *body)
 {
 	struct telemetry *t = &s->telemetry;
+	unsigned refused = v != OUTBOX_REFUSED ? 0 : outbox_has_records(t->outbox) ? 1 : 2;
 
-	if (v == OUTBOX_REFUSED && !t->refused)
-		log_warn("meshd answers %d to our telemetry, which is dropped: %.*s", status,
+	if (refused > t->refused)
+		log_warn("meshd answers %d to our telemetry, %s: %.*s", status,
+			 refused == 1 ? "whose records of spans are dropped" : "which is dropped",
 			 REASON_MAX, json_str(body, "error", "without a reason"));
 	else if (v == OUTBOX_TAKEN && t->refused)
 		log_info("meshd takes our telemetry again");
 	if (v != OUTBOX_AGAIN)
-		t->refused = v == OUTBOX_REFUSED;
+		t->refused = refused;
 }
 
 static void take_answer(struct supervisor *s, const cJSON *body)

@@ -434,6 +434,11 @@ uint64_t outbox_seq(const struct outbox *o)
 	return o->seq;
 }
 
+bool outbox_has_records(const struct outbox *o)
+{
+	return o->npieces > 1;
+}
+
 /* Who sends no token, or one that is not meshd's any more, and whoever sends too much, may come
  * again; whatever else meshd finds wrong with a batch will be wrong the next time too. */
 enum outbox_verdict outbox_verdict(int status)

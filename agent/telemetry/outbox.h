@@ -72,7 +72,8 @@ bool outbox_behind(const struct outbox *o);
  * the outbox's; the first one ends in a NUL that is no part of it. How many; 0: no memory. */
 size_t outbox_batch(struct outbox *o, uint64_t now_ms, uint64_t ring_lost,
 		    const struct iovec **body);
-uint64_t outbox_seq(const struct outbox *o); /* of that batch */
+uint64_t outbox_seq(const struct outbox *o);	 /* of that batch */
+bool outbox_has_records(const struct outbox *o); /* has it any? */
 enum outbox_verdict { OUTBOX_TAKEN, OUTBOX_REFUSED, OUTBOX_AGAIN };
 /* seq: of the batch that was answered; any other than the one on its way was answered before. One
  * that is refused is dropped; if it has records only these are, and the rest goes again. */

@@ -9,6 +9,7 @@
 
 #include <fcntl.h>
 /* after the types that it needs */
+#include "tests/unit/said.h"
 #include "tests/unit/telemetry_meshd.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
@@ -194,9 +195,11 @@ static void an_older_meshd_in_place_of_another_gets_json_again(void **state)
 	record(200, RECORD_TRACED | RECORD_SAMPLED, 1);
 	await(meshd_has(spans) == 1);
 	await(!outbox_waiting(s.telemetry.outbox));
+	said_begin();
 	meshd.layout = 0;
 	record(200, RECORD_TRACED | RECORD_SAMPLED, 2);
 	await(outbox_counts(s.telemetry.outbox)->dropped[OUTBOX_SPANS] == 1);
+	said_end("answers 400 to our telemetry, whose records of spans are dropped: no\n");
 	record(200, RECORD_TRACED | RECORD_SAMPLED, 3);
 	await(meshd_has(spans) == 2 && meshd_has(requests) == 3);
 	assert_int_equal(meshd_has(records), 0);
