@@ -25,7 +25,7 @@ static void fail(struct request *r, int err)
 	if (err == -EIO)
 		reply_error(r, 503, NULL, "traces cannot be kept or read: %s", why ? why : "");
 	else if (err == -EAGAIN)
-		reply_error(r, 503, NULL, "there are too many spans to list this now: ask again");
+		reply_again(r, "there are too many spans to list this now: ask again");
 	else
 		api_fail(r, err, NULL);
 }

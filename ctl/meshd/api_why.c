@@ -20,38 +20,38 @@ static int try_name(void *arg, const char *name)
 	return s->found != NULL;
 }
 
-static int any_name(void *arg, const char *name)
+/* kept: there is a trace of that name. */
+static void not_there(struct request *r, bool kept)
 {
-	return 1;
+	if (kept)
+		reply_error(r, 404, NULL,
+			    "the mesh made no answer of its own to %s, or it is too long "
+			    "ago: `meshctl trace show %s` has what its endpoints answered",
+			    r->arg[0], r->arg[0]);
+	else
+		reply_error(r, 404, NULL,
+			    "nothing is known of %s: only answers that the mesh made "
+			    "itself are "
+			    "explained, the last %d of %d minutes (%u are kept now)",
+			    r->arg[0], WHYS_MAX, WHYS_KEEP_MS / 60000, whys_number(r->meshd->whys));
 }
 
 /* By request id or trace id; a trace also by what else it is called. */
 void api_why(struct request *r)
 {
 	struct search s = {r->meshd->whys, r->meshd->loop->now_ns / 1000000};
-	const char *found;
 	struct buf b;
+	int err = 0;
 
 	if (!try_name(&s, r->arg[0]))
-		traces_names(r->meshd->traces, r->arg[0], try_name, &s);
-	found = s.found;
-
-	if (!found) {
-		if (traces_names(r->meshd->traces, r->arg[0], any_name, NULL) == 1)
-			reply_error(r, 404, NULL,
-				    "the mesh made no answer of its own to %s, or it is too long "
-				    "ago: `meshctl trace show %s` has what its endpoints answered",
-				    r->arg[0], r->arg[0]);
-		else
-			reply_error(r, 404, NULL,
-				    "nothing is known of %s: only answers that the mesh made "
-				    "itself are "
-				    "explained, the last %d of %d minutes (%u are kept now)",
-				    r->arg[0], WHYS_MAX, WHYS_KEEP_MS / 60000,
-				    whys_number(r->meshd->whys));
-		return;
+		err = traces_names(r->meshd->traces, r->arg[0], try_name, &s);
+	if (s.found) {
+		buf_init(&b, WHY_TEXT_MAX + 1);
+		buf_str(&b, s.found);
+		reply_buf(r, 200, "application/json", &b);
+	} else if (err == -EAGAIN) {
+		reply_again(r, "there are too many spans to look through them now: ask again");
+	} else {
+		not_there(r, !err);
 	}
-	buf_init(&b, WHY_TEXT_MAX + 1);
-	buf_str(&b, found);
-	reply_buf(r, 200, "application/json", &b);
 }

@@ -144,6 +144,8 @@ static void reply_owned(struct request *r, unsigned status, const char *type, ch
 		snprintf(etag, sizeof(etag), "\"%llu\"", (unsigned long long)r->etag);
 		MHD_add_response_header(p, "ETag", etag);
 	}
+	if (p && r->again)
+		MHD_add_response_header(p, "Retry-After", "1");
 	if (p && r->vary)
 		MHD_add_response_header(p, "Vary", r->vary);
 	if (p && r->gzip)
@@ -210,6 +212,12 @@ void reply_error(struct request *r, unsigned status, const char *field, const ch
 	if (field)
 		cJSON_AddStringToObject(v, "field", field);
 	reply_json(r, status, v);
+}
+
+void reply_again(struct request *r, const char *why)
+{
+	r->again = true;
+	reply_error(r, 503, NULL, "%s", why);
 }
 
 void reply_invalid(struct request *r, const struct schema_error *e)

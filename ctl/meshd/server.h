@@ -58,6 +58,7 @@ struct request {
 	char arg[SERVER_ARGS][SERVER_ARG_MAX + 1]; /* the segments under "*" and "?" */
 	struct buf body;
 	bool resumed;	      /* the handler runs again after request_resume() */
+	bool again;	      /* set by a handler: Retry-After, of a second */
 	uint64_t etag;	      /* set by a handler: sent as ETag; 0: none */
 	const char *vary;     /* set by a handler: the headers that the answer depends on */
 	bool gzip;	      /* likewise: the body is compressed */
@@ -146,6 +147,8 @@ void request_resume(struct request *r);
 void reply_json(struct request *r, unsigned status, cJSON *v); /* deletes v; NULL: no memory, 500 */
 __attribute__((format(printf, 4, 5))) void reply_error(struct request *r, unsigned status,
 						       const char *field, const char *fmt, ...);
+/* 503 to who is to ask again in a moment. */
+void reply_again(struct request *r, const char *why);
 void reply_buf(struct request *r, unsigned status, const char *type, struct buf *b); /* empties b */
 /* With an ETag of what is sent, so that it is sent once; 304 to who has it. Its data must stay. */
 void reply_static(struct request *r, const struct static_file *f);

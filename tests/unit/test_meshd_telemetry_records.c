@@ -6,6 +6,8 @@
 #include "tests/unit/meshd_rig.h"
 #include "tests/unit/records_rig.h"
 
+#include <sqlite3.h>
+
 static char body[256 << 10];
 static size_t body_len;
 
@@ -90,6 +92,30 @@ static void without_records_it_is_as_before(void **state)
 	assert_body("'records':1");
 	put_json("{'node':'n'}"); /* NULs, and nothing behind them */
 	assert_int_equal(post(), 200);
+}
+
+/* While another program writes to traces.db nothing can be listed: a trace that cannot be looked at
+ * may have the name that is asked for. */
+static void why_knows_nothing_of_what_it_cannot_look_at(void **state)
+{
+	struct rec first = one("order-17", 1);
+	char path[160];
+	sqlite3 *db;
+
+	snprintf(path, sizeof(path), "%s/traces.db", dir.path);
+	assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+	put_json("{'node':'n'}");
+	put_records(&first, 1);
+	assert_int_equal(post(), 200);
+	assert_int_equal(call("GET", "/api/why/order-17", NULL), 503);
+	assert_body("ask again");
+	assert_int_equal(call("GET", "/api/traces/order-17", NULL), 503);
+	assert_int_equal(call("GET", "/api/why/none", NULL), 404);
+	assert_int_equal(sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
+	sqlite3_close(db);
+	assert_int_equal(call("GET", "/api/why/order-17", NULL), 404);
+	assert_body("made no answer of its own");
 }
 
 static void refused(const char *why)
@@ -227,6 +253,7 @@ int main(void)
 		T(a_body_has_so_many_batches),
 		T(one_without_records_is_refused),
 		T(whatever_is_wrong_with_one_is_said_and_nothing_is_taken),
+		T(why_knows_nothing_of_what_it_cannot_look_at),
 		T(a_batch_of_another_layout_is_passed_over),
 		cmocka_unit_test_setup_teardown(query_strings_are_taken_out_when_they_are_to_be,
 						setup_strips, teardown_strips),
