@@ -158,6 +158,36 @@ static void with_its_file_it_is_gone(void **state)
 	assert_int_equal(spans_of("m1000"), 1);
 }
 
+/* What is there because somebody asked makes room before all else, and is found where it was. */
+static void what_was_asked_for_goes_first(void **state)
+{
+	static const char *const services[] = {"a", "b", "c", "d"};
+	unsigned n = 0;
+	char name[16];
+
+	traces_free(&store);
+	store_start(8 << 20, 0);
+	for (; counts().bytes < 6 << 20; n++) {
+		assert_int_equal(record_many(1000 + n * 4000, n * 100, 100), 0);
+		(void)traces_list_due(store, 1000 + n * 4000);
+	}
+	assert_int_equal(counts().listed, n * 100);
+	assert_int_equal(counts().pruned_traces, 0);
+	for (int i = 0; i < 4; i++) {
+		send_many(services[i], 0, 800, (struct rec){.service = services[i]});
+		store->demand.tokens_ms = store->demand.most * 1000ull;
+		(void)LISTED(.service = services[i]);
+	}
+	assert_in_range(counts().pruned_traces, 100, 1200);
+	assert_int_equal(spans_of("m0"), 1);
+	assert_int_equal(spans_of("m4000"), 1);
+	for (int i = 0; i < 800; i++) {
+		snprintf(name, sizeof(name), "a%d", i);
+		store->demand.tokens_ms = store->demand.most * 1000ull;
+		assert_int_equal(spans_of(name), 1);
+	}
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup_store, teardown_dir)
@@ -171,6 +201,7 @@ int main(void)
 		T(what_waits_is_bounded),
 		T(at_the_end_what_is_due_is_listed),
 		T(with_its_file_it_is_gone),
+		T(what_was_asked_for_goes_first),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

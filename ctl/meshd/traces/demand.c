@@ -17,6 +17,7 @@ struct chain {
 	bool any;	 /* there is one */
 	bool kept;	 /* there is one with which the trace is kept */
 	bool due;	 /* there is one that would have been listed unasked */
+	bool late;	 /* there was no time for all of it */
 };
 
 static bool is_late(uint64_t end_ns, unsigned *steps)
@@ -31,10 +32,11 @@ static struct chain look_at(struct traces *t, uint32_t mark)
 	unsigned steps = 0;
 	uint32_t n;
 
-	for (bool more = t->recorder && recorder_newest(t->recorder, mark, &n);
-	     more && !is_late(end_ns, &steps); more = recorder_next(t->recorder, mark, &n)) {
+	for (bool more = t->recorder && recorder_newest(t->recorder, mark, &n); more && !c.late;
+	     more = recorder_next(t->recorder, mark, &n)) {
 		const struct recorded *e = recorder_at(t->recorder, n);
 
+		c.late = is_late(end_ns, &steps);
 		if (e->flags & RECORDED_LISTED)
 			continue;
 		if (record_too_old(t, n))
@@ -54,6 +56,7 @@ static int list_trace(struct traces *t, const uint8_t key[16], const struct chai
 	struct trace_row *row;
 	int r = row_of(t, key, &row);
 
+	t->asking = !c->due;
 	if (r)
 		return r;
 	if (row)
@@ -74,8 +77,10 @@ static bool demand_key(struct traces *t, const uint8_t key[16])
 
 	if (t->recorder)
 		c = look_at(t, recorder_mark(t->recorder, key));
-	return !c.any || (may_list(t, &c) && !rows_begin(t) &&
-			  rows_end(t, list_trace(t, key, &c)) >= 0 && !t->late);
+	if (!c.any)
+		return !c.late;
+	return may_list(t, &c) && !rows_begin(t) && rows_end(t, list_trace(t, key, &c)) >= 0 &&
+	       !t->late && !c.late;
 }
 
 static bool has_alias(struct traces *t, uint32_t n, const char *id, const uint8_t bytes[16],

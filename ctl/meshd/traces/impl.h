@@ -31,6 +31,14 @@ struct due {
 	uint32_t number[DUE_MAX];
 };
 
+#define ASKED_MAX 65536 /* a power of two */
+/* Ids of traces that became rows because somebody asked, the oldest first; those that are gone are
+ * passed over. Beyond so many the oldest are as all others. */
+struct asked {
+	uint32_t first, n;
+	int64_t id[ASKED_MAX];
+};
+
 struct traces {
 	struct traces_options o; /* size: without that of the recorder */
 	struct db db;
@@ -41,6 +49,8 @@ struct traces {
 	struct bucket direct; /* of what is listed as it comes, because it cannot be recorded */
 	struct due due;	      /* ... before long */
 	struct bucket demand; /* of traces that are listed on demand */
+	struct asked asked;
+	bool asking; /* traces that become rows now do so because somebody asks */
 	uint32_t served[UINT16_MAX + 1]; /* by a service's tag: when it was last listed, in ms */
 	uint32_t lately[LATELY];	 /* marks of traces that have a row */
 	uint32_t search;		 /* the number of the last one */
@@ -94,6 +104,8 @@ void recorder_start(struct traces *t, bool make);
 void recorder_look(struct traces *t);
 /* The unlisted records of that row's trace become its spans. */
 int records_join(struct traces *t, struct trace_row *row);
+/* A trace is no row any more: as far as the recorder still has it, it is found there again. */
+void records_unlist(struct traces *t, const uint8_t key[16]);
 /* One record, within a transaction; it is listed, or waits for a reason to be. */
 int record_list(struct traces *t, uint32_t number);
 /* Has that record's batch come too long ago? */

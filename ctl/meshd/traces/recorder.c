@@ -366,6 +366,16 @@ void recorder_set_listed(struct recorder *r, uint32_t number)
 	change(r, recorder_batch_of(r, number));
 }
 
+void recorder_set_unlisted(struct recorder *r, uint32_t number)
+{
+	struct recorded *e = recorder_at(r, number);
+
+	if (!e || e->flags & RECORDED_NONE)
+		return;
+	e->flags &= (uint16_t)~RECORDED_LISTED;
+	change(r, recorder_batch_of(r, number));
+}
+
 /* What cannot be written is listed again after a restart. */
 void recorder_save(struct recorder *r)
 {

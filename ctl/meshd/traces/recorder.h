@@ -123,6 +123,8 @@ const struct record *recorder_read(struct recorder *r, uint32_t number,
 
 /* It is listed, as far as memory knows. */
 void recorder_set_listed(struct recorder *r, uint32_t number);
+/* It is not, any more. */
+void recorder_set_unlisted(struct recorder *r, uint32_t number);
 /* The database has committed: so it is in the file. */
 void recorder_save(struct recorder *r);
 /* It has not: it is as it is in the file again. */

@@ -135,6 +135,18 @@ static int join_one(struct traces *t, struct trace_row *row, uint32_t number)
 	return row_has_room(t, row, &s) ? row_add(t, row, &s) : 0;
 }
 
+/* Another trace may have the same mark: its records are rows already when they are listed again. */
+void records_unlist(struct traces *t, const uint8_t key[16])
+{
+	uint32_t mark = t->recorder ? recorder_mark(t->recorder, key) : 0, n;
+	bool more = t->recorder && recorder_newest(t->recorder, mark, &n);
+
+	for (unsigned i = 0; more && i < TRACES_SPANS_MAX; i++) {
+		recorder_set_unlisted(t->recorder, n);
+		more = recorder_next(t->recorder, mark, &n);
+	}
+}
+
 int records_join(struct traces *t, struct trace_row *row)
 {
 	uint32_t mark = t->recorder ? recorder_mark(t->recorder, row->key) : 0, n;

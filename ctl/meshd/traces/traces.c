@@ -33,6 +33,7 @@ static void open_db(struct traces *t, bool anew)
 	if (t->db.sqlite && !db_count(&t->db, &n))
 		t->counts.traces = (uint64_t)n;
 	memset(t->lately, 0, sizeof(t->lately));
+	t->asked.n = 0; /* ids may begin anew */
 	if (t->db.sqlite && !n && t->recorder)
 		recorder_unlist(t->recorder);
 }
@@ -211,6 +212,17 @@ int row_of(struct traces *t, const uint8_t key[16], struct trace_row **row)
 	return 0;
 }
 
+static void note_asked(struct traces *t, int64_t id)
+{
+	struct asked *a = &t->asked;
+
+	a->id[(a->first + a->n) % ASKED_MAX] = id;
+	if (a->n < ASKED_MAX)
+		a->n++;
+	else
+		a->first++;
+}
+
 static int touch_new(struct traces *t, const struct span *s, struct trace_row **row)
 {
 	struct touched *x = &t->touched[t->ntouched]; /* row_of() has made room */
@@ -227,6 +239,8 @@ static int touch_new(struct traces *t, const struct span *s, struct trace_row **
 		return r;
 	t->ntouched++;
 	t->added++;
+	if (t->asking)
+		note_asked(t, x->now.id);
 	note_lately(t, s->key);
 	*row = &x->now;
 	return 0;
@@ -400,6 +414,7 @@ int rows_begin(struct traces *t)
 	int r = !t->db.sqlite || db_log_full(&t->db) ? -EIO : db_begin(&t->db);
 
 	t->ntouched = 0;
+	t->asking = false;
 	t->join_until_ns = clock_mono_ns() + TRACES_DEMAND_MS * 1000000ull;
 	t->late = false;
 	t->added = t->added_spans = t->counted = t->released = 0;
