@@ -135,7 +135,8 @@ static void it_ends_by_itself(void **state)
 	assert_true(mono_ms() - start >= 3900);
 	for (int i = 0; i < 20; i++)
 		assert_int_equal(ask(), 200);
-	assert_null(strstr(sh("meshctl get faults")->out, service));
+	/* agent and meshd have a clock each, and who runs first is the machine's to say */
+	eventually(5000, !strstr(sh("meshctl get faults")->out, service));
 }
 
 static void it_ends_also_while_meshd_is_away(void **state)
