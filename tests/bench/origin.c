@@ -18,9 +18,11 @@
  * `Upgrade` answers 101 and then echoes every byte. These are not counted as requests:
  *
  *   GET /__stats              what arrived; with from=US&to=US also how many requests then (seen)
- *   GET /__set?status=500&fail=4&of=5    from now on the first 4 of every 5 answers are 500
- * (without fail and of: all), each after delay=MS, with hang=1 never, with hold=1 at the next
- * /__set; /health says health=N. What is not said is as it was in the beginning GET /health
+ *   GET /__set?status=500&fail=4&of=5
+ *             from now on the first 4 of every 5 answers are 500 (without fail and of: all), each
+ *             after delay=MS, with hang=1 never, with hold=1 at the next /__set; /health says
+ *             health=N. What is not said is as it was in the beginning
+ *   GET /health
  */
 #include "lib/clock.h"
 #include "lib/loop.h"
@@ -31,6 +33,7 @@
 
 #include <signal.h>
 #include <stdarg.h>
+#include <sys/queue.h>
 
 #define IN_MAX	 (64u << 10)
 #define OUT_MAX	 (32u << 10)
@@ -43,9 +46,9 @@ enum phase { HEAD, STALL, BODY, DELAY, ANSWER, TUNNEL, CLOSE };
 struct conn {
 	struct watch w;
 	struct timer timer;
-	struct conn *held, **held_by; /* in the list of those that are */
 	enum phase phase;
-	bool stats, close, head_only, chunked, want_out;
+	LIST_ENTRY(conn) link; /* while it is held */
+	bool held, stats, close, head_only, chunked, want_out;
 	uint64_t answered;
 	char in[IN_MAX], out[OUT_MAX];
 	size_t in_at, in_len, out_at, out_len;
@@ -87,7 +90,7 @@ static struct {
 static uint64_t arrivals[ARRIVALS]; /* us, of the last requests */
 static struct ask mode;		    /* what /__set said last */
 static uint64_t turn;		    /* answers since then */
-static struct conn *all_held;
+static LIST_HEAD(, conn) all_held;
 static char *filler; /* --size bytes of x */
 
 static void conn_run(struct conn *c);
@@ -235,30 +238,12 @@ static bool answer_body(struct conn *c)
 /* --- a connection ------------------------------------------------------------------------------
  */
 
-static void hold(struct conn *c)
-{
-	c->held = all_held;
-	c->held_by = &all_held;
-	if (all_held)
-		all_held->held_by = &c->held;
-	all_held = c;
-}
-
-static void let_go(struct conn *c)
-{
-	if (!c->held_by)
-		return;
-	*c->held_by = c->held;
-	if (c->held)
-		c->held->held_by = c->held_by;
-	c->held_by = NULL;
-}
-
 static void conn_free(struct conn *c)
 {
 	int fd = c->w.fd;
 
-	let_go(c);
+	if (c->held)
+		LIST_REMOVE(c, link);
 	timer_cancel(&loop, &c->timer);
 	loop_del(&loop, &c->w);
 	close(fd);
@@ -299,8 +284,9 @@ static void on_timer(struct timer *t)
 
 static void answer_held(void)
 {
-	for (struct conn *c; (c = all_held);) {
-		let_go(c);
+	for (struct conn *c; (c = LIST_FIRST(&all_held));) {
+		LIST_REMOVE(c, link);
+		c->held = false;
 		c->phase = ANSWER;
 		answer_head(c);
 		conn_run(c);
@@ -403,8 +389,9 @@ static int request_done(struct conn *c)
 	}
 	if (c->ask.delay || c->ask.hang || c->ask.hold) {
 		c->phase = DELAY;
-		if (c->ask.hold)
-			hold(c);
+		c->held = c->ask.hold;
+		if (c->held)
+			LIST_INSERT_HEAD(&all_held, c, link);
 		else if (!c->ask.hang)
 			timer_arm(&loop, &c->timer, c->ask.delay, on_timer);
 		return 0;
