@@ -12,6 +12,10 @@
 #define BUCKETS 1024
 #define OTHER	"other"
 
+/* Of one series in a batch: one with more is refused, with all of its batch (docs/telemetry.md). */
+#define COUNT_MOST  UINT32_MAX
+#define AMOUNT_MOST (1ULL << 48) /* bytes, microseconds */
+
 /* Who has so many kinds of latency gets a count for each, which takes no search; so many do. */
 #define DENSE_FROM 8
 #define DENSE_MAX  64
@@ -266,12 +270,12 @@ void series_add(struct series *t, const struct series_key *k, struct series_plac
 
 /* --- taking --- */
 
-/* JSON holds whole numbers up to there. */
-static void number(struct buf *out, const char *key, uint64_t n)
+/* Only a worker that lies has more than meshd takes: what the others counted goes with it. */
+static void number(struct buf *out, const char *key, uint64_t n, uint64_t most)
 {
 	buf_char(out, ',');
 	buf_key(out, key);
-	buf_u64(out, n < 1ULL << 53 ? n : 1ULL << 53);
+	buf_u64(out, n < most ? n : most);
 }
 
 /* Without printf(): rings are read in the same loop, and there may be thousands of these. */
@@ -289,11 +293,11 @@ static void write_entry(const struct series_entry *e, struct buf *out)
 	buf_member(out, "version", e->names + e->version);
 	buf_char(out, ',');
 	buf_member(out, "outcome", outcomes[e->outcome % 4]);
-	number(out, "requests", e->requests);
-	number(out, "errors", e->outcome >= SERIES_ERROR ? e->requests : 0);
-	number(out, "sumUs", e->sum_ns / 1000);
-	number(out, "bytesIn", e->bytes_in);
-	number(out, "bytesOut", e->bytes_out);
+	number(out, "requests", e->requests, COUNT_MOST);
+	number(out, "errors", e->outcome >= SERIES_ERROR ? e->requests : 0, COUNT_MOST);
+	number(out, "sumUs", e->sum_ns / 1000, AMOUNT_MOST);
+	number(out, "bytesIn", e->bytes_in, AMOUNT_MOST);
+	number(out, "bytesOut", e->bytes_out, AMOUNT_MOST);
 	buf_char(out, ',');
 	buf_key(out, "histogram");
 	if (e->dense)
