@@ -25,6 +25,7 @@
 #define NS_MAX	     9.2e18 /* of a 64-bit time */
 #define EXACT	     9007199254740992.0
 #define KEY_MAX	     256 /* bytes of the name of an attribute */
+#define FOREIGN_MAX  128 /* attributes of an application, as many as the SDKs send unless told */
 
 /* --- attributes ---------------------------------------------------------------------- */
 
@@ -173,15 +174,19 @@ static void add_number(struct attributes *a, const char *name, const cJSON *v)
 		add_double(a, name, v);
 }
 
-/* Of an application's span: {"NAME":VALUE}. */
+/* Of an application's span: {"NAME":VALUE}. A name is looked for among those before it, so what one
+ * costs must not grow with their number. */
 static void add_foreign(struct attributes *a, const cJSON *own)
 {
 	const cJSON *v;
+	int n = 0;
 
 	if (!cJSON_IsObject(own))
 		return;
 	a->foreign = true;
 	cJSON_ArrayForEach (v, own) {
+		if (n++ == FOREIGN_MAX)
+			break;
 		if (!*v->string || strlen(v->string) > KEY_MAX)
 			continue;
 		if (cJSON_IsString(v))
