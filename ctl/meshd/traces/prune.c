@@ -8,6 +8,7 @@
 #define PRUNE_NS      (4 * 1000000ull) /* at most so long in one step */
 #define SHRINK_MIN    (1 << 20) /* free bytes that stay in the file: they are used again soon */
 #define SIZE_HEADROOM 16	/* a part of the size is left for what one call adds */
+#define PASS_MAX      512 /* traces that were asked for, and stay, are passed over in one step */
 
 static bool too_big(struct traces *t)
 {
@@ -18,12 +19,13 @@ static bool too_big(struct traces *t)
 }
 
 /* Who asks must not empty the file of all else: but for the newest of them, traces that are there
- * because somebody asked go first, unless they became something else since. */
-static int find_asked(struct traces *t, struct trace_row *row)
+ * because somebody asked go first, unless they became something else since. *passed: how many of
+ * these were passed over in this step; each is a look into the file. */
+static int find_asked(struct traces *t, struct trace_row *row, unsigned *passed)
 {
 	struct asked *a = &t->asked;
 
-	while (a->n > TRACES_DEMAND_BURST) {
+	for (; a->n > TRACES_DEMAND_BURST && *passed < PASS_MAX; ++*passed) {
 		int r = db_trace_by_id(&t->db, a->id[a->first++ % ASKED_MAX], row);
 
 		a->n--;
@@ -34,11 +36,11 @@ static int find_asked(struct traces *t, struct trace_row *row)
 }
 
 /* Too much: these, else what was listed first goes; else what came too long ago. */
-static int find_one(struct traces *t, struct trace_row *row, bool *asked)
+static int find_one(struct traces *t, struct trace_row *row, unsigned *passed, bool *asked)
 {
 	int64_t before_ms = (int64_t)clock_wall_ms() - (int64_t)t->o.age_ms;
 	bool big = too_big(t);
-	int r = big ? find_asked(t, row) : -ENOENT;
+	int r = big ? find_asked(t, row, passed) : -ENOENT;
 
 	*asked = !r;
 	if (r != -ENOENT)
@@ -78,8 +80,9 @@ void prune(struct traces *t, uint64_t spans_added)
 {
 	uint64_t end = clock_mono_ns() + PRUNE_NS, gone = 0, spans = 0;
 	struct trace_row *row = &t->touched[0].now;
+	unsigned passed = 0;
 	bool asked;
-	int r = find_one(t, row, &asked);
+	int r = find_one(t, row, &passed, &asked);
 
 	if (r || db_begin(&t->db))
 		return;
@@ -89,7 +92,7 @@ void prune(struct traces *t, uint64_t spans_added)
 		spans += (uint64_t)row->spans;
 		if (r || (spans > 2 * spans_added && clock_mono_ns() > end))
 			break;
-		r = find_one(t, row, &asked);
+		r = find_one(t, row, &passed, &asked);
 	}
 	prune_end(t, r, gone);
 }
