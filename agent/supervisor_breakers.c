@@ -13,6 +13,13 @@ const char *endpoint_status_name(uint32_t status)
 					     : "healthy";
 }
 
+/* What workers count is what a worker that lies wrote: meshd takes no number above 2^53, and then
+ * nothing of all that it stands in. */
+static unsigned long long counted(uint64_t n)
+{
+	return n < 1ULL << 53 ? n : 1ULL << 53;
+}
+
 void breaker_json(struct buf *b, const struct breaker_view *v)
 {
 	buf_printf(b,
@@ -20,8 +27,7 @@ void breaker_json(struct buf *b, const struct breaker_view *v)
 		   "\"requests\":%u,\"failures\":%u,\"consecutive\":%llu,\"opened\":%llu",
 		   breaker_state_name(v->state), v->held ? "true" : "false",
 		   (unsigned long long)v->since_ms, (unsigned long long)v->for_ms, v->level,
-		   v->tally.total, v->tally.failed, (unsigned long long)v->consecutive,
-		   (unsigned long long)v->opened);
+		   v->tally.total, v->tally.failed, counted(v->consecutive), counted(v->opened));
 }
 
 static void one(struct buf *b, const char *service, const char *endpoint,
