@@ -157,7 +157,7 @@ static void info_from(const struct identity *id, const struct cgroup *c, const s
 	strcpy(out->service, id->service);
 	strcpy(out->instance, id->instance);
 	strcpy(out->version, id->version);
-	snprintf(out->path, sizeof(out->path), "%s", c->path);
+	identity_path_text(c->path, out->path, sizeof(out->path));
 }
 
 static void refuse(struct member *m, const struct cgroup *c, int err)

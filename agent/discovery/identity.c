@@ -3,6 +3,7 @@
 #include "agent/discovery/identity.h"
 
 #include "lib/name.h"
+#include "lib/utf8.h"
 #include "lib/weight.h"
 
 #include <fcntl.h>
@@ -139,4 +140,18 @@ bool identity_merge(const struct identity *path, const struct identity *env, int
 	if (!*out->version)
 		strcpy(out->version, "v1");
 	return true;
+}
+
+void identity_path_text(const char *path, char *out, size_t cap)
+{
+	const unsigned char *p = (const unsigned char *)out;
+	size_t len = strnlen(path, cap - 1), n;
+
+	memcpy(out, path, len);
+	out[len] = 0;
+	for (size_t i = 0; i < len; i += n ? n : 1) {
+		n = utf8_len(p + i, len - i);
+		if (!n || p[i] < 0x20 || p[i] == 0x7f || utf8_is_c1(p + i, n))
+			memset(out + i, '?', n ? n : 1);
+	}
 }

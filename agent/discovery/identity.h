@@ -33,5 +33,9 @@ bool identity_read_environ(int pid, struct identity *out);
  * service); without such a path the environment names all. False: nobody. */
 bool identity_merge(const struct identity *path, const struct identity *env, int pid,
 		    struct identity *out);
+/* The path of a cgroup as it is shown: its end is cut to `cap` bytes, and what is no UTF-8 or would
+ * steer a terminal is '?'. Who may make a cgroup may call it anything but a line feed, and of who
+ * reports such a name meshd takes nothing. */
+void identity_path_text(const char *path, char *out, size_t cap);
 
 #endif

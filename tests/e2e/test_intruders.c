@@ -143,6 +143,21 @@ static void who_listens_without_end_stops_nobody(void **state)
 	assert_true(metric("mesh_hook_total", "\"passed-stale\"", NULL) == stale);
 }
 
+/* Whoever may make cgroups of his own may call them anything but a line feed; meshd takes no
+ * control characters, and with one of them nothing of all that the agent says. */
+static void a_cgroup_with_a_strange_name_hides_nobody(void **state)
+{
+	pid_t odd;
+
+	sh("mkdir \"$(printf '/sys/fs/cgroup/a\\033[2J\\377')\"");
+	odd = spawn("odd", "cd /sys/fs/cgroup/a* && echo $$ >cgroup.procs && cd / && "
+			   "MESH_SERVICE=odd MESH_INSTANCE=o1 exec origin --port 8000");
+	eventually(10000, registered("odd", "o1"));
+	instance_ready(instance_start("web", "w1", "--netns", "origin --port 8000"));
+	reap(&odd, SIGKILL);
+	eventually(5000, sh("rmdir /sys/fs/cgroup/a*")->status == 0);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest stories[] = {
@@ -150,6 +165,7 @@ int main(int argc, char **argv)
 		STORY(addresses_of_the_host_are_not_taken_by_a_namespace_that_adds_them),
 		STORY(a_socket_bound_to_an_address_that_is_not_there_takes_no_calls),
 		STORY(who_listens_without_end_stops_nobody),
+		STORY(a_cgroup_with_a_strange_name_hides_nobody),
 	};
 
 	if (argc == 2 && !strcmp(argv[1], "bind-freely"))

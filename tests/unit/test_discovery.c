@@ -51,6 +51,29 @@ static void the_path_that_meshctl_makes_names_service_and_instance(void **state)
 	}
 }
 
+static void a_path_is_shown_without_what_steers_a_terminal(void **state)
+{
+	static const struct {
+		const char *path, *shown;
+	} cases[] = {
+		{"/mesh/a/b", "/mesh/a/b"},
+		{"/a\033[2J\t\x7f", "/a?[2J??"},
+		{"/\xff\xc3", "/??"},
+		{"/\xc2\x9b[1", "/??[1"},
+		{"/\xc3\xa4", "/\xc3\xa4"},
+		{"/12345678901\xc3\xa4", "/12345678901\xc3\xa4"},
+		{"/123456789012\xc3\xa4", "/123456789012?"}, /* the rest is cut off */
+		{"/12345678901234567890", "/1234567890123"},
+		{"", ""},
+	};
+	char out[15];
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		identity_path_text(cases[i].path, out, sizeof(out));
+		assert_string_equal(out, cases[i].shown);
+	}
+}
+
 #define environment(text, id) identity_from_environ(text, sizeof(text), id)
 
 static void the_environment_names_the_rest(void **state)
@@ -193,6 +216,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_path_that_meshctl_makes_names_service_and_instance),
+		cmocka_unit_test(a_path_is_shown_without_what_steers_a_terminal),
 		cmocka_unit_test(the_environment_names_the_rest),
 		cmocka_unit_test(a_weight_is_a_whole_number_from_1_to_1000),
 		cmocka_unit_test(values_that_make_no_sense_are_as_if_not_said),
