@@ -208,6 +208,30 @@ static void what_was_asked_for_and_stays_is_passed_over_in_steps(void **state)
 	assert_int_equal(a->n, TRACES_DEMAND_BURST);
 }
 
+/* Which an asker brought back, and more than once. */
+static void a_span_is_counted_once_however_often_it_is_listed(void **state)
+{
+	struct asked *a = &store->asked;
+	uint64_t size = store->o.size;
+
+	store->first = store->quiet = store->more = (struct bucket){0}; /* nothing is due */
+	assert_int_equal(record_one(1, (struct rec){.trace = "t", .id = 1}), 0);
+	assert_int_equal(record_one(1, (struct rec){.trace = "t", .id = 2, .unsampled = true}), 0);
+	for (unsigned round = 1; round <= 3; round++) {
+		a->n = 0;
+		assert_int_equal(spans_of("t"), 2);
+		assert_int_equal(counts().listed, 2 * round);
+		assert_int_equal(counts().stored, 2);
+		for (uint32_t i = 0; i < TRACES_DEMAND_BURST; i++)
+			a->id[(a->first + a->n++) % ASKED_MAX] = 1000000 + i;
+		store->o.size = 1; /* too much is there */
+		traces_sweep(store, 1000 * round);
+		store->o.size = size;
+		assert_int_equal(counts().pruned_traces, round);
+	}
+	assert_int_equal(counts().undecided, 0);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup_store, teardown_dir)
@@ -223,6 +247,7 @@ int main(void)
 		T(with_its_file_it_is_gone),
 		T(what_was_asked_for_goes_first),
 		T(what_was_asked_for_and_stays_is_passed_over_in_steps),
+		T(a_span_is_counted_once_however_often_it_is_listed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

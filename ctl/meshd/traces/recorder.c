@@ -138,8 +138,10 @@ static void drop_oldest(struct recorder *r)
 	for (uint32_t i = 0; i < b->n; i++) {
 		uint16_t flags = r->rec[(b->first + i) & r->mask].flags;
 
-		r->counts.kept_lost += (flags & (RECORDED_LISTED | RECORDED_KEPT)) == RECORDED_KEPT;
-		r->counts.other_lost += !(flags & (RECORDED_LISTED | RECORDED_KEPT));
+		if (flags & (RECORDED_LISTED | RECORDED_ONCE))
+			continue;
+		r->counts.kept_lost += !!(flags & RECORDED_KEPT);
+		r->counts.other_lost += !(flags & RECORDED_KEPT);
 	}
 	r->first += b->n;
 	r->batch_first++;
@@ -366,13 +368,19 @@ void recorder_set_listed(struct recorder *r, uint32_t number)
 	change(r, recorder_batch_of(r, number));
 }
 
+static void unlist(struct recorded *e)
+{
+	if (e->flags & RECORDED_LISTED && !(e->flags & RECORDED_NONE))
+		e->flags = (uint16_t)((e->flags & ~RECORDED_LISTED) | RECORDED_ONCE);
+}
+
 void recorder_set_unlisted(struct recorder *r, uint32_t number)
 {
 	struct recorded *e = recorder_at(r, number);
 
-	if (!e || e->flags & RECORDED_NONE)
+	if (!e)
 		return;
-	e->flags &= (uint16_t)~RECORDED_LISTED;
+	unlist(e);
 	change(r, recorder_batch_of(r, number));
 }
 
@@ -407,12 +415,10 @@ void recorder_restore(struct recorder *r)
 
 void recorder_unlist(struct recorder *r)
 {
-	static const uint8_t none[BITS_MAX];
-
-	for (uint32_t i = 0; i < r->nbatches; i++) {
-		put_bits(r, recorder_batch(r, i), none);
+	for (uint32_t n = r->first; n != r->next; n++)
+		unlist(&r->rec[n & r->mask]);
+	for (uint32_t i = 0; i < r->nbatches; i++)
 		change(r, i);
-	}
 	recorder_save(r);
 }
 

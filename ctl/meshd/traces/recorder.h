@@ -42,6 +42,7 @@ enum recorded_flags {
 	RECORDED_NONE = 64,  /* no span: it has no trace; RECORDED_LISTED, too */
 	RECORDED_ROOT = 128, /* it has no parent */
 	RECORDED_DUE = 256,  /* the reader's: it will be listed without being asked for */
+	RECORDED_ONCE = 512, /* it was listed once, and what became of it is counted */
 };
 
 /* Of one that was checked. */

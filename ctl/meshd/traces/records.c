@@ -80,7 +80,7 @@ bool record_too_old(struct traces *t, uint32_t number)
 /* As of a span (traces.c). */
 static void count_instead(struct traces *t, uint32_t number, uint64_t *count)
 {
-	*count += !(recorder_at(t->recorder, number)->flags & RECORDED_KEPT);
+	*count += !(recorder_at(t->recorder, number)->flags & (RECORDED_KEPT | RECORDED_ONCE));
 }
 
 /* -EINVAL: it makes no sense, or is not in the file as it was. */
@@ -99,6 +99,7 @@ static int read_span(struct traces *t, uint32_t number, struct record_batch_view
 	}
 	batch = recorder_batch_of(t->recorder, number);
 	s->came_ms = recorder_batch(t->recorder, batch)->came_ms;
+	s->again = recorder_at(t->recorder, number)->flags & RECORDED_ONCE;
 	return 0;
 }
 

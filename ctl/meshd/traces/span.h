@@ -35,6 +35,7 @@ struct span {
 	bool cut_off;	  /* its answer began well, and was not brought to its end */
 	const char *node; /* of the agent; NULL: an application's own */
 	uint64_t came_ms; /* as the recorder has it, wall clock; 0: it comes just now */
+	bool again;	  /* it is there no more, but was a row already */
 	/* the whole of it, one of the two */
 	const cJSON *json;
 	const struct record *record;

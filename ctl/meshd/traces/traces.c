@@ -120,13 +120,20 @@ void traces_count(struct traces *t, struct traces_counts *out)
 
 /* --- what is exported ------------------------------------------------------------------ */
 
+/* Was it exported and counted as stored before it is a row? When it came, as a record with which
+ * its trace is kept, or when it was a row before. */
+static bool was_taken(const struct span *s)
+{
+	return s->again || (s->came_ms && span_keeps_trace(s));
+}
+
 /* Not before it is stored: an application that is told of a failure sends it again. What finds no
  * memory is not exported. */
 static void offer_later(struct traces *t, const struct span *s)
 {
 	cJSON *json = NULL;
 
-	if (!t->offers || (s->record && span_keeps_trace(s))) /* it was, when it came */
+	if (!t->offers || s->again || (s->record && span_keeps_trace(s))) /* it was, when it came */
 		return;
 	if (s->record && otlp_has_room(t->o.otlp))
 		json = span_of_record_json(s->batch, s->record);
@@ -319,7 +326,7 @@ static void take_edge(struct trace_row *row, const struct span *s)
  * is counted once. */
 static void count_instead(struct traces *t, const struct span *s, uint64_t *count)
 {
-	*count += !(s->came_ms && span_keeps_trace(s));
+	*count += !was_taken(s);
 }
 
 /* Of a trace that is kept, or (row NULL) will be with this span. false: it was counted. */
@@ -349,7 +356,7 @@ int row_add(struct traces *t, struct trace_row *row, const struct span *s)
 	row->spans++;
 	row->errors += s->error;
 	t->added_spans++;
-	t->counted += s->came_ms && span_keeps_trace(s);
+	t->counted += was_taken(s);
 	offer_later(t, s);
 	return take_names(t, row, s);
 }
