@@ -147,6 +147,7 @@ void api_otlp_post(struct request *r)
 		fail(r, refused); /* 503: an exporter sends it again */
 		return;
 	}
+	traces_refuse(r->meshd->traces, rejected);
 	if (refused && !rejected)
 		snprintf(why, sizeof(why), "larger than %d bytes, or beyond %d of a trace",
 			 SPAN_BODY_MAX, TRACES_SPANS_MAX);

@@ -154,6 +154,9 @@ static void bad_spans_are_counted_and_the_rest_is_taken(void **state)
 		assert_int_equal(call("POST", "/v1/traces", body), 200);
 		assert_body("{'partialSuccess':{'rejectedSpans':'1','errorMessage':'");
 	}
+	assert_int_equal(call("GET", "/metrics", NULL), 200);
+	assert_body("mesh_spans_received_total{result='invalid'} 9");
+	assert_body("mesh_spans_dropped_total 9");
 	assert_string_equal(json_str(first_span(TRACE), "service", ""), "shop---basket");
 }
 

@@ -508,6 +508,11 @@ void traces_lose(struct traces *t, uint64_t n)
 	t->counts.failed += n;
 }
 
+void traces_refuse(struct traces *t, uint64_t n)
+{
+	t->counts.invalid += n;
+}
+
 void traces_want(struct traces *t, const char *node, cJSON *array)
 {
 	tail_tell(t->tail, node, t->now_ms, array);

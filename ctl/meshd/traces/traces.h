@@ -81,6 +81,8 @@ int traces_take_records(struct traces *t, const struct record_batch_view *batche
 bool traces_list_due(struct traces *t, uint64_t now_ms);
 /* So many spans came that nobody here can read: they count as failed. */
 void traces_lose(struct traces *t, uint64_t n);
+/* So many spans came that make no sense: they count as invalid. */
+void traces_refuse(struct traces *t, uint64_t n);
 /* Adds the ids (32 hex digits) of the traces whose spans that node is to send, kept or not. Says an
  * id again now and then, because answers get lost. */
 void traces_want(struct traces *t, const char *node, cJSON *array);
