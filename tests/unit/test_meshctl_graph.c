@@ -252,6 +252,42 @@ static void svg_is_well_formed_and_says_it_all(void **state)
 	free(text);
 }
 
+/* The line that begins with that text. */
+static const char *line_of(const char *text, const char *begin)
+{
+	static char line[1024];
+	const char *at = strstr(text, begin);
+
+	if (!at)
+		fail_msg("no %s in %s", begin, text);
+	snprintf(line, sizeof(line), "%.*s", (int)strcspn(at, "\n"), at);
+	return line;
+}
+
+/* Grey is well, orange some errors, red many of them, or a breaker that is open. */
+static void dot_says_it_all(void **state)
+{
+	static const char *const want[][4] = {
+		{"\t\"gateway\" [", "dashed", "#57606a", "gateway: gateway"},
+		{"\t\"frontend\" [", "solid", "#57606a", "1 of 1 endpoints healthy, 5.00/s"},
+		{"\t\"backend\" [", "solid", "#cf222e", "1 of 2 endpoints healthy"},
+		{"\t\"gateway\" -> \"frontend\" [", "label=\"5.00/s\"", "#57606a", "0% errors"},
+		{"\t\"frontend\" -> \"backend\" [", "label=\"5.00/s 10.0%\"", "#cf222e",
+		 "p50 1.00ms, p95 -, p99 9.00ms, breaker open, split v1 90%, v2 10%"},
+		{"\t\"backend\" -> \"database\" [", "penwidth=6.00", "#bc4c00", "1.0% errors"},
+	};
+	char *text = dot_of(demo);
+
+	for (size_t i = 0; i < sizeof(want) / sizeof(*want); i++) {
+		const char *line = line_of(text, want[i][0]);
+
+		for (int k = 1; k < 4; k++)
+			if (!strstr(line, want[i][k]))
+				fail_msg("no %s in %s", want[i][k], line);
+	}
+	free(text);
+}
+
 static const char hostile[] = "{\"nodes\":[{\"name\":\"<script>&\\\"'\\u0001\\\\\",\"status\":\"]]>"
 			      "\\n\"},{\"name\":7},{},"
 			      "{\"name\":\"\xff\xfe\"},{\"name\":\"\xef\xbf\xbf\"}],"
@@ -332,6 +368,7 @@ int main(void)
 		cmocka_unit_test(any_graph_is_laid_out),
 		cmocka_unit_test(the_order_of_the_answer_changes_no_picture),
 		cmocka_unit_test(svg_is_well_formed_and_says_it_all),
+		cmocka_unit_test(dot_says_it_all),
 		cmocka_unit_test(names_cannot_break_out),
 		cmocka_unit_test(an_empty_map_is_a_picture_too),
 		cmocka_unit_test(large_maps_are_drawn),

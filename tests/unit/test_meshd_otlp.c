@@ -96,7 +96,9 @@ static void attributes_are_those_of_the_conventions(void **state)
 		{"mesh.cause", "\"breaker-open\""},
 		{"mesh.request_id", "\"r-1\""},
 		{"mesh.tries", "\"2\""},
+		{"mesh.bytes_in", "\"10\""},
 		{"mesh.bytes_out", "\"5120000000\""},
+		{"mesh.head_ms", "11.9"},
 		{"mesh.upstream_ms", "11.2"},
 		{"mesh.trace_aliases", "{\"values\":[{\"stringValue\":\"order-17\"}]}"},
 	};
@@ -113,8 +115,52 @@ static void attributes_are_those_of_the_conventions(void **state)
 	assert_string_equal(json_str(e, "timeUnixNano", ""), "1763868000134956000");
 	assert_attribute(e, "mesh.endpoint", "\"backend-2\"");
 	assert_attribute(e, "mesh.cause", "\"connect-failed\"");
+	assert_attribute(e, "mesh.duration_ms", "0.5");
 	assert_attribute(e, "mesh.connection_reused", "false");
 	assert_attribute(e, "http.response.status_code", NULL);
+	stop();
+}
+
+/* What a request does not say has no attribute, and what the conventions do not know has theirs. */
+static void attributes_fit_any_request(void **state)
+{
+	static const struct {
+		const char *method, *host, *source, *want[6];
+	} cases[] = {
+		{"PURGE",
+		 "[fd00:201::7]:81",
+		 "unknown",
+		 {"\"_OTHER\"", "\"PURGE\"", "\"fd00:201::7\"", "\"81\"", NULL, "HTTP"}},
+		{"GET",
+		 "fd00:201::7",
+		 "none",
+		 {"\"GET\"", NULL, "\"fd00:201::7\"", NULL, NULL, "GET"}},
+		{"QUERY",
+		 "",
+		 "gateway",
+		 {"\"QUERY\"", NULL, "\"s\"", NULL, "\"gateway\"", "QUERY"}},
+	};
+	static const char *const keys[] = {"http.request.method", "http.request.method_original",
+					   "server.address", "server.port", "client.address"};
+	const size_t n = sizeof(cases) / sizeof(*cases);
+	char text[300];
+
+	START(takes);
+	for (size_t i = 0; i < n; i++) {
+		snprintf(text, sizeof(text),
+			 "{'id':'%zu','traceId':'x','service':'s','method':'%s','path':'/','host':"
+			 "'%s','source':'%s','startTime':%zu,'duration':1,'kind':'request',"
+			 "'statusCode':200,'error':false}",
+			 i, cases[i].method, cases[i].host, cases[i].source, i);
+		offer(text);
+	}
+	settle();
+	assert_all_right();
+	for (size_t i = 0; i < n; i++) {
+		for (size_t k = 0; k < sizeof(keys) / sizeof(*keys); k++)
+			assert_attribute(span_at((int)i), keys[k], cases[i].want[k]);
+		assert_string_equal(json_str(span_at((int)i), "name", ""), cases[i].want[5]);
+	}
 	stop();
 }
 
@@ -197,6 +243,10 @@ static void whatever_a_client_sends_stays_in_form(void **state)
 
 static void spans_of_applications_are_what_they_say(void **state)
 {
+	static const char *const kinds[] = {"",	      "internal", "server",
+					    "client", "producer", "consumer"};
+	char text[160];
+
 	START(takes);
 	offer("{'id':'a1','traceId':'t','service':'s','operation':'load "
 	      "items','startTime':5,'duration':"
@@ -204,8 +254,17 @@ static void spans_of_applications_are_what_they_say(void **state)
 	offer("{'id':'a2','traceId':'t','service':'s','operation':'send','kind':'producer','"
 	      "startTime':5,"
 	      "'duration':0,'error':false}");
+	for (int i = 1; i <= 5; i++) {
+		snprintf(text, sizeof(text),
+			 "{'id':'b%d','traceId':'t','service':'s','operation':'x','kind':'%s',"
+			 "'startTime':%d,'duration':0,'error':false}",
+			 i, kinds[i], 5 + i);
+		offer(text);
+	}
 	settle();
 	assert_all_right();
+	for (int i = 1; i <= 5; i++)
+		assert_int_equal(json_num(span_at(1 + i), "kind", 0), i);
 	assert_string_equal(json_str(span_at(0), "name", ""), "load items");
 	assert_int_equal(json_num(span_at(0), "kind", 0), 1);
 	assert_int_equal(json_num(cJSON_GetObjectItem(span_at(0), "status"), "code", 0), 2);
@@ -439,6 +498,7 @@ int main(void)
 		cmocka_unit_test(the_receiver_is_strict),
 		cmocka_unit_test(a_hop_is_a_span_of_the_callee),
 		cmocka_unit_test(attributes_are_those_of_the_conventions),
+		cmocka_unit_test(attributes_fit_any_request),
 		cmocka_unit_test(errors_are_those_of_opentelemetry),
 		cmocka_unit_test(whatever_a_client_sends_stays_in_form),
 		cmocka_unit_test(spans_of_applications_are_what_they_say),

@@ -312,6 +312,9 @@ static void b3_in_several_headers(void **state)
 	sent("X-B3-TraceId: 4BF92F3577B34DA6A3CE929D0E0E4736\nX-B3-SpanId: 00F067AA0BA902B7\n");
 	assert_memory_equal(last.hex, TRACE, 32);
 	assert_memory_equal(last.parent_text, PARENT, 16);
+	assert_int_equal(last.decision, TRACE_UNDECIDED);
+	sent(IDS(TRACE) "X-B3-Sampled: true\n");
+	assert_int_equal(last.decision, TRACE_YES);
 }
 
 #define PLAIN(id) "x-trace-id: " id "\n"
