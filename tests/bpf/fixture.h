@@ -201,6 +201,15 @@ __attribute__((unused)) static int accept_within(int listener, int ms)
 	return poll(&p, 1, ms) == 1 ? accept4(listener, NULL, NULL, SOCK_CLOEXEC) : -1;
 }
 
+/* The connection has to be there. */
+__attribute__((unused)) static void came_to(int listener)
+{
+	int fd = accept_within(listener, WAIT_MS);
+
+	assert_true(fd >= 0);
+	close(fd);
+}
+
 __attribute__((unused)) static uint64_t counter(enum mesh_counter c)
 {
 	uint64_t all[MESH_C_MAX];

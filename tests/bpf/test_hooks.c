@@ -117,7 +117,7 @@ static void getpeername_shows_what_was_asked_for(void **state)
 
 		assert_int_equal(error, 0);
 		assert_peer(fd, cases[i].ip, port);
-		close(accept_within(cases[i].v6 ? fx.worker6 : fx.worker4, WAIT_MS));
+		came_to(cases[i].v6 ? fx.worker6 : fx.worker4);
 		close(fd);
 	}
 }
@@ -261,7 +261,7 @@ static void device_bound_socket_is_untouched(void **state)
 	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	ok(setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, "lo", 3));
 	ok(connect(fd, (struct sockaddr *)&ss, len));
-	close(accept_within(fx.worker4, WAIT_MS));
+	came_to(fx.worker4);
 	close(fd);
 	ok(system("ip link delete hook0"));
 }
@@ -280,7 +280,7 @@ static void second_connect_starts_afresh(void **state)
 	server = listen_on("127.0.0.1", 0, false);
 	enter("/app");
 	fd = try_connect("127.0.0.1", fx.port4, &error);
-	close(accept_within(fx.worker4, WAIT_MS));
+	came_to(fx.worker4);
 	ok(connect(fd, &unspec, sizeof(unspec)));
 	len = address("127.0.0.1", local_port(server), false, &ss);
 	ok(connect(fd, (struct sockaddr *)&ss, len));

@@ -35,6 +35,31 @@ static void breaker_opens_and_refuses_at_once(void **state)
 	assert_tally(service_tally(), 4, 4); /* its own refusals say nothing of it */
 }
 
+/* It takes connections and ends each of them before it has said a word. */
+static void resets_before_the_first_byte_open_it_too(void **state)
+{
+	rig.service.breaker.min_requests = 4;
+	rig.service.breaker.open_ms = 60000;
+	put_service();
+	serve_one();
+	enter("/app");
+	for (int i = 0; i < 4; i++) {
+		int fd = dial(ASKED), accepted;
+		char c;
+
+		assert_true(fd >= 0);
+		assert_int_equal(breaker_state(), MESH_CLOSED);
+		who_has(&accepted);
+		reset(accepted);
+		assert_int_equal(read(fd, &c, 1), -1);
+		close(fd);
+		eventually(!open_at(0));
+	}
+	assert_int_equal(breaker_state(), MESH_OPEN);
+	assert_int_equal(dial(ASKED), -ECONNREFUSED);
+	assert_int_equal(accept_within(rig.server[0], 0), -1);
+}
+
 static void trip(void)
 {
 	arrays->svc_stats[SERVICE].breaker =
@@ -102,6 +127,30 @@ static void probe_that_never_left_is_given_back(void **state)
 	who_has(&accepted);
 	close(fd);
 	close(accepted);
+}
+
+static void probe_of_an_endpoint_that_never_left_is_given_back(void **state)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = address(ASKED, ASKED_P, false, &ss);
+	struct mesh_ep_stat *st = &arrays->ep_stats[0];
+	int fd;
+
+	serve_one();
+	put_endpoint(0, "172.31.0.1", 1, 0, fx.netns); /* no route leads there */
+	rig.service.breaker.open_ms = 60000;
+	put_service();
+	st->breaker = mesh_breaker_word(MESH_OPEN, 0, 0, 0, clock_mono_ns() / 1000000 - 120000);
+	enter("/app");
+	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(connect(fd, (struct sockaddr *)&ss, len), -1);
+	assert_int_equal(errno, ENETUNREACH);
+	assert_int_equal(mesh_breaker_state(st->breaker), MESH_HALF_OPEN);
+	put_endpoint(0, "127.0.0.1", rig.port[0], MESH_EP_LOOPBACK, fx.netns);
+	ok(connect(fd, (struct sockaddr *)&ss, len));
+	assert_int_equal(mesh_breaker_state(st->breaker), MESH_CLOSED);
+	came_to(rig.server[0]);
+	close(fd);
 }
 
 static void ejected_endpoint_is_probed_by_one_connection(void **state)
@@ -256,9 +305,11 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(breaker_opens_and_refuses_at_once),
+		T(resets_before_the_first_byte_open_it_too),
 		T(half_open_lets_one_probe_through),
 		T(failed_probe_opens_it_again),
 		T(probe_that_never_left_is_given_back),
+		T(probe_of_an_endpoint_that_never_left_is_given_back),
 		T(ejected_endpoint_is_probed_by_one_connection),
 		T(probe_of_an_endpoint_without_memory_is_given_back),
 		T(bulkhead_is_exact),
