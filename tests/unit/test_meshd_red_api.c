@@ -273,6 +273,52 @@ static void the_map_shows_calls_services_and_splits(void **state)
 	cJSON_Delete(v);
 }
 
+static void agent_says(const char *node, const char *endpoint, const char *status,
+		       const char *breaker)
+{
+	char path[64], body[512];
+
+	snprintf(path, sizeof(path), "/api/agents/%s", node);
+	snprintf(body, sizeof(body),
+		 "{'endpoints':[{'service':'backend','id':'%s','address':'10.0.0.1','port':1,"
+		 "'status':'%s'}],'breakers':[{'service':'backend','endpoint':null,'state':'%s'},"
+		 "{'service':'backend','endpoint':'%s','state':'open'}]}",
+		 endpoint, status, breaker, endpoint);
+	assert_int_equal(call("PUT", path, body), 200);
+}
+
+static void assert_map(const char *status, const char *breaker)
+{
+	cJSON *v = get("/api/graph");
+	const cJSON *nodes = cJSON_GetObjectItem(v, "nodes"), *n = named(nodes, "name", "backend"),
+		    *e = named(cJSON_GetObjectItem(v, "edges"), "source", "frontend");
+
+	assert_string_equal(json_str(n, "status", ""), status);
+	assert_string_equal(json_str(n, "breaker", ""), breaker);
+	assert_string_equal(json_str(e, "breaker", ""), breaker);
+	/* who only calls has the figures of what it asked */
+	n = named(nodes, "name", "frontend");
+	assert_true(json_num(n, "requests", 0) == 10 && json_num(n, "errors", 0) == 1);
+	assert_string_equal(json_str(n, "status", ""), "unknown");
+	cJSON_Delete(v);
+}
+
+/* The worst that an agent has of a service's breaker; an endpoint that is out is none of it. */
+static void the_map_shows_who_is_not_well(void **state)
+{
+	assert_int_equal(post(1, "frontend", "v1", 9, 0, 1), 200);
+	agent_says("n1", "b-1", "healthy", "closed");
+	agent_says("n2", "b-2", "healthy", "closed");
+	assert_map("healthy", "closed");
+	agent_says("n2", "b-2", "ejected", "half-open");
+	assert_map("degraded", "half-open");
+	agent_says("n1", "b-1", "unhealthy", "open");
+	assert_map("unhealthy", "open");
+	agent_says("n1", "b-1", "healthy", "half-open");
+	agent_says("n2", "b-2", "healthy", "open");
+	assert_map("healthy", "open");
+}
+
 /* What an older agent says of the requests of `meshctl check`. */
 static void the_mesh_s_own_requests_are_in_no_map(void **state)
 {
@@ -392,6 +438,7 @@ int main(void)
 		TEST(a_batch_that_makes_no_sense_is_refused),
 		TEST(large_numbers_are_whole),
 		TEST(the_map_shows_calls_services_and_splits),
+		TEST(the_map_shows_who_is_not_well),
 		TEST(the_mesh_s_own_requests_are_in_no_map),
 		TEST(a_fortnight_is_answered_and_stops_nobody),
 	};
