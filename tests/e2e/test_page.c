@@ -133,7 +133,9 @@ static void the_map_stays_still_while_numbers_change_and_others_come(void **stat
 static void a_service_opens_with_its_plots_and_endpoints(void **state)
 {
 	demo();
-	configure("backend", "{\"split\":{\"v1\":90,\"v2\":10}}");
+	configure("backend",
+		  "{\"split\":{\"v1\":90,\"v2\":10},\"routes\":[{\"name\":\"beta\","
+		  "\"match\":{\"headers\":{\"x-user-group\":\"beta\"}},\"split\":{\"v2\":100}}]}");
 	traffic(20);
 	open_map(WIDE);
 	page_click("a.node[data-name=backend] .box");
@@ -144,6 +146,8 @@ static void a_service_opens_with_its_plots_and_endpoints(void **state)
 	page_awaits(AWAITED, "[...document.querySelectorAll('tbody th')].some(e => e.textContent "
 			     "=== 'backend')");
 	page_awaits(AWAITED, "document.querySelector('.parts')?.textContent.includes('v1 90')");
+	page_awaits(AWAITED, "/beta.*x-user-group: beta.*split.*v2/.test("
+			     "document.querySelector('.routes')?.textContent)");
 	page_awaits(AWAITED, "document.querySelector('.guard')?.textContent.includes('closed')");
 	go("#/services/gateway"); /* calls others only */
 	page_awaits(AWAITED,
