@@ -114,6 +114,14 @@ static void rates_and_edges_are_those_of_the_requests(void **state)
 	expect("meshctl top --once -o name", "cache\n");
 	expect("TERM=dumb meshctl top", "healthy");
 	assert_null(strchr(sh("meshctl top")->out, '\033'));
+	configure("backend", "{\"split\":{\"v1\":90,\"v2\":10}}");
+	api("POST", "/api/breakers/backend/open", NULL);
+	assert_int_equal(api_status, 200);
+	eventually(5000, strstr(sh("meshctl edges")->out, "open     v1 90%, v2 10%\n"));
+	expect("meshctl graph", "breaker open, split v1 90%, v2 10%");
+	api("POST", "/api/breakers/backend/reset", NULL);
+	assert_int_equal(api_status, 200);
+	eventually(5000, strstr(sh("meshctl edges")->out, "closed   v1 90%, v2 10%\n"));
 }
 
 static void programs_can_read_it_all(void **state)
