@@ -154,11 +154,12 @@ static void write_services(struct buf *b, const struct meshd *m)
 
 /* --- how it came here --- */
 
+/* Totals of the agent's, which are not known before it has said them to this meshd. */
 static int write_lost(void *arg, const struct red_agent *a)
 {
 	struct buf *b = arg;
 
-	for (int i = 0; i < RED_LOSSES; i++) {
+	for (int i = 0; a->batches && i < RED_LOSSES; i++) {
 		buf_str(b, "mesh_telemetry_lost_total{");
 		exposition_label(b, "node", a->node);
 		buf_printf(b, ",what=\"%s\"} %llu\n", red_lost_words[i],

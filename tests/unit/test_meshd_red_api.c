@@ -98,21 +98,43 @@ static void what_comes_again_is_not_counted_again(void **state)
 	cJSON_Delete(v);
 }
 
-static void a_killed_daemon_has_all_that_it_answered(void **state)
+static void kill_daemon(void)
 {
 	int status;
-	cJSON *v;
 
-	assert_int_equal(post(1, "frontend", "v1", 3, 1, 2), 200);
 	assert_int_equal(kill(daemon_pid, SIGKILL), 0);
 	assert_int_equal(waitpid(daemon_pid, &status, 0), daemon_pid);
 	close(lifeline);
 	daemon_start();
+}
+
+static void a_killed_daemon_has_all_that_it_answered(void **state)
+{
+	cJSON *v;
+
+	assert_int_equal(post(1, "frontend", "v1", 3, 1, 2), 200);
+	kill_daemon();
 	assert_int_equal(post(1, "frontend", "v1", 3, 1, 2), 200);
 	assert_body("'duplicate':true");
 	v = get("/api/metrics/backend");
 	assert_true(json_num(v, "requests", 0) == 6 && json_num(v, "errors", 0) == 2);
 	cJSON_Delete(v);
+}
+
+/* A counter that is 0 for a while would show all of it as lost once more. */
+static void what_an_agent_lost_is_not_lost_again_with_meshd(void **state)
+{
+	static const char line[] = "mesh_telemetry_lost_total{node=\"n1\",what=\"ring\"} ";
+
+	assert_int_equal(post(1, "frontend", "v1", 3, 1, 2), 200);
+	assert_int_equal(call("GET", "/metrics", NULL), 200);
+	assert_non_null(strstr(answer.body, line));
+	kill_daemon();
+	assert_int_equal(call("GET", "/metrics", NULL), 200);
+	assert_null(strstr(answer.body, line)); /* it has not said it yet */
+	assert_int_equal(post(2, "frontend", "v1", 3, 1, 2), 200);
+	assert_int_equal(call("GET", "/metrics", NULL), 200);
+	assert_body("\nmesh_telemetry_lost_total{node='n1',what='ring'} 2\n");
 }
 
 static void one_source_or_version_can_be_asked_for(void **state)
@@ -432,6 +454,7 @@ int main(void)
 		TEST(rate_errors_and_duration_of_a_service),
 		TEST(what_comes_again_is_not_counted_again),
 		TEST(a_killed_daemon_has_all_that_it_answered),
+		TEST(what_an_agent_lost_is_not_lost_again_with_meshd),
 		TEST(one_source_or_version_can_be_asked_for),
 		TEST(nobody_knows_a_service_that_never_was),
 		TEST(a_window_that_makes_no_sense_is_refused),
