@@ -176,6 +176,20 @@ static void namespace_is_blamed_only_once_it_was_reached(void **state)
 	hear_again(1, filler);
 }
 
+/* Only who is reached refuses. */
+static void namespace_that_refuses_is_blamed(void **state)
+{
+	serve_here_and_abroad(OUTER);
+	put_endpoint(1, OUTER, rig.port[1], 0, ABROAD + 4);
+	stop_serving(1);
+	for (uint32_t i = 1; i <= 2; i++) {
+		assert_int_equal(dial(ASKED), -ECONNREFUSED);
+		assert_int_equal(in_a_row(1), i);
+		assert_tally(endpoint_tally(1), i, i);
+		assert_tally(service_tally(), i, i);
+	}
+}
+
 static void one_given_up_early_lets_the_next_try(void **state)
 {
 	int filler[2], error, fd;
@@ -206,6 +220,7 @@ int main(void)
 		T(connect_given_up_counts_as_failed_when_it_took_long),
 		T(namespace_that_no_route_leads_to_is_left_to_a_worker),
 		T(namespace_is_blamed_only_once_it_was_reached),
+		T(namespace_that_refuses_is_blamed),
 		T(one_given_up_early_lets_the_next_try),
 	};
 
