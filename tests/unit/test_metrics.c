@@ -404,6 +404,10 @@ static void the_access_log_is_one_json_object_a_line_whatever_a_client_sends(voi
 	snprintf((char *)(&rec.r + 1), sizeof(rec.text), "%s%s%s%s", method, path, host, rid);
 	assert_int_equal(accesslog_new(file, &log), 0);
 	accesslog_write(log, &rec.r, &names, 1763868000123999999ULL);
+	rec.r.kind = RECORD_TUNNEL;
+	rec.r.flags = RECORD_CLIENT_GONE | RECORD_TRACED;
+	rec.r.trace_id[15] = 0xab;
+	rec.r.span_id[0] = 0xcd;
 	accesslog_write(log, &rec.r, &names, 1763868000123999999ULL);
 	accesslog_flush(log);
 	assert_int_equal(accesslog_lost(log), 0);
@@ -417,7 +421,24 @@ static void the_access_log_is_one_json_object_a_line_whatever_a_client_sends(voi
 		v = json_parse(line, (size_t)(end - line), NULL);
 		assert_non_null(v);
 		assert_string_equal(json_str(v, "time", ""), "2025-11-23T03:20:00.123Z");
+		assert_string_equal(json_str(v, "kind", ""), i ? "tunnel" : "request");
+		assert_int_equal(json_bool(v, "clientGone", -1), i);
+		if (i) {
+			assert_string_equal(json_str(v, "traceId", ""),
+					    "000000000000000000000000000000ab");
+			assert_string_equal(json_str(v, "spanId", ""), "cd00000000000000");
+			assert_true(cJSON_IsNull(cJSON_GetObjectItem(v, "parentSpanId")));
+			assert_int_equal(json_bool(v, "sampled", -1), 0);
+		} else {
+			assert_null(cJSON_GetObjectItem(v, "traceId"));
+		}
+		assert_string_equal(json_str(v, "caller", ""), "front");
 		assert_string_equal(json_str(v, "callee", ""), "back");
+		assert_string_equal(json_str(v, "endpoint", ""), "b-1");
+		assert_string_equal(json_str(v, "version", ""), "v1");
+		assert_string_equal(json_str(v, "method", ""), "GET");
+		assert_string_equal(json_str(v, "host", ""), "h");
+		assert_true(json_num(v, "status", 0) == 200 && json_num(v, "tries", 0) == 2);
 		assert_string_equal(json_str(v, "path", ""), "/\"\n{\"x\":\xef\xbf\xbd\x01");
 		assert_string_equal(json_str(v, "requestId", ""), "id-1");
 		assert_string_equal(json_str(v, "cause", ""), "retry-budget");
