@@ -13,6 +13,7 @@
 #define RENDEZVOUS "/run/mesh/workers"
 #define DRAIN_MS   15000
 #define SETTLED_MS (DRAIN_MS + 10000)
+#define START_MS   60000 /* of an agent; most of it is the kernel's, which looks at programs */
 
 static struct load *captured_load, *gateway_load;
 static uint64_t began_us;
@@ -85,14 +86,19 @@ static int exit_code(pid_t pid)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-static void upgrade(void)
+static void upgrade_to(const char *flags)
 {
 	long from = agent_log_size();
-	pid_t before = agent_succeed("--upgrade");
+	pid_t before = agent_succeed(flags);
 
 	assert_int_equal(exit_code(before), 0);
 	agent_wait();
-	eventually(5000, agent_logged(from, "of before drain"));
+	eventually(START_MS, agent_logged(from, "of before drain"));
+}
+
+static void upgrade(void)
+{
+	upgrade_to("--upgrade");
 }
 
 /* --- stories -----------------------------------------------------------------------------------
@@ -237,7 +243,7 @@ static void a_successor_with_other_maps_that_dies_on_the_way_stops_nothing(void 
 
 		make_maps_strange();
 		before = agent_succeed("--upgrade");
-		eventually(10000, agent_logged(from, steps[i]));
+		eventually(START_MS, agent_logged(from, steps[i]));
 		agent_orphan();
 		assert_int_equal(exit_code(before), 0);
 		for (int j = 0; j < 50; j++) {
@@ -249,7 +255,7 @@ static void a_successor_with_other_maps_that_dies_on_the_way_stops_nothing(void 
 		from = agent_log_size();
 		agent_start("");
 		assert_int_equal(agent_logged(from, "which work by other maps"), i < 2);
-		eventually(5000, agent_logged(from, "of before drain"));
+		eventually(START_MS, agent_logged(from, "of before drain"));
 		eventually(2000, captured());
 		settled_on_one();
 	}
@@ -345,7 +351,7 @@ static void a_successor_that_dies_on_the_way_stops_nothing(void **state)
 		long from = agent_log_size();
 		pid_t before = agent_succeed("--upgrade");
 
-		eventually(10000, agent_logged(from, steps[i]));
+		eventually(START_MS, agent_logged(from, steps[i]));
 		agent_orphan();
 		assert_int_equal(exit_code(before), 0);
 		for (int j = 0; j < 20; j++) {
@@ -356,7 +362,7 @@ static void a_successor_that_dies_on_the_way_stops_nothing(void **state)
 		from = agent_log_size();
 		agent_start("");
 		assert_true(captured());
-		eventually(5000, agent_logged(from, "of before drain"));
+		eventually(START_MS, agent_logged(from, "of before drain"));
 	}
 	settled_on_one();
 	close_load();
@@ -377,34 +383,39 @@ static void after_the_death_of_all_nothing_is_lost_and_the_next_repairs(void **s
 	settled_on_one();
 }
 
-/* Callers that say nothing keep old workers to the end of their time: places run short. */
+/* An old worker says with an answer that it goes, but perhaps not with the first. */
+static void assert_serves_on(struct client *c, bool by_an_old_one)
+{
+	do
+		assert_true(meshed(c));
+	while (by_an_old_one && !was_told(c));
+}
+
+/* Callers that say nothing keep old workers to the end of their time: places run short. Of that
+ * time there is plenty, as four agents have to start in it. */
 static void generations_that_pile_up_wait_for_places(void **state)
 {
 	struct client *kept[5][8]; /* NULL: it was told to go, by a worker that drains */
 
 	open_load();
 	agent_stop(SIGUSR2);
-	agent_start("--workers 6");
+	agent_start("--workers 6 --drain 120");
 	for (int g = 0; g < 5; g++) {
 		for (int i = 0; i < 8; i++) {
 			kept[g][i] = call(who, web->address);
 			assert_true(meshed(kept[g][i]));
-			if (!strcmp(header(kept[g][i], "connection"), "close"))
+			if (was_told(kept[g][i]))
 				kept[g][i] = NULL;
 		}
 		if (g < 4) {
-			pid_t before = agent_succeed("--upgrade --workers 6");
-
-			assert_int_equal(exit_code(before), 0);
-			agent_wait();
+			upgrade_to("--upgrade --workers 6 --drain 120");
 			assert_true(workers_now() <= 15);
 		}
 	}
 	for (int g = 0; g < 5; g++)
 		for (int i = 0; i < 8; i++)
-			if (kept[g][i] && !meshed(kept[g][i]))
-				fail_msg("generation %d: connection %d: %d", g, i,
-					 kept[g][i]->status);
+			if (kept[g][i])
+				assert_serves_on(kept[g][i], g < 4);
 	eventually(SETTLED_MS, own_workers() == 6 && workers_now() == 6);
 	settled_on_one();
 	close_load();
