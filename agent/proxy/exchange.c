@@ -26,7 +26,8 @@
 #include <strings.h>
 
 #define RESPONSE_HEAD_MAX (BUF_SIZE - 1024)
-#define HEAD_ROUNDS	  16 /* reads and interim answers before others get a turn */
+#define HEAD_ROUNDS	  16   /* reads and interim answers before others get a turn */
+#define SMALL_PIECE	  2048 /* bytes: more is no piece that Nagle holds back, but a stream */
 
 struct exchange *exchange_new(struct downstream *d)
 {
@@ -399,6 +400,8 @@ static void run_response_head(struct exchange *ex)
 		if (!up->readable) {
 			if (up->eof || up->error)
 				exchange_try_failed(ex, lost(ex));
+			else if (conn_unread(up))
+				upconn_acknowledge(ex->up);
 			return;
 		}
 		n = conn_fill(up);
@@ -428,6 +431,9 @@ static void run_response_body(struct exchange *ex)
 		downstream_again(ex->down);
 		break;
 	case PUMP_WAIT:
+		/* what is written in pieces is small; a stream is acknowledged as it goes */
+		if (ex->response_body.bytes - before < SMALL_PIECE)
+			upconn_acknowledge(ex->up);
 		break;
 	case PUMP_WRITE_FAILED:
 		ex->client_gone = true;

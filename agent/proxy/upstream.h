@@ -60,6 +60,8 @@ bool upconn_spare(struct proxy *p, uint32_t service);
 /* Has the endpoint a part in what became of this connection? Not while we lack a socket, nor when
  * there is no port left to call it from. */
 bool upconn_tried(const struct upconn *u);
+/* Part of an answer came, and more is to come: says to its kernel at once that it did. */
+void upconn_acknowledge(struct upconn *u);
 /* Done, and good for another exchange within max_idle_ms. */
 void upconn_put(struct upconn *u, uint32_t max_idle_ms);
 /* Done for ever. */

@@ -56,6 +56,45 @@ static void python_serves_and_calls(void **state)
 				    "200 py-1 hello from python\n");
 }
 
+static unsigned long delayed_acks(void)
+{
+	return strtoul(
+		sh("awk '$1 == \"TcpExt:\" && !k { for (i = 2; i <= NF; i++) "
+		   "if ($i == \"DelayedACKs\") k = i; next } $1 == \"TcpExt:\" { print $k }' "
+		   "/proc/net/netstat")
+			->out,
+		NULL, 10);
+}
+
+/* Its kernel holds the body back until the head is acknowledged. */
+static void an_answer_in_pieces_is_not_waited_for(void **state)
+{
+	struct instance *i;
+	struct client *c;
+	unsigned long before;
+
+	file("pieces.py", "import http.server, socketserver\n"
+			  "class H(http.server.BaseHTTPRequestHandler):\n"
+			  "    protocol_version = 'HTTP/1.1'\n"
+			  "    def do_GET(self):\n"
+			  "        self.send_response(200)\n"
+			  "        self.send_header('content-length', '5')\n"
+			  "        self.end_headers()\n"
+			  "        self.wfile.write(b'hello')\n"
+			  "    def log_message(self, *args): pass\n"
+			  "socketserver.ThreadingTCPServer(('', 8000), H).serve_forever()\n");
+	i = instance_ready(
+		instance_start("pieces", "pieces-1", "--netns", "python3 " SCRATCH "/pieces.py"));
+	c = call(caller_start("client", "--netns"), i->address);
+	assert_int_equal(get(c, "/"), 200);
+	before = delayed_acks();
+	for (int k = 0; k < 40; k++) {
+		assert_int_equal(get(c, "/"), 200);
+		assert_string_equal(c->body, "hello");
+	}
+	assert_in_range(delayed_acks() - before, 0, 20); /* of what else is said meanwhile */
+}
+
 static void node_serves_and_calls(void **state)
 {
 	struct instance *i;
@@ -125,6 +164,7 @@ static const struct {
 } all[] = {
 	{"curl", "curl", STORY(curl_calls_a_service)},
 	{"python3", "python3", STORY(python_serves_and_calls)},
+	{"python3", "python3", STORY(an_answer_in_pieces_is_not_waited_for)},
 	{"node", "node", STORY(node_serves_and_calls)},
 	{"nginx", "nginx", STORY(nginx_serves)},
 	{"redis-server", "redis-cli", STORY(redis_is_a_tunnel)},
