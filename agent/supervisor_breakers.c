@@ -2,6 +2,8 @@
 /* What is said about breakers and the health of endpoints: to meshd, and in /metrics. */
 #include "agent/supervisor.h"
 
+#include "lib/json.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,7 +19,7 @@ const char *endpoint_status_name(uint32_t status)
  * nothing of all that it stands in. */
 static unsigned long long counted(uint64_t n)
 {
-	return n < 1ULL << 53 ? n : 1ULL << 53;
+	return n < JSON_WHOLE_MAX ? n : JSON_WHOLE_MAX;
 }
 
 void breaker_json(struct buf *b, const struct breaker_view *v)

@@ -7,6 +7,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Whole numbers are exact up to there, as a double holds them: no program of the mesh sends or
+ * takes a larger one. */
+#define JSON_WHOLE_MAX (1ULL << 53)
+
 /* Parses exactly one JSON value of len bytes (nothing but white space behind it). NULL on error;
  * then *where (optional) is the byte offset. Caller: cJSON_Delete. */
 cJSON *json_parse(const char *text, size_t len, size_t *where);

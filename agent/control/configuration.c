@@ -15,7 +15,6 @@
 #include <string.h>
 
 #define DURATION_MOST_MS 86400000u
-#define NUMBER_MOST	 9007199254740992.0 /* up to which a double is exact */
 
 /* --- members --- */
 
@@ -188,7 +187,7 @@ static int fault(const cJSON *o, void *place, char *why)
 	const cJSON *delay, *abort;
 	int err = conf_text(&p, o, "service", NULL, out->service, sizeof(out->service));
 
-	if (!err && !(left >= 0 && left <= NUMBER_MOST))
+	if (!err && !(left >= 0 && left <= JSON_WHOLE_MAX))
 		err = conf_bad(&p, "leftMs: a number is expected");
 	if (!err)
 		err = conf_object(&p, o, "delay", &delay);
@@ -234,7 +233,7 @@ static int hand(const cJSON *o, void *place, char *why)
 
 	if (!err)
 		err = conf_text(&p, o, "endpoint", "", out->endpoint, sizeof(out->endpoint));
-	if (!err && !(serial >= 0 && serial <= NUMBER_MOST))
+	if (!err && !(serial >= 0 && serial <= JSON_WHOLE_MAX))
 		err = conf_bad(&p, "serial: a number is expected");
 	if (!err && !conf_item(o, "action"))
 		err = conf_bad(&p, "action: a string is expected");
@@ -281,7 +280,7 @@ static int head(const cJSON *root, struct configuration *c, char *why)
 	struct place p = {.why = why};
 	double revision = json_num(root, "revision", -1);
 
-	if (!(revision >= 0 && revision <= NUMBER_MOST))
+	if (!(revision >= 0 && revision <= JSON_WHOLE_MAX))
 		return conf_bad(&p, "revision: a number is expected");
 	c->revision = (uint64_t)revision;
 	return conf_text(&p, root, "epoch", "", c->epoch, sizeof(c->epoch));

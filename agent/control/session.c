@@ -255,7 +255,7 @@ static uint64_t serial_of(const cJSON *root, const char *key)
 {
 	double n = json_num(root, key, 0);
 
-	return n > 0 && n <= 9007199254740992.0 ? (uint64_t)n : 0;
+	return n > 0 && n <= JSON_WHOLE_MAX ? (uint64_t)n : 0;
 }
 
 /* Whoever opens a tap waits for it: agents hear of it here, and not with their next batch. */

@@ -3,6 +3,7 @@
 #include "agent/telemetry/outbox.h"
 
 #include "lib/buf.h"
+#include "lib/json.h"
 #include "lib/record_batch.h"
 
 #include <errno.h>
@@ -363,7 +364,7 @@ static void put_lost(const struct outbox *o, struct buf *b, uint64_t ring_lost)
 	buf_printf(b,
 		   ",\"lost\":{\"ring\":%llu,\"series\":%llu,\"spans\":%llu,\"tapped\":%llu,"
 		   "\"whys\":%llu}",
-		   (unsigned long long)(ring_lost >> 53 ? 1ULL << 53 : ring_lost),
+		   (unsigned long long)(ring_lost < JSON_WHOLE_MAX ? ring_lost : JSON_WHOLE_MAX),
 		   (unsigned long long)d[OUTBOX_SERIES], (unsigned long long)d[OUTBOX_SPANS],
 		   (unsigned long long)d[OUTBOX_TAPPED], (unsigned long long)d[OUTBOX_WHYS]);
 }

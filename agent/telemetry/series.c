@@ -4,6 +4,7 @@
 
 #include "lib/hash.h"
 #include "lib/histogram.h"
+#include "lib/series_limits.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -11,10 +12,6 @@
 
 #define BUCKETS 1024
 #define OTHER	"other"
-
-/* Of one series in a batch: one with more is refused, with all of its batch (docs/telemetry.md). */
-#define COUNT_MOST  UINT32_MAX
-#define AMOUNT_MOST (1ULL << 48) /* bytes, microseconds */
 
 /* Who has so many kinds of latency gets a count for each, which takes no search; so many do. */
 #define DENSE_FROM 8
@@ -293,11 +290,11 @@ static void write_entry(const struct series_entry *e, struct buf *out)
 	buf_member(out, "version", e->names + e->version);
 	buf_char(out, ',');
 	buf_member(out, "outcome", outcomes[e->outcome % 4]);
-	number(out, "requests", e->requests, COUNT_MOST);
-	number(out, "errors", e->outcome >= SERIES_ERROR ? e->requests : 0, COUNT_MOST);
-	number(out, "sumUs", e->sum_ns / 1000, AMOUNT_MOST);
-	number(out, "bytesIn", e->bytes_in, AMOUNT_MOST);
-	number(out, "bytesOut", e->bytes_out, AMOUNT_MOST);
+	number(out, "requests", e->requests, SERIES_COUNT_MAX);
+	number(out, "errors", e->outcome >= SERIES_ERROR ? e->requests : 0, SERIES_COUNT_MAX);
+	number(out, "sumUs", e->sum_ns / 1000, SERIES_AMOUNT_MAX);
+	number(out, "bytesIn", e->bytes_in, SERIES_AMOUNT_MAX);
+	number(out, "bytesOut", e->bytes_out, SERIES_AMOUNT_MAX);
 	buf_char(out, ',');
 	buf_key(out, "histogram");
 	if (e->dense)

@@ -2,6 +2,7 @@
 /* See taps.h. */
 #include "agent/telemetry/taps.h"
 
+#include "lib/json.h"
 #include "lib/span_json.h"
 
 #include <stdio.h>
@@ -11,7 +12,7 @@ static uint64_t whole(const cJSON *obj, const char *key)
 {
 	double d = json_num(obj, key, 0);
 
-	return d > 0 && d < 9007199254740992.0 ? (uint64_t)d : 0;
+	return d > 0 && d < JSON_WHOLE_MAX ? (uint64_t)d : 0;
 }
 
 /* False: it is there and cannot be one of ours. */

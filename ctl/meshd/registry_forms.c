@@ -22,7 +22,7 @@ static const struct schema address = {
 	.what = "an IPv4 or IPv6 address of one host (names are not resolved)"};
 static const struct schema port = {SCHEMA_INTEGER, .min = 1, .max = 65535};
 static const struct schema ports = {SCHEMA_LIST, .min = 0, .max = 65535, .item = &port};
-static const struct schema number = {SCHEMA_INTEGER, .min = 0, .max = 9007199254740992.0};
+static const struct schema number = {SCHEMA_INTEGER, .min = 0, .max = JSON_WHOLE_MAX};
 static const struct schema weight = {SCHEMA_INTEGER, .min = 1, .max = WEIGHT_MOST};
 static const struct schema boolean = {SCHEMA_BOOL};
 static const struct schema ttl = {SCHEMA_DURATION, .min = 1000, .max = 24 * 3600e3};

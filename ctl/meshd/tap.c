@@ -12,7 +12,6 @@
 
 #define SMALL  (16u << 10) /* a buffer of more is given back once it is empty */
 #define MARGIN 128	   /* bytes around an event, with one that says what is lost before it */
-#define EXACT  9007199254740992.0
 
 struct tap {
 	struct tap *next;
@@ -293,7 +292,7 @@ static void take(struct tap *t, const cJSON *item)
 	double lost = json_num(item, "lost", 0);
 	char *text;
 
-	if (lost >= 1 && lost < EXACT)
+	if (lost >= 1 && lost < JSON_WHOLE_MAX)
 		lose(t, (uint64_t)lost);
 	if (!cJSON_IsObject(span) || !fits(&t->filter, span))
 		return;

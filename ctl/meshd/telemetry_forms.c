@@ -3,14 +3,12 @@
 #include "ctl/meshd/telemetry_forms.h"
 #include "ctl/meshd/whys.h"
 #include "lib/json.h"
+#include "lib/series_limits.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define NUMBER_MAX 9007199254740992.0 /* whole numbers that JSON's can hold */
-#define AMOUNT_MAX 281474976710656.0  /* of a second: no sum of a batch overflows */
 
 static bool name_or_empty(const char *s)
 {
@@ -23,10 +21,10 @@ static const struct schema name = {SCHEMA_TEXT, .min = 1, .max = 63, .valid = na
 				   .what = NAME_WHAT};
 static const struct schema version = {SCHEMA_TEXT, .min = 0, .max = 63, .valid = name_or_empty,
 				      .what = NAME_WHAT ", or empty"};
-static const struct schema number = {SCHEMA_INTEGER, .min = 0, .max = NUMBER_MAX};
-static const struct schema amount = {SCHEMA_INTEGER, .min = 0, .max = AMOUNT_MAX};
-static const struct schema seq = {SCHEMA_INTEGER, .min = 1, .max = NUMBER_MAX};
-static const struct schema count = {SCHEMA_INTEGER, .min = 0, .max = UINT32_MAX};
+static const struct schema number = {SCHEMA_INTEGER, .min = 0, .max = JSON_WHOLE_MAX};
+static const struct schema amount = {SCHEMA_INTEGER, .min = 0, .max = SERIES_AMOUNT_MAX};
+static const struct schema seq = {SCHEMA_INTEGER, .min = 1, .max = JSON_WHOLE_MAX};
+static const struct schema count = {SCHEMA_INTEGER, .min = 0, .max = SERIES_COUNT_MAX};
 static const struct schema protocol = {SCHEMA_WORD, .words = red_protocol_words};
 static const struct schema outcome = {SCHEMA_WORD, .words = red_outcome_words};
 static const struct schema histogram = {SCHEMA_LIST, .min = 0, .max = 2 * HISTOGRAM_BUCKETS,

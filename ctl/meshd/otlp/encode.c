@@ -23,9 +23,8 @@
 
 #define PATH_MAX_OUT 2048
 #define NS_MAX	     9.2e18 /* of a 64-bit time */
-#define EXACT	     9007199254740992.0
-#define KEY_MAX	     256 /* bytes of the name of an attribute */
-#define FOREIGN_MAX  128 /* attributes of an application, as many as the SDKs send unless told */
+#define KEY_MAX	     256    /* bytes of the name of an attribute */
+#define FOREIGN_MAX  128    /* attributes of an application, as many as the SDKs send unless told */
 
 /* --- attributes ---------------------------------------------------------------------- */
 
@@ -115,7 +114,7 @@ static void add_bool(struct attributes *a, const char *name, const cJSON *v)
 
 static bool is_whole(const cJSON *v)
 {
-	return fabs(v->valuedouble) <= EXACT && v->valuedouble == floor(v->valuedouble);
+	return fabs(v->valuedouble) <= JSON_WHOLE_MAX && v->valuedouble == floor(v->valuedouble);
 }
 
 static void put_value(struct buf *b, const cJSON *v);
@@ -204,7 +203,7 @@ static long long whole(const cJSON *span, const char *name)
 {
 	double v = json_num(span, name, 0);
 
-	return v >= 1 && v <= EXACT ? (long long)v : 0;
+	return v >= 1 && v <= JSON_WHOLE_MAX ? (long long)v : 0;
 }
 
 static void add_count(struct attributes *a, const char *name, const cJSON *span, const char *of)
