@@ -2,6 +2,8 @@
 /* Programs that people run, unmodified. What is not installed is left out, and said. */
 #include "tests/e2e/harness.h"
 
+#include <ctype.h>
+
 /* Writes a file on the virtual host's own file system. */
 static void file(const char *name, const char *text)
 {
@@ -58,12 +60,13 @@ static void python_serves_and_calls(void **state)
 
 static unsigned long delayed_acks(void)
 {
-	return strtoul(
+	const struct output *o =
 		sh("awk '$1 == \"TcpExt:\" && !k { for (i = 2; i <= NF; i++) "
 		   "if ($i == \"DelayedACKs\") k = i; next } $1 == \"TcpExt:\" { print $k }' "
-		   "/proc/net/netstat")
-			->out,
-		NULL, 10);
+		   "/proc/net/netstat");
+
+	assert_true(isdigit((unsigned char)o->out[0]));
+	return strtoul(o->out, NULL, 10);
 }
 
 /* Its kernel holds the body back until the head is acknowledged. */
