@@ -222,7 +222,7 @@ static bool answers(const char *address, const char *path)
 /* Waits for path to answer 200; fails at once when the daemon ends. */
 static void daemon_wait(pid_t *pid, const char *what, const char *address, const char *path)
 {
-	for (uint64_t until = mono_ms() + 60000 * slowness(); !answers(address, path);
+	for (uint64_t until = mono_ms() + START_MS * slowness(); !answers(address, path);
 	     usleep(5000)) {
 		int status;
 
@@ -231,7 +231,7 @@ static void daemon_wait(pid_t *pid, const char *what, const char *address, const
 			fail_msg("%s ended with status %d", what, WEXITSTATUS(status));
 		}
 		if (mono_ms() > until)
-			fail_msg("%s is not ready after 60 s", what);
+			fail_msg("%s is not ready after %d ms", what, START_MS);
 	}
 }
 

@@ -72,6 +72,8 @@ static inline uint64_t now_us(void)
 /* --- daemons ------------------------------------------------------------------------------------
  */
 
+/* Of a daemon; most of it is the kernel's, which looks at programs. */
+#define START_MS	60000
 #define MESHD_ADDRESS	"127.0.0.1:15000"
 #define GATEWAY_ADDRESS "127.0.0.1:8080"
 #define ADMIN_ADDRESS	"127.0.0.1:15020"

@@ -100,7 +100,7 @@ static void succeed(enum way way, const char *gateway)
 			agent_orphan();
 		agent_start(flags);
 	}
-	eventually(60000, agent_logged(from, "of before drain"));
+	eventually(START_MS, agent_logged(from, "of before drain"));
 	assert_true(serves(GATEWAY_ADDRESS));
 	/* the port is shared for the move only: nobody of the same user takes calls away */
 	assert_int_equal(try_address(gateway, LISTEN_TOO), -EADDRINUSE);

@@ -13,7 +13,6 @@
 #define RENDEZVOUS "/run/mesh/workers"
 #define DRAIN_MS   15000
 #define SETTLED_MS (DRAIN_MS + 10000)
-#define START_MS   60000 /* of an agent; most of it is the kernel's, which looks at programs */
 
 static struct load *captured_load, *gateway_load;
 static uint64_t began_us;
